@@ -1,0 +1,148 @@
+# Thin names for the commands people type. All of them work on a clean clone: everything lands in
+# .venv and build/, and one stamp per set of extras makes the second run quick. The package is
+# installed in editable mode, so only a change of BUILD_INPUTS installs or compiles anything again.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What a build without isolation needs here; setuptools, wheel and numpy are for hnswlib, which has
+# no wheels of its own.
+BUILD_TOOLS := scikit-build-core pybind11 cmake ninja setuptools wheel numpy
+# The folders are among them (and so seen to change) because a deleted file is a change, too.
+BUILD_INPUTS := pyproject.toml constraints.txt CMakeLists.txt \
+    $(shell find csrc cuda -not -name '.*' 2>/dev/null)
+CPP := $(shell find csrc cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \
+    2>/dev/null)
+
+EXTRAS_demo := demo,hnsw,bench
+EXTRAS_test := all,test
+EXTRAS_lint := all,test,lint
+EXTRAS_doctor := cli
+
+ifeq ($(origin CXX),default)
+CXX := $(firstword $(foreach name,c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+.PHONY: help demo test bench lint doctor sanitize check-numpy-only clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.12 and CXX=clang++ choose others; ARGS=... is passed on."
+
+demo: $(VENV)/.installed-demo ## search the standard library's own documentation (about 5 minutes)
+	@echo "==> demo: search the documentation of Python's standard library"
+	@$(BIN)/tilefold demo $(ARGS)
+
+test: $(VENV)/.installed-test ## run the whole test suite, slow tests included
+	@echo "==> test: the whole suite, slow tests and doctests included"
+	@$(BIN)/pytest -m "" $(ARGS)
+
+bench: $(VENV)/.installed-test ## measure against numpy, torch and faiss in the same process
+	@echo "==> bench: tilefold and its peers, in one process, on the same data"
+	@mkdir -p build
+	@$(BIN)/pytest bench -s -m "" --benchmark-only --benchmark-json=build/bench.json $(ARGS)
+
+lint: $(VENV)/.installed-lint ## check style and types, Python and C++
+	@echo "==> lint: ruff, mypy --strict, clang-format"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(if $(CPP),$(BIN)/clang-format --dry-run -Werror $(CPP))
+
+doctor: $(VENV)/.installed-doctor ## say what this machine offers tilefold and what it uses
+	@echo "==> doctor: rows, threads, runtimes, self-test"
+	@$(BIN)/tilefold doctor $(ARGS)
+
+# The editable install in .venv hides any other copy of tilefold, hence an environment of its own:
+# it holds the sanitized build and borrows the other packages of .venv through a .pth file (.venv's
+# own .pth files, and so the editable install, are not read there). libstdc++ is preloaded because
+# ASan must know the real __cxa_throw before the extension throws.
+SANITIZE := build/sanitize
+SITE := 'import sysconfig; print(sysconfig.get_path("purelib"))'
+sanitize: $(VENV)/.installed-test ## run the kernel tests under ASan and UBSan (Linux, g++)
+	@echo "==> sanitize: ASan and UBSan over the kernels and the border"
+	@case "$$($(CXX) -print-file-name=libasan.so)" in \
+	    /*) ;; \
+	    *) echo "sanitize: $(CXX) has no libasan.so; use g++ on Linux: make $@ CXX=g++" >&2; exit 1;; \
+	esac
+	@rm -rf $(SANITIZE)/venv && $(BIN)/python -m venv --without-pip $(SANITIZE)/venv
+	@site=$$($(SANITIZE)/venv/bin/python -c $(SITE)) && $(BIN)/python -c $(SITE) > $$site/venv.pth && \
+	    CXX="$(CXX)" $(PIP) install --quiet --no-deps --no-build-isolation --target $$site \
+	    --config-settings=build-dir=$(SANITIZE)/cmake \
+	    --config-settings=cmake.build-type=RelWithDebInfo \
+	    --config-settings=cmake.define.TILEFOLD_SANITIZE=ON \
+	    --config-settings=install.strip=false . && \
+	    { grep -q __asan_init $$site/tilefold/_native*.so || \
+	    { echo "sanitize: the extension was built without ASan" >&2; exit 1; }; }
+	@env LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    PYTHONMALLOC=malloc \
+	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider --capture=sys \
+	    tests/test_kernels.py tests/test_view.py $(ARGS)
+
+NUMPY_ONLY := build/numpy-only
+check-numpy-only: ## install without extras in a fresh environment and search NumPy arrays
+	@echo "==> check-numpy-only: numpy and safetensors are enough"
+	$(need_compiler)
+	$(need_python)
+	@rm -rf $(NUMPY_ONLY)
+	@$(PYTHON) -m venv $(NUMPY_ONLY)
+	@env PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	    $(NUMPY_ONLY)/bin/python -m pip --disable-pip-version-check install --quiet \
+	    --config-settings=build-dir=$(NUMPY_ONLY)/cmake .
+	@$(NUMPY_ONLY)/bin/python -P tests/numpy_only.py
+
+clean: ## remove everything that these targets made, .venv included
+	@echo "==> clean: remove .venv, build and the tools' caches"
+	@rm -rf $(VENV) build dist wheelhouse .benchmarks .hypothesis .mypy_cache .pytest_cache \
+	    .ruff_cache
+	@find bench python tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define need_compiler
+	@echo 'int main() {}' | $(if $(CXX),$(CXX),false) -x c++ -std=c++17 -fsyntax-only - \
+	    2>/dev/null || { \
+	    echo "tilefold needs a C++17 compiler; $(if $(CXX),'$(CXX)' does not work,none was found)."; \
+	    echo "  Debian, Ubuntu:  apt install g++ make"; \
+	    echo "  macOS:           xcode-select --install"; \
+	    echo "  elsewhere:       make $(MAKECMDGOALS) CXX=/path/to/c++"; \
+	    exit 1; } >&2
+endef
+
+define need_python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "tilefold needs Python 3.11 or newer; '$(PYTHON)' answers:"; \
+	    echo "  $$($(PYTHON) --version 2>&1)"; \
+	    echo "  Name another one:  make $(MAKECMDGOALS) PYTHON=python3.12"; \
+	    exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, sysconfig, venv; \
+	    open(sysconfig.get_path("include") + "/Python.h").close()' 2>/dev/null || { \
+	    echo "'$(PYTHON)' lacks the venv module or its C headers."; \
+	    echo "  Debian, Ubuntu:  apt install python3-venv python3-dev"; \
+	    exit 1; } >&2
+endef
+
+$(VENV)/.created:
+	$(need_compiler)
+	$(need_python)
+	@echo "==> creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.build-tools: $(VENV)/.created constraints.txt
+	@echo "==> installing the build tools into $(VENV)"
+	@$(PIP) install --quiet -c constraints.txt $(BUILD_TOOLS)
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.build-tools $(BUILD_INPUTS)
+	$(need_compiler)
+	@echo "==> installing tilefold[$(EXTRAS_$*)] into $(VENV) (minutes the first time)"
+	@$(PIP) install $(if $(wildcard $@),--quiet) --no-build-isolation -c constraints.txt \
+	    -e '.[$(EXTRAS_$*)]'
+	@touch $@

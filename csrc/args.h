@@ -1,0 +1,122 @@
+// The contract of every op: plain structs of pointers and sizes, shared by all rows of the table,
+// CPU and CUDA alike. Strides are in elements. Nothing here owns memory.
+#pragma once
+#include <cstdint>
+
+namespace tilefold {
+
+struct Half {
+  uint16_t bits;
+};
+struct Bfloat {
+  uint16_t bits;
+};
+
+enum class Dtype { f32, f16, bf16, i8 };
+
+struct Matrix {
+  const void* data;  // [rows, dim], dimensions contiguous
+  int64_t rows;
+  int64_t dim;
+  int64_t row_stride;
+  Dtype dtype;
+};
+
+// ---- search ------------------------------------------------------------------------------------
+
+// Documents are packed in blocks of 32, so that two AVX-512 registers hold four dimensions of a
+// block and one 32-bit word says which of its documents may be retrieved.
+constexpr int block_rows = 32;
+constexpr int block_bounds = 4 * block_rows;  // floats: scale, norm, radius, coarse radius, each x32
+
+// Code sums must fit 32 bits on every row of the table: 4 * 128 * 63 * dim < 2^31.
+constexpr int64_t max_packed_dim = 32768;
+
+inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
+inline int64_t block_count(int64_t rows) { return (rows + block_rows - 1) / block_rows; }
+inline int64_t block_bytes(int64_t dim) { return padded_dim(dim) * block_rows; }
+
+// int8 codes of documents. Document x is approximated by scale * (code - 128), and on rows without
+// an 8-bit dot product by scale * (2 * ceil(code / 2) - 128.5): half the code, twice the step. The
+// radii bound the two errors from above; norm bounds |x| and both approximations from above.
+struct PackedDocuments {
+  const uint8_t* codes;  // [blocks][dim / 4][32][4], dim padded to 8
+  const float* bounds;   // [blocks][4][32]: scale, norm, radius, coarse radius
+  bool rotated;          // quantised after the fixed orthogonal rotation of rotation.h
+};
+
+struct PackArgs {
+  Matrix documents;
+  bool rotate;
+  uint8_t* codes;      // as in PackedDocuments
+  float* bounds;       //
+  uint32_t* finite;    // [blocks] bit i: document i of the block has finite values only
+  double* radius_sum;  // [blocks] sum of radius / norm, to compare ways of packing; may be null
+};
+
+// A query as the filter sees it: codes, and the factors of its two error terms. For a document with
+// radius r and norm n the score lies within
+//     scale * document_scale * affine(<codes, document codes>)  +-  (norm_factor * n + radius_factor * r)
+struct QueryBound {
+  float scale;
+  float norm_factor;
+  float radius_factor;
+  int32_t code_sum;
+};
+
+// What is known of one document's score for one query. `row` is complemented (~row) once the score
+// is canonical; then lower == upper == score.
+struct Candidate {
+  float lower;
+  float upper;
+  int64_t row;
+};
+
+// One block of documents against a group of queries.
+struct ScanArgs {
+  const int8_t* query_codes;         // tiles of query_tile queries: [dim / 4][queries in tile][4]
+  const QueryBound* query_bounds;    // [n_queries]
+  const float* thresholds;           // [n_queries] a document whose upper bound is below is out
+  int32_t n_queries;
+  int64_t dim;                       // padded
+  const uint8_t* codes;              // of this block
+  const float* bounds;               // of this block
+  uint32_t mask;                     // documents that may be retrieved
+  int64_t first_row;                 // row number of the block's first document
+  Candidate* candidates;             // [n_queries][capacity]; 32 places free in each list
+  int32_t* counts;                   // [n_queries]
+  int64_t capacity;
+  float* pruned;                     // [n_queries] largest upper bound that was out; may be null
+  uint8_t* scratch;                  // block_bytes(dim), 64-byte aligned
+};
+
+// Canonical scores of some documents for one query.
+struct ScoreArgs {
+  const double* query;  // [dim]
+  Matrix documents;
+  const int64_t* rows;  // [n], or null for first_row, first_row + 1, ...
+  int64_t first_row;
+  int64_t n;
+  float* scores;  // [n]
+};
+
+// A whole search: folds some documents into running answers.
+struct SearchArgs {
+  Matrix queries;
+  Matrix documents;
+  PackedDocuments packed;           // packed.codes null: score every document canonically
+  const int64_t* document_ids;      // [rows], or null for first_id + row
+  int64_t first_id;
+  const uint32_t* allowed;          // [blocks] bitmap of rows, or null for all
+  const int64_t* exclude_offsets;   // [n + 1] CSR over exclude_ids, or null
+  const int64_t* exclude_ids;       // sorted within each query
+  const float* min_score;           // [n] inclusive window of scores, or null
+  const float* max_score;           //
+  int64_t k;
+  float* scores;        // [n, k] in and out: the best so far, padded with -inf
+  int64_t* ids;         // [n, k] in and out: padded with -1
+  int64_t* refined;     // [n] in and out: canonical scores computed; may be null
+  float* pruned_bound;  // [n] in and out: largest upper bound of a document never scored; may be null
+};
+
+}  // namespace tilefold

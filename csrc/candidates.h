@@ -1,0 +1,75 @@
+// What a group of queries still holds for possible: for each query a list of documents with bounds
+// on their scores, and a threshold that k documents are known to reach. A full list is tightened
+// in steps, each dearer than the one before, until at least half of it is free:
+//   1. raise the threshold to the k-th best lower bound and drop what cannot reach it;
+//   2. score the k most promising canonically: the worst of them is nearly the threshold that an
+//      exact scan would have;
+//   3. score the whole list and keep the k best. This always suffices.
+// A list for which step 1 was not enough once (its bounds are wide) begins with step 2 from then on.
+// Lists stay in the order in which documents were met, so later passes read memory forwards.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "args.h"
+
+namespace tilefold {
+
+// Scores rows of documents canonically for query q of the group.
+using Scorer = std::function<void(int q, const int64_t* rows, int64_t n, float* scores)>;
+// Best first: score descending, then id ascending.
+using IdOf = std::function<int64_t(int64_t row)>;
+
+class Candidates {
+ public:
+  Candidates(int n_queries, int64_t k, int64_t capacity);
+
+  static int64_t capacity_for(int64_t k, int64_t rows);
+
+  int n_queries() const { return static_cast<int>(counts_.size()); }
+  int64_t capacity() const { return capacity_; }
+  Candidate* list(int q) { return lists_.data() + q * capacity_; }
+  Candidate* lists() { return lists_.data(); }
+  int32_t& count(int q) { return counts_[static_cast<size_t>(q)]; }
+  int32_t* counts() { return counts_.data(); }
+  float& threshold(int q) { return thresholds_[static_cast<size_t>(q)]; }
+  const float* thresholds() const { return thresholds_.data(); }
+  float& pruned(int q) { return pruned_[static_cast<size_t>(q)]; }
+  float* pruned_bounds() { return pruned_.data(); }
+  int64_t& refined(int q) { return refined_[static_cast<size_t>(q)]; }
+
+  bool full(int q) { return count(q) + block_rows > capacity_; }
+  void append(int q, Candidate candidate) { list(q)[count(q)++] = candidate; }
+
+  // Makes room for a block in list q.
+  void tighten(int q, const Scorer& score, const IdOf& id_of);
+  // The k-th best centre of bounds: at least k candidates, the promising ones, have this centre;
+  // -inf if there are fewer than k.
+  float promising(int q);
+  // Scores canonically the candidates [begin, end) of q whose centre is at least `from`; returns the
+  // lowest of their scores.
+  float refine(int q, int32_t begin, int32_t end, float from, const Scorer& score);
+  // Raises the threshold and drops what cannot reach it.
+  void drop_below(int q, float threshold);
+
+ private:
+  float kth_best(int q, float (*value)(const Candidate&));
+  void keep_best(int q, const IdOf& id_of);
+
+  int64_t k_, capacity_;
+  std::vector<Candidate> lists_;
+  std::vector<int32_t> counts_;
+  std::vector<uint8_t> wide_;  // step 1 was not enough once
+  std::vector<float> thresholds_, pruned_, values_;
+  std::vector<int64_t> refined_, rows_;
+  std::vector<float> scores_;
+};
+
+inline bool is_exact(const Candidate& c) { return c.row < 0; }
+inline float centre_of(const Candidate& c) {
+  return c.upper > 3e38f ? c.upper : c.lower + (c.upper - c.lower) / 2;  // unbounded ones come first
+}
+inline int64_t row_of(const Candidate& c) { return c.row < 0 ? ~c.row : c.row; }
+
+}  // namespace tilefold

@@ -1,0 +1,26 @@
+// The avx2 row of the table: its lanes and its tile under the algorithms that all rows share.
+#define ISA avx2
+#include "lanes_avx2.h"
+#include "tile_avx2.h"
+//
+#include "peak.h"
+#include "quantise.h"
+#include "scan.h"
+#include "score.h"
+//
+#include "../kernels.h"
+#include "supports.h"
+
+namespace tilefold {
+
+extern const Kernels avx2_kernels = {
+    "avx2",
+    "cpu",
+    "AVX2, FMA, F16C",
+    supports_avx2,
+    {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row,
+     ISA::pack_documents, ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::score},
+    {ISA::peak_fp32, ISA::peak_int8},
+};
+
+}  // namespace tilefold

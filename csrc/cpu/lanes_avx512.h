@@ -1,0 +1,80 @@
+// Sixteen fp32 or eight fp64 lanes: AVX-512 F, BW, VL with VNNI.
+#pragma once
+#ifdef TILEFOLD_EMULATE_AVX512  // intrinsics in portable C, to test this row where it cannot run
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
+#else
+#include <immintrin.h>
+#endif
+#include <math.h>
+#include <string.h>
+
+#include <cstdint>
+
+#include "../args.h"
+
+namespace tilefold::ISA {
+namespace {
+
+constexpr int float_lanes = 16;
+using Floats = __m512;
+
+Floats load(const float* p) { return _mm512_loadu_ps(p); }
+void store(float* p, Floats a) { _mm512_storeu_ps(p, a); }
+Floats broadcast(float a) { return _mm512_set1_ps(a); }
+// 2^log2 * *p - minus, in integers
+Floats from_ints(const int32_t* p, int log2, int32_t minus) {
+  const __m512i a = _mm512_slli_epi32(_mm512_loadu_si512(p), static_cast<unsigned>(log2));
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(a, _mm512_set1_epi32(minus)));
+}
+Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+Floats absolute(Floats a) { return _mm512_abs_ps(a); }
+Floats nearest(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+Floats floor(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF); }
+uint32_t at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+Floats keep(uint32_t mask, Floats a, Floats otherwise) {
+  return _mm512_mask_blend_ps(static_cast<__mmask16>(mask), otherwise, a);
+}
+void store_bytes(uint8_t* p, Floats a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
+constexpr int double_lanes = 8;
+using Doubles = __m512d;
+
+Doubles zero_doubles() { return _mm512_setzero_pd(); }
+Doubles load_doubles(const double* p) { return _mm512_loadu_pd(p); }
+void store_doubles(double* p, Doubles a) { _mm512_storeu_pd(p, a); }
+Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm512_fmadd_pd(a, b, c); }
+
+__m128i load_8_bytes(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
+__m128i load_16_bytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+__m256i load_32_bytes(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+
+Floats load_widened(const float* p) { return load(p); }
+Floats load_widened(const Half* p) { return _mm512_cvtph_ps(load_32_bytes(p)); }
+Floats load_widened(const Bfloat* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_32_bytes(p)), 16));
+}
+Floats load_widened(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_16_bytes(p)));
+}
+Doubles load_doubles(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+Doubles load_doubles(const Half* p) { return _mm512_cvtps_pd(_mm256_cvtph_ps(load_16_bytes(p))); }
+Doubles load_doubles(const Bfloat* p) {
+  return _mm512_cvtps_pd(
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(p)), 16)));
+}
+Doubles load_doubles(const int8_t* p) {
+  return _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(load_8_bytes(p)));
+}
+
+}  // namespace
+}  // namespace tilefold::ISA

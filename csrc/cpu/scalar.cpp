@@ -1,0 +1,26 @@
+// The scalar row of the table: its lanes and its tile under the algorithms that all rows share.
+#define ISA scalar
+#include "lanes_scalar.h"
+#include "tile_scalar.h"
+//
+#include "peak.h"
+#include "quantise.h"
+#include "scan.h"
+#include "score.h"
+//
+#include "../kernels.h"
+#include "supports.h"
+
+namespace tilefold {
+
+extern const Kernels scalar_kernels = {
+    "scalar",
+    "cpu",
+    "nothing",
+    supports_scalar,
+    {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row,
+     ISA::pack_documents, ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::score},
+    {ISA::peak_fp32, ISA::peak_int8},
+};
+
+}  // namespace tilefold

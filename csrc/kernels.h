@@ -1,0 +1,57 @@
+// Which kernels exist and which one runs: one table, a row per ISA, best first. Every column is a
+// plain function over args.h; nothing else in the library tests for a CPU feature.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "args.h"
+
+namespace tilefold {
+
+struct SearchKernels {
+  int query_tile;    // queries per tile of scan
+  int query_levels;  // query codes lie in [-query_levels, query_levels]
+
+  // One row of a matrix as fp32; exact for every dtype.
+  void (*widen)(const Matrix&, int64_t row, float* out);
+  // Whether all of x [dim] are finite.
+  bool (*finite)(const float* x, int64_t dim);
+  // Quantises one block of documents.
+  void (*pack_documents)(const PackArgs&, int64_t block);
+  // Quantises one query [dim], padded; writes its codes 4 at a time, `stride` bytes apart.
+  QueryBound (*pack_query)(const float* query, int64_t dim, bool rotated, int64_t stride,
+                           int8_t* codes);
+  // A block's codes as tile takes them: as they are, or halved, in scratch [block_bytes(dim)].
+  const uint8_t* (*tile_codes)(const uint8_t* codes, int64_t dim, uint8_t* scratch);
+  // Integer inner products of one block with up to query_tile queries: out[query][32].
+  void (*tile)(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim,
+               int32_t* out);
+  // Folds one block into the candidate lists of a group of queries.
+  void (*scan)(const ScanArgs&);
+  // Canonical scores: the arithmetic that defines the answer.
+  void (*score)(const ScoreArgs&);
+};
+
+// The rates a row can reach at best: arithmetic on registers alone, for benchmarks.
+struct PeakKernels {
+  double (*fp32)(int64_t rounds);  // returns operations done; one multiply-add is two
+  double (*int8)(int64_t rounds);
+};
+
+struct Kernels {
+  const char* name;
+  const char* device;
+  const char* needs;
+  bool (*supported)();
+  SearchKernels search;
+  PeakKernels peak;
+};
+
+extern const Kernels* const rows[];  // best first, ends with nullptr; the last row always runs
+
+// The row in use: the best supported one, or the one that TILEFOLD_ISA names. Throws if that one is
+// unknown or not supported. Read afresh at every call, so tests may switch rows.
+const Kernels& active_row();
+const Kernels& row_named(const std::string& name);
+
+}  // namespace tilefold

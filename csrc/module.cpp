@@ -1,0 +1,155 @@
+// Names, argument names, docstrings; no logic. tilefold._native is private: the public functions of
+// the package stand in front of it.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "check.h"
+#include "kernels.h"
+#include "ops.h"
+#include "parallel.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+using namespace tilefold;
+
+namespace {
+
+// Runs an op without the GIL; Ctrl-C and `progress` reach it a few times a second.
+template <class Op>
+void run(const py::object& progress, const Op& op) {
+  std::exception_ptr raised;
+  Pulse pulse([&](double done) {
+    py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!progress.is_none()) progress(done);
+      return false;
+    } catch (...) {
+      raised = std::current_exception();
+      return true;
+    }
+  });
+  {
+    py::gil_scoped_release free;
+    op(pulse);
+  }
+  if (raised) std::rethrow_exception(raised);
+}
+
+py::list list_rows() {
+  py::list result;
+  const std::string active = active_row().name;
+  for (const Kernels* const* row = rows; *row; ++row)
+    result.append(py::dict("name"_a = (*row)->name, "device"_a = (*row)->device,
+                           "needs"_a = (*row)->needs, "supported"_a = (*row)->supported(),
+                           "in_use"_a = active == (*row)->name,
+                           "query_tile"_a = (*row)->search.query_tile,
+                           "query_levels"_a = (*row)->search.query_levels));
+  return result;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
+  m.doc() = "Kernels of tilefold. Private: use the functions of the package.";
+  py::register_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const WrongType& wrong) {
+      py::set_error(PyExc_TypeError, wrong.what());
+    }
+  });
+
+  m.attr("BLOCK_ROWS") = block_rows;
+  m.attr("BLOCK_BOUNDS") = block_bounds;
+  m.attr("MAX_PACKED_DIM") = max_packed_dim;
+
+  m.def("rows", &list_rows, "The table of kernels, best row first.");
+  m.def("num_threads", &num_threads, "Threads of a call that names none.");
+  m.def("set_num_threads", &set_num_threads, "n"_a, "Sets the threads of calls that name none.");
+
+  m.def(
+      "search",
+      [](py::object queries, py::object documents, py::object scores, py::object ids, int64_t k,
+         py::object codes, py::object bounds, bool rotated, py::object document_ids,
+         int64_t first_id, py::object allowed, py::object exclude_offsets, py::object exclude_ids,
+         py::object min_score, py::object max_score, py::object refined, py::object pruned_bound,
+         int num_threads, py::object progress) {
+        const auto view = [](py::handle array, const char* name) {
+          return View(array, "search", name);
+        };
+        const ops::SearchViews views = {view(queries, "queries"),
+                                        view(documents, "documents"),
+                                        view(scores, "scores"),
+                                        view(ids, "ids"),
+                                        view(codes, "codes"),
+                                        view(bounds, "bounds"),
+                                        view(document_ids, "document_ids"),
+                                        view(allowed, "allowed"),
+                                        view(exclude_offsets, "exclude offsets"),
+                                        view(exclude_ids, "exclude ids"),
+                                        view(min_score, "min_score"),
+                                        view(max_score, "max_score"),
+                                        view(refined, "refined"),
+                                        view(pruned_bound, "pruned_bound")};
+        run(progress, [&](Pulse& pulse) {
+          ops::search(views, k, rotated, first_id, num_threads, pulse);
+        });
+      },
+      "queries"_a, "documents"_a, "scores"_a, "ids"_a, "k"_a, py::kw_only(),
+      "codes"_a = py::none(), "bounds"_a = py::none(), "rotated"_a = false,
+      "document_ids"_a = py::none(), "first_id"_a = 0, "allowed"_a = py::none(),
+      "exclude_offsets"_a = py::none(), "exclude_ids"_a = py::none(), "min_score"_a = py::none(),
+      "max_score"_a = py::none(), "refined"_a = py::none(), "pruned_bound"_a = py::none(),
+      "num_threads"_a = 0, "progress"_a = py::none(),
+      "Folds documents into the running answers scores, ids [n, k].");
+
+  m.def(
+      "pack",
+      [](py::object documents, py::object codes, py::object bounds, py::object finite,
+         py::object radius_sum, bool rotate, int num_threads) {
+        const ops::PackViews views = {
+            View(documents, "pack", "documents"), View(codes, "pack", "codes"),
+            View(bounds, "pack", "bounds"), View(finite, "pack", "finite"),
+            View(radius_sum, "pack", "radius_sum")};
+        run(py::none(), [&](Pulse& pulse) { ops::pack(views, rotate, num_threads, pulse); });
+      },
+      "documents"_a, "codes"_a, "bounds"_a, "finite"_a, py::kw_only(),
+      "radius_sum"_a = py::none(), "rotate"_a = false, "num_threads"_a = 0,
+      "Quantises documents into int8 codes [blocks, dim / 4, 32, 4] and bounds [blocks, 4, 32].");
+
+  m.def(
+      "finite_rows",
+      [](py::object vectors, py::object finite, int num_threads) {
+        const View in(vectors, "finite_rows", "vectors"), out(finite, "finite_rows", "finite");
+        py::gil_scoped_release free;
+        ops::finite_rows(in, out, num_threads);
+      },
+      "vectors"_a, "finite"_a, py::kw_only(), "num_threads"_a = 0,
+      "Which rows have no NaN and no infinity.");
+
+  m.def(
+      "score",
+      [](py::object query, py::object documents, py::object rows, py::object scores) {
+        const View q(query, "score", "query"), d(documents, "score", "documents"),
+            r(rows, "score", "rows"), s(scores, "score", "scores");
+        py::gil_scoped_release free;
+        ops::score(q, d, r, s);
+      },
+      "query"_a, "documents"_a, "rows"_a, "scores"_a,
+      "Canonical scores of the documents `rows` for one query.");
+
+  m.def(
+      "tile",
+      [](py::object codes, py::object queries, py::object products, int64_t rounds) {
+        const View c(codes, "tile", "codes"), q(queries, "tile", "queries"),
+            p(products, "tile", "products");
+        py::gil_scoped_release free;
+        ops::tile(c, q, p, rounds);
+      },
+      "codes"_a, "queries"_a, "products"_a, "rounds"_a = 1,
+      "Integer inner products of one block of codes with a few queries.");
+
+  m.def("peak", &ops::peak, "kind"_a, py::call_guard<py::gil_scoped_release>(),
+        "Arithmetic rate of one core on the row in use: operations per second, fp32 or int8.");
+}

@@ -1,0 +1,154 @@
+#include "ops.h"
+
+#include <chrono>
+#include <vector>
+
+#include "check.h"
+#include "kernels.h"
+#include "parallel.h"
+#include "search.h"
+
+namespace tilefold::ops {
+namespace {
+
+int threads_of(const char* op, int threads) {
+  if (threads == 0) return num_threads();
+  check(threads >= 1 && threads <= 1024, op, ": num_threads must be 1 to 1024, got ", threads);
+  return threads;
+}
+
+void check_offsets(const int64_t* offsets, int64_t n, int64_t size) {
+  check(offsets[0] == 0, "search: exclude offsets must begin with 0, got ", offsets[0]);
+  for (int64_t i = 0; i < n; ++i)
+    check(offsets[i] <= offsets[i + 1], "search: exclude offsets must not decrease, but offsets[",
+          i + 1, "] = ", offsets[i + 1], " is below ", offsets[i]);
+  check(offsets[n] == size, "search: exclude offsets must end with the number of ids, ", size,
+        ", got ", offsets[n]);
+}
+
+}  // namespace
+
+void search(const SearchViews& v, int64_t k, bool rotated, int64_t first_id, int threads,
+            Pulse& pulse) {
+  SearchArgs a = {};
+  a.queries = v.queries.matrix();
+  a.documents = v.documents.matrix();
+  a.k = k;
+  a.first_id = first_id;
+  const int64_t n = a.queries.rows, blocks = block_count(a.documents.rows);
+  check(a.queries.dim == a.documents.dim, "search: queries have dim ", a.queries.dim,
+        " but documents have dim ", a.documents.dim);
+  check((a.queries.dtype == Dtype::i8) == (a.documents.dtype == Dtype::i8),
+        "search: int8 is searched with int8 only; convert queries and documents to one dtype");
+  check(k >= 1, "search: k must be at least 1, got ", k);
+  check(k <= (int64_t{1} << 31) - 64, "search: k must be below 2^31, got ", k);
+  a.scores = v.scores.write<float>(n * k);
+  a.ids = v.ids.write<int64_t>(n * k);
+  a.packed.codes = v.codes.read<uint8_t>(blocks * block_bytes(a.documents.dim));
+  a.packed.bounds = v.bounds.read<float>(blocks * block_bounds);
+  a.packed.rotated = rotated;
+  a.document_ids = v.document_ids.read<int64_t>(a.documents.rows);
+  a.allowed = v.allowed.read<uint32_t>(blocks);
+  a.exclude_offsets = v.exclude_offsets.read<int64_t>(n + 1);
+  if (a.exclude_offsets) {
+    a.exclude_ids = v.exclude_ids.read<int64_t>(v.exclude_ids.rows());
+    check_offsets(a.exclude_offsets, n, v.exclude_ids.rows());
+  }
+  a.min_score = v.min_score.read<float>(n);
+  a.max_score = v.max_score.read<float>(n);
+  a.refined = v.refined.write<int64_t>(n);
+  a.pruned_bound = v.pruned_bound.write<float>(n);
+  tilefold::search(a, active_row(), threads_of("search", threads), pulse);
+}
+
+void pack(const PackViews& v, bool rotate, int threads, Pulse& pulse) {
+  PackArgs a = {};
+  a.documents = v.documents.matrix();
+  a.rotate = rotate;
+  const int64_t blocks = block_count(a.documents.rows);
+  check(a.documents.dim <= max_packed_dim, "pack: documents must have dim <= ", max_packed_dim,
+        ", got ", a.documents.dim);
+  a.codes = v.codes.write<uint8_t>(blocks * block_bytes(a.documents.dim));
+  a.bounds = v.bounds.write<float>(blocks * block_bounds);
+  a.finite = v.finite.write<uint32_t>(blocks);
+  a.radius_sum = v.radius_sum.write<double>(blocks);
+  const SearchKernels& kernels = active_row().search;
+  constexpr int64_t together = 32;  // blocks per task: 1,024 documents
+  const int64_t tasks = (blocks + together - 1) / together;
+  parallel_for(
+      tasks, threads_of("pack", threads),
+      [&](int64_t t) {
+        for (int64_t b = t * together; b < blocks && b < (t + 1) * together; ++b) {
+          if (pulse.stopped()) return;
+          kernels.pack_documents(a, b);
+        }
+        pulse.beat(1.0 / static_cast<double>(tasks));
+      },
+      [&] { pulse.ask(); });
+}
+
+void finite_rows(const View& vectors, const View& finite, int threads) {
+  const Matrix m = vectors.matrix();
+  uint8_t* out = finite.write<uint8_t>(m.rows);
+  const SearchKernels& kernels = active_row().search;
+  constexpr int64_t together = 1024;
+  parallel_for((m.rows + together - 1) / together, threads_of("finite_rows", threads),
+               [&](int64_t t) {
+                 std::vector<float> x(static_cast<size_t>(padded_dim(m.dim)));
+                 for (int64_t r = t * together; r < m.rows && r < (t + 1) * together; ++r) {
+                   kernels.widen(m, r, x.data());
+                   out[r] = kernels.finite(x.data(), m.dim);
+                 }
+               });
+}
+
+void score(const View& query, const View& documents, const View& rows, const View& scores) {
+  const Matrix q = query.matrix(), d = documents.matrix();
+  check(q.rows == 1, "score: query must have one row, got ", q.rows);
+  check(q.dim == d.dim, "score: query has dim ", q.dim, " but documents have dim ", d.dim);
+  const int64_t n = rows.rows();
+  const int64_t* wanted = rows.read<int64_t>(n);
+  for (int64_t i = 0; i < n; ++i)
+    check(wanted[i] >= 0 && wanted[i] < d.rows, "score: rows[", i, "] must be 0 to ", d.rows - 1,
+          ", got ", wanted[i]);
+  const SearchKernels& kernels = active_row().search;
+  std::vector<float> wide(static_cast<size_t>(q.dim));
+  float* const out = scores.write<float>(n);
+  parallel_for(1, 1, [&](int64_t) {
+    kernels.widen(q, 0, wide.data());
+    const std::vector<double> exact(wide.begin(), wide.end());
+    kernels.score({exact.data(), d, wanted, 0, n, out});
+  });
+}
+
+void tile(const View& codes, const View& queries, const View& products, int64_t rounds) {
+  // queries arrive as [dim / 4][n][4], codes as [dim / 4][32][4]
+  const SearchKernels& kernels = active_row().search;
+  const int64_t dim = codes.rows() * 4;
+  const uint8_t* block = codes.read<uint8_t>(dim * block_rows);
+  const int64_t n = products.rows();
+  check(n >= 1 && n <= kernels.query_tile, "tile: expected 1 to ", kernels.query_tile,
+        " queries, got ", n);
+  check(dim % 8 == 0, "tile: dim must be a multiple of 8, got ", dim);
+  const int8_t* query_codes = queries.read<int8_t>(dim * n);
+  int32_t* out = products.write<int32_t>(n * block_rows);
+  std::vector<uint8_t> scratch(static_cast<size_t>(dim * block_rows + 64));
+  uint8_t* aligned = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
+  std::copy_n(block, dim * block_rows, aligned);
+  const uint8_t* ready = kernels.tile_codes(aligned, dim, aligned);
+  for (int64_t r = 0; r < rounds; ++r)
+    kernels.tile(ready, query_codes, static_cast<int>(n), dim, out);
+}
+
+double peak(const std::string& kind) {
+  check(kind == "fp32" || kind == "int8", "peak: kind must be fp32 or int8, got ", kind);
+  const PeakKernels& kernels = active_row().peak;
+  const auto run = kind == "fp32" ? kernels.fp32 : kernels.int8;
+  run(100000);
+  const auto begin = std::chrono::steady_clock::now();
+  const double operations = run(4000000);
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+  return operations / time.count();
+}
+
+}  // namespace tilefold::ops

@@ -1,0 +1,39 @@
+// Host half of every op, as Python calls it: checks the arguments once, fills the args, picks a row
+// and splits the work. Called with the GIL held and views taken; runs without it.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "pulse.h"
+#include "view.h"
+
+namespace tilefold::ops {
+
+struct SearchViews {
+  View queries, documents, scores, ids;
+  View codes, bounds, document_ids, allowed, exclude_offsets, exclude_ids, min_score, max_score;
+  View refined, pruned_bound;
+};
+void search(const SearchViews& views, int64_t k, bool rotated, int64_t first_id, int threads,
+            Pulse& pulse);
+
+// Quantises documents. `radius_sum` [blocks] may be absent.
+struct PackViews {
+  View documents, codes, bounds, finite, radius_sum;
+};
+void pack(const PackViews& views, bool rotate, int threads, Pulse& pulse);
+
+// finite [rows]: 1 where a row has no NaN and no infinity.
+void finite_rows(const View& vectors, const View& finite, int threads);
+
+// Canonical scores of documents `rows` [n] for one query [1, dim].
+void score(const View& query, const View& documents, const View& rows, const View& scores);
+
+// Integer products of the row's tile, for tests and benchmarks: repeated `rounds` times.
+void tile(const View& codes, const View& queries, const View& products, int64_t rounds);
+
+// Best arithmetic rate of the row in use, operations per second: "fp32" or "int8".
+double peak(const std::string& kind);
+
+}  // namespace tilefold::ops

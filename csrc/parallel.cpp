@@ -1,0 +1,174 @@
+// A job is a counter that threads draw task numbers from; workers sleep on a condition variable.
+#include "parallel.h"
+
+#include <atomic>
+#include <cfenv>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
+namespace tilefold {
+namespace {
+
+constexpr int max_threads = 1024;
+
+class DefaultFloatEnvironment {
+ public:
+  DefaultFloatEnvironment() {
+    std::fegetenv(&saved_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultFloatEnvironment() { std::fesetenv(&saved_); }
+
+ private:
+  std::fenv_t saved_;
+};
+
+struct Job {
+  int64_t n;
+  const std::function<void(int64_t)>* task;
+  std::atomic<int64_t> next{0};
+  int helpers_wanted = 0;  // guarded by Pool::mutex
+  int helpers_active = 0;  // guarded by Pool::mutex
+  std::exception_ptr error;
+  std::mutex error_mutex;
+
+  void work() {
+    DefaultFloatEnvironment environment;
+    for (int64_t i; (i = next.fetch_add(1)) < n;) {
+      try {
+        (*task)(i);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(error_mutex);
+        if (!error) error = std::current_exception();
+        next = n;
+      }
+    }
+  }
+};
+
+struct Pool {
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::condition_variable finished;
+  std::deque<Job*> jobs;
+  int workers = 0;
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(mutex);
+    for (;;) {
+      wake.wait(lock, [&] { return !jobs.empty(); });
+      Job* job = jobs.front();
+      ++job->helpers_active;
+      if (--job->helpers_wanted == 0) jobs.pop_front();
+      lock.unlock();
+      job->work();
+      lock.lock();
+      if (--job->helpers_active == 0) finished.notify_all();
+    }
+  }
+
+  void run(Job& job, int helpers, const std::function<void()>& idle) {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      for (; workers < helpers; ++workers) std::thread([this] { serve(); }).detach();
+      job.helpers_wanted = helpers;
+      jobs.push_back(&job);
+    }
+    for (int i = 0; i < helpers; ++i) wake.notify_one();
+    job.work();
+    std::unique_lock<std::mutex> lock(mutex);
+    for (auto at = jobs.begin(); at != jobs.end(); ++at) {
+      if (*at == &job) {
+        jobs.erase(at);
+        break;
+      }
+    }
+    while (!finished.wait_for(lock, std::chrono::milliseconds(20),
+                              [&] { return job.helpers_active == 0; })) {
+      if (!idle) continue;
+      lock.unlock();
+      idle();
+      lock.lock();
+    }
+  }
+};
+
+std::atomic<Pool*> shared_pool{nullptr};
+std::atomic<int> chosen_threads{0};
+
+// Never destroyed: workers sleep in it until the process ends.
+Pool& pool() {
+  Pool* current = shared_pool.load();
+  if (current) return *current;
+  Pool* fresh = new Pool;
+  if (shared_pool.compare_exchange_strong(current, fresh)) {
+#ifndef _WIN32
+    // Threads do not survive a fork, and the mutex may be held by one: the child forgets the pool.
+    static std::once_flag registered;
+    std::call_once(registered, [] {
+      pthread_atfork(nullptr, nullptr, [] { shared_pool.store(nullptr); });
+    });
+#endif
+    return *fresh;
+  }
+  delete fresh;
+  return *current;
+}
+
+int available_cpus() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+#endif
+  const int n = static_cast<int>(std::thread::hardware_concurrency());
+  return n > 0 ? n : 1;
+}
+
+}  // namespace
+
+int num_threads() {
+  if (const int chosen = chosen_threads.load()) return chosen;
+  if (const char* text = std::getenv("TILEFOLD_NUM_THREADS"); text && *text) {
+    char* end = nullptr;
+    const long n = std::strtol(text, &end, 10);
+    check(*end == 0 && n >= 1 && n <= max_threads, "TILEFOLD_NUM_THREADS: expected 1 to ",
+          max_threads, ", got '", text, "'");
+    return static_cast<int>(n);
+  }
+  return available_cpus();
+}
+
+void set_num_threads(int n) {
+  check(n >= 1 && n <= max_threads, "set_num_threads: n must be 1 to ", max_threads, ", got ", n);
+  chosen_threads = n;
+}
+
+void parallel_for(int64_t n, int threads, const std::function<void(int64_t)>& task,
+                  const std::function<void()>& idle) {
+  Job job;
+  job.n = n;
+  job.task = &task;
+  const int helpers = static_cast<int>(n < threads ? n : threads) - 1;
+  if (helpers > 0)
+    pool().run(job, helpers, idle);
+  else
+    job.work();
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+}  // namespace tilefold

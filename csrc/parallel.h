@@ -1,0 +1,21 @@
+// The only threads: a pool of sleeping workers, made when first needed. No OpenMP, so nothing
+// clashes with the runtimes of torch or a BLAS; a forked child starts with a pool of its own.
+#pragma once
+#include <cstdint>
+#include <functional>
+
+namespace tilefold {
+
+// Default number of threads of a call: set_num_threads, else TILEFOLD_NUM_THREADS, else the CPUs
+// that this process may use.
+int num_threads();
+void set_num_threads(int n);
+
+// Runs task(i) for every i in [0, n) on up to `threads` threads, the caller among them. `idle` is
+// called on the calling thread every few milliseconds while it waits for the others. Rethrows the
+// first exception of a task. Every task runs in the default floating-point environment: a caller's
+// flush-to-zero mode would change bits.
+void parallel_for(int64_t n, int threads, const std::function<void(int64_t)>& task,
+                  const std::function<void()>& idle = {});
+
+}  // namespace tilefold

@@ -1,0 +1,48 @@
+"""Kernels of tilefold, compiled from csrc/. Private."""
+
+from collections.abc import Callable
+from typing import Any
+
+BLOCK_ROWS: int
+BLOCK_BOUNDS: int
+MAX_PACKED_DIM: int
+
+def rows() -> list[dict[str, Any]]: ...
+def num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def search(
+    queries: Any,
+    documents: Any,
+    scores: Any,
+    ids: Any,
+    k: int,
+    *,
+    codes: Any = None,
+    bounds: Any = None,
+    rotated: bool = False,
+    document_ids: Any = None,
+    first_id: int = 0,
+    allowed: Any = None,
+    exclude_offsets: Any = None,
+    exclude_ids: Any = None,
+    min_score: Any = None,
+    max_score: Any = None,
+    refined: Any = None,
+    pruned_bound: Any = None,
+    num_threads: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> None: ...
+def pack(
+    documents: Any,
+    codes: Any,
+    bounds: Any,
+    finite: Any,
+    *,
+    radius_sum: Any = None,
+    rotate: bool = False,
+    num_threads: int = 0,
+) -> None: ...
+def finite_rows(vectors: Any, finite: Any, *, num_threads: int = 0) -> None: ...
+def score(query: Any, documents: Any, rows: Any, scores: Any) -> None: ...
+def tile(codes: Any, queries: Any, products: Any, rounds: int = 1) -> None: ...
+def peak(kind: str) -> float: ...

@@ -1,0 +1,157 @@
+"""Arrays of any library at the border: NumPy inside, the caller's kind outside.
+
+Inside the package vectors are NumPy arrays of float32, float16, int8, or uint16 holding the bits of
+bfloat16 (which NumPy does not know). Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any  # a NumPy array, a torch tensor, or anything with __dlpack__
+Vectors = NDArray[Any]
+
+BFLOAT16 = np.dtype(np.uint16)
+_DTYPE_NAMES = {"float32": "float32", "float16": "float16", "int8": "int8", "uint16": "bfloat16"}
+
+
+class PrecisionWarning(UserWarning):
+    """float64 vectors were rounded to float32."""
+
+
+def dtype_name(vectors: Vectors) -> str:
+    """The public name of a vector dtype: float32, float16, bfloat16 or int8."""
+    return _DTYPE_NAMES[vectors.dtype.name]
+
+
+def as_vectors(array: Array, op: str, name: str) -> Vectors:
+    """Vectors ``[rows, dim]`` as the kernels take them; copies only what they cannot read.
+
+    Args:
+        array: NumPy array, CPU torch tensor, anything with ``__dlpack__``, or a nested list, of
+            float32, float16, bfloat16 or int8. float64 is rounded to float32 with a warning.
+        op: the public function, for messages.
+        name: the argument, for messages.
+
+    Raises:
+        TypeError: another dtype or no array at all.
+        ValueError: not on the CPU, not two-dimensional, no dimensions, or negative strides.
+    """
+    vectors = _supported(_as_numpy(array, op, name), op, name)
+    if vectors.ndim != 2:
+        raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {vectors.ndim}")
+    if vectors.shape[1] < 1:
+        raise ValueError(f"{op}: {name} must have dim >= 1, got {vectors.shape[1]}")
+    row_stride, inner_stride = vectors.strides
+    if vectors.size and (row_stride < 0 or inner_stride < 0):
+        raise ValueError(f"{op}: {name} has negative strides; pass np.ascontiguousarray({name})")
+    itemsize = vectors.itemsize
+    readable = inner_stride == itemsize and row_stride % itemsize == 0 and vectors.flags.aligned
+    return vectors if readable else np.ascontiguousarray(vectors)
+
+
+def as_queries(queries: Array, op: str) -> tuple[Vectors, bool]:
+    """Queries as vectors ``[n, dim]``, and whether a single one came as ``[dim]``."""
+    single = getattr(queries, "ndim", None) == 1
+    return as_vectors(queries[None] if single else queries, op, "queries"), single
+
+
+def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
+    """A one-dimensional int64 array of non-negative ids."""
+    array = _as_numpy(ids, op, name) if len(ids) else np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{op}: {name} must be integers, got {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{op}: {name} must have 1 dimension, got {array.ndim}")
+    if array.size and array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{op}: {name} must be below 2^63, got {array.max()}")
+    array = np.ascontiguousarray(array, np.int64)
+    if array.size and array.min() < 0:
+        raise ValueError(f"{op}: {name} must not be negative, got {array.min()}")
+    return array
+
+
+def kind_of(array: Array) -> Callable[[NDArray[Any]], Any]:
+    """A function that turns NumPy results into the library that `array` came from."""
+    if _is_torch(array):
+        torch: Any = sys.modules["torch"]
+        return lambda result: torch.from_numpy(result)
+    if not isinstance(array, np.ndarray) and hasattr(array, "__array_namespace__"):
+        namespace = array.__array_namespace__()
+        if hasattr(namespace, "from_dlpack"):
+            return lambda result: namespace.from_dlpack(result)
+    return lambda result: result
+
+
+def widened(vectors: Vectors) -> NDArray[np.float32]:
+    """Vectors as float32; exact for every dtype."""
+    if vectors.dtype == BFLOAT16:
+        return (vectors.astype(np.uint32) << 16).view(np.float32)
+    return vectors.astype(np.float32)
+
+
+def _is_torch(array: Array) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{op}: {name} is a masked array; fill it first")
+    if isinstance(array, np.ndarray):
+        return array
+    if isinstance(array, (list, tuple)):
+        converted = np.asarray(array)
+        return converted.astype(np.float32) if converted.dtype == np.float64 else converted
+    if not hasattr(array, "__dlpack__"):
+        raise TypeError(
+            f"{op}: {name} must be a NumPy array, a torch tensor or an array with __dlpack__, "
+            f"got {type(array).__name__}"
+        )
+    device = array.__dlpack_device__()
+    if int(device[0]) != 1:
+        raise ValueError(
+            f"{op}: {name} is on {getattr(array, 'device', device)}, and this build has kernels "
+            "for the CPU only; move it to the CPU"
+        )
+    if _is_torch(array):
+        array = array.detach()
+        torch: Any = sys.modules["torch"]
+        if array.dtype == torch.bfloat16:
+            return _bits(array.view(torch.int16).numpy())
+        return np.asarray(array.numpy())
+    try:
+        return np.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError):
+        return np.asarray(array)
+
+
+def _bits(words: NDArray[Any]) -> NDArray[np.uint16]:
+    """int16 words marked as bfloat16: the one array of dtype uint16 that `_supported` lets pass."""
+    return words.view(np.dtype(np.uint16, metadata={"bfloat16": True}))
+
+
+def _supported(array: NDArray[Any], op: str, name: str) -> Vectors:
+    dtype = array.dtype
+    if dtype.name == "bfloat16":  # ml_dtypes
+        return array.view(np.uint16)
+    if dtype.metadata and dtype.metadata.get("bfloat16"):
+        return array.view(np.uint16)
+    if dtype == np.float64:
+        warnings.warn(
+            f"{op}: {name} are float64 and were rounded to float32; convert them yourself to "
+            "silence this",
+            PrecisionWarning,
+            stacklevel=4,
+        )
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+    if dtype.newbyteorder("=") in (np.float32, np.float16, np.int8):
+        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+    raise TypeError(f"{op}: {name} must be float32, float16, bfloat16 or int8, got {dtype}")

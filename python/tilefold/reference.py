@@ -1,0 +1,95 @@
+"""The definition of correct: every op in plain NumPy, slow and obvious.
+
+Kernels, tests and benchmarks are compared with these functions; nothing else defines an answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LANES = 16
+
+
+def canonical_scores(
+    queries: NDArray[np.generic], documents: NDArray[np.generic]
+) -> NDArray[np.float32]:
+    """Inner products by the arithmetic that defines every score of tilefold.
+
+    A product of two fp32 (fp16, bf16, int8) numbers is exact in fp64. Sixteen fp64 accumulators:
+    lane ``l`` adds the products of dimensions ``j`` with ``j % 16 == l`` in increasing ``j``. The
+    lanes are then added pairwise, ``(l, l+8), (l, l+4), (l, l+2), (l, l+1)``, and the sum is
+    rounded once to fp32. Fused multiply-adds give the same bits, because the products are exact.
+
+    Args:
+        queries: ``[n, dim]``, any real dtype of at most 32 bits.
+        documents: ``[m, dim]``.
+
+    Returns:
+        Scores ``[n, m]`` float32.
+
+    Example:
+        >>> canonical_scores(np.ones((1, 3), np.float32), np.eye(3, dtype=np.float32))
+        array([[1., 1., 1.]], dtype=float32)
+    """
+    q, x = _padded(queries), _padded(documents)
+    lanes = np.zeros((len(q), len(x), _LANES))
+    for start in range(0, q.shape[1], _LANES):
+        block = slice(start, start + _LANES)
+        lanes += q[:, None, block] * x[None, :, block]
+    for step in (8, 4, 2, 1):
+        lanes = lanes[..., :step] + lanes[..., step : 2 * step]
+    with np.errstate(over="ignore"):  # a score beyond fp32 is infinite
+        return lanes[..., 0].astype(np.float32)
+
+
+def search(
+    queries: NDArray[np.generic],
+    documents: NDArray[np.generic],
+    k: int,
+    *,
+    ids: NDArray[np.int64] | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+    excluded: NDArray[np.bool_] | None = None,
+    min_score: NDArray[np.float32] | float = -np.inf,
+    max_score: NDArray[np.float32] | float = np.inf,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k best documents of every query: score descending, then id ascending.
+
+    Args:
+        queries: ``[n, dim]``.
+        documents: ``[m, dim]``.
+        k: answers per query; where fewer remain, the rest is score -inf, id -1.
+        ids: ``[m]`` the documents' ids; their row numbers if absent.
+        allowed: ``[m]`` documents that may be retrieved.
+        excluded: ``[n, m]`` documents that one query may not retrieve.
+        min_score: scalar or ``[n]``, inclusive.
+        max_score: scalar or ``[n]``, inclusive.
+
+    Returns:
+        ``(scores [n, k] float32, ids [n, k] int64)``.
+    """
+    scores = canonical_scores(queries, documents)
+    n, m = scores.shape
+    names = np.arange(m, dtype=np.int64) if ids is None else ids
+    valid = (scores >= np.reshape(min_score, (-1, 1))) & (scores <= np.reshape(max_score, (-1, 1)))
+    if allowed is not None:
+        valid &= allowed
+    if excluded is not None:
+        valid &= ~excluded
+    best_scores = np.full((n, k), -np.inf, np.float32)
+    best_ids = np.full((n, k), -1, np.int64)
+    for i in range(n):
+        rows = np.flatnonzero(valid[i])
+        rows = rows[np.lexsort((names[rows], -scores[i, rows]))][:k]
+        best_scores[i, : len(rows)] = scores[i, rows]
+        best_ids[i, : len(rows)] = names[rows]
+    return best_scores, best_ids
+
+
+def _padded(vectors: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Vectors in fp64, the dimensions filled with zeros to a multiple of sixteen."""
+    rows, dim = vectors.shape
+    padded = np.zeros((rows, -(-dim // _LANES) * _LANES))
+    padded[:, :dim] = vectors
+    return padded
