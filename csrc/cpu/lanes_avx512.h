@@ -1,9 +1,7 @@
 // Sixteen fp32 or eight fp64 lanes: AVX-512 F, BW, VL with VNNI.
 #pragma once
-#ifdef TILEFOLD_EMULATE_AVX512  // intrinsics in portable C, to test this row where it cannot run
-#define SIMDE_ENABLE_NATIVE_ALIASES
-#include <simde/x86/avx512.h>
-#include <simde/x86/f16c.h>
+#ifdef TILEFOLD_EMULATE_AVX512
+#include "emulated_avx512.h"
 #else
 #include <immintrin.h>
 #endif

@@ -16,64 +16,68 @@ import signal
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-from tilefold import _native
+from . import _native
+from .arrays import Array, Vectors, as_ids, as_vectors, widened
+from .running import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
+from .storage import CorruptedFolder, map_tensors, open_folder, publish, write_tensors
 
-FloatArray = npt.NDArray[np.float32]
-IdArray = npt.NDArray[np.int64]
-
-# Candidates scored between two looks at the clock, Ctrl-C and the progress callback.
+_KIND = "tilefold.HnswIndex"
+_VERSION = 1
+_SETTINGS = ("dim", "m", "ef_construction", "ef_search", "seed")
+# Candidates between two chances for Ctrl-C and the progress callback.
 _SEARCH_BLOCK = 16384
-# Rows linked while searches wait, or a 200th of a large batch: each block pays for lifting the
-# marks of all removed rows (see _link), 0.3 us each, and 200 times that is a tenth of linking one.
-_ADD_BLOCK = 512
-_ADD_BLOCKS = 200
+# Rows linked while searches wait; or a 200th of a large batch, as every block lifts the marks of the
+# blocks before it (see _link): 0.3 us a row, 100 times on average, a tenth of what linking it costs.
+_LINK_BLOCK = 512
+_LINK_BLOCKS = 200
 
 
 class HnswIndex:
-    """Approximate search over an HNSW graph, by inner product: higher is better.
+    """Approximate inner-product search over a graph of neighbours (HNSW), by hnswlib.
 
-    Answers like `FlatIndex.search` whenever the graph finds what the exact scan finds; what it
-    returns is always correctly scored and ordered (score descending, then id ascending), and with
-    at most `max(k, ef_search)` eligible documents it is exact. For k up to `ef_search`, the answer
-    for a smaller k is a prefix of the answer for a larger one.
+    Called like `FlatIndex`. Which documents are found is up to the graph; their scores and order are
+    those of `FlatIndex`, to the bit, and an answer is exact where at most ``max(k, ef_search)``
+    documents are eligible. For k up to ``ef_search``, the answer for a smaller k is a prefix of the
+    answer for a larger one.
 
-    The graph depends on the order of insertion and, through rounding, on the machine. With one
-    thread (`num_threads=1`) the same calls on one machine give the same graph; with more, rows are
-    linked in the order in which threads come by. Saving and loading, like pickling, starts
-    hnswlib's random generator afresh for the rows added afterwards.
+    The graph depends on the order of insertion and, through rounding, on the machine. Built with one
+    thread it is the same every time; with more, documents are linked as threads come by. Loading or
+    unpickling an index starts hnswlib's random numbers afresh for what is added afterwards.
 
-    Many threads may search at once. `add` lets searches in between blocks of rows, and the whole
-    batch appears at once when it is linked; `remove` waits for the searches that are running.
+    Any number of threads may search at once. An `add` lets searches in between blocks of rows, and
+    its rows appear all at once; a `remove` waits for the searches that are running.
 
-    hnswlib takes float32 only, so vectors are held as float32, twice: in the graph and here.
-    float16 and bfloat16 are widened, which changes no score; int8 is refused. Removed rows stay in
-    the graph as signposts until they outnumber the live ones; then the next `add` builds it anew.
+    hnswlib computes in float32, so vectors are kept as float32, and twice: in the graph and here.
+    Removed documents stay in the graph as signposts; when they outnumber the others, the next `add`
+    builds it anew.
 
     Args:
-        dim: dimensions of every vector.
-        m: links per row and layer, 2 to 10000; more give better recall and cost memory.
-        ef_construction: candidates considered when a row is linked.
-        ef_search: candidates considered by a search; may be set later as an attribute.
-        seed: of the layers that rows are drawn into.
+        dim: dimensions of the vectors.
+        m: links of a document per layer, 2 to 10000; more of them find more and cost memory.
+        ef_construction: candidates considered when a document is linked.
+        ef_search: candidates considered by a search; may be set later.
+        seed: of the random layers that documents are put on.
 
     Raises:
         ImportError: hnswlib is not installed.
 
-    Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-    Hierarchical Navigable Small World graphs", TPAMI 2020.
+    Source:
+        Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using
+        hierarchical navigable small world graphs, TPAMI 2020 (arXiv:1603.09320).
 
-    >>> index = HnswIndex(2)
-    >>> index.add(np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32), ids=[10, 20, 30])
-    >>> index.search(np.array([2, 1], dtype=np.float32), k=2).ids
-    array([30, 10])
+    Example:
+        >>> import numpy as np
+        >>> index = HnswIndex(2)
+        >>> index.add(np.float32([[1, 0], [0, 1], [1, 1]]), ids=[10, 20, 30])
+        >>> index.search(np.float32([[2, 1]]), k=2).ids
+        array([[30, 10]])
     """
 
     def __init__(
@@ -86,14 +90,13 @@ class HnswIndex:
         seed: int = 100,
     ) -> None:
         _hnswlib()  # says at once how to install it
-        self.dim = _integer("HnswIndex", "dim", dim, 1, 2**31 // 4 - 1)
-        # hnswlib draws a row's layer with a factor 1 / log(m): m = 1 would divide by zero.
-        self.m = _integer("HnswIndex", "m", m, 2, 10_000)
-        self.ef_construction = _integer("HnswIndex", "ef_construction", ef_construction, 1)
-        self.seed = _integer("HnswIndex", "seed", seed, 0, 2**31 - 1)
-        self._ef_search = _integer("HnswIndex", "ef_search", ef_search, 1)
-        self._vectors: FloatArray = np.empty((0, self.dim), np.float32)  # [capacity, dim]
-        self._ids: IdArray = np.empty(0, np.int64)  # [capacity]; -1 where the row is removed
+        self.dim = _integer("dim", dim, 1, 2**29 - 1)  # hnswlib counts its bytes in an int
+        self.m = _integer("m", m, 2, 10_000)  # layers are drawn with a factor 1 / log(m)
+        self.ef_construction = _integer("ef_construction", ef_construction, 1, 2**31 - 1)
+        self._ef_search = _integer("ef_search", ef_search, 1, 2**31 - 1)
+        self.seed = _integer("seed", seed, 0, 2**31 - 1)
+        self._vectors: NDArray[np.float32] = np.empty((0, self.dim), np.float32)  # [capacity, dim]
+        self._ids: NDArray[np.int64] = np.empty(0, np.int64)  # [capacity]; -1: removed
         self._n_rows = 0
         self._next_id = 0
         self._rows: dict[int, int] = {}  # id -> row, live ones only
@@ -111,22 +114,22 @@ class HnswIndex:
         return len(self._rows)
 
     def __contains__(self, id: object) -> bool:
-        return isinstance(id, int | np.integer) and int(id) in self._rows
+        if isinstance(id, bool) or not hasattr(id, "__index__"):
+            return False
+        return operator.index(id) in self._rows
 
     def __repr__(self) -> str:
-        return (
-            f"HnswIndex(dim={self.dim}, m={self.m}, ef_construction={self.ef_construction}, "
-            f"ef_search={self.ef_search}, seed={self.seed}) with {len(self)} documents"
-        )
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in _SETTINGS)
+        return f"HnswIndex({settings}, documents={len(self)})"
 
     @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """float32, whatever was added: hnswlib knows nothing else."""
-        return np.dtype(np.float32)
+    def dtype(self) -> str:
+        """What the vectors are kept as: always float32."""
+        return "float32"
 
     @property
-    def ids(self) -> IdArray:
-        """The live ids, int64 [len(index)], in the order in which they were added."""
+    def ids(self) -> NDArray[np.int64]:
+        """Ids of the documents, in the order in which they were added."""
         with self._lock.reading():
             ids = self._ids[: self._n_rows]
             return ids[ids >= 0]
@@ -138,60 +141,73 @@ class HnswIndex:
 
     @ef_search.setter
     def ef_search(self, ef_search: int) -> None:
-        ef_search = _integer("HnswIndex", "ef_search", ef_search, 1)
+        ef_search = _integer("ef_search", ef_search, 1, 2**31 - 1)
         with self._changing(), self._writing():
             self._ef_search = ef_search
             if self._graph is not None:
                 self._graph.set_ef(ef_search)
 
-    def reconstruct(self, ids: Any) -> FloatArray:
-        """The vectors of `ids` [n] as float32 [n, dim]; of a single id as [dim]."""
-        wanted = _id_list("HnswIndex.reconstruct", ids)
+    def reconstruct(self, ids: Array) -> NDArray[np.float32]:
+        """The vectors of documents as float32, ``[len(ids), dim]``; of a single id ``[dim]``.
+
+        Raises:
+            ValueError: an id that is not in the index.
+        """
+        op = "HnswIndex.reconstruct"
+        wanted = _id_list(op, ids)
         with self._lock.reading():
-            vectors = self._vectors[self._rows_of("HnswIndex.reconstruct", wanted)]
+            vectors = self._vectors[self._rows_of(op, wanted)]
         return vectors[0] if np.ndim(ids) == 0 else vectors
 
     # ---- changes ---------------------------------------------------------------------------------
 
-    def add(self, vectors: Any, ids: Any = None, *, num_threads: int | None = None) -> None:
-        """Links rows into the graph; all of them or, on any error, none.
+    def add(
+        self, vectors: Array, ids: Array | None = None, *, num_threads: int | None = None
+    ) -> None:
+        """Adds documents: all of them or, on any error and on Ctrl-C, none.
 
-        After removals, each call costs another 0.3 us per removed row: add in batches.
+        After removals every call costs another 0.3 us per removed document: add in batches.
 
         Args:
-            vectors: [n, dim] float32, float16 or bfloat16, finite.
-            ids: [n] integers, not negative, new; by default they continue after the largest so far.
-            num_threads: threads that link; 1 makes the graph reproducible.
+            vectors: ``[rows, dim]`` float32, float16 or bfloat16.
+            ids: ``[rows]`` integers >= 0, not yet in the index; by default one more than the
+                largest id so far, and on from there, so that ids are never used twice.
+            num_threads: by default `get_num_threads()`; 1 makes the graph reproducible.
 
         Raises:
-            ValueError: wrong dim, a non-finite row, an id that is negative, repeated or taken.
+            TypeError: int8, for which hnswlib has no arithmetic, or a dtype that cannot be searched.
+            ValueError: another dim, ids that are negative, repeated or taken, non-finite rows.
         """
         op = "HnswIndex.add"
-        rows = _matrix(op, "vectors", vectors, self.dim)
-        threads = _threads(op, num_threads)
+        rows = as_vectors(vectors, op, "vectors")
+        self._check_vectors(op, "vectors", rows)
+        threads = checked_threads(num_threads, op) or _native.num_threads()
+        finite = finite_rows(rows, threads)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            raise ValueError(f"{op}: row {bad} of vectors has a NaN or an infinity")
         with self._changing():
-            new_ids = self._new_ids(op, ids, len(rows))
-            if self._n_rows - len(self) > len(self) or (self._graph is None and self._n_rows):
+            names = self._new_ids(op, ids, len(rows))
+            if self._n_rows > 2 * len(self) or (self._graph is None and self._n_rows):
                 self._rebuild(threads)
             begin = self._n_rows
             self._reserve(begin + len(rows))
-            step = max(_ADD_BLOCK, -(-len(rows) // _ADD_BLOCKS))
+            step = max(_LINK_BLOCK, -(-len(rows) // _LINK_BLOCKS))
             for start in range(0, len(rows), step):
-                self._link(rows[start : start + step], threads)
-            self._publish(begin, new_ids)
+                self._link(widened(rows[start : start + step]), threads)
+            self._publish(begin, names)
 
-    def remove(self, ids: Any) -> None:
-        """Takes documents out of all later answers; all of `ids` or, on any error, none.
+    def remove(self, ids: Array) -> None:
+        """Removes documents by id: all of them or, on any error, none.
 
         Raises:
-            ValueError: an id is repeated or not in the index.
+            ValueError: an id that is not in the index, or twice in `ids`.
         """
         op = "HnswIndex.remove"
         gone = _id_list(op, ids)
+        _check_unique(op, gone)
         with self._changing():
             rows = self._rows_of(op, gone)
-            if len(np.unique(rows)) < len(rows):
-                raise ValueError(f"{op}: ids repeat {_first_repeat(gone)}")
             with self._writing():
                 self._ids[rows] = -1
                 for id, row in zip(gone.tolist(), rows.tolist(), strict=True):
@@ -199,20 +215,30 @@ class HnswIndex:
                     if self._graph is not None:
                         self._graph.mark_deleted(row)
 
-    def _new_ids(self, op: str, ids: Any, n: int) -> IdArray:
+    def _check_vectors(self, op: str, name: str, vectors: Vectors) -> None:
+        if vectors.shape[1] != self.dim:
+            raise ValueError(
+                f"{op}: {name} have dim {vectors.shape[1]} but the index has dim {self.dim}"
+            )
+        if vectors.dtype == np.int8:
+            raise TypeError(
+                f"{op}: {name} are int8, which hnswlib cannot search; convert them to float32, "
+                "or use FlatIndex"
+            )
+
+    def _new_ids(self, op: str, ids: Array | None, rows: int) -> NDArray[np.int64]:
         if ids is None:
-            return np.arange(self._next_id, self._next_id + n)
-        new = _id_list(op, ids)
-        if len(new) != n:
-            raise ValueError(f"{op}: ids have length {len(new)} but vectors have {n} rows")
-        if n and new.min() < 0:
-            raise ValueError(f"{op}: ids must not be negative, got {new.min()}")
-        if len(np.unique(new)) < n:
-            raise ValueError(f"{op}: ids repeat {_first_repeat(new)}")
-        taken = next((id for id in new.tolist() if id in self._rows), None)
-        if taken is not None:
-            raise ValueError(f"{op}: id {taken} is already in the index")
-        return new
+            if self._next_id + rows > 2**63:
+                raise ValueError(f"{op}: ids must be below 2^63, and the next is {self._next_id}")
+            return np.arange(self._next_id, self._next_id + rows, dtype=np.int64)
+        names = _id_list(op, ids)
+        if len(names) != rows:
+            raise ValueError(f"{op}: expected {rows} ids, one per vector, got {len(names)}")
+        _check_unique(op, names)
+        for id in names.tolist():
+            if id in self._rows:
+                raise ValueError(f"{op}: id {id} is already in the index")
+        return names
 
     def _reserve(self, n: int) -> None:
         """Makes room for n rows; doubling, so that many small adds copy each row twice at most."""
@@ -226,7 +252,7 @@ class HnswIndex:
         with self._writing():
             self._vectors, self._ids = vectors, ids
 
-    def _link(self, block: FloatArray, threads: int) -> None:
+    def _link(self, block: NDArray[np.float32], threads: int) -> None:
         """Appends rows to the graph, as removed ones until they are published."""
         begin, end = self._n_rows, self._n_rows + len(block)
         with self._writing():
@@ -247,7 +273,7 @@ class HnswIndex:
                 graph.mark_deleted(row)
             self._graph, self._n_rows = graph, end
 
-    def _publish(self, begin: int, ids: IdArray) -> None:
+    def _publish(self, begin: int, ids: NDArray[np.int64]) -> None:
         """Makes the rows from `begin` on part of the index, in one moment for all searches."""
         with self._writing():
             for row in range(begin, self._n_rows):
@@ -263,8 +289,8 @@ class HnswIndex:
         graph = None
         if len(live):
             graph = self._new_graph(len(live))
-            for start in range(0, len(live), _ADD_BLOCK):
-                rows = np.arange(start, min(start + _ADD_BLOCK, len(live)))
+            for start in range(0, len(live), _LINK_BLOCK):
+                rows = np.arange(start, min(start + _LINK_BLOCK, len(live)))
                 graph.add_items(vectors[rows], rows, num_threads=threads)
         with self._writing():
             self._graph, self._vectors, self._ids, self._n_rows = graph, vectors, ids, len(ids)
@@ -282,15 +308,16 @@ class HnswIndex:
 
     def search(
         self,
-        queries: Any,
+        queries: Array,
         k: int,
         *,
-        allowed: Any = None,
+        allowed: Array | None = None,
         exclude: Any = None,
         min_score: Any = None,
         max_score: Any = None,
+        nonfinite: str = "error",
         num_threads: int | None = None,
-        progress: Callable[[int, int], object] | None = None,
+        progress: Progress | None = None,
         return_certificate: bool = False,
     ) -> SearchResult:
         """The k best documents that the graph finds, best first, with their exact scores.
@@ -298,93 +325,114 @@ class HnswIndex:
         The whole call sees one state of the index.
 
         Args:
-            queries: [n, dim] or [dim], float32, float16 or bfloat16, finite.
+            queries: ``[n, dim]``, or ``[dim]`` for a single one; float32, float16 or bfloat16.
             k: answers per query, at least 1.
-            allowed: ids that may be returned, as integers or as a boolean mask indexed by id.
-                hnswlib asks Python about every document that it meets, on one thread and holding
-                the interpreter's lock: expect half the speed or less, and see FlatIndex for narrow
-                filters.
-            num_threads: threads that search.
-            progress: called as progress(done, total) between blocks of queries; it may search this
-                index, but not change it.
+            allowed: documents that may be retrieved: an integer array of ids, or a boolean mask
+                indexed by id. hnswlib asks Python about every document that it meets, on one thread
+                and under the interpreter's lock: expect half the speed or less. Where at most
+                ``max(k, ef_search)`` documents are eligible, they are all scored instead.
+            nonfinite: "error" raises for a query with NaN or infinity; "exclude" answers it with
+                padding.
+            num_threads: threads of this call; by default `get_num_threads()`.
+            progress: called as ``progress(queries_done, queries)`` between blocks of queries. It
+                may search this index, but not change it.
             exclude, min_score, max_score, return_certificate: not possible here, see Raises.
 
         Returns:
-            SearchResult: scores float32 and ids int64, [n, k] or [k], as the library of `queries`
-            holds them; where fewer than k documents are eligible, ids end in -1, scores in -inf.
+            `SearchResult` as `FlatIndex.search` returns it.
 
         Raises:
-            NotImplementedError: for what only the exact FlatIndex can do.
-            ValueError: wrong dim, k < 1, a non-finite query.
+            NotImplementedError: an argument that only the exact `FlatIndex.search` can honour.
+            TypeError: int8 queries, or a dtype that cannot be searched.
+            ValueError: another dim, k < 1, a non-finite query.
         """
         op = "HnswIndex.search"
         _refuse(op, exclude=exclude, min_score=min_score, max_score=max_score)
-        if return_certificate:
-            raise NotImplementedError(
-                f"{op}: an approximate search has no certificate; use FlatIndex.search"
-            )
-        k = _integer(op, "k", k, 1)
-        matrix = _matrix(op, "queries", queries, self.dim)
-        threads = _threads(op, num_threads)
-        scores = np.full((len(matrix), k), -np.inf, np.float32)
-        ids = np.full((len(matrix), k), -1)
+        _refuse(op, return_certificate=return_certificate or None)
+        running = RunningSearch(
+            op, queries, k, allowed=allowed, nonfinite=nonfinite, num_threads=num_threads
+        )
+        self._check_vectors(op, "queries", running.queries)
         with self._lock.reading():
-            scope = self._scope(op, allowed)
-            step = max(1, _SEARCH_BLOCK // max(k, self._ef_search))
-            for start in range(0, len(matrix), step):
-                block = slice(start, start + step)
-                found = self._search_block(matrix[block], k, scope, threads)
-                width = found.ids.shape[1]
-                scores[block, :width], ids[block, :width] = found
-                if progress is not None:
-                    progress(min(start + step, len(matrix)), len(matrix))
-        return _like(queries, scores, ids)
+            scope = self._scope(running)
+            if self._graph is None or scope.n_rows <= max(running.k, self._ef_search):
+                self._fold_all(running, scope)
+            else:
+                self._fold_proposals(running, scope, progress)
+        found = running.result()
+        return SearchResult(found.scores, found.ids)
 
-    def _scope(self, op: str, allowed: Any) -> _Scope:
+    def _scope(self, running: RunningSearch) -> _Scope:
+        ids = self._ids[: self._n_rows]
+        live = ids >= 0
+        allowed = running.filters.allows(ids[live], running.op)
         if allowed is None:
             return _Scope(None, len(self))
-        ids = self._ids[: self._n_rows]
-        keep = _is_allowed(op, allowed, ids) & (ids >= 0)
-        return _Scope(keep, int(np.count_nonzero(keep)))
+        live[live] = allowed
+        return _Scope(live, int(np.count_nonzero(allowed)))
 
-    def _search_block(self, queries: FloatArray, k: int, scope: _Scope, threads: int) -> _Found:
-        """Candidates from the graph or, where it has too few, all eligible rows; then the best."""
-        fetch = max(k, self._ef_search)
-        if scope.n_rows > fetch and self._graph is not None:
-            with contextlib.suppress(_ShortAnswerError):
-                return self._best(queries, self._propose(queries, fetch, scope, threads), k)
-        if scope.n_rows > fetch and len(queries) > 1:
-            middle = len(queries) // 2  # to find the queries that the graph cannot answer
-            halves = [
-                self._search_block(half, k, scope, threads)
-                for half in (queries[:middle], queries[middle:])
-            ]
-            return _Found(*(np.concatenate(parts) for parts in zip(*halves, strict=True)))
-        live = self._ids[: self._n_rows] >= 0 if scope.keep is None else scope.keep
-        rows = np.flatnonzero(live)
-        return self._best(queries, np.broadcast_to(rows, (len(queries), len(rows))), k)
+    def _fold_all(self, running: RunningSearch, scope: _Scope) -> None:
+        """Scores every eligible row."""
+        if scope.n_rows:
+            ids = self._ids[: self._n_rows]
+            live = ids >= 0 if scope.rows is None else scope.rows
+            running.fold(self._vectors[: self._n_rows], ids=ids, live=live)
 
-    def _propose(self, queries: FloatArray, n: int, scope: _Scope, threads: int) -> IdArray:
-        """Rows [n_queries, n] that the graph finds."""
+    def _fold_proposals(
+        self, running: RunningSearch, scope: _Scope, progress: Progress | None
+    ) -> None:
+        """Scores what the graph proposes; for queries that it cannot serve, every eligible row."""
+        queries = widened(running.queries)
+        threads = running.num_threads or _native.num_threads()
+        n, fetch = len(queries), max(running.k, self._ef_search)
+        step = max(1, _SEARCH_BLOCK // fetch)
+        blocks = [(begin, min(begin + step, n)) for begin in range(0, n, step)][::-1]
+        unserved: list[int] = []
+        while blocks:
+            begin, end = blocks.pop()
+            rows = self._propose(queries[begin:end], fetch, scope, threads)
+            if rows is not None:
+                scores, ids = self._best(queries[begin:end], rows, running.k)
+                running.scores[begin:end], running.ids[begin:end] = scores, ids
+            elif end - begin == 1:
+                unserved.append(begin)
+            else:  # some query of the block met too few rows, and hnswlib does not say which
+                middle = (begin + end) // 2
+                blocks += [(middle, end), (begin, middle)]
+                continue
+            if progress is not None:
+                progress(end, n)
+        if unserved:
+            rest = RunningSearch(running.op, queries[unserved], running.k, num_threads=threads)
+            self._fold_all(rest, scope)
+            running.scores[unserved], running.ids[unserved] = rest.scores, rest.ids
+
+    def _propose(
+        self, queries: NDArray[np.float32], n: int, scope: _Scope, threads: int
+    ) -> NDArray[np.int64] | None:
+        """Rows ``[n_queries, n]`` that the graph finds; None if one query meets fewer than n."""
         options: dict[str, Any] = {"k": n, "num_threads": threads}
-        if scope.keep is not None:
-            # hnswlib calls back once per row that it meets; indexing bytes is the cheapest answer.
-            options |= {"num_threads": 1, "filter": scope.keep.tobytes().__getitem__}
+        if scope.rows is not None:
+            # Called back for every row that a search meets; indexing bytes is the cheapest answer.
+            options |= {"num_threads": 1, "filter": scope.rows.tobytes().__getitem__}
         try:
-            rows, _ = self._graph.knn_query(queries, **options)
+            rows: NDArray[Any] = self._graph.knn_query(queries, **options)[0]
         except RuntimeError as error:
-            if "contiguous 2D array" in str(error):  # some query met fewer than n eligible rows
-                raise _ShortAnswerError from None
-            raise
-        return rows.astype(np.int64)  # type: ignore[no-any-return]
+            if "contiguous 2D array" not in str(error):
+                raise
+            return None  # and 12 n bytes per query leak in hnswlib 0.8
+        return rows.astype(np.int64)
 
-    def _best(self, queries: FloatArray, rows: IdArray, k: int) -> _Found:
-        if not rows.shape[1]:
-            return _Found(np.empty(rows.shape, np.float32), np.empty(rows.shape, np.int64))
-        scores = _canonical_scores(queries, self._vectors, rows)
+    def _best(
+        self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k best of the proposed rows, by canonical score."""
+        scores = np.empty(rows.shape, np.float32)
+        for i, wanted in enumerate(rows):
+            _native.score(queries[i : i + 1], self._vectors, wanted, scores[i])
         ids = self._ids[rows]
         order = np.lexsort((ids, -scores))[:, :k]
-        return _Found(np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1))
+        return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
 
     def recall(self, exact_index: Any, queries: Any, k: int) -> float:
         """Mean share, over queries, of the exact k best that this index finds.
@@ -411,11 +459,87 @@ class HnswIndex:
 
     # ---- on disk and in pickles ------------------------------------------------------------------
 
+    def save(self, folder: str | Path) -> None:
+        """Writes the index to a folder: safetensors, hnswlib's own file, and a JSON manifest.
+
+        A folder that already holds an index is replaced whole: killed at any moment, or out of
+        disk, it still holds the old index or already the new one. Searches go on meanwhile.
+
+        Raises:
+            ValueError: the folder holds something else.
+            OSError: it could not be written; what was there before is intact.
+        """
+        with self._changing():
+            rows = {"vectors": self._vectors[: self._n_rows], "ids": self._ids[: self._n_rows]}
+            writers: dict[str, Any] = {"rows.safetensors": lambda path: write_tensors(path, rows)}
+            if self._graph is not None:
+                writers["graph.bin"] = self._write_graph
+            settings = {name: getattr(self, name) for name in _SETTINGS}
+            manifest = {**settings, "next_id": self._next_id}
+            publish(Path(folder), _KIND, _VERSION, manifest, writers)
+
+    def _write_graph(self, path: Path) -> None:
+        self._graph.save_index(os.fspath(path))
+        expected = self._graph.index_file_size()  # hnswlib does not notice a full disk
+        written = path.stat().st_size if path.exists() else 0
+        if written != expected:
+            raise OSError(f"HnswIndex.save: only {written} of {expected} bytes fit into {path}")
+
+    @classmethod
+    def load(cls, folder: str | Path, mmap: bool = True) -> HnswIndex:
+        """Reads an index that `save` wrote.
+
+        Checksums are always compared: hnswlib trusts its file blindly. So load only what comes from
+        where you trust.
+
+        Args:
+            folder: the folder.
+            mmap: keep this library's copy of the vectors in the file and map it into memory, until
+                the next `add`; False reads it. The graph is always read.
+
+        Raises:
+            FileNotFoundError: no index there.
+            ValueError: another kind of folder, a newer format, or a corrupted file.
+        """
+        manifest, files = open_folder(Path(folder), _KIND, _VERSION, verify=True)
+        try:
+            index = cls(**{name: manifest[name] for name in _SETTINGS})
+            tensors = map_tensors(files["rows.safetensors"])
+            vectors, ids = tensors["vectors"], tensors["ids"]
+            index._hold(vectors if mmap else vectors.copy(), ids.copy(), int(manifest["next_id"]))
+        except (KeyError, TypeError) as error:
+            raise CorruptedFolder(f"load: {folder} lacks {error}") from error
+        if "graph.bin" in files:
+            index._read_graph(files["graph.bin"])
+        return index
+
+    def _read_graph(self, path: Path) -> None:
+        graph = _hnswlib().Index("ip", self.dim)
+        try:
+            graph.load_index(os.fspath(path))
+        except RuntimeError as error:
+            raise CorruptedFolder(f"load: hnswlib cannot read {path}: {error}") from error
+        if graph.get_current_count() != self._n_rows:
+            raise CorruptedFolder(
+                f"load: {path} links {graph.get_current_count()} rows, expected {self._n_rows}"
+            )
+        graph.set_ef(self._ef_search)
+        self._graph = graph
+
+    def _hold(self, vectors: NDArray[np.float32], ids: NDArray[np.int64], next_id: int) -> None:
+        if vectors.shape != (len(ids), self.dim) or vectors.dtype != np.float32:
+            raise CorruptedFolder(
+                f"load: vectors are {vectors.dtype} of shape {vectors.shape}, "
+                f"expected float32 of shape ({len(ids)}, {self.dim})"
+            )
+        self._vectors, self._ids, self._n_rows, self._next_id = vectors, ids, len(ids), next_id
+        self._rows = {id: row for row, id in enumerate(ids.tolist()) if id >= 0}
+
     def __getstate__(self) -> dict[str, Any]:
         with self._changing():
             state = {name: getattr(self, name) for name in _SETTINGS}
-            state["ids"] = self._ids[: self._n_rows].copy()
             state["vectors"] = self._vectors[: self._n_rows].copy()
+            state["ids"] = self._ids[: self._n_rows].copy()
             state["next_id"] = self._next_id
             # Not the graph itself: it would be read after this, when others may add to it.
             state["graph"] = None if self._graph is None else self._graph.__getstate__()
@@ -428,11 +552,7 @@ class HnswIndex:
             kind = _hnswlib().Index
             self._graph = kind.__new__(kind)
             self._graph.__setstate__(state["graph"])
-
-    def _hold(self, vectors: FloatArray, ids: IdArray, next_id: int) -> None:
-        self._vectors, self._ids, self._n_rows = vectors, ids, len(ids)
-        self._next_id = next_id
-        self._rows = {id: row for row, id in enumerate(ids.tolist()) if id >= 0}
+            self._graph.set_ef(self._ef_search)
 
     # ---- locks -----------------------------------------------------------------------------------
 
@@ -450,30 +570,18 @@ class HnswIndex:
         with self._lock.writing(), _without_ctrl_c():
             yield
 
-    def _rows_of(self, op: str, ids: IdArray) -> IdArray:
+    def _rows_of(self, op: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         try:
             return np.array([self._rows[id] for id in ids.tolist()], np.int64)
         except KeyError as missing:
             raise ValueError(f"{op}: id {missing} is not in the index") from None
 
 
-_SETTINGS = ("dim", "m", "ef_construction", "ef_search", "seed")
-
-
 class _Scope(NamedTuple):
-    """Which rows may be returned: a mask by row, or None for all live ones; and how many."""
+    """Which rows may be returned."""
 
-    keep: npt.NDArray[np.bool_] | None
+    rows: NDArray[np.bool_] | None  # a mask by row; None for all live ones
     n_rows: int
-
-
-class _Found(NamedTuple):
-    scores: FloatArray
-    ids: IdArray
-
-
-class _ShortAnswerError(Exception):
-    """hnswlib met fewer eligible rows than asked for: parts of a graph may be out of reach."""
 
 
 class _ReadWriteLock:
@@ -551,12 +659,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_afresh_in_child)
 
 
-def _hnswlib() -> ModuleType:
+def _hnswlib() -> Any:
     try:
         import hnswlib
     except ModuleNotFoundError:
         raise ImportError("HnswIndex needs hnswlib: pip install tilefold[hnsw]") from None
-    return hnswlib  # type: ignore[no-any-return]
+    return hnswlib
 
 
 def _refuse(op: str, **options: Any) -> None:
@@ -567,61 +675,22 @@ def _refuse(op: str, **options: Any) -> None:
             )
 
 
-def _canonical_scores(queries: FloatArray, vectors: FloatArray, rows: IdArray) -> FloatArray:
-    """Scores [n, m] of the vectors `rows` [n, m] for each query."""
-    scores = np.empty(rows.shape, np.float32)
-    for i, wanted in enumerate(np.ascontiguousarray(rows)):
-        _native.score(queries[i : i + 1], vectors, wanted, scores[i])
-    return scores
-
-
-def _integer(op: str, name: str, value: Any, lowest: int, highest: int | None = None) -> int:
+def _integer(name: str, value: Any, lowest: int, highest: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}") from None
-    if number < lowest or (highest is not None and number > highest):
-        limits = f"at least {lowest}" if highest is None else f"{lowest} to {highest}"
-        raise ValueError(f"{op}: {name} must be {limits}, got {number}")
+        kind = type(value).__name__
+        raise TypeError(f"HnswIndex: {name} must be an integer, got {kind}") from None
+    if not lowest <= number <= highest:
+        raise ValueError(f"HnswIndex: {name} must be {lowest} to {highest}, got {number}")
     return number
 
 
-def _first_repeat(ids: IdArray) -> int:
-    values, counts = np.unique(ids, return_counts=True)
-    return int(values[counts > 1][0])
+def _id_list(op: str, ids: Array) -> NDArray[np.int64]:
+    return as_ids([ids] if np.ndim(ids) == 0 else ids, op, "ids")
 
 
-# STAND-INS until arrays.py is there ---------------------------------------------------------------
-class SearchResult(NamedTuple):
-    scores: Any
-    ids: Any
-
-
-def _matrix(op: str, name: str, x: Any, dim: int) -> FloatArray:
-    a = np.atleast_2d(np.asarray(x, np.float32))
-    if a.shape[1] != dim:
-        raise ValueError(f"{op}: {name} have dim {a.shape[1]} but the index has dim {dim}")
-    bad = np.flatnonzero(~np.isfinite(a).all(1))
-    if len(bad):
-        raise ValueError(f"{op}: {name} row {bad[0]} is not finite")
-    return np.ascontiguousarray(a)
-
-
-def _threads(op: str, n: int | None) -> int:
-    return _native.num_threads() if n is None else _integer(op, "num_threads", n, 1, 1024)
-
-
-def _id_list(op: str, ids: Any) -> IdArray:
-    return np.atleast_1d(np.asarray(ids, np.int64))
-
-
-def _like(queries: Any, scores: FloatArray, ids: IdArray) -> SearchResult:
-    return SearchResult(scores[0], ids[0]) if np.ndim(queries) == 1 else SearchResult(scores, ids)
-
-
-def _is_allowed(op: str, allowed: Any, ids: IdArray) -> npt.NDArray[np.bool_]:
-    allowed = np.asarray(allowed)
-    if allowed.dtype == bool:
-        inside = (ids >= 0) & (ids < len(allowed))
-        return inside & allowed[np.where(inside, ids, 0)]
-    return np.isin(ids, allowed)
+def _check_unique(op: str, ids: NDArray[np.int64]) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        raise ValueError(f"{op}: id {unique[np.argmax(counts > 1)]} is repeated")

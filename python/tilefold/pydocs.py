@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import io
 import pkgutil
@@ -28,7 +29,7 @@ _NOT_IMPORTED = {
     *("test", "tests", "testing", "this", "tkinter", "turtle", "turtledemo", "conftest", "setup"),
 }
 _OS_IN_C = {"posix", "nt"}  # what os exports
-_MASK = "this"
+_MASK = "_"
 _FEWEST_WORDS = 3  # a shorter summary names no single thing
 
 

@@ -1,0 +1,102 @@
+"""The `tilefold` command: picks the verb, and turns errors into one line and an exit status.
+
+A verb's module is imported only when the verb is used; it offers `add_arguments` and `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+
+# verb: (module, what it does, examples)
+_VERBS = {
+    "demo": (
+        "demo",
+        "search the documentation of Python on this machine",
+        """
+  tilefold demo
+  tilefold demo --query "copy a file together with its permissions"
+  tilefold demo --packages numpy,torch
+""",
+    ),
+    "eval": (
+        "comparison",
+        "compare dense, BM25 and fused retrieval on a BEIR folder",
+        """
+  tilefold eval scifact
+  tilefold eval scifact --split train --measures nDCG@10 R@100 AP
+  tilefold eval scifact --model BAAI/bge-small-en-v1.5 --pooling cls
+  tilefold eval scifact --k 1000 --measures nDCG@10 R@1000 --run dense.trec
+""",
+    ),
+    "doctor": (
+        "doctor",
+        "say what this machine offers and test every kernel",
+        """
+  tilefold doctor
+  tilefold doctor --json
+""",
+    ),
+}
+_INTERRUPTED = 128 + signal.SIGINT
+_PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not name
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status.
+
+    0 when all went well, 1 on an error, 2 on wrong usage, 130 on Ctrl-C, 141 when the reader of the
+    output went away.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # texts may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    parser = _parser(words[0] if words else "")
+    args = parser.parse_args(words)
+    if not hasattr(args, "run_verb"):
+        parser.print_help()
+        return 0
+    try:
+        return int(args.run_verb(args))
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except (ValueError, OSError, ImportError) as error:
+        print(f"tilefold {words[0]}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tilefold",
+        description="Exact dense retrieval, and tools to study it.",
+        epilog="examples:\n  tilefold demo\n  tilefold eval FOLDER\n  tilefold doctor\n\n"
+        "'tilefold VERB --help' says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tilefold {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", title="verbs")
+    for name, (module, purpose, examples) in _VERBS.items():
+        chosen = verbs.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=f"examples:{examples.rstrip()}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == verb:
+            implementation = importlib.import_module(f".{module}", __package__)
+            implementation.add_arguments(chosen)
+            chosen.set_defaults(run_verb=implementation.main)
+    return parser

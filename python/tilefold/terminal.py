@@ -1,0 +1,75 @@
+"""How the commands write: one line at a time, aligned, within the width of the terminal.
+
+Every line is flushed, so that a pipe sees progress and a closed pipe ends the work. Colour (bold
+headings, no more) only where stdout is a terminal and NO_COLOR is not set.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+
+_NARROWEST = 40
+
+
+def say(line: str = "") -> None:
+    """Writes a line to stdout, now."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def heading(text: str) -> None:
+    """Writes an empty line and a heading."""
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    say()
+    say(f"\033[1m{text}\033[0m" if colour else text)
+
+
+def fact(name: str, text: str) -> None:
+    """Writes a named fact, its names aligned with those of the others."""
+    say(f"  {name:<11}{text}")
+
+
+def width() -> int:
+    """Columns to fill: the terminal's, or 80."""
+    return max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns)
+
+
+def clip(text: str, room: int) -> str:
+    """The text on one line, with an ellipsis where it does not fit."""
+    line = " ".join(text.split())
+    return line if len(line) <= room else f"{line[: max(room - 3, 0)]}..."
+
+
+def table(labels: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
+    """Writes columns under their names, labels at the left; what does not fit continues below."""
+    widths = {
+        name: max(len(name), *(len(cell) for cell in cells)) for name, cells in columns.items()
+    }
+    room = width() - max(map(len, labels)) - 2
+    part: list[str] = []
+    for name in columns:
+        if part and sum(widths[other] + 2 for other in [*part, name]) > room:
+            _write(labels, columns, part, widths)
+            say()
+            part = []
+        part.append(name)
+    _write(labels, columns, part, widths)
+
+
+def _write(
+    labels: Sequence[str],
+    columns: Mapping[str, Sequence[str]],
+    names: Sequence[str],
+    widths: Mapping[str, int],
+) -> None:
+    indent = max(map(len, labels))
+    rows = [("", {name: name for name in names})]
+    rows += [
+        (label, {name: columns[name][row] for name in names}) for row, label in enumerate(labels)
+    ]
+    for label, cells in rows:
+        line = "".join(f"  {cells[name]:>{widths[name]}}" for name in names)
+        say(f"  {label:<{indent}}{line}".rstrip())
