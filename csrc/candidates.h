@@ -67,8 +67,11 @@ class Candidates {
 };
 
 inline bool is_exact(const Candidate& c) { return c.row < 0; }
+// Exact and unbounded candidates have their upper bound as centre: the first because it is the score
+// (which may be infinite), the second so that they come first.
 inline float centre_of(const Candidate& c) {
-  return c.upper > 3e38f ? c.upper : c.lower + (c.upper - c.lower) / 2;  // unbounded ones come first
+  const bool open = c.lower < c.upper && c.upper <= 3e38f;
+  return open ? c.lower + (c.upper - c.lower) / 2 : c.upper;
 }
 inline int64_t row_of(const Candidate& c) { return c.row < 0 ? ~c.row : c.row; }
 

@@ -114,11 +114,10 @@ void score(const View& query, const View& documents, const View& rows, const Vie
   const SearchKernels& kernels = active_row().search;
   std::vector<float> wide(static_cast<size_t>(q.dim));
   float* const out = scores.write<float>(n);
-  parallel_for(1, 1, [&](int64_t) {
-    kernels.widen(q, 0, wide.data());
-    const std::vector<double> exact(wide.begin(), wide.end());
-    kernels.score({exact.data(), d, wanted, 0, n, out});
-  });
+  const DefaultFloatEnvironment environment;
+  kernels.widen(q, 0, wide.data());
+  const std::vector<double> exact(wide.begin(), wide.end());
+  kernels.score({exact.data(), d, wanted, 0, n, out});
 }
 
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds) {

@@ -2,7 +2,6 @@
 #include "parallel.h"
 
 #include <atomic>
-#include <cfenv>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -25,18 +24,6 @@ namespace tilefold {
 namespace {
 
 constexpr int max_threads = 1024;
-
-class DefaultFloatEnvironment {
- public:
-  DefaultFloatEnvironment() {
-    std::fegetenv(&saved_);
-    std::fesetenv(FE_DFL_ENV);
-  }
-  ~DefaultFloatEnvironment() { std::fesetenv(&saved_); }
-
- private:
-  std::fenv_t saved_;
-};
 
 struct Job {
   int64_t n;

@@ -1,6 +1,7 @@
 // The only threads: a pool of sleeping workers, made when first needed. No OpenMP, so nothing
 // clashes with the runtimes of torch or a BLAS; a forked child starts with a pool of its own.
 #pragma once
+#include <cfenv>
 #include <cstdint>
 #include <functional>
 
@@ -11,10 +12,25 @@ namespace tilefold {
 int num_threads();
 void set_num_threads(int n);
 
+// The default floating-point environment while it lives: a caller's flush-to-zero mode or rounding
+// direction would change bits.
+class DefaultFloatEnvironment {
+ public:
+  DefaultFloatEnvironment() {
+    std::fegetenv(&saved_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultFloatEnvironment() { std::fesetenv(&saved_); }
+  DefaultFloatEnvironment(const DefaultFloatEnvironment&) = delete;
+  DefaultFloatEnvironment& operator=(const DefaultFloatEnvironment&) = delete;
+
+ private:
+  std::fenv_t saved_;
+};
+
 // Runs task(i) for every i in [0, n) on up to `threads` threads, the caller among them. `idle` is
 // called on the calling thread every few milliseconds while it waits for the others. Rethrows the
-// first exception of a task. Every task runs in the default floating-point environment: a caller's
-// flush-to-zero mode would change bits.
+// first exception of a task. Tasks run in the default floating-point environment.
 void parallel_for(int64_t n, int threads, const std::function<void(int64_t)>& task,
                   const std::function<void()>& idle = {});
 

@@ -59,7 +59,7 @@ class Search {
     blocks_ = block_count(a_.documents.rows);
     const int64_t list_bytes = Candidates::capacity_for(a_.k, a_.documents.rows) *
                                static_cast<int64_t>(sizeof(Candidate));
-    const int64_t largest = std::clamp<int64_t>(group_bytes / list_bytes, 1, 128);
+    const int64_t largest = std::clamp<int64_t>(group_bytes / list_bytes, 1, 256);
     if (static_cast<double>(a_.documents.rows) * n * a_.documents.dim < 2e6) threads_ = 1;
     const bool by_groups = n >= 16 * threads_;
     n_groups_ = (n + largest - 1) / largest;
@@ -325,6 +325,7 @@ class Search {
 
 void search(const SearchArgs& a, const Kernels& row, int threads, Pulse& pulse) {
   if (a.queries.rows == 0 || a.documents.rows == 0) return;
+  const DefaultFloatEnvironment environment;
   Search(a, row, threads, pulse).run();
 }
 

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_a_large_k_searches_in_many_blocks(shared_index):
     assert len(done) > 3
     assert done[-1] == (len(QUERIES), len(QUERIES))
     assert done == sorted(done)
+
+
+def test_a_query_that_is_not_finite_is_padded_when_asked(shared_index):
+    queries = QUERIES.copy()
+    queries[3, 1] = np.nan
+    found = shared_index.search(queries, 5, nonfinite="exclude")
+    expected = shared_index.search(QUERIES, 5)
+    assert (found.ids[3] == -1).all()
+    assert (found.scores[3] == -np.inf).all()
+    others = np.arange(len(QUERIES)) != 3
+    assert_same([part[others] for part in found], [part[others] for part in expected])
 
 
 def test_few_documents_are_answered_exactly(shared_index):
@@ -316,6 +328,14 @@ def test_a_removed_id_may_come_back_with_another_vector(index):
     assert len(index) == 1999
 
 
+def test_automatic_ids_do_not_wrap_around():
+    index = HnswIndex(DIM)
+    index.add(DOCUMENTS[:1], ids=[2**63 - 1])
+    with pytest.raises(ValueError, match=r"below 2\^63"):
+        index.add(DOCUMENTS[:1])
+    assert index.ids.tolist() == [2**63 - 1]
+
+
 def test_automatic_ids_are_never_used_again():
     index = HnswIndex(DIM)
     index.add(DOCUMENTS[:3])
@@ -384,7 +404,7 @@ INFINITE_ROW[2, 0] = -np.inf
         (gaussian(5).reshape(5, 2, -1), None, ValueError, "dimension"),
         (NAN_ROW, None, ValueError, "3"),
         (INFINITE_ROW, None, ValueError, "2"),
-        (DOCUMENTS[:3], [1, 2], ValueError, "2.*3"),
+        (DOCUMENTS[:3], [1, 2], ValueError, "3 ids.*got 2"),
         (DOCUMENTS[:3], [10_000, -4, 10_001], ValueError, "-4"),
         (DOCUMENTS[:3], [10_000, 10_001, 10_000], ValueError, "10000"),
         (DOCUMENTS[:3], [10_000, 10_001, 77], ValueError, "77"),
@@ -509,6 +529,15 @@ def test_an_interrupted_add_adds_nothing(index, monkeypatch):
     assert index.search(QUERIES[0], 1).ids.tolist() == [2000]
 
 
+def test_ctrl_c_waits_for_the_end_of_a_change(index):
+    steps = []
+    with pytest.raises(KeyboardInterrupt), index._writing():
+        signal.raise_signal(signal.SIGINT)
+        steps.append("done")
+    assert steps == ["done"]
+    assert index.search(QUERIES, 1).ids.shape == (50, 1)
+
+
 # ---- several threads, several processes ----------------------------------------------------------
 
 
@@ -613,3 +642,143 @@ def test_a_pickled_index_answers_the_same(index):
 
 def test_an_empty_index_can_be_pickled():
     assert len(pickle.loads(pickle.dumps(HnswIndex(4, m=7)))) == 0
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_loaded_index_answers_the_same_and_goes_on(index, tmp_path, mmap):
+    index.remove(np.arange(0, 2000, 3))
+    index.ef_search = 80
+    index.save(tmp_path / "index")
+    twin = HnswIndex.load(tmp_path / "index", mmap=mmap)
+    assert repr(twin) == repr(index)
+    np.testing.assert_array_equal(twin.ids, index.ids)
+    assert_same(twin.search(QUERIES, 10), index.search(QUERIES, 10))
+    twin.remove([1])
+    twin.add(QUERIES[:3] * 100)
+    assert twin.ids[-3:].tolist() == [2000, 2001, 2002]
+    assert twin.search(QUERIES[0], 1).ids.tolist() == [2000]
+    assert 1 in HnswIndex.load(tmp_path / "index")
+
+
+def test_an_empty_index_can_be_saved(tmp_path):
+    HnswIndex(4, m=7).save(tmp_path)
+    index = HnswIndex.load(tmp_path)
+    assert (index.dim, index.m, len(index)) == (4, 7, 0)
+    index.add(np.eye(4, dtype=np.float32))
+    assert len(index) == 4
+
+
+def test_saving_again_replaces_the_index_and_leaves_nothing_behind(index, tmp_path):
+    index.save(tmp_path)
+    mapped = HnswIndex.load(tmp_path)
+    before = len(list(tmp_path.iterdir()))
+    index.remove(np.arange(1000))
+    index.save(tmp_path)
+    assert len(HnswIndex.load(tmp_path)) == 1000
+    assert len(list(tmp_path.iterdir())) == before
+    assert_scored_exactly(mapped.search(QUERIES, 10))  # still mapped to the old file
+
+
+@pytest.mark.parametrize("place", ["replace", "fsync", "write"])
+def test_a_save_that_is_killed_leaves_the_old_index_whole(index, tmp_path, monkeypatch, place):
+    index.save(tmp_path)
+    before = index.search(QUERIES, 10)
+    index.remove(np.arange(1000))
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    if place == "write":
+        monkeypatch.setattr(HnswIndex, "_write_graph", killed)
+    else:
+        monkeypatch.setattr(os, place, killed)
+    with pytest.raises(KeyboardInterrupt):
+        index.save(tmp_path)
+    monkeypatch.undo()
+    assert_same(HnswIndex.load(tmp_path).search(QUERIES, 10), before)
+
+
+def test_a_full_disk_is_noticed(index, tmp_path, monkeypatch):
+    """hnswlib writes what fits and says nothing."""
+
+    class FullDisk(FailsToLink):
+        def save_index(self, path: str) -> None:
+            self._graph.save_index(path)
+            os.truncate(path, 1000)
+
+    index.save(tmp_path)
+    monkeypatch.setattr(index, "_graph", FullDisk(index._graph))
+    with pytest.raises(OSError, match="1000 of"):
+        index.save(tmp_path)
+    assert len(HnswIndex.load(tmp_path)) == len(DOCUMENTS)
+
+
+def saved_file(folder: Path, suffix: str) -> Path:
+    return next(path for path in folder.iterdir() if path.name.endswith(suffix))
+
+
+@pytest.mark.parametrize("suffix", ["graph.bin", "rows.safetensors"])
+@pytest.mark.parametrize("damage", ["truncated", "a bit flipped", "missing", "empty"])
+def test_a_damaged_folder_is_refused(shared_index, tmp_path, suffix, damage):
+    shared_index.save(tmp_path)
+    path = saved_file(tmp_path, suffix)
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(content[:-100])
+    elif damage == "a bit flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=suffix):
+        HnswIndex.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "version 2.*upgrade"),
+        ({"kind": "tilefold.FlatIndex"}, "FlatIndex"),
+        ({"dim": 31}, "shape"),
+        ({"dim": "x"}, "dim must be an integer"),
+        ({"m": None}, "lacks 'm'"),
+        ({"m": 1}, "m must be"),
+        ({"next_id": None}, "next_id"),
+        ({"files": {}}, r"rows\.safetensors"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(shared_index, tmp_path, change, message):
+    shared_index.save(tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = {
+        name: value
+        for name, value in (json.loads(path.read_text()) | change).items()
+        if value is not None
+    }
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=message):
+        HnswIndex.load(tmp_path)
+
+
+def test_another_graph_is_refused(shared_index, tmp_path):
+    shared_index.save(tmp_path)
+    index = HnswIndex(DIM)
+    index.add(DOCUMENTS[:100])
+    graph = saved_file(tmp_path, "graph.bin")
+    with pytest.raises(ValueError, match="links 2000 rows, expected 100"):
+        index._read_graph(graph)
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="hnswlib cannot read"):
+        index._read_graph(graph)
+    assert len(index.search(QUERIES[0], 5).ids) == 5
+
+
+def test_a_folder_without_an_index_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
+        HnswIndex.load(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="choose another folder"):
+        HnswIndex(4).save(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"

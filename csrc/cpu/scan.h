@@ -46,12 +46,22 @@ inline void fold_bounds(const ScanArgs& a, int q, int at, const int32_t* product
   }
 }
 
+// Brings the part of the next block that belongs to one of several tiles nearer, so that its first
+// tile does not wait for memory.
+inline void prefetch_next(const ScanArgs& a, int first) {
+  const int64_t bytes = a.dim * block_rows;
+  const int64_t begin = bytes * first / a.n_queries;
+  const int64_t end = bytes * (first + query_tile) / a.n_queries;
+  for (int64_t at = begin; at < end; at += 64) __builtin_prefetch(a.codes + bytes + at);
+}
+
 void scan(const ScanArgs& a) {
   const uint8_t* codes = tile_codes(a.codes, a.dim, a.scratch);
   const float* radius = a.bounds + (coarse_codes ? 3 : 2) * block_rows;
   alignas(64) int32_t products[query_tile * block_rows];
   for (int first = 0; first < a.n_queries; first += query_tile) {
     const int n = a.n_queries - first < query_tile ? a.n_queries - first : query_tile;
+    if (a.n_queries > 4 * query_tile) prefetch_next(a, first);
     tile(codes, a.query_codes + first * a.dim, n, a.dim, products);
     for (int at = 0; at < block_rows; at += float_lanes) {
       const DocumentBounds d = {load(a.bounds + at), load(a.bounds + block_rows + at),

@@ -58,13 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # texts may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
-    parser = _parser(words[0] if words else "")
-    args = parser.parse_args(words)
-    if not hasattr(args, "run_verb"):
-        parser.print_help()
-        return 0
     try:
-        return int(args.run_verb(args))
+        return _run(words)
     except BrokenPipeError:
         # Python flushes stdout once more at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,6 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"tilefold {words[0]}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = _parser(words[0] if words else "")
+    args = parser.parse_args(words)
+    if not hasattr(args, "run_verb"):
+        parser.print_help()
+        return 0
+    return int(args.run_verb(args))
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:

@@ -19,7 +19,7 @@ from .evaluate import Interval, Measure, bootstrap, evaluate
 from .fusion import fuse
 from .running import SearchResult
 from .search import search
-from .terminal import fact, heading, say, table
+from .terminal import fact, heading, say, table, title
 
 if TYPE_CHECKING:
     from .encoder import Encoder
@@ -130,7 +130,7 @@ def main(args: argparse.Namespace) -> int:
     if (deepest.cutoff or 0) > args.k:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
     collection = read_beir(args.folder, args.split)
-    heading(f"{args.folder}, split {args.split}")
+    title(f"{args.folder}, split {args.split}")
     describe(collection)
     embedded = embed(collection, _encoder(args), batch_size=args.batch_size)
     dense = search(embedded.queries, embedded.documents, args.k)

@@ -29,7 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tilefold
-from tilefold import _native, reference
+
+from . import _native, reference
+from .terminal import fact, heading, say, title, width
 
 Vectors = NDArray[np.generic]
 
@@ -113,9 +115,9 @@ def main(args: argparse.Namespace) -> int:
     """Prints the diagnosis; 0 when all is well, 1 when a self-test fails."""
     diagnosis = diagnose(import_torch=args.torch)
     if args.json:
-        print(json.dumps(dataclasses.asdict(diagnosis), indent=2))
+        say(json.dumps(dataclasses.asdict(diagnosis), indent=2))
     else:
-        print(_report(diagnosis, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        _report(diagnosis)
     return 1 if diagnosis.problems else 0
 
 
@@ -406,74 +408,47 @@ def _release(version: str) -> tuple[int, ...]:
 # ---- the report ----------------------------------------------------------------------------------
 
 
-class _Page:
-    """Lines of text, with colour where the terminal shows it."""
-
-    def __init__(self, colour: bool) -> None:
-        self._colour = colour
-        self.lines: list[str] = []
-
-    def paint(self, text: str, code: int) -> str:
-        return f"\033[{code}m{text}\033[0m" if self._colour else text
-
-    def heading(self, text: str) -> None:
-        self.lines += ["", self.paint(text, 1)]
-
-    def fact(self, name: str, text: str) -> None:
-        self.lines.append(f"  {name:<11}{text}")
-
-    def table(self, cells: Sequence[tuple[str, ...]]) -> None:
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for row in cells:
-            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            self.lines.append("  " + "  ".join(padded).rstrip())
-
-    def note(self, text: str, code: int) -> None:
-        indent = "  "
-        wrapped = textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
-        self.lines += [indent + self.paint(line, code) for line in wrapped]
-
-
-_BOLD, _RED, _GREEN, _YELLOW = 1, 31, 32, 33
-
-
-def _report(diagnosis: Diagnosis, *, colour: bool) -> str:
-    page = _Page(colour)
-    page.lines.append(page.paint(f"tilefold {diagnosis.version}", _BOLD))
-    page.fact("Python", diagnosis.python)
-    page.fact("platform", diagnosis.platform)
-    page.fact("CPU", f"{diagnosis.cpu}, {diagnosis.cpus_usable} usable")
-    _report_rows(page, diagnosis)
-    page.heading("Threads")
-    page.fact("default", f"{diagnosis.threads} ({diagnosis.threads_reason})")
-    _report_libraries(page, diagnosis)
+def _report(diagnosis: Diagnosis) -> None:
+    title(f"tilefold {diagnosis.version}")
+    fact("Python", diagnosis.python)
+    fact("platform", diagnosis.platform)
+    fact("CPU", f"{diagnosis.cpu}, {diagnosis.cpus_usable} usable")
+    _report_rows(diagnosis)
+    heading("Threads")
+    fact("default", f"{diagnosis.threads} ({diagnosis.threads_reason})")
+    _report_libraries(diagnosis)
     if diagnosis.extras:
-        page.heading("Extras")
-        page.table([_extra_cells(extra) for extra in diagnosis.extras])
-    for title, texts, code in (
-        ("Warnings", diagnosis.warnings, _YELLOW),
-        ("Problems", diagnosis.problems, _RED),
-    ):
+        heading("Extras")
+        _table([_extra_cells(extra) for extra in diagnosis.extras])
+    for name, texts in (("Warnings", diagnosis.warnings), ("Problems", diagnosis.problems)):
         if texts:
-            page.heading(title)
-            for text in texts:
-                page.note(text, code)
+            heading(name)
+        for text in texts:
+            for line in textwrap.wrap(text, width() - 2, break_on_hyphens=False):
+                say(f"  {line}")
     if not diagnosis.problems:
-        page.lines += ["", page.paint("All is well.", _GREEN)]
-    return "\n".join(page.lines)
+        say()
+        say("All is well.")
 
 
-def _report_rows(page: _Page, diagnosis: Diagnosis) -> None:
-    page.heading("Kernels")
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say(f"  {'  '.join(cells)}".rstrip())
+
+
+def _report_rows(diagnosis: Diagnosis) -> None:
+    heading("Kernels")
     cells = [("row", "device", "needs", "supported", "self-test", "")]
     for row in diagnosis.rows:
         supported = "yes" if row.supported else "no"
         in_use = "<- in use" if row.in_use else ""
         cells.append((row.name, row.device, row.needs, supported, _outcome(row), in_use))
-    page.table(cells)
-    page.fact("in use", diagnosis.in_use)
+    _table(cells)
+    fact("in use", diagnosis.in_use)
     if all(row.device == "cpu" for row in diagnosis.rows):
-        page.fact("CUDA", "no row compiled into this build")
+        fact("CUDA", "no row compiled into this build")
 
 
 def _outcome(row: Row) -> str:
@@ -482,21 +457,21 @@ def _outcome(row: Row) -> str:
     return "FAILED" if row.failure else f"{row.searches} searches right, {row.seconds:.1f} s"
 
 
-def _report_libraries(page: _Page, diagnosis: Diagnosis) -> None:
-    page.heading("Libraries in this process")
+def _report_libraries(diagnosis: Diagnosis) -> None:
+    heading("Libraries in this process")
     if diagnosis.runtimes is None:
-        page.fact("unknown", "threadpoolctl is not installed: pip install tilefold[cli]")
+        fact("unknown", "threadpoolctl is not installed: pip install tilefold[cli]")
     elif not diagnosis.runtimes:
-        page.fact("none", "no BLAS and no OpenMP runtime")
+        fact("none", "no BLAS and no OpenMP runtime")
     for runtime in diagnosis.runtimes or []:
         version = f" {runtime.version}" if runtime.version else ""
         threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
-        page.fact(runtime.api, f"{runtime.name}{version}, {threads}, {runtime.path}")
+        fact(runtime.api, f"{runtime.name}{version}, {threads}, {runtime.path}")
     if diagnosis.torch is None:
-        page.fact("torch", "not installed, not needed for NumPy arrays")
+        fact("torch", "not installed, not needed for NumPy arrays")
     else:
         loaded = "loaded" if diagnosis.torch_loaded else "installed, not loaded (--torch loads it)"
-        page.fact("torch", f"{diagnosis.torch}, {loaded}")
+        fact("torch", f"{diagnosis.torch}, {loaded}")
 
 
 def _extra_cells(extra: Extra) -> tuple[str, ...]:

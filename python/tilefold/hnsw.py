@@ -33,8 +33,8 @@ _VERSION = 1
 _SETTINGS = ("dim", "m", "ef_construction", "ef_search", "seed")
 # Candidates between two chances for Ctrl-C and the progress callback.
 _SEARCH_BLOCK = 16384
-# Rows linked while searches wait; or a 200th of a large batch, as every block lifts the marks of the
-# blocks before it (see _link): 0.3 us a row, 100 times on average, a tenth of what linking it costs.
+# Rows linked while searches wait; or a 200th of a large batch, as every block lifts the marks of
+# those before it (see _link): 0.3 us a row, 100 times on average, a tenth of what linking it costs.
 _LINK_BLOCK = 512
 _LINK_BLOCKS = 200
 
@@ -42,14 +42,14 @@ _LINK_BLOCKS = 200
 class HnswIndex:
     """Approximate inner-product search over a graph of neighbours (HNSW), by hnswlib.
 
-    Called like `FlatIndex`. Which documents are found is up to the graph; their scores and order are
-    those of `FlatIndex`, to the bit, and an answer is exact where at most ``max(k, ef_search)``
+    Called like `FlatIndex`. Which documents are found is up to the graph; their scores and order
+    are those of `FlatIndex`, to the bit, and an answer is exact where at most ``max(k, ef_search)``
     documents are eligible. For k up to ``ef_search``, the answer for a smaller k is a prefix of the
     answer for a larger one.
 
-    The graph depends on the order of insertion and, through rounding, on the machine. Built with one
-    thread it is the same every time; with more, documents are linked as threads come by. Loading or
-    unpickling an index starts hnswlib's random numbers afresh for what is added afterwards.
+    The graph depends on the order of insertion and, through rounding, on the machine. Built with
+    one thread it is the same every time; with more, documents are linked as threads come by.
+    Loading or unpickling an index starts hnswlib's random numbers afresh for what is added then.
 
     Any number of threads may search at once. An `add` lets searches in between blocks of rows, and
     its rows appear all at once; a `remove` waits for the searches that are running.
@@ -175,8 +175,10 @@ class HnswIndex:
             num_threads: by default `get_num_threads()`; 1 makes the graph reproducible.
 
         Raises:
-            TypeError: int8, for which hnswlib has no arithmetic, or a dtype that cannot be searched.
+            TypeError: int8, which hnswlib cannot compute with, or no dtype of vectors at all.
             ValueError: another dim, ids that are negative, repeated or taken, non-finite rows.
+            RuntimeError: hnswlib failed, for want of memory. Its graph is given up: searches score
+                every document until the next `add` builds it anew.
         """
         op = "HnswIndex.add"
         rows = as_vectors(vectors, op, "vectors")
@@ -294,7 +296,7 @@ class HnswIndex:
                 graph.add_items(vectors[rows], rows, num_threads=threads)
         with self._writing():
             self._graph, self._vectors, self._ids, self._n_rows = graph, vectors, ids, len(ids)
-            self._rows = dict(zip(ids.tolist(), range(len(ids)), strict=True))
+            self._find_rows()
 
     def _new_graph(self, capacity: int) -> Any:
         graph = _hnswlib().Index("ip", self.dim)
@@ -357,19 +359,21 @@ class HnswIndex:
             scope = self._scope(running)
             if self._graph is None or scope.n_rows <= max(running.k, self._ef_search):
                 self._fold_all(running, scope)
+                if progress is not None:
+                    progress(len(running.queries), len(running.queries))
             else:
                 self._fold_proposals(running, scope, progress)
         found = running.result()
         return SearchResult(found.scores, found.ids)
 
     def _scope(self, running: RunningSearch) -> _Scope:
-        ids = self._ids[: self._n_rows]
-        live = ids >= 0
-        allowed = running.filters.allows(ids[live], running.op)
-        if allowed is None:
+        filters = running.filters
+        if filters.allowed_mask is None and filters.allowed_ids is None:
             return _Scope(None, len(self))
-        live[live] = allowed
-        return _Scope(live, int(np.count_nonzero(allowed)))
+        ids = self._ids[: self._n_rows]
+        rows = ids >= 0
+        rows[rows] = filters.allows(ids[rows], running.op)
+        return _Scope(rows, int(np.count_nonzero(rows)))
 
     def _fold_all(self, running: RunningSearch, scope: _Scope) -> None:
         """Scores every eligible row."""
@@ -434,7 +438,7 @@ class HnswIndex:
         order = np.lexsort((ids, -scores))[:, :k]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
 
-    def recall(self, exact_index: Any, queries: Any, k: int) -> float:
+    def recall(self, exact_index: Any, queries: Array, k: int) -> float:
         """Mean share, over queries, of the exact k best that this index finds.
 
         Ties at the cut count as found: an id that is not among the exact k best but has the score
@@ -442,10 +446,10 @@ class HnswIndex:
         the recall is 1.
 
         Args:
-            exact_index: anything whose search(queries, k) is exact, as a FlatIndex over the same
-                documents.
-            queries: [n, dim] or [dim].
-            k: depth.
+            exact_index: a `FlatIndex` over the same documents, or anything else whose
+                ``search(queries, k)`` is exact.
+            queries: ``[n, dim]`` or ``[dim]``.
+            k: how many of the best count.
         """
         exact = [np.atleast_2d(np.asarray(part)) for part in exact_index.search(queries, k)]
         found = [np.atleast_2d(np.asarray(part)) for part in self.search(queries, k)]
@@ -470,7 +474,10 @@ class HnswIndex:
             OSError: it could not be written; what was there before is intact.
         """
         with self._changing():
-            rows = {"vectors": self._vectors[: self._n_rows], "ids": self._ids[: self._n_rows]}
+            rows: dict[str, NDArray[Any]] = {
+                "vectors": self._vectors[: self._n_rows],
+                "ids": self._ids[: self._n_rows],
+            }
             writers: dict[str, Any] = {"rows.safetensors": lambda path: write_tensors(path, rows)}
             if self._graph is not None:
                 writers["graph.bin"] = self._write_graph
@@ -507,8 +514,10 @@ class HnswIndex:
             tensors = map_tensors(files["rows.safetensors"])
             vectors, ids = tensors["vectors"], tensors["ids"]
             index._hold(vectors if mmap else vectors.copy(), ids.copy(), int(manifest["next_id"]))
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
             raise CorruptedFolder(f"load: {folder} lacks {error}") from error
+        except TypeError as error:
+            raise CorruptedFolder(f"load: the manifest in {folder} is wrong: {error}") from error
         if "graph.bin" in files:
             index._read_graph(files["graph.bin"])
         return index
@@ -533,7 +542,11 @@ class HnswIndex:
                 f"expected float32 of shape ({len(ids)}, {self.dim})"
             )
         self._vectors, self._ids, self._n_rows, self._next_id = vectors, ids, len(ids), next_id
-        self._rows = {id: row for row, id in enumerate(ids.tolist()) if id >= 0}
+        self._find_rows()
+
+    def _find_rows(self) -> None:
+        ids = self._ids[: self._n_rows].tolist()
+        self._rows = {id: row for row, id in enumerate(ids) if id >= 0}
 
     def __getstate__(self) -> dict[str, Any]:
         with self._changing():
@@ -560,7 +573,9 @@ class HnswIndex:
     def _changing(self) -> Iterator[None]:
         """One change at a time; searches run beside it, except inside `_writing()`."""
         if self._lock.held_by_this_thread():
-            raise RuntimeError("HnswIndex: a search's progress callback must not change the index")
+            raise RuntimeError(
+                "HnswIndex: a progress callback must not change or save the index being searched"
+            )
         with self._change_lock:
             yield
 
@@ -649,9 +664,10 @@ _indexes: weakref.WeakSet[HnswIndex] = weakref.WeakSet()
 
 def _start_afresh_in_child() -> None:
     """A forked child inherits locks but not the threads that hold them."""
-    for index in _indexes:
-        if index._change_lock.locked():
-            index._graph = None  # caught in the middle of a change; the rows are whole
+    for index in list(_indexes):
+        if index._change_lock.locked():  # caught in the middle of a change; the rows are whole
+            index._graph = None
+            index._find_rows()
         index._start_locks()
 
 

@@ -128,7 +128,7 @@ class FlatIndex:
             )
         if copy is None:
             copy = not (isinstance(rows, np.memmap) and not rows.flags.writeable)
-        if copy and (rows is vectors or np.may_share_memory(rows, vectors) or rows.base is not None):
+        if copy and (rows is vectors or rows.base is not None):  # as_vectors made no copy yet
             rows = rows.copy()
         with self._lock:
             self._check_dtype(rows)
@@ -290,7 +290,12 @@ class FlatIndex:
 
     def _new_ids(self, ids: Array | None, rows: int) -> NDArray[np.int64]:
         if ids is None:
-            return np.arange(self._next_id, self._next_id + rows)
+            if self._next_id + rows > 2**63:
+                raise ValueError(
+                    f"FlatIndex.add: the next id would be {self._next_id}, and ids must be below "
+                    "2^63; pass ids"
+                )
+            return np.arange(self._next_id, self._next_id + rows, dtype=np.int64)
         names = as_ids(ids, "FlatIndex.add", "ids")
         if len(names) != rows:
             raise ValueError(f"FlatIndex.add: expected {rows} ids, one per vector, got {len(names)}")

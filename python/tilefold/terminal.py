@@ -20,11 +20,16 @@ def say(line: str = "") -> None:
     sys.stdout.flush()
 
 
+def title(text: str) -> None:
+    """Writes the first line."""
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    say(f"\033[1m{text}\033[0m" if colour else text)
+
+
 def heading(text: str) -> None:
     """Writes an empty line and a heading."""
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     say()
-    say(f"\033[1m{text}\033[0m" if colour else text)
+    title(text)
 
 
 def fact(name: str, text: str) -> None:
