@@ -27,7 +27,8 @@ struct Matrix {
 // Documents are packed in blocks of 32, so that two AVX-512 registers hold four dimensions of a
 // block and one 32-bit word says which of its documents may be retrieved.
 constexpr int block_rows = 32;
-constexpr int block_bounds = 4 * block_rows;  // floats: scale, norm, radius, coarse radius, each x32
+constexpr int block_bounds =
+    4 * block_rows;  // floats: scale, norm, radius, coarse radius, each x32
 
 // Code sums must fit 32 bits on every row of the table: 4 * 128 * 63 * dim < 2^31.
 constexpr int64_t max_packed_dim = 32768;
@@ -74,20 +75,20 @@ struct Candidate {
 
 // One block of documents against a group of queries.
 struct ScanArgs {
-  const int8_t* query_codes;         // tiles of query_tile queries: [dim / 4][queries in tile][4]
-  const QueryBound* query_bounds;    // [n_queries]
-  const float* thresholds;           // [n_queries] a document whose upper bound is below is out
+  const int8_t* query_codes;       // tiles of query_tile queries: [dim / 4][queries in tile][4]
+  const QueryBound* query_bounds;  // [n_queries]
+  const float* thresholds;         // [n_queries] a document whose upper bound is below is out
   int32_t n_queries;
-  int64_t dim;                       // padded
-  const uint8_t* codes;              // of this block
-  const float* bounds;               // of this block
-  uint32_t mask;                     // documents that may be retrieved
-  int64_t first_row;                 // row number of the block's first document
-  Candidate* candidates;             // [n_queries][capacity]; 32 places free in each list
-  int32_t* counts;                   // [n_queries]
+  int64_t dim;            // padded
+  const uint8_t* codes;   // of this block
+  const float* bounds;    // of this block
+  uint32_t mask;          // documents that may be retrieved
+  int64_t first_row;      // row number of the block's first document
+  Candidate* candidates;  // [n_queries][capacity]; 32 places free in each list
+  int32_t* counts;        // [n_queries]
   int64_t capacity;
-  float* pruned;                     // [n_queries] largest upper bound that was out; may be null
-  uint8_t* scratch;                  // block_bytes(dim), 64-byte aligned
+  float* pruned;     // [n_queries] largest upper bound that was out; may be null
+  uint8_t* scratch;  // block_bytes(dim), 64-byte aligned
 };
 
 // Canonical scores of some documents for one query.
@@ -104,19 +105,20 @@ struct ScoreArgs {
 struct SearchArgs {
   Matrix queries;
   Matrix documents;
-  PackedDocuments packed;           // packed.codes null: score every document canonically
-  const int64_t* document_ids;      // [rows], or null for first_id + row
+  PackedDocuments packed;       // packed.codes null: score every document canonically
+  const int64_t* document_ids;  // [rows], or null for first_id + row
   int64_t first_id;
-  const uint32_t* allowed;          // [blocks] bitmap of rows, or null for all
-  const int64_t* exclude_offsets;   // [n + 1] CSR over exclude_ids, or null
-  const int64_t* exclude_ids;       // sorted within each query
-  const float* min_score;           // [n] inclusive window of scores, or null
-  const float* max_score;           //
+  const uint32_t* allowed;         // [blocks] bitmap of rows, or null for all
+  const int64_t* exclude_offsets;  // [n + 1] CSR over exclude_ids, or null
+  const int64_t* exclude_ids;      // sorted within each query
+  const float* min_score;          // [n] inclusive window of scores, or null
+  const float* max_score;          //
   int64_t k;
-  float* scores;        // [n, k] in and out: the best so far, padded with -inf
-  int64_t* ids;         // [n, k] in and out: padded with -1
-  int64_t* refined;     // [n] in and out: canonical scores computed; may be null
-  float* pruned_bound;  // [n] in and out: largest upper bound of a document never scored; may be null
+  float* scores;     // [n, k] in and out: the best so far, padded with -inf
+  int64_t* ids;      // [n, k] in and out: padded with -1
+  int64_t* refined;  // [n] in and out: canonical scores computed; may be null
+  float*
+      pruned_bound;  // [n] in and out: largest upper bound of a document never scored; may be null
 };
 
 }  // namespace tilefold

@@ -92,30 +92,28 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
                                         view(max_score, "max_score"),
                                         view(refined, "refined"),
                                         view(pruned_bound, "pruned_bound")};
-        run(progress, [&](Pulse& pulse) {
-          ops::search(views, k, rotated, first_id, num_threads, pulse);
-        });
+        run(progress,
+            [&](Pulse& pulse) { ops::search(views, k, rotated, first_id, num_threads, pulse); });
       },
-      "queries"_a, "documents"_a, "scores"_a, "ids"_a, "k"_a, py::kw_only(),
-      "codes"_a = py::none(), "bounds"_a = py::none(), "rotated"_a = false,
-      "document_ids"_a = py::none(), "first_id"_a = 0, "allowed"_a = py::none(),
-      "exclude_offsets"_a = py::none(), "exclude_ids"_a = py::none(), "min_score"_a = py::none(),
-      "max_score"_a = py::none(), "refined"_a = py::none(), "pruned_bound"_a = py::none(),
-      "num_threads"_a = 0, "progress"_a = py::none(),
+      "queries"_a, "documents"_a, "scores"_a, "ids"_a, "k"_a, py::kw_only(), "codes"_a = py::none(),
+      "bounds"_a = py::none(), "rotated"_a = false, "document_ids"_a = py::none(), "first_id"_a = 0,
+      "allowed"_a = py::none(), "exclude_offsets"_a = py::none(), "exclude_ids"_a = py::none(),
+      "min_score"_a = py::none(), "max_score"_a = py::none(), "refined"_a = py::none(),
+      "pruned_bound"_a = py::none(), "num_threads"_a = 0, "progress"_a = py::none(),
       "Folds documents into the running answers scores, ids [n, k].");
 
   m.def(
       "pack",
       [](py::object documents, py::object codes, py::object bounds, py::object finite,
          py::object radius_sum, bool rotate, int num_threads) {
-        const ops::PackViews views = {
-            View(documents, "pack", "documents"), View(codes, "pack", "codes"),
-            View(bounds, "pack", "bounds"), View(finite, "pack", "finite"),
-            View(radius_sum, "pack", "radius_sum")};
+        const ops::PackViews views = {View(documents, "pack", "documents"),
+                                      View(codes, "pack", "codes"), View(bounds, "pack", "bounds"),
+                                      View(finite, "pack", "finite"),
+                                      View(radius_sum, "pack", "radius_sum")};
         run(py::none(), [&](Pulse& pulse) { ops::pack(views, rotate, num_threads, pulse); });
       },
-      "documents"_a, "codes"_a, "bounds"_a, "finite"_a, py::kw_only(),
-      "radius_sum"_a = py::none(), "rotate"_a = false, "num_threads"_a = 0,
+      "documents"_a, "codes"_a, "bounds"_a, "finite"_a, py::kw_only(), "radius_sum"_a = py::none(),
+      "rotate"_a = false, "num_threads"_a = 0,
       "Quantises documents into int8 codes [blocks, dim / 4, 32, 4] and bounds [blocks, 4, 32].");
 
   m.def(

@@ -107,9 +107,8 @@ Pool& pool() {
 #ifndef _WIN32
     // Threads do not survive a fork, and the mutex may be held by one: the child forgets the pool.
     static std::once_flag registered;
-    std::call_once(registered, [] {
-      pthread_atfork(nullptr, nullptr, [] { shared_pool.store(nullptr); });
-    });
+    std::call_once(registered,
+                   [] { pthread_atfork(nullptr, nullptr, [] { shared_pool.store(nullptr); }); });
 #endif
     return *fresh;
   }

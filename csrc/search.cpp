@@ -18,7 +18,7 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr int64_t cache_line = 64;
 constexpr int64_t blocks_per_beat = 16;
-constexpr int64_t group_bytes = 48 << 20;  // candidate lists of one group
+constexpr int64_t group_bytes = 48 << 20;    // candidate lists of one group
 constexpr int64_t refine_bytes = 384 << 10;  // documents that stay in L2 while all queries use them
 
 // Fewer documents per answer than this, and bounds cost more than they save.
@@ -29,9 +29,9 @@ bool filter_pays(const SearchArgs& a) {
 struct Group {
   int64_t first;
   int n;
-  std::vector<double> queries;       // [n][dim]
-  std::vector<int8_t> codes;         // tiles of query_tile: [dim / 4][queries in tile][4]
-  std::vector<QueryBound> bounds;    // [n]
+  std::vector<double> queries;     // [n][dim]
+  std::vector<int8_t> codes;       // tiles of query_tile: [dim / 4][queries in tile][4]
+  std::vector<QueryBound> bounds;  // [n]
 };
 
 class Search {
@@ -43,11 +43,14 @@ class Search {
     plan();
     const auto idle = [this] { pulse_.ask(); };
     if (n_ranges_ == 1) {
-      parallel_for(n_groups_, threads_, [this](int64_t g) {
-        Group group = prepare(g);
-        auto found = fold(group, 0, blocks_, nullptr);
-        finish(group, *found);
-      }, idle);
+      parallel_for(
+          n_groups_, threads_,
+          [this](int64_t g) {
+            Group group = prepare(g);
+            auto found = fold(group, 0, blocks_, nullptr);
+            finish(group, *found);
+          },
+          idle);
       return;
     }
     for (int64_t g = 0; g < n_groups_; ++g) run_by_ranges(prepare(g), idle);
@@ -57,16 +60,14 @@ class Search {
   void plan() {
     const int64_t n = a_.queries.rows;
     blocks_ = block_count(a_.documents.rows);
-    const int64_t list_bytes = Candidates::capacity_for(a_.k, a_.documents.rows) *
-                               static_cast<int64_t>(sizeof(Candidate));
+    const int64_t list_bytes =
+        Candidates::capacity_for(a_.k, a_.documents.rows) * static_cast<int64_t>(sizeof(Candidate));
     const int64_t largest = std::clamp<int64_t>(group_bytes / list_bytes, 1, 256);
     if (static_cast<double>(a_.documents.rows) * n * a_.documents.dim < 2e6) threads_ = 1;
     const bool by_groups = n >= 16 * threads_;
     n_groups_ = (n + largest - 1) / largest;
     if (by_groups) n_groups_ = (n_groups_ + threads_ - 1) / threads_ * threads_;
-    n_ranges_ = by_groups || threads_ == 1
-                    ? 1
-                    : std::clamp<int64_t>(blocks_ / 64, 1, 4 * threads_);
+    n_ranges_ = by_groups || threads_ == 1 ? 1 : std::clamp<int64_t>(blocks_ / 64, 1, 4 * threads_);
   }
 
   Group prepare(int64_t g) const {
@@ -119,8 +120,7 @@ class Search {
   std::unique_ptr<Candidates> fold(const Group& group, int64_t begin, int64_t end,
                                    std::atomic<float>* shared) const {
     const int64_t rows = std::min(end * block_rows, a_.documents.rows) - begin * block_rows;
-    auto found = std::make_unique<Candidates>(group.n, a_.k,
-                                              Candidates::capacity_for(a_.k, rows));
+    auto found = std::make_unique<Candidates>(group.n, a_.k, Candidates::capacity_for(a_.k, rows));
     for (int q = 0; q < group.n; ++q) {
       const int64_t query = group.first + q;
       const float least = a_.min_score ? a_.min_score[query] : -infinity;
@@ -177,19 +177,17 @@ class Search {
     kernels_.scan(args);
   }
 
-  void score_block(const Group& group, int64_t block, uint32_t documents,
-                   Candidates& found) const {
+  void score_block(const Group& group, int64_t block, uint32_t documents, Candidates& found) const {
     const int64_t first = block * block_rows;
     const int64_t n = std::min<int64_t>(block_rows, a_.documents.rows - first);
     float scores[block_rows];
     for (int q = 0; q < group.n; ++q) {
-      kernels_.score({group.queries.data() + q * a_.queries.dim, a_.documents, nullptr, first, n,
-                      scores});
+      kernels_.score(
+          {group.queries.data() + q * a_.queries.dim, a_.documents, nullptr, first, n, scores});
       for (int64_t i = 0; i < n; ++i) {
         if (!(documents >> i & 1)) continue;
         ++found.refined(q);
-        if (scores[i] >= found.threshold(q))
-          found.append(q, {scores[i], scores[i], ~(first + i)});
+        if (scores[i] >= found.threshold(q)) found.append(q, {scores[i], scores[i], ~(first + i)});
       }
     }
   }
@@ -220,9 +218,9 @@ class Search {
   static void exchange_thresholds(Candidates& found, std::atomic<float>* shared) {
     for (int q = 0; q < found.n_queries(); ++q) {
       float theirs = shared[q].load(std::memory_order_relaxed);
-      while (theirs < found.threshold(q) &&
-             !shared[q].compare_exchange_weak(theirs, found.threshold(q),
-                                              std::memory_order_relaxed)) {
+      while (
+          theirs < found.threshold(q) &&
+          !shared[q].compare_exchange_weak(theirs, found.threshold(q), std::memory_order_relaxed)) {
       }
       found.threshold(q) = std::max(found.threshold(q), theirs);
     }
@@ -232,10 +230,13 @@ class Search {
     std::vector<std::atomic<float>> shared(static_cast<size_t>(group.n));
     for (auto& threshold : shared) threshold = -infinity;
     std::vector<std::unique_ptr<Candidates>> found(static_cast<size_t>(n_ranges_));
-    parallel_for(n_ranges_, threads_, [&](int64_t r) {
-      found[static_cast<size_t>(r)] = fold(group, blocks_ * r / n_ranges_,
-                                           blocks_ * (r + 1) / n_ranges_, shared.data());
-    }, idle);
+    parallel_for(
+        n_ranges_, threads_,
+        [&](int64_t r) {
+          found[static_cast<size_t>(r)] =
+              fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_, shared.data());
+        },
+        idle);
     int64_t most = 0;
     for (int q = 0; q < group.n; ++q) {
       int64_t total = 0;
@@ -309,8 +310,7 @@ class Search {
       ids[i] = answers[static_cast<size_t>(i)].id;
     }
     if (a_.refined) a_.refined[query] += found.refined(q);
-    if (a_.pruned_bound)
-      a_.pruned_bound[query] = std::max(a_.pruned_bound[query], found.pruned(q));
+    if (a_.pruned_bound) a_.pruned_bound[query] = std::max(a_.pruned_bound[query], found.pruned(q));
   }
 
   const SearchArgs& a_;

@@ -71,9 +71,7 @@ View::~View() {
   if (versioned_ && versioned_->deleter) versioned_->deleter(versioned_);
 }
 
-void* View::data() const {
-  return static_cast<char*>(tensor_->data) + tensor_->byte_offset;
-}
+void* View::data() const { return static_cast<char*>(tensor_->data) + tensor_->byte_offset; }
 
 void View::check_writable() const {
   check(!versioned_ || !(versioned_->flags & dlpack::flag_read_only), op_, ": ", name_,
@@ -102,8 +100,8 @@ Matrix View::matrix() const {
   else if (d.lanes == 1 && d.code == dlpack::code_int && d.bits == 8)
     m.dtype = Dtype::i8;
   else
-    check_type(false, op_, ": ", name_,
-               " must be float32, float16, bfloat16 or int8, got ", dtype_name(d));
+    check_type(false, op_, ": ", name_, " must be float32, float16, bfloat16 or int8, got ",
+               dtype_name(d));
   return m;
 }
 

@@ -143,9 +143,19 @@ def test_an_empty_index_pads():
     assert found.ids.shape == (len(QUERIES), 3)
 
 
-def test_no_queries_give_no_answers(shared_index):
-    found = shared_index.search(QUERIES[:0], 3)
-    assert found.scores.shape == found.ids.shape == (0, 3)
+@pytest.mark.parametrize("queries", [QUERIES[:0], np.zeros((0, DIM), np.float32)])
+def test_no_queries_give_no_answers(shared_index, queries):
+    for k in (3, 2500):
+        found = shared_index.search(queries, k)
+        assert found.scores.shape == found.ids.shape == (0, k)
+
+
+def test_adding_and_removing_nothing_changes_nothing(index):
+    index.add(np.zeros((0, DIM), np.float32))
+    index.add(DOCUMENTS[:0], ids=[])
+    index.remove([])
+    assert len(index) == len(DOCUMENTS)
+    assert_scored_exactly(index.search(QUERIES, 5))
 
 
 def test_one_query_gives_one_answer(shared_index):
@@ -531,9 +541,14 @@ def test_an_interrupted_add_adds_nothing(index, monkeypatch):
 
 def test_ctrl_c_waits_for_the_end_of_a_change(index):
     steps = []
-    with pytest.raises(KeyboardInterrupt), index._writing():
-        signal.raise_signal(signal.SIGINT)
-        steps.append("done")
+
+    def change() -> None:
+        with index._writing():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("done")
+
+    with pytest.raises(KeyboardInterrupt):
+        change()
     assert steps == ["done"]
     assert index.search(QUERIES, 1).ids.shape == (50, 1)
 

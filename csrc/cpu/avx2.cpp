@@ -18,8 +18,8 @@ extern const Kernels avx2_kernels = {
     "cpu",
     "AVX2, FMA, F16C",
     supports_avx2,
-    {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row,
-     ISA::pack_documents, ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::score},
+    {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row, ISA::pack_documents,
+     ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::score},
     {ISA::peak_fp32, ISA::peak_int8},
 };
 

@@ -94,34 +94,34 @@ inline __mmask16 at_least(__m512 a, __m512 b) {
 #define _mm512_sub_ps(a, b) ((a) - (b))
 #define _mm512_mul_ps(a, b) ((a) * (b))
 #define _mm512_max_ps(a, b) ((a) > (b) ? (a) : (b))
-#define _mm512_fmadd_ps(a, b, c) EMULATED::each(a, [&](float x, int l) { return fmaf(x, (b)[l], (c)[l]); })
+#define _mm512_fmadd_ps(a, b, c) \
+  EMULATED::each(a, [&](float x, int l) { return fmaf(x, (b)[l], (c)[l]); })
 #define _mm512_fmadd_pd(a, b, c) EMULATED::fused(a, b, c)
 #define _mm512_abs_ps(a) EMULATED::each(a, [](float x, int) { return fabsf(x); })
-#define _mm512_roundscale_ps(a, how)                     \
-  EMULATED::each(a, [](float x, int) {                   \
-    return ((how)&3) == _MM_FROUND_TO_NEG_INF ? floorf(x) : nearbyintf(x); \
+#define _mm512_roundscale_ps(a, how)                                         \
+  EMULATED::each(a, [](float x, int) {                                       \
+    return ((how) & 3) == _MM_FROUND_TO_NEG_INF ? floorf(x) : nearbyintf(x); \
   })
 #define _mm512_sub_epi32(a, b) ((__m512i)((EMULATED::Int32x16)(a) - (EMULATED::Int32x16)(b)))
 #define _mm512_slli_epi32(a, n) ((__m512i)((EMULATED::Uint32x16)(a) << (n)))
 #define _mm512_castsi512_ps(a) ((__m512)(a))
 #define _mm512_cvtepi32_ps(a) __builtin_convertvector((EMULATED::Int32x16)(a), __m512)
-#define _mm512_cvtps_epi32(a)                                               \
-  ((__m512i)__builtin_convertvector(                                        \
+#define _mm512_cvtps_epi32(a)         \
+  ((__m512i) __builtin_convertvector( \
       EMULATED::each(a, [](float x, int) { return nearbyintf(x); }), EMULATED::Int32x16))
 #define _mm512_cvtepi32_epi8(a) EMULATED::low_bytes(a)
 #define _mm512_cvtph_ps(a) \
   EMULATED::halves(_mm256_cvtph_ps(EMULATED::low(a)), _mm256_cvtph_ps(EMULATED::high(a)))
-#define _mm512_cvtepu16_epi32(a)                                \
-  EMULATED::halves(_mm256_cvtepu16_epi32(EMULATED::low(a)),     \
+#define _mm512_cvtepu16_epi32(a)                            \
+  EMULATED::halves(_mm256_cvtepu16_epi32(EMULATED::low(a)), \
                    _mm256_cvtepu16_epi32(EMULATED::high(a)))
 #define _mm512_cvtepi8_epi32(a) \
   EMULATED::halves(_mm256_cvtepi8_epi32(a), _mm256_cvtepi8_epi32(_mm_srli_si128(a, 8)))
-#define _mm512_cvtps_pd(a)                                       \
-  EMULATED::halves(_mm256_cvtps_pd(_mm256_castps256_ps128(a)),   \
+#define _mm512_cvtps_pd(a)                                     \
+  EMULATED::halves(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), \
                    _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)))
-#define _mm512_cvtepi32_pd(a)                               \
-  EMULATED::halves(_mm256_cvtepi32_pd(EMULATED::low(a)),    \
-                   _mm256_cvtepi32_pd(EMULATED::high(a)))
+#define _mm512_cvtepi32_pd(a) \
+  EMULATED::halves(_mm256_cvtepi32_pd(EMULATED::low(a)), _mm256_cvtepi32_pd(EMULATED::high(a)))
 #define _mm512_cmp_ps_mask(a, b, how) EMULATED::at_least(a, b)
 #define _mm512_mask_blend_ps(mask, a, b) \
   EMULATED::each(a, [&](float x, int l) { return (mask) >> l & 1 ? (b)[l] : x; })

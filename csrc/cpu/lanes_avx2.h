@@ -37,8 +37,8 @@ uint32_t at_least(Floats a, Floats b) {
 }
 Floats keep(uint32_t mask, Floats a, Floats otherwise) {
   const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-  const __m256i on = _mm256_cmpeq_epi32(
-      _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
+  const __m256i on =
+      _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
   return _mm256_blendv_ps(otherwise, a, _mm256_castsi256_ps(on));
 }
 void store_bytes(uint8_t* p, Floats a) {
@@ -77,8 +77,7 @@ Floats load_widened(const int8_t* p) {
 Doubles load_doubles(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 Doubles load_doubles(const Half* p) { return _mm256_cvtps_pd(_mm_cvtph_ps(load_8_bytes(p))); }
 Doubles load_doubles(const Bfloat* p) {
-  return _mm256_cvtps_pd(
-      _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(load_8_bytes(p)), 16)));
+  return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(load_8_bytes(p)), 16)));
 }
 Doubles load_doubles(const int8_t* p) {
   return _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(load_4_bytes(p)));

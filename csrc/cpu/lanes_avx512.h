@@ -52,9 +52,7 @@ Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm512_fmadd_pd(a
 
 __m128i load_8_bytes(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
 __m128i load_16_bytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
-__m256i load_32_bytes(const void* p) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
+__m256i load_32_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 Floats load_widened(const float* p) { return load(p); }
 Floats load_widened(const Half* p) { return _mm512_cvtph_ps(load_32_bytes(p)); }

@@ -59,8 +59,8 @@ float widen_one(Half x) {
     const float value = static_cast<float>(fraction) * 5.9604644775390625e-8f;
     return sign ? -value : value;
   }
-  const uint32_t bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) |
-                        (fraction << 13);
+  const uint32_t bits =
+      sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | (fraction << 13);
   float value;
   memcpy(&value, &bits, sizeof value);
   return value;

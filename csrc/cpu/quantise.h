@@ -119,7 +119,7 @@ Quantised quantise(const float* x, int64_t dim, int levels, int offset, bool int
     coarse = multiply_add(coarse_error, coarse_error, coarse);
   }
   Quantised result = {scale, norm, root_up(sum_lanes(fine), dim), root_up(sum_lanes(coarse), dim),
-                      0, 0};
+                      0,     0};
   for (int64_t j = 0; j < dim; ++j) {
     const int32_t code = offset ? codes[j] - offset : static_cast<int8_t>(codes[j]);
     result.code_sum += code;
@@ -146,10 +146,9 @@ void pack_documents(const PackArgs& a, int64_t block) {
     finite |= 1u << i;
     if (a.rotate) rotate(x, dim);
     const bool integers = a.documents.dtype == Dtype::i8 && !a.rotate;
-    const Quantised r = quantise(x, (dim + float_lanes - 1) / float_lanes * float_lanes, 127, 128,
-                                 integers, codes);
-    for (int64_t j = 0; j < dim; j += 4)
-      memcpy(block_codes + j * block_rows + 4 * i, codes + j, 4);
+    const Quantised r =
+        quantise(x, (dim + float_lanes - 1) / float_lanes * float_lanes, 127, 128, integers, codes);
+    for (int64_t j = 0; j < dim; j += 4) memcpy(block_codes + j * block_rows + 4 * i, codes + j, 4);
     const float widest = r.radius > r.coarse_radius ? r.radius : r.coarse_radius;
     bounds[0 * block_rows + i] = r.scale;
     bounds[1 * block_rows + i] = (r.norm + widest) * (1 + 0x1p-20f);

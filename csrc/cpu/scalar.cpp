@@ -18,8 +18,8 @@ extern const Kernels scalar_kernels = {
     "cpu",
     "nothing",
     supports_scalar,
-    {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row,
-     ISA::pack_documents, ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::score},
+    {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row, ISA::pack_documents,
+     ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::score},
     {ISA::peak_fp32, ISA::peak_int8},
 };
 

@@ -19,8 +19,8 @@ inline void fold_bounds(const ScanArgs& a, int q, int at, const int32_t* product
   constexpr int offset = coarse_codes ? 257 : 128;
   constexpr float absolute_slack = 1.17549435e-38f;  // for products that underflow
   const QueryBound& bound = a.query_bounds[q];
-  const Floats centre = mul(mul(from_ints(products, log2, offset * bound.code_sum), d.scale),
-                            broadcast(bound.scale));
+  const Floats centre =
+      mul(mul(from_ints(products, log2, offset * bound.code_sum), d.scale), broadcast(bound.scale));
   const Floats width = multiply_add(
       broadcast(bound.norm_factor), d.norm,
       multiply_add(broadcast(bound.radius_factor), d.radius, broadcast(absolute_slack)));
@@ -66,8 +66,7 @@ void scan(const ScanArgs& a) {
     for (int at = 0; at < block_rows; at += float_lanes) {
       const DocumentBounds d = {load(a.bounds + at), load(a.bounds + block_rows + at),
                                 load(radius + at)};
-      for (int q = 0; q < n; ++q)
-        fold_bounds(a, first + q, at, products + q * block_rows + at, d);
+      for (int q = 0; q < n; ++q) fold_bounds(a, first + q, at, products + q * block_rows + at, d);
     }
   }
 }

@@ -34,7 +34,8 @@ inline void score_some(const double* query, const T* const* document, int64_t di
       for (int i = 0; i < N; ++i)
         sum[i][r] = multiply_add(q, load_doubles(document[i] + at), sum[i][r]);
     }
-  if (j < dim) {  // the rest, padded with zeros: adding +-0 changes no bit of a sum that began at +0
+  if (j <
+      dim) {  // the rest, padded with zeros: adding +-0 changes no bit of a sum that began at +0
     double q[score_lanes] = {};
     memcpy(q, query + j, static_cast<size_t>(dim - j) * sizeof(double));
     for (int i = 0; i < N; ++i) {

@@ -88,8 +88,7 @@ double peak_int8(int64_t rounds) {
     __asm__("" : "+x"(a), "+x"(b));  // or the products would be computed once
 #pragma GCC unroll 8
     for (int i = 0; i < chains; ++i) {
-      const __m256i pair =
-          _mm256_add_epi16(_mm256_maddubs_epi16(a, b), _mm256_maddubs_epi16(b, a));
+      const __m256i pair = _mm256_add_epi16(_mm256_maddubs_epi16(a, b), _mm256_maddubs_epi16(b, a));
       sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(pair, ones));
       __asm__("" : "+x"(a), "+x"(b));
     }

@@ -16,8 +16,8 @@ void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t di
     for (int q = 0; q < n_queries; ++q)
       for (int d = 0; d < block_rows; ++d)
         for (int j = 0; j < 4; ++j)
-          out[q * block_rows + d] += queries[(step * n_queries + q) * 4 + j] *
-                                     codes[(step * block_rows + d) * 4 + j];
+          out[q * block_rows + d] +=
+              queries[(step * n_queries + q) * 4 + j] * codes[(step * block_rows + d) * 4 + j];
 }
 
 const uint8_t* tile_codes(const uint8_t* codes, int64_t, uint8_t*) { return codes; }

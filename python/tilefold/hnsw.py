@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from . import _native
 from .arrays import Array, Vectors, as_ids, as_vectors, widened
 from .running import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
-from .storage import CorruptedFolder, map_tensors, open_folder, publish, write_tensors
+from .storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 
 _KIND = "tilefold.HnswIndex"
 _VERSION = 1
@@ -515,9 +515,9 @@ class HnswIndex:
             vectors, ids = tensors["vectors"], tensors["ids"]
             index._hold(vectors if mmap else vectors.copy(), ids.copy(), int(manifest["next_id"]))
         except KeyError as error:
-            raise CorruptedFolder(f"load: {folder} lacks {error}") from error
+            raise CorruptedFolderError(f"load: {folder} lacks {error}") from error
         except TypeError as error:
-            raise CorruptedFolder(f"load: the manifest in {folder} is wrong: {error}") from error
+            raise CorruptedFolderError(f"load: the manifest in {folder} is wrong: {error}") from error
         if "graph.bin" in files:
             index._read_graph(files["graph.bin"])
         return index
@@ -527,9 +527,9 @@ class HnswIndex:
         try:
             graph.load_index(os.fspath(path))
         except RuntimeError as error:
-            raise CorruptedFolder(f"load: hnswlib cannot read {path}: {error}") from error
+            raise CorruptedFolderError(f"load: hnswlib cannot read {path}: {error}") from error
         if graph.get_current_count() != self._n_rows:
-            raise CorruptedFolder(
+            raise CorruptedFolderError(
                 f"load: {path} links {graph.get_current_count()} rows, expected {self._n_rows}"
             )
         graph.set_ef(self._ef_search)
@@ -537,7 +537,7 @@ class HnswIndex:
 
     def _hold(self, vectors: NDArray[np.float32], ids: NDArray[np.int64], next_id: int) -> None:
         if vectors.shape != (len(ids), self.dim) or vectors.dtype != np.float32:
-            raise CorruptedFolder(
+            raise CorruptedFolderError(
                 f"load: vectors are {vectors.dtype} of shape {vectors.shape}, "
                 f"expected float32 of shape ({len(ids)}, {self.dim})"
             )

@@ -21,7 +21,7 @@ from .running import (
     nonfinite_error,
 )
 from .segment import Segment, make_segment, merge
-from .storage import CorruptedFolder, map_tensors, open_folder, publish, write_tensors
+from .storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 
 _KIND = "tilefold.FlatIndex"
 _VERSION = 1
@@ -269,7 +269,7 @@ class FlatIndex:
                 for i, turned in enumerate(rotated)
             )
         except (KeyError, TypeError) as error:
-            raise CorruptedFolder(f"load: the manifest in {folder} lacks {error}") from error
+            raise CorruptedFolderError(f"load: the manifest in {folder} lacks {error}") from error
         return index
 
     def __getstate__(self) -> dict[str, Any]:
@@ -298,7 +298,9 @@ class FlatIndex:
             return np.arange(self._next_id, self._next_id + rows, dtype=np.int64)
         names = as_ids(ids, "FlatIndex.add", "ids")
         if len(names) != rows:
-            raise ValueError(f"FlatIndex.add: expected {rows} ids, one per vector, got {len(names)}")
+            raise ValueError(
+                f"FlatIndex.add: expected {rows} ids, one per vector, got {len(names)}"
+            )
         _check_unique(names, "FlatIndex.add")
         for segment in self._segments:
             taken = names[segment.find(names) >= 0]
@@ -356,7 +358,7 @@ def _read_segment(path: Path, dim: int, rotated: bool, mmap: bool) -> Segment:
         tensors = {name: tensor.copy() for name, tensor in tensors.items()}
     vectors, ids = tensors["vectors"], tensors["ids"]
     if vectors.ndim != 2 or vectors.shape != (len(ids), dim):
-        raise CorruptedFolder(
+        raise CorruptedFolderError(
             f"load: {path} has vectors of shape {vectors.shape}, expected ({len(ids)}, {dim})"
         )
     codes = tensors.get("codes")

@@ -48,7 +48,9 @@ class Certificate:
     def gap(self) -> NDArray[np.float32]:
         """``[n]`` threshold - bound: how far the nearest unscored document stayed below."""
         none_left_out = np.isneginf(self.bound)
-        return np.where(none_left_out, np.inf, self.threshold - np.where(none_left_out, 0, self.bound))
+        return np.where(
+            none_left_out, np.inf, self.threshold - np.where(none_left_out, 0, self.bound)
+        )
 
     @property
     def holds(self) -> bool:

@@ -38,7 +38,7 @@ _DTYPES = {
 }
 
 
-class CorruptedFolder(ValueError):
+class CorruptedFolderError(ValueError):
     """A folder on disk is not what its manifest says."""
 
 
@@ -66,7 +66,7 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     with dtype, shape and offsets of each tensor, then the data.
 
     Raises:
-        CorruptedFolder: the file is truncated, or its header does not describe it.
+        CorruptedFolderError: the file is truncated, or its header does not describe it.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -82,7 +82,7 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
                 if name != "__metadata__"
             }
         except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptedFolder(f"{path}: not a whole safetensors file: {error}") from error
+            raise CorruptedFolderError(f"{path}: not a whole safetensors file: {error}") from error
 
 
 def _tensor(data: mmap.mmap, start: int, size: int, entry: dict[str, Any]) -> NDArray[Any]:
@@ -124,7 +124,9 @@ def publish(
     """
     folder = Path(folder)
     created = not folder.exists()
-    if not created and (not folder.is_dir() or (any(folder.iterdir()) and not _is_kind(folder, kind))):
+    if not created and (
+        not folder.is_dir() or (any(folder.iterdir()) and not _is_kind(folder, kind))
+    ):
         raise ValueError(f"save: {folder} exists and is no {kind}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     generation = uuid.uuid4().hex[:12]
@@ -173,7 +175,7 @@ def open_folder(
     Raises:
         FileNotFoundError: no such folder, or no manifest in it.
         ValueError: another kind of folder, or one of a newer version.
-        CorruptedFolder: a file is missing or differs from what the manifest says.
+        CorruptedFolderError: a file is missing or differs from what the manifest says.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -194,27 +196,27 @@ def open_folder(
             files[suffix] = folder / Path(entry["name"]).name
             _check_file(files[suffix], entry, verify=verify)
     except (KeyError, TypeError, AttributeError) as error:
-        raise CorruptedFolder(f"load: {path} lacks the entry {error}") from error
+        raise CorruptedFolderError(f"load: {path} lacks the entry {error}") from error
     return manifest, files
 
 
 def _check_file(path: Path, entry: dict[str, Any], *, verify: bool) -> None:
     if not path.is_file():
-        raise CorruptedFolder(f"load: {path} is missing")
+        raise CorruptedFolderError(f"load: {path} is missing")
     size = path.stat().st_size
     if size != entry["bytes"]:
-        raise CorruptedFolder(f"load: {path} has {size} bytes, expected {entry['bytes']}")
+        raise CorruptedFolderError(f"load: {path} has {size} bytes, expected {entry['bytes']}")
     if verify and sha256(path) != entry["sha256"]:
-        raise CorruptedFolder(f"load: {path} does not match its checksum")
+        raise CorruptedFolderError(f"load: {path} does not match its checksum")
 
 
 def _manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CorruptedFolder(f"load: {path} is not valid JSON: {error}") from error
+        raise CorruptedFolderError(f"load: {path} is not valid JSON: {error}") from error
     if not isinstance(manifest, dict):
-        raise CorruptedFolder(f"load: {path} is not a JSON object")
+        raise CorruptedFolderError(f"load: {path} is not a JSON object")
     return manifest
 
 

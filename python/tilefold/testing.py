@@ -317,29 +317,30 @@ def peak_memory() -> Iterator[PeakMemory]:
             peak.bytes = max(0, _high_water_mark() - before)
     else:
         peak.method = "sampled"
-        with _sampling() as samples:
+        with _sampling(peak):
             yield peak
-        peak.bytes = max(samples) - samples[0]
 
 
 @contextlib.contextmanager
-def _sampling() -> Iterator[list[int]]:
-    """Samples of the resident memory: the first, the largest so far, and the last."""
-    samples = [_resident(), 0, 0]
+def _sampling(peak: PeakMemory) -> Iterator[None]:
+    before = _resident()
     done = threading.Event()
 
-    def sample() -> None:
-        while not done.wait(_SAMPLE_SECONDS):
-            samples[1] = max(samples[1], _resident())
+    def look() -> None:
+        peak.bytes = max(peak.bytes, _resident() - before)
 
-    sampler = threading.Thread(target=sample, name="peak_memory", daemon=True)
+    def look_often() -> None:
+        while not done.wait(_SAMPLE_SECONDS):
+            look()
+
+    sampler = threading.Thread(target=look_often, name="peak_memory", daemon=True)
     sampler.start()
     try:
-        yield samples
+        yield
     finally:
         done.set()
         sampler.join()
-        samples[2] = _resident()
+        look()
 
 
 def _reset_high_water_mark() -> bool:
