@@ -80,7 +80,7 @@ def _pack(
 
 
 def _rotation_helps(documents: Vectors) -> bool:
-    """Whether vectors have outlier dimensions that a rotation spreads; int8 codes are exact as is."""
+    """Whether vectors have outlier dimensions that a rotation spreads; int8 needs none."""
     rows, dim = documents.shape
     padded = -(-dim // 8) * 8
     if documents.dtype == np.int8 or padded & -padded < _SMALLEST_ROTATION:

@@ -27,8 +27,8 @@ class Certificate:
 
     A document was left unscored only if an upper bound of its score is strictly below `threshold`.
     The bound is a theorem (Cauchy-Schwarz on the quantisation error, rounded up), so `holds` says
-    that no unscored document can belong to the answer. `refined` and `bound` describe this run: they
-    depend on the instruction set and the number of threads, the answer does not.
+    that no unscored document can belong to the answer. `refined` and `bound` describe this run:
+    they depend on the instruction set and the number of threads, the answer does not.
 
     Attributes:
         refined: ``[n]`` documents scored canonically.
@@ -47,10 +47,9 @@ class Certificate:
     @property
     def gap(self) -> NDArray[np.float32]:
         """``[n]`` threshold - bound: how far the nearest unscored document stayed below."""
-        none_left_out = np.isneginf(self.bound)
-        return np.where(
-            none_left_out, np.inf, self.threshold - np.where(none_left_out, 0, self.bound)
-        )
+        all_scored = np.isneginf(self.bound)
+        nearest = np.where(all_scored, 0, self.bound)
+        return np.where(all_scored, np.float32(np.inf), self.threshold - nearest)
 
     @property
     def holds(self) -> bool:
@@ -138,7 +137,7 @@ class RunningSearch:
         if filters.allowed_mask is not None or filters.allowed_ids is not None:
             names = np.arange(first_id, first_id + rows) if ids is None else ids
             allowed = filters.allows(names, self.op)
-            live = allowed if live is None else live & allowed
+            live = allowed if live is None or allowed is None else live & allowed
         _native.search(
             self.queries,
             documents,

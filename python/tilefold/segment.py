@@ -1,7 +1,7 @@
 """A segment: some documents of an index with their packed form, never changed once made.
 
-Indexes hold a tuple of segments and replace the tuple, so a search that began before an add sees the
-index as it was.
+Indexes hold a tuple of segments and replace the tuple, so a search that began before an add sees
+the index as it was.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import mmap
 import os
@@ -228,7 +229,7 @@ def _vectors(array: Array, name: str) -> Vectors:
 def _check_disjoint(parts: list[_Part]) -> None:
     """No id twice: neighbours by range can only clash where their ranges overlap."""
     ordered = sorted((p for p in parts if p.rows), key=lambda p: p.id_range)
-    for left, right in zip(ordered, ordered[1:], strict=False):
+    for left, right in itertools.pairwise(ordered):
         if left.id_range[1] <= right.id_range[0]:
             continue
         ids, counts = np.unique(np.concatenate([p.all_ids() for p in ordered]), return_counts=True)
@@ -258,8 +259,10 @@ def _arrays(documents: Vectors | Segment) -> list[NDArray[Any]]:
     """The arrays that a search of the documents reads forwards, and that may be memory maps."""
     if not isinstance(documents, Segment):
         return [documents]
-    packed = documents.packed
-    return [documents.vectors, *([packed.codes, packed.bounds] if packed else [])]
+    arrays: list[NDArray[Any]] = [documents.vectors]
+    if documents.packed is not None:
+        arrays += [documents.packed.codes, documents.packed.bounds]
+    return arrays
 
 
 def _request(array: NDArray[Any], rows: int, begin: int, end: int) -> None:
@@ -332,7 +335,7 @@ def _keep(
     running: RunningSearch, checkpoint: Path, fingerprint: NDArray[np.uint8], done: int
 ) -> None:
     temporary = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}")
-    state = {
+    state: dict[str, NDArray[Any]] = {
         "fingerprint": fingerprint,
         "scores": running.scores,
         "ids": running.ids,

@@ -1,8 +1,8 @@
 """Folders on disk: safetensors beside a JSON manifest, published by one rename.
 
-Tensors are written under fresh names, synced, and only then does a new manifest replace the old one;
-files that no manifest names are removed last. Killed at any moment, the folder holds a whole index:
-the old one or the new one. Nothing is ever unpickled.
+Tensors are written under fresh names, synced, and only then does a new manifest replace the old
+one; files that no manifest names are removed last. Killed at any moment, the folder holds a whole
+index: the old one or the new one. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def write_tensors(
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """The tensors of a safetensors file as read-only memory maps; bfloat16 as its bits in uint16.
 
-    The layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, a JSON header
-    with dtype, shape and offsets of each tensor, then the data.
+    The layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, a JSON
+    header with dtype, shape and offsets of each tensor, then the data.
 
     Raises:
         CorruptedFolderError: the file is truncated, or its header does not describe it.
