@@ -75,13 +75,12 @@ def read_pydocs(packages: Sequence[str] = (), *, standard_library: bool = True) 
 
 
 def _distinct(entries: Iterator[Documented]) -> Iterator[Documented]:
-    """The first of each name, and of each summary and text."""
-    seen: set[tuple[str, ...]] = set()
+    """The first of each name, and of each text: nothing could tell the others from it."""
+    seen: set[str] = set()
     for entry in entries:
-        keys = {(entry.name,), (entry.summary, entry.text)}
-        if not seen & keys:
+        if not seen & {entry.name, entry.text}:
             yield entry
-        seen |= keys
+        seen |= {entry.name, entry.text}
 
 
 # ---- objects -------------------------------------------------------------------------------------

@@ -124,9 +124,7 @@ def publish(
     """
     folder = Path(folder)
     created = not folder.exists()
-    if not created and (
-        not folder.is_dir() or (any(folder.iterdir()) and not _is_kind(folder, kind))
-    ):
+    if not created and not (folder.is_dir() and _may_replace(folder, kind)):
         raise ValueError(f"save: {folder} exists and is no {kind}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     generation = uuid.uuid4().hex[:12]
@@ -220,12 +218,12 @@ def _manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _is_kind(folder: Path, kind: str) -> bool:
+def _may_replace(folder: Path, kind: str) -> bool:
+    """Whether a folder is of this kind, empty, or what a killed first save left."""
     path = folder / MANIFEST
-    if not path.is_file():
-        # What a killed first save leaves: files of one generation, and no manifest yet.
-        return all(_is_leftover(entry) for entry in folder.iterdir())
-    return _manifest(path).get("kind") == kind
+    if path.is_file():
+        return bool(_manifest(path).get("kind") == kind)
+    return all(_is_leftover(entry) for entry in folder.iterdir())
 
 
 def _is_leftover(path: Path) -> bool:
