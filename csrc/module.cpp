@@ -128,14 +128,15 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
 
   m.def(
       "score",
-      [](py::object query, py::object documents, py::object rows, py::object scores) {
-        const View q(query, "score", "query"), d(documents, "score", "documents"),
+      [](py::object queries, py::object documents, py::object rows, py::object scores,
+         int num_threads) {
+        const View q(queries, "score", "queries"), d(documents, "score", "documents"),
             r(rows, "score", "rows"), s(scores, "score", "scores");
         py::gil_scoped_release free;
-        ops::score(q, d, r, s);
+        ops::score(q, d, r, s, num_threads);
       },
-      "query"_a, "documents"_a, "rows"_a, "scores"_a,
-      "Canonical scores of the documents `rows` for one query.");
+      "queries"_a, "documents"_a, "rows"_a, "scores"_a, py::kw_only(), "num_threads"_a = 0,
+      "Canonical scores [n, m] of the documents rows [n, m] for queries [n, dim].");
 
   m.def(
       "tile",

@@ -102,22 +102,24 @@ void finite_rows(const View& vectors, const View& finite, int threads) {
                });
 }
 
-void score(const View& query, const View& documents, const View& rows, const View& scores) {
-  const Matrix q = query.matrix(), d = documents.matrix();
-  check(q.rows == 1, "score: query must have one row, got ", q.rows);
-  check(q.dim == d.dim, "score: query has dim ", q.dim, " but documents have dim ", d.dim);
-  const int64_t n = rows.rows();
-  const int64_t* wanted = rows.read<int64_t>(n);
-  for (int64_t i = 0; i < n; ++i)
-    check(wanted[i] >= 0 && wanted[i] < d.rows, "score: rows[", i, "] must be 0 to ", d.rows - 1,
-          ", got ", wanted[i]);
+void score(const View& queries, const View& documents, const View& rows, const View& scores,
+           int threads) {
+  const Matrix q = queries.matrix(), d = documents.matrix();
+  check(q.dim == d.dim, "score: queries have dim ", q.dim, " but documents have dim ", d.dim);
+  const int64_t size = rows.size(), m = q.rows > 0 ? size / q.rows : 0;
+  const int64_t* wanted = rows.read<int64_t>(q.rows * m);
+  float* const out = scores.write<float>(q.rows * m);
+  for (int64_t i = 0; i < size; ++i)
+    check(wanted[i] >= 0 && wanted[i] < d.rows, "score: rows must be 0 to ", d.rows - 1, ", got ",
+          wanted[i]);
   const SearchKernels& kernels = active_row().search;
-  std::vector<float> wide(static_cast<size_t>(q.dim));
-  float* const out = scores.write<float>(n);
-  const DefaultFloatEnvironment environment;
-  kernels.widen(q, 0, wide.data());
-  const std::vector<double> exact(wide.begin(), wide.end());
-  kernels.score({exact.data(), d, wanted, 0, n, out});
+  threads = static_cast<double>(size) * d.dim < 1e6 ? 1 : threads_of("score", threads);
+  parallel_for(q.rows, threads, [&](int64_t i) {
+    std::vector<float> wide(static_cast<size_t>(q.dim));
+    kernels.widen(q, i, wide.data());
+    const std::vector<double> exact(wide.begin(), wide.end());
+    kernels.score({exact.data(), d, wanted + i * m, 0, m, out + i * m});
+  });
 }
 
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds) {

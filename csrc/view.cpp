@@ -71,6 +71,12 @@ View::~View() {
   if (versioned_ && versioned_->deleter) versioned_->deleter(versioned_);
 }
 
+int64_t View::size() const {
+  int64_t elements = 1;
+  for (int i = 0; i < tensor_->ndim; ++i) elements *= tensor_->shape[i];
+  return elements;
+}
+
 void* View::data() const { return static_cast<char*>(tensor_->data) + tensor_->byte_offset; }
 
 void View::check_writable() const {
@@ -83,7 +89,7 @@ Matrix View::matrix() const {
   check(t.ndim == 2, op_, ": ", name_, " must have 2 dimensions [rows, dim], got ", t.ndim);
   Matrix m = {data(), t.shape[0], t.shape[1], t.strides ? t.strides[0] : t.shape[1], Dtype::f32};
   check(m.dim >= 1, op_, ": ", name_, " must have dim >= 1, got ", m.dim);
-  const int64_t inner = t.strides ? t.strides[1] : 1;
+  const int64_t inner = t.strides && m.rows > 0 ? t.strides[1] : 1;  // NumPy: 0 if there are none
   check(m.row_stride >= 0 && inner >= 0, op_, ": ", name_,
         " has negative strides; pass a contiguous copy");
   check(inner == 1 || m.dim == 1, op_, ": ", name_,
@@ -109,13 +115,11 @@ void* View::flat(dlpack::DataType expected, int64_t size) const {
   const dlpack::Tensor& t = *tensor_;
   check_type(t.dtype.code == expected.code && t.dtype.bits == expected.bits && t.dtype.lanes == 1,
              op_, ": ", name_, " must be ", dtype_name(expected), ", got ", dtype_name(t.dtype));
-  int64_t elements = 1;
-  for (int i = t.ndim - 1; i >= 0; --i) {
-    check(!t.strides || t.shape[i] <= 1 || t.strides[i] == elements, op_, ": ", name_,
-          " must be contiguous");
-    elements *= t.shape[i];
-  }
+  const int64_t elements = this->size();
   check(elements == size, op_, ": ", name_, " must have ", size, " elements, got ", elements);
+  for (int64_t i = t.ndim - 1, stride = 1; elements > 0 && i >= 0; stride *= t.shape[i--])
+    check(!t.strides || t.shape[i] <= 1 || t.strides[i] == stride, op_, ": ", name_,
+          " must be contiguous");
   return data();
 }
 

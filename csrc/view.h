@@ -21,6 +21,7 @@ class View {
 
   bool given() const { return tensor_ != nullptr; }
   int64_t rows() const { return tensor_->shape[0]; }
+  int64_t size() const;  // elements in all
 
   // [rows, dim] of a float or int8 dtype, dimensions contiguous.
   Matrix matrix() const;

@@ -12,10 +12,8 @@ import contextlib
 import itertools
 import operator
 import os
-import signal
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 
 from . import _native
 from .arrays import Array, Vectors, as_ids, as_vectors, widened
+from .locks import ReadWriteLock, without_ctrl_c
 from .running import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
 from .storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 
@@ -104,7 +103,7 @@ class HnswIndex:
         self._start_locks()
 
     def _start_locks(self) -> None:
-        self._lock = _ReadWriteLock()
+        self._lock = ReadWriteLock()
         self._change_lock = threading.Lock()
         _indexes.add(self)
 
@@ -396,7 +395,7 @@ class HnswIndex:
             begin, end = blocks.pop()
             rows = self._propose(queries[begin:end], fetch, scope, threads)
             if rows is not None:
-                scores, ids = self._best(queries[begin:end], rows, running.k)
+                scores, ids = self._best(queries[begin:end], rows, running.k, threads)
                 running.scores[begin:end], running.ids[begin:end] = scores, ids
             elif end - begin == 1:
                 unserved.append(begin)
@@ -428,12 +427,11 @@ class HnswIndex:
         return rows.astype(np.int64)
 
     def _best(
-        self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int
+        self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int, threads: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k best of the proposed rows, by canonical score."""
         scores = np.empty(rows.shape, np.float32)
-        for i, wanted in enumerate(rows):
-            _native.score(queries[i : i + 1], self._vectors, wanted, scores[i])
+        _native.score(queries, self._vectors, rows, scores, num_threads=threads)
         ids = self._ids[rows]
         order = np.lexsort((ids, -scores))[:, :k]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
@@ -517,7 +515,9 @@ class HnswIndex:
         except KeyError as error:
             raise CorruptedFolderError(f"load: {folder} lacks {error}") from error
         except TypeError as error:
-            raise CorruptedFolderError(f"load: the manifest in {folder} is wrong: {error}") from error
+            raise CorruptedFolderError(
+                f"load: the manifest in {folder} is wrong: {error}"
+            ) from error
         if "graph.bin" in files:
             index._read_graph(files["graph.bin"])
         return index
@@ -582,7 +582,7 @@ class HnswIndex:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Alone with the graph and the rows, and not to be interrupted halfway."""
-        with self._lock.writing(), _without_ctrl_c():
+        with self._lock.writing(), without_ctrl_c():
             yield
 
     def _rows_of(self, op: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -597,66 +597,6 @@ class _Scope(NamedTuple):
 
     rows: NDArray[np.bool_] | None  # a mask by row; None for all live ones
     n_rows: int
-
-
-class _ReadWriteLock:
-    """Many readers or one writer; a waiting writer goes before new readers.
-
-    A thread that reads may read again, so that a progress callback may search.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers: Counter[int] = Counter()  # thread -> how often it reads
-        self._writer_waits = False
-
-    def held_by_this_thread(self) -> bool:
-        return threading.get_ident() in self._readers
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        me = threading.get_ident()
-        with self._changed:
-            if me not in self._readers:
-                self._changed.wait_for(lambda: not self._writer_waits)
-            self._readers[me] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers[me] -= 1
-                if not self._readers[me]:
-                    del self._readers[me]
-                    self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Callers make sure that there is one writer at a time."""
-        with self._changed:  # kept while writing: readers wait for it
-            self._writer_waits = True
-            try:
-                self._changed.wait_for(lambda: not self._readers)
-                yield
-            finally:
-                self._writer_waits = False
-                self._changed.notify_all()
-
-
-@contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Holds SIGINT back; it is raised at the end."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is None or threading.current_thread() is not threading.main_thread():
-        yield  # not Python's to handle, or never raised here
-        return
-    caught: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if caught:
-            signal.raise_signal(signal.SIGINT)
 
 
 _indexes: weakref.WeakSet[HnswIndex] = weakref.WeakSet()

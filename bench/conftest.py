@@ -1,0 +1,236 @@
+"""A bench session: options, data, two threads for everybody, and the table at the end.
+
+    pytest bench                       every case: about ten minutes, four of them encoding
+    pytest bench -k 64_queries         one case; --collect-only -q lists them
+    pytest bench --quick               tiny shapes: that everything runs, not how fast
+
+A case says what contends; `Comparison` checks, times and reports it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import threadpoolctl
+from embeddings import Embeddings, embed
+from numpy.typing import NDArray
+from table import Line, Table, describe, milliseconds
+
+import tilefold
+from tilefold.testing import PeakMemory, Timing, machine, measure, peak_memory
+
+ROOT = Path(__file__).resolve().parents[1]
+THREADS = 2  # of everybody; what the figures of the specification were measured with
+_SECONDS = 20.0  # of timing per case, unless five rounds take longer
+_TABLE = pytest.StashKey[Table]()
+
+Contenders = Mapping[str, Callable[[], Any]]
+Targets = Mapping[tuple[str, ...], float | None]
+
+
+class Sizes(NamedTuple):
+    """Shapes of the random corpus, unless a case says otherwise."""
+
+    documents: int
+    dim: int
+
+
+class Outcome(NamedTuple):
+    """Seconds and peak memory of each contender."""
+
+    timings: dict[str, Timing]
+    memory: dict[str, PeakMemory]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tilefold bench")
+    quick = os.environ.get("TILEFOLD_BENCH_QUICK", "") not in ("", "0")
+    group.addoption(
+        "--quick",
+        action="store_true",
+        default=quick,
+        help="tiny shapes, one round: a smoke test (also TILEFOLD_BENCH_QUICK=1)",
+    )
+    group.addoption(
+        "--corpus",
+        type=Path,
+        default=ROOT.parent / "shared" / "data" / "lama_trex" / "beir",
+        help="BEIR folder of the cases with real embeddings",
+    )
+    group.addoption(
+        "--encode-seconds",
+        type=float,
+        default=240.0,
+        help="how long one run may encode; build/bench-cache keeps what was encoded",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TABLE] = Table(quick=config.getoption("--quick"))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    table = config.stash[_TABLE]
+    for outcome in ("skipped", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            table.lines.append(Line(report.nodeid.rpartition("::")[2], verdict=outcome))
+    if not table.lines:
+        return
+    terminalreporter.section("tilefold and its peers: medians of runs in turn, milliseconds")
+    for line in table.render():
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(describe(machine()))
+    if config.getoption("--quick"):
+        terminalreporter.write_line("quick: tiny shapes and one round, the figures mean nothing")
+
+
+class Comparison:
+    """Ours against its peers: same process, same data, in turn."""
+
+    def __init__(self, benchmark: Any, table: Table, *, quick: bool) -> None:
+        self.table = table
+        self.extra_info: dict[str, Any] = benchmark.extra_info
+        self._benchmark = benchmark
+        self._quick = quick
+
+    def run(
+        self,
+        case: str,
+        contenders: Contenders,
+        targets: Targets,
+        *,
+        work: Mapping[str, float],
+        check: Callable[[str, Any, Any], int] | None = None,
+        missing: tuple[str, ...] = (),
+    ) -> Outcome:
+        """Checks, times and reports one case.
+
+        Args:
+            case: how the table names it.
+            contenders: "tilefold" and the peers; "torch whole" and "torch chunked" count as torch,
+                the faster of them.
+            targets: {names of peers: how many times faster than the fastest of them ours must be,
+                or None if nothing was promised}.
+            work: {unit: amount per call}, such as {"GOP/s": operations / 1e9}; recorded as rates.
+            check: called as ``check(name, our answer, their answer)``; raises if they disagree
+                beyond rounding, returns the number of ids that differ.
+            missing: peers that could not be imported.
+        """
+        memory, differing, first = self._try_out(contenders, check)
+        repeats = 1 if self._quick else int(np.clip(_SECONDS / first, 5, 30))
+        timings = measure(contenders, repeats=repeats, warmup=0)
+        self._benchmark.pedantic(contenders["tilefold"], rounds=repeats)
+        self.extra_info |= {
+            "case": case,
+            "machine": machine(),
+            "ms": {name: 1e3 * timing.median for name, timing in timings.items()},
+            "rounds": repeats,
+            "peak MB": {name: peak.bytes / 1e6 for name, peak in memory.items()},
+            "peak by": next(iter(memory.values())).method,
+            "differing ids": differing,
+            "missing": list(missing),
+        }
+        for unit, amount in work.items():
+            self.extra_info[unit] = {n: amount / timing.median for n, timing in timings.items()}
+        self._report(case, timings, targets, missing)
+        return Outcome(timings, memory)
+
+    def _try_out(
+        self, contenders: Contenders, check: Callable[[str, Any, Any], int] | None
+    ) -> tuple[dict[str, PeakMemory], dict[str, int], float]:
+        """Runs everybody once: warms up, compares answers, measures memory and rough time."""
+        memory, differing, seconds = {}, {}, 0.0
+        ours = None
+        for name, call in contenders.items():
+            begin = time.perf_counter()
+            with peak_memory() as peak:
+                answer = call()
+            seconds += time.perf_counter() - begin
+            memory[name] = peak
+            if name == "tilefold":
+                ours = answer
+            elif check is not None:
+                differing[name] = check(name, ours, answer)
+        return memory, differing, seconds
+
+    def _report(
+        self, case: str, timings: dict[str, Timing], targets: Targets, missing: tuple[str, ...]
+    ) -> None:
+        others = [f"{n} {milliseconds(t.median)}" for n, t in timings.items() if n != "tilefold"]
+        peers = ", ".join([*others, *(f"{name} missing" for name in missing)])
+        ours = f"{milliseconds(timings['tilefold'].median)} ms"
+        self.extra_info["targets"] = []
+        for against, target in targets.items():
+            fastest = [t.median for n, t in timings.items() if n.split()[0] in against]
+            ratio = min(fastest) / timings["tilefold"].median if fastest else None
+            line = self.table.add(
+                case,
+                ours,
+                ratio,
+                target=target,
+                against=f"x {' and '.join(against)}",
+                peers=peers,
+                missing=[name for name in missing if name in against],
+            )
+            self.extra_info["targets"].append({**line._asdict(), "ratio": ratio})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads() -> Iterator[None]:
+    """The same number of threads for everybody, whatever pool they bring."""
+    before = tilefold.get_num_threads()
+    tilefold.set_num_threads(THREADS)
+    with threadpoolctl.threadpool_limits(THREADS):
+        yield
+    tilefold.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def quick(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("--quick"))
+
+
+@pytest.fixture
+def compare(benchmark: Any, pytestconfig: pytest.Config, quick: bool) -> Comparison:
+    return Comparison(benchmark, pytestconfig.stash[_TABLE], quick=quick)
+
+
+@pytest.fixture(scope="session")
+def sizes(quick: bool) -> Sizes:
+    return Sizes(5_000, 64) if quick else Sizes(200_000, 768)
+
+
+@pytest.fixture(scope="session")
+def random_vectors(sizes: Sizes) -> Callable[[int], NDArray[np.float32]]:
+    """Makes unit vectors in random directions, the same in every run."""
+    rng = np.random.default_rng(0)
+
+    def make(n: int) -> NDArray[np.float32]:
+        vectors = rng.standard_normal((n, sizes.dim), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_embeddings(
+    pytestconfig: pytest.Config, quick: bool, tmp_path_factory: pytest.TempPathFactory
+) -> Embeddings:
+    corpus: Path = pytestconfig.getoption("--corpus")
+    if not corpus.is_dir():
+        pytest.skip(f"no corpus in {corpus}: name one with --corpus")
+    try:
+        if quick:
+            cache = tmp_path_factory.mktemp("embeddings")
+            return embed(corpus, cache, queries=16, seconds=0, limit=256)
+        seconds = pytestconfig.getoption("--encode-seconds")
+        return embed(corpus, ROOT / "build" / "bench-cache", queries=512, seconds=seconds)
+    except ImportError as error:
+        pytest.skip(str(error))

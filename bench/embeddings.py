@@ -1,0 +1,71 @@
+"""Real embeddings: the sentences of lama_trex through MiniLM, encoded once and kept.
+
+All 89,299 sentences take ten minutes or more on two cores, so a run encodes for a while, keeps what
+it has in parts, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilefold.data import read_beir
+
+_PART = 2048  # sentences per file: about ten seconds of work
+
+
+class Embeddings(NamedTuple):
+    """Sentences ``[m, dim]``, of `total` in the corpus, and cloze queries ``[n, dim]``."""
+
+    documents: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    total: int
+
+
+def embed(
+    corpus: Path, cache: Path, *, queries: int, seconds: float, limit: int | None = None
+) -> Embeddings:
+    """Embeddings of as many sentences as are cached or can be encoded in time, at least one part.
+
+    Args:
+        corpus: a BEIR folder.
+        cache: where embeddings are kept, in a folder per content of the corpus.
+        queries: how many, spread over those of the corpus.
+        seconds: how long to encode sentences; what was encoded earlier costs nothing.
+        limit: first sentences to use; all by default.
+    """
+    from tilefold.encoder import minilm
+
+    collection = read_beir(corpus)
+    sentences = collection.documents[:limit]
+    content = hashlib.sha256((corpus / "corpus.jsonl").read_bytes()).hexdigest()[:12]
+    folder = cache / f"minilm-{content}-{len(sentences)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = minilm()
+
+    def encoded(name: str, texts: list[str]) -> NDArray[np.float32]:
+        path = folder / f"{name}.npy"
+        if not path.exists():
+            temporary = folder / f"{name}.{os.getpid()}.npy"
+            np.save(temporary, encoder.encode(texts, progress=f"encode {name}"))
+            temporary.replace(path)
+        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        return found
+
+    parts: list[NDArray[np.float32]] = []
+    deadline = time.monotonic() + seconds
+    for begin in range(0, len(sentences), _PART):
+        name = f"{begin:07d}"
+        late = time.monotonic() > deadline and not (folder / f"{name}.npy").exists()
+        if parts and late:
+            break
+        parts.append(encoded(name, sentences[begin : begin + _PART]))
+    spread = np.linspace(0, len(collection.queries) - 1, queries).astype(int)
+    asked = encoded(f"queries-{queries}", [collection.queries[i] for i in spread])
+    return Embeddings(np.concatenate(parts), asked, len(collection.documents))

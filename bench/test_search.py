@@ -1,0 +1,326 @@
+"""Exact search against faiss, torch, numpy and usearch: one case per promise of speed or memory.
+
+Every peer answers the same queries over the same vectors, and must find the same ids up to the
+rounding of its fp32 arithmetic.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilefold
+from tilefold import _native
+from tilefold.testing import assert_same_up_to_rounding, machine, measure
+
+PEERS = ("faiss", "torch", "usearch")  # beside numpy, which is always there
+FASTEST = ("faiss", "torch")
+TORCH_CHUNK = 16_384  # documents
+USEARCH_QUERIES = 8  # usearch has no matrix product: with more queries it would only cost minutes
+SHARDS = 4
+
+
+def optional(name: str) -> ModuleType | None:
+    """A package, or None; what it warns about while it is imported is not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            return None
+
+
+faiss, torch = optional("faiss"), optional("torch")
+usearch = optional("usearch.index")
+MISSING = tuple(n for n, m in zip(PEERS, (faiss, torch, usearch), strict=True) if m is None)
+
+
+# ---- the contenders ------------------------------------------------------------------------------
+
+
+def search_numpy(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[Any, Any]:
+    scores = queries @ documents.T
+    ids = np.argpartition(scores, -k, axis=1)[:, -k:]
+    best = np.take_along_axis(scores, ids, axis=1)
+    order = np.argsort(-best, axis=1)
+    return np.take_along_axis(best, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def search_torch(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[Any, Any]:
+    scores, ids = torch.topk(torch.from_numpy(queries) @ torch.from_numpy(documents).T, k)
+    return scores.numpy(), ids.numpy()
+
+
+def search_torch_in_chunks(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[Any, Any]:
+    tensor, wanted = torch.from_numpy(documents), torch.from_numpy(queries)
+    found = []
+    for begin in range(0, len(tensor), TORCH_CHUNK):
+        chunk = tensor[begin : begin + TORCH_CHUNK]
+        scores, ids = torch.topk(wanted @ chunk.T, min(k, len(chunk)))
+        found.append((scores, ids + begin))
+    all_scores, all_ids = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+    scores, places = torch.topk(all_scores, k)
+    return scores.numpy(), all_ids.gather(1, places).numpy()
+
+
+def search_usearch(documents: np.ndarray, queries: np.ndarray, k: int) -> tuple[Any, Any]:
+    found = usearch.search(
+        documents, queries, k, usearch.MetricKind.IP, exact=True, threads=tilefold.get_num_threads()
+    )
+    return 1 - found.distances.reshape(-1, k), found.keys.reshape(-1, k)
+
+
+class Corpus:
+    """Documents and queries, with an index of everybody who has one."""
+
+    def __init__(self, documents: np.ndarray, queries: np.ndarray, name: str = "") -> None:
+        self.documents, self.queries, self.name = documents, queries, name
+        self.index = tilefold.FlatIndex(documents.shape[1])
+        self.index.add(documents, copy=False)
+
+    @cached_property
+    def faiss_index(self) -> Any:
+        index = faiss.IndexFlatIP(self.documents.shape[1])
+        index.add(self.documents)
+        return index
+
+    def contenders(self, queries: np.ndarray, k: int) -> dict[str, Callable[[], Any]]:
+        """Every search that is installed, ours first."""
+        found: dict[str, Callable[[], Any]] = {
+            "tilefold": partial(self.index.search, queries, k),
+        }
+        if faiss:
+            found["faiss"] = partial(self.faiss_index.search, queries, k)
+        if torch:
+            found["torch whole"] = partial(search_torch, self.documents, queries, k)
+            found["torch chunked"] = partial(search_torch_in_chunks, self.documents, queries, k)
+        found["numpy"] = partial(search_numpy, self.documents, queries, k)
+        if usearch and len(queries) <= USEARCH_QUERIES:
+            found["usearch"] = partial(search_usearch, self.documents, queries, k)
+        return found
+
+    def check(self, queries: np.ndarray, name: str, ours: Any, theirs: Any) -> int:
+        """Ids that differ from a peer's, all of them ties or near-ties."""
+        return assert_same_up_to_rounding(ours, theirs[1], queries, self.documents, name=name)
+
+    def work(self, n_queries: int) -> dict[str, float]:
+        """Per call: operations of the inner products, and the documents as fp32, read once."""
+        return {
+            "GOP/s": 2 * n_queries * self.documents.size / 1e9,
+            "GB/s": self.documents.nbytes / 1e9,
+        }
+
+
+@pytest.fixture(scope="module")
+def corpus(random_vectors, sizes) -> Corpus:
+    return Corpus(random_vectors(sizes.documents), random_vectors(512))
+
+
+@pytest.fixture(scope="module")
+def real_corpus(real_embeddings) -> Corpus:
+    documents, queries, total = real_embeddings
+    dim = documents.shape[1]
+    return Corpus(documents, queries, f"real, {len(documents):,} of {total:,}, d = {dim}: ")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Iterator[Path]:
+    """A place for large files, gone afterwards."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+# ---- speed of search -----------------------------------------------------------------------------
+
+
+def compare_searches(
+    compare, corpus: Corpus, n: int, k: int, targets, only=None, prefix=""
+) -> None:
+    queries = corpus.queries[:n]
+    contenders = corpus.contenders(queries, k)
+    compare.run(
+        f"{prefix}{corpus.name}{len(queries)} {'query' if n == 1 else 'queries'}, k = {k:,}",
+        {name: contenders[name] for name in only or contenders if name in contenders},
+        targets,
+        work=corpus.work(len(queries)),
+        check=partial(corpus.check, queries),
+        missing=tuple(name for name in MISSING if name in (only or PEERS)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "targets"),
+    [
+        pytest.param(512, 10, {FASTEST: 3.5}, id="512_queries-k_10"),
+        pytest.param(64, 10, {FASTEST: 5.5}, id="64_queries-k_10"),
+        pytest.param(8, 10, {FASTEST: None}, id="8_queries-k_10"),
+        pytest.param(1, 10, {("numpy",): 3.5, ("faiss",): 6}, id="1_query-k_10"),
+        pytest.param(512, 100, {FASTEST: 2.8}, id="512_queries-k_100"),
+        pytest.param(512, 1000, {FASTEST: 2}, id="512_queries-k_1000"),
+    ],
+)
+def test_random_vectors(compare, corpus, n, k, targets):
+    compare_searches(compare, corpus, n, k, targets)
+
+
+@pytest.mark.parametrize(
+    ("k", "target"), [pytest.param(10, 3.5, id="k_10"), pytest.param(100, 2.5, id="k_100")]
+)
+def test_real_embeddings(compare, real_corpus, k, target):
+    compare_searches(compare, real_corpus, 512, k, {FASTEST: target})
+
+
+def test_avx2_row(compare, corpus, monkeypatch):
+    row = next((row for row in _native.rows() if row["name"] == "avx2"), None)
+    if row is None or not row["supported"]:
+        pytest.skip("this machine cannot run the row avx2")
+    monkeypatch.setenv("TILEFOLD_ISA", "avx2")
+    only = ("tilefold", "faiss")
+    compare_searches(compare, corpus, 512, 10, {("faiss",): 1.7}, only, "avx2 row: ")
+
+
+def test_int8_tile(compare, benchmark, sizes, quick):
+    row = next(row for row in _native.rows() if row["in_use"])
+    n, steps, rounds = row["query_tile"], sizes.dim // 4, 100 if quick else 20_000
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (steps, _native.BLOCK_ROWS, 4), np.uint8)
+    levels = row["query_levels"]
+    queries = rng.integers(-levels, levels + 1, (steps, n, 4), np.int8)
+    products = np.empty((n, _native.BLOCK_ROWS), np.int32)
+    run_tile = partial(_native.tile, codes, queries, products, rounds)
+    peaks: list[float] = []
+    timing = measure(
+        {"tile": run_tile, "peak": lambda: peaks.append(_native.peak("int8"))},
+        repeats=1 if quick else 11,
+    )["tile"]
+    benchmark.pedantic(run_tile, rounds=1 if quick else 5)
+    rate = 2 * n * _native.BLOCK_ROWS * sizes.dim * rounds / timing.median
+    peak = float(np.median(peaks))
+    rates = {"int8 GOP/s": rate / 1e9, "int8 peak GOP/s": peak / 1e9}
+    rates["fp32 peak GFLOP/s"] = _native.peak("fp32") / 1e9
+    line = compare.table.add(
+        f"int8 tile alone, row {row['name']}, one core",
+        f"{rate / 1e9:,.0f} GOP/s",
+        rate / peak,
+        target=0.9,
+        against="of the peak",
+        peers=f"int8 peak {peak / 1e9:,.0f}, fp32 peak {rates['fp32 peak GFLOP/s']:,.0f} GFLOP/s",
+    )
+    compare.extra_info.update(rates, machine=machine(), targets=[line._asdict()])
+
+
+# ---- packing and memory --------------------------------------------------------------------------
+
+
+def add_to(index: Any, documents: np.ndarray) -> Any:
+    index.add(documents)
+    return index
+
+
+def test_packing(compare, corpus):
+    documents = corpus.documents
+    rows, dim = documents.shape
+    contenders = {"tilefold": lambda: add_to(tilefold.FlatIndex(dim), documents)}
+    if faiss:
+        contenders["faiss"] = lambda: add_to(faiss.IndexFlatIP(dim), documents)
+    case = f"add {rows:,} documents"
+    seconds = compare.run(case, contenders, {}, work={"GB/s": documents.nbytes / 1e9}).timings
+    allowed = 2 * seconds["faiss"].median + 1e-6 * rows if faiss else None
+    compare.table.add(
+        case,
+        f"{1e3 * seconds['tilefold'].median:,.0f} ms",
+        seconds["tilefold"].median / allowed if allowed else None,
+        target=1,
+        at_most=True,
+        against="x (2 faiss + 1 µs a row)",
+        peers=f"faiss {1e3 * seconds['faiss'].median:,.0f}" if faiss else "faiss missing",
+        missing=[] if faiss else ["faiss"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("mapped", "target"),
+    [pytest.param(False, 1.3, id="whole"), pytest.param(True, 0.3, id="mapped")],
+)
+def test_memory_of_an_index(compare, benchmark, corpus, folder, mapped, target):
+    documents = corpus.documents
+    if mapped:
+        np.save(folder / "documents.npy", documents)
+        documents = np.load(folder / "documents.npy", mmap_mode="r")
+    tracemalloc.start()  # sees what NumPy allocates, not what is mapped
+    index = benchmark.pedantic(
+        lambda: add_to(tilefold.FlatIndex(documents.shape[1]), documents), rounds=1
+    )
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(index) == len(documents)
+    line = compare.table.add(
+        "memory of an index" + (", vectors in a memory map" if mapped else ""),
+        f"{kept / 1e6:,.1f} MB",
+        kept / documents.nbytes,
+        target=target,
+        at_most=True,
+        against="x the fp32 vectors",
+        peers=f"fp32 vectors {documents.nbytes / 1e6:,.1f} MB, at most {peak / 1e6:,.1f} during add",
+    )
+    compare.extra_info.update(
+        {"kept MB": kept / 1e6, "peak MB": peak / 1e6, "nbytes": index.nbytes},
+        machine=machine(),
+        targets=[line._asdict()],
+    )
+
+
+# ---- larger than memory --------------------------------------------------------------------------
+
+
+def save_shards(documents: np.ndarray, folder: Path) -> list[Path]:
+    paths = []
+    for number, ids in enumerate(np.array_split(np.arange(len(documents)), SHARDS)):
+        index = tilefold.FlatIndex(documents.shape[1])
+        index.add(documents[ids[0] : ids[-1] + 1], ids, copy=False)
+        paths.append(folder / f"shard-{number}")
+        index.save(paths[-1])
+    return paths
+
+
+def same_bits(name: str, ours: Any, theirs: Any) -> int:
+    assert ours.ids.tobytes() == theirs.ids.tobytes()
+    assert ours.scores.tobytes() == theirs.scores.tobytes()
+    return 0
+
+
+def test_shards_larger_than_memory(compare, corpus, folder, quick):
+    shards = save_shards(corpus.documents, folder)
+    cap = 64 << 20 if quick else corpus.index.nbytes // 4
+    queries = corpus.queries
+    case = f"{SHARDS} mapped shards, {corpus.index.nbytes / cap:.1f} x a cap of {cap / 1e6:,.0f} MB"
+    outcome = compare.run(
+        case,
+        {
+            "tilefold": lambda: tilefold.search_shards(queries, shards, 10, memory_limit=cap),
+            "memory": lambda: corpus.index.search(queries, 10),
+        },
+        {("memory",): 0.7},
+        work=corpus.work(len(queries)),
+        check=same_bits,
+    )
+    peak = outcome.memory["tilefold"]
+    compare.table.add(
+        f"resident memory, {case}",
+        f"{peak.bytes / 1e6:,.1f} MB",
+        peak.bytes / cap,
+        target=1,
+        at_most=True,
+        against="x the cap",
+        peers=peak.method,
+    )

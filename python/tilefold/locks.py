@@ -1,0 +1,69 @@
+"""Many readers or one writer, and changes that Ctrl-C must not cut in half."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+
+class ReadWriteLock:
+    """Many readers or one writer; a waiting writer goes before new readers.
+
+    A thread that reads may read again, so that a progress callback may search.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers: Counter[int] = Counter()  # thread -> how often it reads
+        self._writer_waits = False
+
+    def held_by_this_thread(self) -> bool:
+        return threading.get_ident() in self._readers
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        me = threading.get_ident()
+        with self._changed:
+            if me not in self._readers:
+                self._changed.wait_for(lambda: not self._writer_waits)
+            self._readers[me] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers[me] -= 1
+                if not self._readers[me]:
+                    del self._readers[me]
+                    self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Callers make sure that there is one writer at a time."""
+        with self._changed:  # kept while writing: readers wait for it
+            self._writer_waits = True
+            try:
+                self._changed.wait_for(lambda: not self._readers)
+                yield
+            finally:
+                self._writer_waits = False
+                self._changed.notify_all()
+
+
+@contextlib.contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Holds SIGINT back; it is raised at the end."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield  # not Python's to handle, or never raised here
+        return
+    caught: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            signal.raise_signal(signal.SIGINT)

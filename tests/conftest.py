@@ -1,0 +1,60 @@
+"""Fixtures that several test files share: the rows of the table, and the folder of data sets."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tilefold import _native
+
+# A row costs milliseconds here and seconds under emulation or a sanitizer: no deadline. The `isa`
+# fixture holds for all examples of a test alike, so it may be used with @given.
+hypothesis.settings.register_profile(
+    "tilefold",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.differing_executors,
+        hypothesis.HealthCheck.too_slow,
+    ],
+)
+hypothesis.settings.load_profile("tilefold")
+
+
+def _compiled_rows() -> dict[str, dict[str, Any]]:
+    """The table as it stands, whatever TILEFOLD_ISA asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TILEFOLD_ISA", raising=False)
+        return {row["name"]: row for row in _native.rows()}
+
+
+_ROWS = _compiled_rows()
+
+
+@pytest.fixture(params=reversed(_ROWS))
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Runs a test once per row of the table, with that row in use; gives the row's entry."""
+    row = _ROWS[request.param]
+    if not row["supported"]:
+        pytest.skip(f"this machine cannot run the {row['name']} row, which needs {row['needs']}")
+    monkeypatch.setenv("TILEFOLD_ISA", row["name"])
+    return row
+
+
+@pytest.fixture(scope="session")
+def table() -> dict[str, dict[str, Any]]:
+    """All compiled rows by name, best first."""
+    return _ROWS
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of data sets: TILEFOLD_DATA, or shared/data beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TILEFOLD_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("no data sets here: set TILEFOLD_DATA to their folder")
+    return folder
