@@ -6,11 +6,12 @@ it has in parts, and the next run goes on from there.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,32 +41,46 @@ def embed(
         seconds: how long to encode sentences; what was encoded earlier costs nothing.
         limit: first sentences to use; all by default.
     """
-    from tilefold.encoder import minilm
-
     collection = read_beir(corpus)
     sentences = collection.documents[:limit]
     content = hashlib.sha256((corpus / "corpus.jsonl").read_bytes()).hexdigest()[:12]
-    folder = cache / f"minilm-{content}-{len(sentences)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    encoder = minilm()
-
-    def encoded(name: str, texts: list[str]) -> NDArray[np.float32]:
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            temporary = folder / f"{name}.{os.getpid()}.npy"
-            np.save(temporary, encoder.encode(texts, progress=f"encode {name}"))
-            temporary.replace(path)
-        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        return found
-
+    kept = _Kept(cache / f"minilm-{content}-{len(sentences)}")
     parts: list[NDArray[np.float32]] = []
     deadline = time.monotonic() + seconds
     for begin in range(0, len(sentences), _PART):
         name = f"{begin:07d}"
-        late = time.monotonic() > deadline and not (folder / f"{name}.npy").exists()
-        if parts and late:
-            break
-        parts.append(encoded(name, sentences[begin : begin + _PART]))
+        if name not in kept:
+            if parts and time.monotonic() > deadline:
+                break
+            print(f"\nencode {corpus.parent.name} from sentence {begin:,} of {len(sentences):,}")
+        parts.append(kept.encoded(name, sentences[begin : begin + _PART]))
     spread = np.linspace(0, len(collection.queries) - 1, queries).astype(int)
-    asked = encoded(f"queries-{queries}", [collection.queries[i] for i in spread])
+    asked = kept.encoded(f"queries-{queries}", [collection.queries[i] for i in spread])
     return Embeddings(np.concatenate(parts), asked, len(collection.documents))
+
+
+class _Kept:
+    """Embeddings in a folder, a file per part."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def __contains__(self, name: str) -> bool:
+        return (self._folder / f"{name}.npy").exists()
+
+    def encoded(self, name: str, texts: list[str]) -> NDArray[np.float32]:
+        """The embeddings of that name; those of the texts if there are none yet."""
+        path = self._folder / f"{name}.npy"
+        if name not in self:
+            temporary = self._folder / f"{name}.{os.getpid()}.npy"
+            np.save(temporary, self._encoder.encode(texts, progress=f"encode {name}"))
+            temporary.replace(path)
+        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        return found
+
+    @functools.cached_property
+    def _encoder(self) -> Any:
+        from tilefold.encoder import minilm  # not needed where everything was kept
+
+        return minilm()

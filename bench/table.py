@@ -88,7 +88,7 @@ def describe(machine: dict[str, Any]) -> str:
     """What `tilefold.testing.machine` found, in one line."""
     versions = ", ".join(f"{p} {machine[p] or 'missing'}" for p in ("numpy", "torch", "faiss"))
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}; row {machine['row']}, "
-        f"{machine['threads']} threads; commit {machine['commit'] or 'unknown'}; "
-        f"python {machine['python']}, {versions}"
+        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}; "
+        f"row {machine['row']}, {machine['threads']} threads; "
+        f"commit {machine['commit'] or 'unknown'}; python {machine['python']}, {versions}"
     )

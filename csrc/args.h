@@ -33,6 +33,10 @@ constexpr int block_bounds =
 // Code sums must fit 32 bits on every row of the table: 4 * 128 * 63 * dim < 2^31.
 constexpr int64_t max_packed_dim = 32768;
 
+// A search keeps candidate lists of at most twice this much per thread, unless one query alone needs
+// more.
+constexpr int64_t list_bytes_per_thread = 24 << 20;
+
 inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
 inline int64_t block_count(int64_t rows) { return (rows + block_rows - 1) / block_rows; }
 inline int64_t block_bytes(int64_t dim) { return padded_dim(dim) * block_rows; }

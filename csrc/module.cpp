@@ -63,6 +63,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.attr("BLOCK_ROWS") = block_rows;
   m.attr("BLOCK_BOUNDS") = block_bounds;
   m.attr("MAX_PACKED_DIM") = max_packed_dim;
+  m.attr("LIST_BYTES_PER_THREAD") = list_bytes_per_thread;
 
   m.def("rows", &list_rows, "The table of kernels, best row first.");
   m.def("num_threads", &num_threads, "Threads of a call that names none.");

@@ -46,6 +46,7 @@ void search(const SearchViews& v, int64_t k, bool rotated, int64_t first_id, int
   a.ids = v.ids.write<int64_t>(n * k);
   a.packed.codes = v.codes.read<uint8_t>(blocks * block_bytes(a.documents.dim));
   a.packed.bounds = v.bounds.read<float>(blocks * block_bounds);
+  check(v.codes.given() == v.bounds.given(), "search: codes and bounds must be given together");
   a.packed.rotated = rotated;
   a.document_ids = v.document_ids.read<int64_t>(a.documents.rows);
   a.allowed = v.allowed.read<uint32_t>(blocks);
@@ -56,8 +57,8 @@ void search(const SearchViews& v, int64_t k, bool rotated, int64_t first_id, int
   }
   a.min_score = v.min_score.read<float>(n);
   a.max_score = v.max_score.read<float>(n);
-  a.refined = v.refined.write<int64_t>(n);
-  a.pruned_bound = v.pruned_bound.write<float>(n);
+  a.refined = v.refined.write_if_given<int64_t>(n);
+  a.pruned_bound = v.pruned_bound.write_if_given<float>(n);
   tilefold::search(a, active_row(), threads_of("search", threads), pulse);
 }
 
@@ -71,7 +72,7 @@ void pack(const PackViews& v, bool rotate, int threads, Pulse& pulse) {
   a.codes = v.codes.write<uint8_t>(blocks * block_bytes(a.documents.dim));
   a.bounds = v.bounds.write<float>(blocks * block_bounds);
   a.finite = v.finite.write<uint32_t>(blocks);
-  a.radius_sum = v.radius_sum.write<double>(blocks);
+  a.radius_sum = v.radius_sum.write_if_given<double>(blocks);
   const SearchKernels& kernels = active_row().search;
   constexpr int64_t together = 32;  // blocks per task: 1,024 documents
   const int64_t tasks = (blocks + together - 1) / together;

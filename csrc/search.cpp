@@ -18,7 +18,6 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr int64_t cache_line = 64;
 constexpr int64_t blocks_per_beat = 16;
-constexpr int64_t group_bytes = 48 << 20;    // candidate lists of one group
 constexpr int64_t refine_bytes = 384 << 10;  // documents that stay in L2 while all queries use them
 
 // Fewer documents per answer than this, and bounds cost more than they save.
@@ -58,16 +57,20 @@ class Search {
 
  private:
   void plan() {
-    const int64_t n = a_.queries.rows;
-    blocks_ = block_count(a_.documents.rows);
+    const int64_t n = a_.queries.rows, rows = a_.documents.rows;
+    blocks_ = block_count(rows);
+    if (static_cast<double>(rows) * n * a_.documents.dim < 2e6) threads_ = 1;
     const int64_t list_bytes =
-        Candidates::capacity_for(a_.k, a_.documents.rows) * static_cast<int64_t>(sizeof(Candidate));
-    const int64_t largest = std::clamp<int64_t>(group_bytes / list_bytes, 1, 256);
-    if (static_cast<double>(a_.documents.rows) * n * a_.documents.dim < 2e6) threads_ = 1;
-    const bool by_groups = n >= 16 * threads_;
+        Candidates::capacity_for(a_.k, rows) * static_cast<int64_t>(sizeof(Candidate));
+    const int64_t largest = std::clamp<int64_t>(list_bytes_per_thread / list_bytes, 1, 256);
     n_groups_ = (n + largest - 1) / largest;
-    if (by_groups) n_groups_ = (n_groups_ + threads_ - 1) / threads_ * threads_;
-    n_ranges_ = by_groups || threads_ == 1 ? 1 : std::clamp<int64_t>(blocks_ / 64, 1, 4 * threads_);
+    if (n >= 16 * threads_) {  // enough queries to keep every thread busy with its own
+      n_groups_ = std::min(n, (n_groups_ + threads_ - 1) / threads_ * threads_);
+    } else {
+      const int64_t room = list_bytes_per_thread / (list_bytes * ((n + n_groups_ - 1) / n_groups_));
+      n_ranges_ = threads_ * std::clamp<int64_t>(room, 1, 4);
+      n_ranges_ = threads_ == 1 ? 1 : std::clamp<int64_t>(blocks_ / 64, 1, n_ranges_);
+    }
   }
 
   Group prepare(int64_t g) const {

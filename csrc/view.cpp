@@ -21,6 +21,8 @@ py::capsule capsule_of(py::handle array, const std::string& op, const std::strin
   check_type(py::hasattr(array, "__dlpack__"), op, ": ", name,
              " must be a NumPy array, a torch tensor or an array with __dlpack__, got ",
              std::string(py::str(py::type::of(array).attr("__name__"))));
+  check_type(py::hasattr(array, "__dlpack_device__"), op, ": ", name,
+             " has __dlpack__ but no __dlpack_device__");
   const auto device = array.attr("__dlpack_device__")().cast<std::pair<int, int>>();
   check(device.first == dlpack::device_cpu, op, ": ", name, " is on device type ", device.first,
         ", and this build has no kernels for it; move it to the CPU");
@@ -71,7 +73,16 @@ View::~View() {
   if (versioned_ && versioned_->deleter) versioned_->deleter(versioned_);
 }
 
+void View::check_given() const { check_type(given(), op_, ": ", name_, " must be given"); }
+
+int64_t View::rows() const {
+  check_given();
+  check(tensor_->ndim >= 1, op_, ": ", name_, " must have at least 1 dimension, got 0");
+  return tensor_->shape[0];
+}
+
 int64_t View::size() const {
+  check_given();
   int64_t elements = 1;
   for (int i = 0; i < tensor_->ndim; ++i) elements *= tensor_->shape[i];
   return elements;
@@ -85,6 +96,7 @@ void View::check_writable() const {
 }
 
 Matrix View::matrix() const {
+  check_given();
   const dlpack::Tensor& t = *tensor_;
   check(t.ndim == 2, op_, ": ", name_, " must have 2 dimensions [rows, dim], got ", t.ndim);
   Matrix m = {data(), t.shape[0], t.shape[1], t.strides ? t.strides[0] : t.shape[1], Dtype::f32};

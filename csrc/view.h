@@ -20,7 +20,7 @@ class View {
   ~View();
 
   bool given() const { return tensor_ != nullptr; }
-  int64_t rows() const { return tensor_->shape[0]; }
+  int64_t rows() const;  // of an array that must be given
   int64_t size() const;  // elements in all
 
   // [rows, dim] of a float or int8 dtype, dimensions contiguous.
@@ -32,9 +32,13 @@ class View {
   }
   template <class T>
   T* write(int64_t size) const {
-    if (!given()) return nullptr;
+    check_given();
     check_writable();
     return static_cast<T*>(flat(dtype_of<T>(), size));
+  }
+  template <class T>
+  T* write_if_given(int64_t size) const {
+    return given() ? write<T>(size) : nullptr;
   }
 
  private:
@@ -42,6 +46,7 @@ class View {
   static dlpack::DataType dtype_of();
   void* data() const;
   void* flat(dlpack::DataType dtype, int64_t size) const;
+  void check_given() const;
   void check_writable() const;
 
   std::string op_, name_;

@@ -158,7 +158,7 @@ def test_scores_of_strided_rows_are_those_of_a_copy(isa):
 def test_rows_outside_the_documents_are_not_read(isa):
     vectors = np.ones((3, 4), np.float32)
     for row in (-1, 3, 2**62):
-        with pytest.raises(ValueError, match=rf"rows\[1\] must be 0 to 2, got {row}"):
+        with pytest.raises(ValueError, match=f"rows.* must be 0 to 2, got {row}"):
             score(vectors[0], vectors, np.array([0, row]))
 
 
@@ -347,17 +347,19 @@ def upper_bounds(queries: np.ndarray, documents: np.ndarray, *, rotated: bool) -
     return bounds
 
 
+def is_tame(vectors: np.ndarray) -> np.ndarray:
+    """Vectors short enough for fp32 arithmetic; nothing is known of the scores of the others."""
+    return length(vectors.astype(np.float64)) < 2.0**60
+
+
 def assert_bounds_hold(queries: np.ndarray, documents: np.ndarray, *, rotated: bool) -> np.ndarray:
     """lower <= score <= upper; the lower bound is the upper one of the negated query, negated."""
     bounds = [upper_bounds(q, documents, rotated=rotated) for q in (queries, -queries)]
     scores = [reference.canonical_scores(q, arrays.widened(documents)) for q in (queries, -queries)]
+    tame = np.logical_and.outer(*(is_tame(x) for x in (queries, documents)))
     for bound, score_ in zip(bounds, scores, strict=True):
-        known = np.isfinite(bound)
-        assert (bound[known] >= score_[known]).all()
-        tame = length(queries.astype(np.float64))[:, None] * length(
-            arrays.widened(documents).astype(np.float64)
-        )
-        assert known[tame < 1e17].all()
+        assert (np.isfinite(bound) == tame).all()
+        assert (bound[tame] >= score_[tame]).all()
     return bounds[0]
 
 
@@ -378,7 +380,7 @@ def test_scores_of_bytes_lie_within_their_bounds(isa, rotated):
     rng = np.random.default_rng(12)
     for dim in (7, 64, 768):
         documents = rng.integers(-128, 128, (32, dim)).astype(np.int8)
-        documents[:2] = -128, 127
+        documents[0], documents[1] = -128, 127
         queries = np.maximum(documents, -127)
         assert_bounds_hold(queries, documents, rotated=rotated)
 
@@ -409,7 +411,7 @@ def test_bounds_hold_where_the_inequality_is_tight(isa, dim):
 def test_bounds_hold_in_the_longest_dim(isa):
     dim = _native.MAX_PACKED_DIM
     rng = np.random.default_rng(14)
-    documents = np.stack([np.ones(dim), -np.ones(dim), rng.standard_normal(dim), np.eye(dim)[5]])
+    documents = np.stack([np.ones(dim), -np.ones(dim), rng.standard_normal(dim), np.eye(1, dim, 5)[0]])
     documents = np.float32([*documents, *(1e-3 + documents)])
     for rotated in (False, True):
         assert_bounds_hold(documents[:4], documents, rotated=rotated)
@@ -421,8 +423,9 @@ def test_bounds_are_tight_enough_to_prune(isa, rotated):
     queries, documents = rng.standard_normal((2, 32, 384)).astype(np.float32)
     bounds = assert_bounds_hold(queries, documents, rotated=rotated)
     slack = bounds - reference.canonical_scores(queries, documents)
-    # Two errors of about 0.8 % of a vector's length with 8-bit codes, 1.6 % with 7-bit codes.
-    share = 0.02 if isa["query_levels"] == 127 else 0.04
+    # Two errors of about 0.8 % of a vector's length with 8-bit codes, 1.6 % with 7-bit codes, and
+    # half as much again in the longest of vectors.
+    share = 0.025 if isa["query_levels"] == 127 else 0.05
     norms = length(queries.astype(np.float64))[:, None] * length(documents.astype(np.float64))
     assert (slack < share * norms).all()
 

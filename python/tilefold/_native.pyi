@@ -6,6 +6,7 @@ from typing import Any
 BLOCK_ROWS: int
 BLOCK_BOUNDS: int
 MAX_PACKED_DIM: int
+LIST_BYTES_PER_THREAD: int
 
 def rows() -> list[dict[str, Any]]: ...
 def num_threads() -> int: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def dtype_name(vectors: Vectors) -> str:
     return _DTYPE_NAMES[vectors.dtype.name]
 
 
-def as_vectors(array: Array, op: str, name: str) -> Vectors:
+def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vectors:
     """Vectors ``[rows, dim]`` as the kernels take them; copies only what they cannot read.
 
     Args:
@@ -38,18 +38,21 @@ def as_vectors(array: Array, op: str, name: str) -> Vectors:
             float32, float16, bfloat16 or int8. float64 is rounded to float32 with a warning.
         op: the public function, for messages.
         name: the argument, for messages.
+        warn: whether float64 is worth a warning.
 
     Raises:
         TypeError: another dtype or no array at all.
         ValueError: not on the CPU, not two-dimensional, no dimensions, or negative strides.
     """
-    vectors = _supported(_as_numpy(array, op, name), op, name)
+    vectors = _supported(_as_numpy(array, op, name), op, name, warn)
     if vectors.ndim != 2:
         raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {vectors.ndim}")
     if vectors.shape[1] < 1:
         raise ValueError(f"{op}: {name} must have dim >= 1, got {vectors.shape[1]}")
+    if not vectors.size:
+        return np.ascontiguousarray(vectors)
     row_stride, inner_stride = vectors.strides
-    if vectors.size and (row_stride < 0 or inner_stride < 0):
+    if row_stride < 0 or inner_stride < 0:
         raise ValueError(f"{op}: {name} has negative strides; pass np.ascontiguousarray({name})")
     itemsize = vectors.itemsize
     readable = inner_stride == itemsize and row_stride % itemsize == 0 and vectors.flags.aligned
@@ -64,7 +67,9 @@ def as_queries(queries: Array, op: str) -> tuple[Vectors, bool]:
 
 def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
     """A one-dimensional int64 array of non-negative ids."""
-    array = _as_numpy(ids, op, name) if len(ids) else np.empty(0, np.int64)
+    array = _as_numpy(ids, op, name)
+    if array.size == 0 and isinstance(ids, Sequence):
+        array = np.empty(0, np.int64)  # an empty list has no dtype of its own
     if array.dtype.kind not in "iu":
         raise TypeError(f"{op}: {name} must be integers, got {array.dtype}")
     if array.ndim != 1:
@@ -114,6 +119,8 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
             f"{op}: {name} must be a NumPy array, a torch tensor or an array with __dlpack__, "
             f"got {type(array).__name__}"
         )
+    if not hasattr(array, "__dlpack_device__"):
+        raise TypeError(f"{op}: {name} has __dlpack__ but no __dlpack_device__")
     device = array.__dlpack_device__()
     if int(device[0]) != 1:
         raise ValueError(
@@ -121,7 +128,7 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
             "for the CPU only; move it to the CPU"
         )
     if _is_torch(array):
-        array = array.detach()
+        array = array.detach().resolve_conj().resolve_neg()
         torch: Any = sys.modules["torch"]
         if array.dtype == torch.bfloat16:
             return _bits(array.view(torch.int16).numpy())
@@ -137,21 +144,31 @@ def _bits(words: NDArray[Any]) -> NDArray[np.uint16]:
     return words.view(np.dtype(np.uint16, metadata={"bfloat16": True}))
 
 
-def _supported(array: NDArray[Any], op: str, name: str) -> Vectors:
+def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:
     dtype = array.dtype
     if dtype.name == "bfloat16":  # ml_dtypes
         return array.view(np.uint16)
     if dtype.metadata and dtype.metadata.get("bfloat16"):
         return array.view(np.uint16)
-    if dtype == np.float64:
-        warnings.warn(
-            f"{op}: {name} are float64 and were rounded to float32; convert them yourself to "
-            "silence this",
-            PrecisionWarning,
-            stacklevel=4,
-        )
+    if dtype.newbyteorder("=") == np.float64:
+        if warn:
+            warnings.warn(
+                f"{op}: {name} are float64 and were rounded to float32; convert them yourself to "
+                "silence this",
+                PrecisionWarning,
+                stacklevel=_frames_of_this_package(),
+            )
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     if dtype.newbyteorder("=") in (np.float32, np.float16, np.int8):
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
     raise TypeError(f"{op}: {name} must be float32, float16, bfloat16 or int8, got {dtype}")
+
+
+def _frames_of_this_package() -> int:
+    """The stacklevel at which a warning points to the caller's line."""
+    package = f"{__package__}."
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -7,21 +7,18 @@ measured; then tilefold is timed beside its peers and its answers are compared w
 from __future__ import annotations
 
 import argparse
-import importlib
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .data import Collection
 from .hnsw import HnswIndex
 from .index import FlatIndex
+from .peers import Differences, Search, compare, peers, race
 from .pydocs import read_pydocs
 from .running import SearchResult
 from .terminal import clip, fact, heading, say, table, title, width
@@ -30,20 +27,13 @@ from .threads import get_num_threads
 if TYPE_CHECKING:
     from .encoder import Encoder
 
-IdArray = NDArray[np.int64]
-Search = Callable[[NDArray[np.float32], int], IdArray]
-
 _K = 100
+_HITS = 3
 _TIMED_QUERIES = 2048
-_ROUNDS = 7
-_SAMPLES = (
-    "how similar are two strings",
-    "run a shell command and capture its output",
-    "delete a folder with everything in it",
-)
+# An easy one, one of many alike, and one that MiniLM does not find.
+_SAMPLES = ("statistics.median", "heapq.merge", "threading.Thread.join")
 _NEXT = (
-    ('tilefold demo --query "copy a file"', "ask something yourself"),
-    ("tilefold demo --query", "ask several things"),
+    ('tilefold demo --query "copy a file"', "ask for something in your own words"),
     ("tilefold demo --packages numpy,torch", "search more documentation"),
     ("tilefold eval FOLDER", "your own data, in BEIR layout"),
     ("tilefold doctor", "what this machine runs"),
@@ -70,53 +60,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold demo`."""
     title(f"tilefold demo: search the documentation of Python {platform.python_version()}")
-    packages = [name.strip() for name in args.packages.split(",") if name.strip()]
-    encoder = _encoder()  # first, so that what is missing is said at once
-    collection = read_pydocs(packages)
-    describe(collection)
-    fact("model", f"all-MiniLM-L6-v2, {encoder.dim} dimensions, from the installed package")
-    embedded = embed(collection, encoder)
-    index = FlatIndex(encoder.dim)
-    index.add(embedded.documents)
-    ask = _Asker(collection, encoder, index)
-    if args.query is not None:
-        return ask.all([args.query] if args.query else _typed())
-    say()
-    say("  A document is a docstring without its first line, its own name masked; the")
-    say("  query is the first line. To find it, one has to understand it.")
-    approximate = _hnsw(embedded)
-    _show_quality(collection, embedded, index, approximate)
-    _show_speed(embedded, index, approximate)
-    heading("Three questions in plain words")
-    ask.all(_SAMPLES)
-    heading("What to try next")
-    for command, purpose in _NEXT:
-        say(f"  {command:<38}  {purpose}")
+    from .encoder import minilm
+
+    encoder = minilm()  # first, so that what is not installed is said at once
+    fact("model", f"all-MiniLM-L6-v2, {encoder.dim} dimensions, from an installed package")
+    collection = read_pydocs([name.strip() for name in args.packages.split(",") if name.strip()])
+    if args.query is None:
+        _measure(collection, encoder)
+    else:
+        _ask(collection, encoder, [args.query] if args.query else _typed())
     return 0
 
 
-def _encoder() -> Encoder:
-    from .encoder import minilm
-
-    return minilm()
-
-
-def _hnsw(embedded: Embedded) -> HnswIndex | None:
-    try:
-        index = HnswIndex(embedded.documents.shape[1])
-    except ImportError as error:
-        fact("HNSW", f"left out: {error}")
-        return None
-    index.ef_search = 2 * _K
+def _measure(collection: Collection, encoder: Encoder) -> None:
+    describe(collection)
+    embedded = embed(collection, encoder)
+    say()
+    say("  A document is the parameters and the docstring of a function, method or class,")
+    say("  without the first line and with its name masked; the query is that first line.")
+    index = FlatIndex(encoder.dim)
     index.add(embedded.documents)
-    return index
-
-
-def _show_quality(
-    collection: Collection, embedded: Embedded, index: FlatIndex, approximate: HnswIndex | None
-) -> None:
     exact = SearchResult(*index.search(embedded.queries, _K)[:2])
     rankings = {"dense, exact": exact}
+    approximate = _hnsw(embedded)
     if approximate is not None:
         rankings["dense, HNSW"] = approximate.search(embedded.queries, _K)
     rankings |= lexical(collection, exact, _K)
@@ -125,160 +91,131 @@ def _show_quality(
     if approximate is not None:
         share = approximate.recall(index, embedded.queries, _K)
         say()
-        say(f"  HNSW found {share:.2%} of the exact {_K} nearest.")
+        say(f"  HNSW found {share:.2%} of the {_K} nearest documents.")
+    _show_speed(embedded, index, approximate)
+    _show_samples(collection, exact)
+    heading("What to try next")
+    for command, purpose in _NEXT:
+        say(f"  {command:<38}{purpose}")
+
+
+def _hnsw(embedded: Embedded) -> HnswIndex | None:
+    try:
+        index = HnswIndex(embedded.documents.shape[1], ef_search=2 * _K)
+    except ImportError as error:
+        fact("HNSW", f"left out: {error}")
+        return None
+    index.add(embedded.documents)
+    return index
 
 
 # ---- speed ---------------------------------------------------------------------------------------
 
 
 def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | None) -> None:
-    queries = embedded.queries[:_TIMED_QUERIES]
-    k = min(_K, len(embedded.documents))
-    exact: dict[str, Search] = {"tilefold": lambda q, k: np.asarray(index.search(q, k)[1])}
-    exact |= dict(_peers(embedded.documents))
-    searches = dict(exact)
-    if approximate is not None:
-        searches["HnswIndex"] = lambda q, k: approximate.search(q, k).ids
-    seconds, answers = _race(searches, queries, k)
-    heading(
-        f"Speed: {len(queries):,} queries x {len(embedded.documents):,} documents x "
-        f"{queries.shape[1]} dimensions, k = {k}"
-    )
-    differences = {
-        name: _compare(answers["tilefold"], answers[name], queries, embedded.documents)
-        for name in exact
-        if name != "tilefold"
+    documents, queries = embedded.documents, embedded.queries[:_TIMED_QUERIES]
+    searches: dict[str, Search] = {
+        "tilefold": lambda queries, k: np.asarray(index.search(queries, k)[1])
     }
-    table(
-        list(searches),
-        {
-            "queries/s": [f"{len(queries) / seconds[name]:,.0f}" for name in searches],
-            "time": [f"{seconds[name] / seconds['tilefold']:.2f}x" for name in searches],
-            "ids unlike tilefold's": [_unlike(differences.get(name), name) for name in searches],
-        },
+    searches |= dict(peers(documents))
+    exact = list(searches)
+    if approximate is not None:
+        searches["HnswIndex"] = lambda queries, k: approximate.search(queries, k).ids
+    races = {k: race(searches, queries, k) for k in (10, _K) if k <= len(documents)}
+    columns = {
+        f"k = {k}": [f"{len(queries) / run.seconds[name]:,.0f}" for name in searches]
+        for k, run in races.items()
+    }
+    differences = {
+        name: _add(
+            compare(run.ids["tilefold"], run.ids[name], queries, documents)
+            for run in races.values()
+        )
+        for name in exact[1:]
+    }
+    unlike = [f"{sum(differences[name]):,}" if name in differences else "" for name in exact]
+    columns["other ids than tilefold"] = [*unlike, *["approximate"] * (approximate is not None)]
+    heading(
+        f"Speed: queries per second, {len(queries):,} queries x {len(documents):,} documents x "
+        f"{queries.shape[1]}"
     )
+    table(list(searches), columns)
     say()
-    say(f"  {get_num_threads()} threads, in one process, in turn, median of {_ROUNDS} rounds.")
-    _explain(differences, len(queries) * k)
+    say(f"  In one process, in turn, {get_num_threads()} threads.")
+    _explain(_add(differences.values()), sum(run.ids["tilefold"].size for run in races.values()))
+    if any(
+        min(run.seconds[name] for name in exact) < run.seconds["tilefold"] for run in races.values()
+    ):
+        say("  So few documents stay in the processor's cache, where a plain matrix product is")
+        say("  hard to beat; see `make bench` for a corpus that does not.")
 
 
-def _peers(documents: NDArray[np.float32]) -> Iterator[tuple[str, Search]]:
-    yield "numpy", lambda queries, k: _numpy_search(queries, documents, k)
-    try:
-        faiss = importlib.import_module("faiss")
-    except ImportError:
-        return
-    flat = faiss.IndexFlatIP(documents.shape[1])
-    flat.add(documents)
-    yield "faiss flat", lambda queries, k: flat.search(queries, k)[1]
+def _add(several: Iterable[Differences]) -> Differences:
+    return Differences(*map(sum, zip(*several, strict=True)))
 
 
-def _numpy_search(queries: NDArray[np.float32], documents: NDArray[np.float32], k: int) -> IdArray:
-    scores = queries @ documents.T
-    ids = np.argpartition(scores, -k, axis=1)[:, -k:]
-    best = np.take_along_axis(scores, ids, 1)
-    return np.take_along_axis(ids, np.lexsort((ids, -best)), 1)
-
-
-def _race(
-    searches: dict[str, Search], queries: NDArray[np.float32], k: int
-) -> tuple[dict[str, float], dict[str, IdArray]]:
-    """Median seconds and the answers of every search; they take turns, after a round unmeasured."""
-    answers = {name: run(queries, k) for name, run in searches.items()}
-    times: dict[str, list[float]] = {name: [] for name in searches}
-    for _ in range(_ROUNDS):
-        for name, run in searches.items():
-            started = time.perf_counter()
-            run(queries, k)
-            times[name].append(time.perf_counter() - started)
-    return {name: median(taken) for name, taken in times.items()}, answers
-
-
-class Differences(NamedTuple):
-    """Places of a ranking where a peer's id is another one, and why."""
-
-    ties: int  # equal scores in fp32: the peer has no rule
-    rounding: int  # scores closer than the peer's fp32 sums are exact
-    other: int  # neither: somebody is wrong
-
-
-def _compare(
-    ours: IdArray,
-    theirs: IdArray,
-    queries: NDArray[np.float32],
-    documents: NDArray[np.float32],
-) -> Differences:
-    rows, places = np.nonzero(ours != theirs)
-    query = queries[rows].astype(np.float64)
-    mine, other = (documents[ids[rows, places]].astype(np.float64) for ids in (ours, theirs))
-    score, rival = np.einsum("ij,ij->i", query, mine), np.einsum("ij,ij->i", query, other)
-    tied = score.astype(np.float32) == rival.astype(np.float32)
-    # A sum of dim products in fp32 errs by at most dim * 2**-24 * |q||x|, and there are two.
-    lengths = np.linalg.norm(mine, axis=1) + np.linalg.norm(other, axis=1)
-    margin = queries.shape[1] * 2.0**-24 * np.linalg.norm(query, axis=1) * lengths
-    rounded = ~tied & (np.abs(score - rival) <= margin)
-    return Differences(int(tied.sum()), int(rounded.sum()), int((~tied & ~rounded).sum()))
-
-
-def _unlike(differences: Differences | None, name: str) -> str:
-    if differences is None:
-        return "approximate" if name == "HnswIndex" else ""
-    return f"{sum(differences):,}"
-
-
-def _explain(differences: dict[str, Differences], n: int) -> None:
-    total = Differences(*map(sum, zip(*differences.values(), strict=True)))
+def _explain(total: Differences, n: int) -> None:
     if not sum(total):
         say(f"  All {n:,} ids are the same in every exact search.")
         return
-    say(
-        f"  Of {n:,} ids each, the differing ones are {total.ties:,} ties, which tilefold orders by"
-    )
-    say(f"  id, and {total.rounding:,} near-ties that the peer's fp32 sums put in another order.")
+    say(f"  Of {n:,} ids, {total.ties:,} differ in ties, which tilefold orders by id, and")
+    say(f"  {total.rounding:,} in scores that fp32 sums cannot tell apart (tilefold's are exact).")
     if total.other:
-        say(f"  {total.other:,} are neither: somebody is wrong. Please report it.")
+        say(f"  {total.other:,} differ for another reason: somebody is wrong, please report it.")
 
 
 # ---- questions -----------------------------------------------------------------------------------
 
 
-class _Asker:
-    """Answers questions from an index of documentation."""
+def _show_samples(collection: Collection, exact: SearchResult) -> None:
+    """Three queries of the collection, their best documents, and where the right one came."""
+    heading("Three of the queries, and what the exact search found")
+    rows = [collection.query_ids.index(n) for n in _SAMPLES if n in collection.query_ids]
+    offsets, relevant, _ = collection.qrels
+    for row in rows or range(min(len(_SAMPLES), len(collection.queries))):
+        right = set(relevant[offsets[row] : offsets[row + 1]].tolist())
+        _show_hits(collection, collection.queries[row], exact.scores[row], exact.ids[row], right)
+        places = np.flatnonzero(np.isin(exact.ids[row], list(right)))
+        if not len(places) or places[0] >= _HITS:
+            where = f"came in place {places[0] + 1}" if len(places) else f"is not in the best {_K}"
+            say(f"    {collection.query_ids[row]}, the right one, {where}")
 
-    def __init__(self, collection: Collection, encoder: Encoder, index: FlatIndex) -> None:
-        self._collection = collection
-        self._encoder = encoder
-        self._index = index
-        offsets, ids, _ = collection.qrels
-        rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        self._summaries = {
-            document: collection.queries[row]
-            for document, row in zip(ids.tolist(), rows.tolist(), strict=True)
-        }
 
-    def all(self, questions: Sequence[str] | Iterator[str]) -> int:
-        for question in questions:
-            vector = self._encoder.encode([question], progress=False)[0]
-            scores, ids = self._index.search(vector, 3)[:2]
-            say()
-            say(f"  {clip(question, width() - 2)}")
-            for score, document in zip(scores, ids, strict=True):
-                if document >= 0:
-                    name = self._collection.document_ids[document]
-                    line = f"    {score:.3f}  {name:<32}  {self._summaries[int(document)]}"
-                    say(f"    {clip(line, width() - 4)}")
-        return 0
+def _show_hits(
+    collection: Collection, query: str, scores: Iterable[float], ids: Iterable[int], right: set[int]
+) -> None:
+    say()
+    say(f"  {clip(query, width() - 2)}")
+    best = [(score, int(i)) for score, i in zip(scores, ids, strict=True) if i >= 0][:_HITS]
+    for score, document in best:
+        mark = "  <- right" if document in right else ""
+        say(f"    {score:.3f}  {collection.document_ids[document]}{mark}")
+
+
+def _ask(collection: Collection, encoder: Encoder, questions: Iterable[str]) -> None:
+    """Answers questions from names and summaries, which take seconds to encode."""
+    offsets, relevant, _ = collection.qrels
+    summaries = np.repeat(np.array(collection.queries, object), np.diff(offsets))
+    names = [collection.document_ids[document] for document in relevant]
+    texts = [f"{name}: {summary}" for name, summary in zip(names, summaries, strict=True)]
+    index = FlatIndex(encoder.dim)
+    index.add(encoder.encode(texts, progress="summaries"))
+    fact("documents", f"{len(texts):,} summaries")
+    for question in questions:
+        scores, ids = index.search(encoder.encode([question], progress=False)[0], 5)[:2]
+        column = min(36, max(len(names[document]) for document in ids))
+        say()
+        for score, document in zip(scores, ids, strict=True):
+            line = f"{score:.3f}  {clip(names[document], column):<{column}}  "
+            say(f"  {line}{clip(summaries[document], width() - 2 - len(line))}")
 
 
 def _typed() -> Iterator[str]:
     """Queries from stdin, with a prompt where it is a terminal, until an empty line."""
     asking = sys.stdin.isatty()
-    if asking:
-        say()
-        say("  Type a query; an empty line ends.")
     while True:
         try:
-            line = input("\nquery> " if asking else "").strip()
+            line = input("\nquery (nothing to end)> " if asking else "").strip()
         except EOFError:
             return
         if not line:

@@ -48,7 +48,7 @@ def make_filters(
     max_score: Any,
 ) -> Filters:
     """Checks the filter arguments that every search has in common."""
-    mask = None if allowed is None else np.asarray(allowed)
+    mask = None if allowed is None else _array_of(allowed, op, "allowed")
     is_mask = mask is not None and mask.dtype == np.bool_
     if mask is not None and is_mask and mask.ndim != 1:
         raise ValueError(f"{op}: allowed must have 1 dimension, got {mask.ndim}")
@@ -61,6 +61,15 @@ def make_filters(
         min_score=_window(min_score, n_queries, op, "min_score"),
         max_score=_window(max_score, n_queries, op, "max_score"),
     )
+
+
+def _array_of(values: Array, op: str, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype == np.object_ or array.ndim == 0:
+        raise TypeError(
+            f"{op}: {name} must be an array or a list of ids, got {type(values).__name__}"
+        )
+    return array if array.size else array.astype(np.int64)
 
 
 def _window(value: Any, n_queries: int, op: str, name: str) -> NDArray[np.float32] | None:
@@ -99,7 +108,11 @@ def _exclusions(
                 f"{op}: exclude must be a list of {n_queries} id lists, one per query, or a pair "
                 f"(offsets [{n_queries + 1}], ids); got {_shape(exclude)}"
             )
-        lists = [as_ids(ids, op, f"exclude[{i}]") for i, ids in enumerate(exclude)]
+        names = [f"exclude[{i}]" for i in range(n_queries)]
+        lists = [
+            as_ids(_array_of(ids, op, name), op, name)
+            for ids, name in zip(exclude, names, strict=True)
+        ]
         offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
         ids = np.concatenate([*lists, np.empty(0, np.int64)])
     owner = np.repeat(np.arange(n_queries), np.diff(offsets))

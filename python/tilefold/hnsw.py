@@ -506,20 +506,18 @@ class HnswIndex:
             FileNotFoundError: no index there.
             ValueError: another kind of folder, a newer format, or a corrupted file.
         """
-        manifest, files = open_folder(Path(folder), _KIND, _VERSION, verify=True)
-        try:
-            index = cls(**{name: manifest[name] for name in _SETTINGS})
-            tensors = map_tensors(files["rows.safetensors"])
-            vectors, ids = tensors["vectors"], tensors["ids"]
-            index._hold(vectors if mmap else vectors.copy(), ids.copy(), int(manifest["next_id"]))
-        except KeyError as error:
-            raise CorruptedFolderError(f"load: {folder} lacks {error}") from error
-        except TypeError as error:
-            raise CorruptedFolderError(
-                f"load: the manifest in {folder} is wrong: {error}"
-            ) from error
-        if "graph.bin" in files:
-            index._read_graph(files["graph.bin"])
+        with open_folder(Path(folder), _KIND, _VERSION, verify=True) as (manifest, files):
+            try:
+                index = cls(**{name: manifest[name] for name in _SETTINGS})
+                tensors = map_tensors(files["rows.safetensors"])
+                vectors = tensors["vectors"] if mmap else tensors["vectors"].copy()
+                index._hold(vectors, tensors["ids"].copy(), int(manifest["next_id"]))
+            except (KeyError, TypeError) as error:
+                raise CorruptedFolderError(
+                    f"load: {folder} has a wrong manifest: {error}"
+                ) from error
+            if "graph.bin" in files:
+                index._read_graph(files["graph.bin"])
         return index
 
     def _read_graph(self, path: Path) -> None:

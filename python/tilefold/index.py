@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import BFLOAT16, Array, Vectors, as_ids, as_vectors, dtype_name, widened
-from .packing import Packed
+from .packing import BLOCK_ROWS, Packed
 from .running import (
     CertifiedResult,
     Progress,
     RunningSearch,
     SearchResult,
+    as_integer,
     checked_policy,
+    checked_threads,
     nonfinite_error,
 )
 from .segment import Segment, make_segment, merge
@@ -52,7 +54,7 @@ class FlatIndex:
     """
 
     def __init__(self, dim: int) -> None:
-        self.dim = operator.index(dim)
+        self.dim = as_integer(dim, "FlatIndex", "dim")
         if self.dim < 1:
             raise ValueError(f"FlatIndex: dim must be at least 1, got {dim}")
         self._segments: tuple[Segment, ...] = ()
@@ -72,6 +74,11 @@ class FlatIndex:
 
     def __repr__(self) -> str:
         return f"FlatIndex(dim={self.dim}, dtype={self.dtype}, documents={len(self)})"
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The index as it is now, for those who fold it themselves; it never changes."""
+        return self._segments
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -121,6 +128,7 @@ class FlatIndex:
                 Nothing has been added then.
         """
         checked_policy(nonfinite, "FlatIndex.add")
+        threads = checked_threads(num_threads, "FlatIndex.add")
         rows = as_vectors(vectors, "FlatIndex.add", "vectors")
         if rows.shape[1] != self.dim:
             raise ValueError(
@@ -135,7 +143,7 @@ class FlatIndex:
             names = self._new_ids(ids, len(rows))
             if not len(rows):
                 return
-            segment = make_segment(rows, names, num_threads or 0)
+            segment = make_segment(rows, names, threads)
             if segment.nonfinite is not None and nonfinite == "error":
                 bad = int(np.argmax(segment.nonfinite))
                 raise nonfinite_error("FlatIndex.add", "vectors", bad)
@@ -259,17 +267,18 @@ class FlatIndex:
             FileNotFoundError: no index there.
             ValueError: another kind of folder, a newer format, or a corrupted file.
         """
-        manifest, files = open_folder(Path(folder), _KIND, _VERSION, verify=verify)
-        try:
-            index = cls(manifest["dim"])
-            index._next_id = int(manifest["next_id"])
-            rotated = manifest["rotated"]
-            index._segments = tuple(
-                _read_segment(files[f"{i}.safetensors"], index.dim, bool(turned), mmap)
-                for i, turned in enumerate(rotated)
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptedFolderError(f"load: the manifest in {folder} lacks {error}") from error
+        with open_folder(Path(folder), _KIND, _VERSION, verify=verify) as (manifest, files):
+            try:
+                index = cls(manifest["dim"])
+                index._next_id = int(manifest["next_id"])
+                index._segments = tuple(
+                    _read_segment(files[f"{i}.safetensors"], index.dim, bool(turned), mmap)
+                    for i, turned in enumerate(manifest["rotated"])
+                )
+            except (KeyError, TypeError) as error:
+                raise CorruptedFolderError(
+                    f"load: {folder} has a wrong manifest: {error}"
+                ) from error
         return index
 
     def __getstate__(self) -> dict[str, Any]:
@@ -356,11 +365,22 @@ def _read_segment(path: Path, dim: int, rotated: bool, mmap: bool) -> Segment:
     tensors = map_tensors(path)
     if not mmap:
         tensors = {name: tensor.copy() for name, tensor in tensors.items()}
-    vectors, ids = tensors["vectors"], tensors["ids"]
-    if vectors.ndim != 2 or vectors.shape != (len(ids), dim):
-        raise CorruptedFolderError(
-            f"load: {path} has vectors of shape {vectors.shape}, expected ({len(ids)}, {dim})"
-        )
+    rows = len(tensors["ids"])
+    blocks = -(-rows // BLOCK_ROWS)
+    expected = {
+        "vectors": (rows, dim),
+        "ids": (rows,),
+        "codes": (blocks, -(-dim // 8) * 2, BLOCK_ROWS, 4),
+        "bounds": (blocks, 4, BLOCK_ROWS),
+        "live": (rows,),
+        "nonfinite": (rows,),
+    }
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name]:
+            raise CorruptedFolderError(
+                f"load: {path} has {name} of shape {tensor.shape}, expected {expected[name]}"
+            )
     codes = tensors.get("codes")
     packed = None if codes is None else Packed(codes, tensors["bounds"], rotated)
-    return Segment(vectors, ids, packed, tensors.get("live"), tensors.get("nonfinite"))
+    optional = (tensors.get("live"), tensors.get("nonfinite"))
+    return Segment(tensors["vectors"], tensors["ids"], packed, *optional)

@@ -75,12 +75,13 @@ def read_pydocs(packages: Sequence[str] = (), *, standard_library: bool = True) 
 
 
 def _distinct(entries: Iterator[Documented]) -> Iterator[Documented]:
-    """The first of each name, and of each text: nothing could tell the others from it."""
-    seen: set[str] = set()
+    """The first of each name, and of each docstring."""
+    seen: set[tuple[str, ...]] = set()
     for entry in entries:
-        if not seen & {entry.name, entry.text}:
+        keys = {(entry.name,), (entry.summary, entry.text)}
+        if not seen & keys:
             yield entry
-        seen |= {entry.name, entry.text}
+        seen |= keys
 
 
 # ---- objects -------------------------------------------------------------------------------------
@@ -130,7 +131,9 @@ def _members(module: ModuleType) -> Iterator[tuple[str, Any]]:
             yield f"{module.__name__}.{name}", item
             for method, member in sorted(vars(item).items()):
                 function = getattr(member, "__func__", member)  # of static and class methods
-                if not method.startswith("_") and inspect.isroutine(function):
+                if method.startswith("_") or not inspect.isroutine(function):
+                    continue
+                if _is_own(function, module):  # transformers adds methods to logging.Logger
                     yield f"{module.__name__}.{name}.{method}", function
         elif inspect.isroutine(item):
             yield f"{module.__name__}.{name}", item

@@ -6,6 +6,7 @@ of a corpus that does not fit in memory. The order and the size of the parts do 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -163,6 +164,10 @@ class RunningSearch:
         if self._progress is not None:
             self._progress(self._done, self._total)
 
+    def skip(self, rows: int) -> None:
+        """Counts documents as done that an earlier run has folded."""
+        self._done += rows
+
     def result(self) -> SearchResult | CertifiedResult:
         """The answers in the caller's kind of array."""
         self.scores[self._bad_queries] = -np.inf
@@ -228,16 +233,25 @@ def checked_threads(num_threads: int | None, op: str) -> int:
     """The number of threads as kernels take it: 0 for the default."""
     if num_threads is None:
         return 0
-    if not 1 <= num_threads <= 1024:
-        raise ValueError(f"{op}: num_threads must be 1 to 1024, got {num_threads}")
-    return int(num_threads)
+    number = as_integer(num_threads, op, "num_threads")
+    if not 1 <= number <= 1024:
+        raise ValueError(f"{op}: num_threads must be 1 to 1024, got {number}")
+    return number
+
+
+def as_integer(value: Any, op: str, name: str) -> int:
+    """An integer of any library; a bool is none."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
 
 
 def _checked_k(k: int, op: str) -> int:
-    try:
-        number = k.__index__()
-    except AttributeError:
-        raise TypeError(f"{op}: k must be an integer, got {type(k).__name__}") from None
+    number = as_integer(k, op, "k")
     if not 1 <= number < 2**31 - 64:
         raise ValueError(f"{op}: k must be at least 1 and below 2^31, got {number}")
     return number

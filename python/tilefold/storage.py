@@ -1,29 +1,38 @@
 """Folders on disk: safetensors beside a JSON manifest, published by one rename.
 
-Tensors are written under fresh names, synced, and only then does a new manifest replace the old
-one; files that no manifest names are removed last. Killed at any moment, the folder holds a whole
-index: the old one or the new one. Nothing is ever unpickled.
+Files are written aside, synced, moved in under fresh names, and only then does a new manifest
+replace the old one; files that no manifest names are removed last. Killed at any moment, the folder
+holds a whole index: the old one or the new one. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import mmap
 import os
+import re
+import shutil
 import struct
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import TensorSpec, serialize_file
+from safetensors import SafetensorError, TensorSpec, serialize_file
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.json"
+_OURS = re.compile(r"[0-9a-f]{12}-[a-z0-9]+\.(safetensors|bin)")
 _CHUNK = 8 << 20
 _LONGEST_HEADER = 100_000_000  # the limit of the safetensors format
 _DTYPES = {
@@ -56,7 +65,10 @@ def write_tensors(
         )
         for name, tensor in contiguous.items()
     }
-    serialize_file(specs, os.fspath(path))
+    try:
+        serialize_file(specs, os.fspath(path))
+    except SafetensorError as error:  # a full disk, a missing folder
+        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -115,59 +127,87 @@ def publish(
 ) -> None:
     """Writes a folder of files and a manifest, so that a reader sees all of it or none.
 
+    Several processes may publish to one folder: the last one wins, whole.
+
     Args:
         folder: created if absent; if it holds anything, that must be a folder of the same kind.
         kind: what the folder is, for example "tilefold.FlatIndex".
         version: of its format.
         manifest: further entries of the manifest.
         writers: file suffix (such as "0.safetensors") to a function that writes that path.
+
+    Raises:
+        ValueError: the folder holds something else.
+        OSError: something could not be written; what was there before is intact.
     """
-    folder = Path(folder)
     created = not folder.exists()
     if not created and not (folder.is_dir() and _may_replace(folder, kind)):
         raise ValueError(f"save: {folder} exists and is no {kind}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     generation = uuid.uuid4().hex[:12]
-    written: list[Path] = []
+    staging = folder / f".saving-{generation}"
     try:
-        files = {}
-        for suffix, write in writers.items():
-            path = folder / f"{generation}-{suffix}"
-            written.append(path)
-            write(path)
-            _sync(path)
-            files[suffix] = {
-                "name": path.name,
-                "bytes": path.stat().st_size,
-                "sha256": sha256(path),
-            }
-        temporary = folder / f"{generation}-{MANIFEST}"
-        written.append(temporary)
-        content = {"kind": kind, "version": version, **manifest, "files": files}
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        _sync(temporary)
-        os.replace(temporary, folder / MANIFEST)
+        staging.mkdir()
+        with _locked(staging):  # tells a sweeper that somebody still writes here
+            files = {}
+            for suffix, write in writers.items():
+                path = staging / f"{generation}-{suffix}"
+                write(path)
+                files[suffix] = _describe(path)
+            content = {"kind": kind, "version": version, **manifest, "files": files}
+            text = json.dumps(content, indent=1) + "\n"
+            (staging / MANIFEST).write_text(text, encoding="utf-8")
+            _sync(staging / MANIFEST)
+            with _locked(folder):
+                _replace(folder, staging, [entry["name"] for entry in files.values()])
     except BaseException:
-        for path in written:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        shutil.rmtree(staging, ignore_errors=True)
         if created:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+    shutil.rmtree(staging, ignore_errors=True)
+    _sweep(folder)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    _sync(path)
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _replace(folder: Path, staging: Path, names: list[str]) -> None:
+    """Moves new files into the folder, then the manifest over the old one, then drops old files."""
+    moved: list[Path] = []
+    try:
+        for name in names:
+            os.replace(staging / name, folder / name)
+            moved.append(folder / name)
+        _sync(folder)
+        os.replace(staging / MANIFEST, folder / MANIFEST)
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
     _sync(folder)
-    keep = {MANIFEST, *(file["name"] for file in files.values())}
     for path in folder.iterdir():
-        if path.name not in keep:
+        if _OURS.fullmatch(path.name) and path.name not in names and path.is_file():
             path.unlink(missing_ok=True)
 
 
+def _sweep(folder: Path) -> None:
+    """Removes what killed saves left."""
+    for path in folder.glob(".saving-*"):
+        with contextlib.suppress(OSError), _locked(path, wait=False):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def open_folder(
     folder: Path, kind: str, version: int, *, verify: bool
-) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Reads and checks a folder that `publish` wrote.
+) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+    """Reads and checks a folder that `publish` wrote; nobody replaces it inside the block.
 
-    Returns:
+    Yields:
         The manifest, and the path of each file by its suffix.
 
     Raises:
@@ -175,27 +215,31 @@ def open_folder(
         ValueError: another kind of folder, or one of a newer version.
         CorruptedFolderError: a file is missing or differs from what the manifest says.
     """
-    folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"load: {folder} holds no {MANIFEST}; expected a saved {kind}")
-    manifest = _manifest(path)
-    if manifest.get("kind") != kind:
-        raise ValueError(f"load: {folder} holds a {manifest.get('kind')}, expected a {kind}")
-    found = manifest.get("version")
-    if not isinstance(found, int) or found > version:
-        raise ValueError(
-            f"load: {folder} has format version {found}, and this tilefold reads up to {version}; "
-            "upgrade tilefold"
-        )
+    with _locked(folder, shared=True):
+        manifest = _manifest(path)
+        if manifest.get("kind") != kind:
+            raise ValueError(f"load: {folder} holds a {manifest.get('kind')}, expected a {kind}")
+        found = manifest.get("version")
+        if not isinstance(found, int) or found > version:
+            raise ValueError(
+                f"load: {folder} has format version {found}, and this tilefold reads up to "
+                f"{version}; upgrade tilefold"
+            )
+        yield manifest, _checked_files(path, manifest, verify=verify)
+
+
+def _checked_files(path: Path, manifest: dict[str, Any], *, verify: bool) -> dict[str, Path]:
     files = {}
     try:
         for suffix, entry in manifest["files"].items():
-            files[suffix] = folder / Path(entry["name"]).name
+            files[suffix] = path.parent / Path(entry["name"]).name
             _check_file(files[suffix], entry, verify=verify)
     except (KeyError, TypeError, AttributeError) as error:
         raise CorruptedFolderError(f"load: {path} lacks the entry {error}") from error
-    return manifest, files
+    return files
 
 
 def _check_file(path: Path, entry: dict[str, Any], *, verify: bool) -> None:
@@ -227,8 +271,33 @@ def _may_replace(folder: Path, kind: str) -> bool:
 
 
 def _is_leftover(path: Path) -> bool:
-    generation, _, rest = path.name.partition("-")
-    return bool(rest) and len(generation) == 12 and path.suffix in (".safetensors", ".bin", ".json")
+    return bool(_OURS.fullmatch(path.name) or path.name.startswith(".saving-"))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Holds a lock on a folder, against other processes and threads.
+
+    Where the system or the file system has no such locks, nothing is held: then two saves of one
+    folder at a time may lose one another.
+
+    Raises:
+        BlockingIOError: somebody else holds it, and `wait` is false.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, mode)
+        except OSError as error:
+            if not wait or error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sync(path: Path) -> None:

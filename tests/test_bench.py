@@ -1,0 +1,82 @@
+"""The benchmarks run, check their answers and print every row, so that they cannot rot unseen."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROMISES = [
+    "512 queries, k = 10 ",
+    "64 queries, k = 10 ",
+    "8 queries, k = 10 ",
+    "1 query, k = 10 ",
+    "512 queries, k = 100 ",
+    "512 queries, k = 1,000 ",
+    "int8 tile alone",
+    "add 5,000 documents",
+    "memory of an index ",
+    "memory of an index, vectors in a memory map",
+    "4 mapped shards",
+    "resident memory of that",
+]
+
+pytest.importorskip("pytest_benchmark", reason="not installed: pip install tilefold[bench]")
+pytest.importorskip("threadpoolctl", reason="not installed: pip install tilefold[cli]")
+
+
+def bench(*arguments: str, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs tiny benchmarks in a process of their own; modules in `first` hide installed ones."""
+    paths = [str(first or ""), *(os.path.abspath(path) for path in sys.path)]
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "bench", "--quick", "-m", "", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_every_row_runs_and_is_printed(tmp_path):
+    saved = tmp_path / "bench.json"
+    done = bench("--benchmark-only", f"--benchmark-json={saved}", "-k", "not real")
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = done.stdout.splitlines()
+    for promise in PROMISES:
+        assert any(line.startswith(promise) for line in printed), f"{promise}: {done.stdout}"
+    for case in json.loads(saved.read_text())["benchmarks"]:
+        assert case["extra_info"]["machine"]["row"]
+
+
+@pytest.mark.slow
+def test_the_rows_with_real_embeddings_run(tmp_path):
+    done = bench("-k", "real")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "skipped" in done.stdout:
+        pytest.skip("no corpus or no encoder: " + done.stdout[-2000:])
+    assert done.stdout.count("real, 256 of ") == 2
+
+
+def test_a_missing_peer_is_said(tmp_path):
+    for peer in ("faiss", "torch", "usearch"):
+        (tmp_path / f"{peer}.py").write_text("raise ImportError")
+    done = bench("-k", "64_queries or real", "--corpus", str(tmp_path / "none"), first=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no faiss, torch" in done.stdout
+    assert "faiss missing, torch missing" in done.stdout
+    assert "name one with --corpus" in done.stdout
+
+
+def test_a_target_is_met_or_missed():
+    table = runpy.run_path(str(ROOT / "bench" / "table.py"))["Table"](quick=False)
+    assert table.add("faster", "1 ms", 3.5, target=3.5).verdict == "met"
+    assert table.add("slower", "1 ms", 3.49, target=3.5).verdict == "MISSED"
+    assert table.add("small", "1 MB", 1.3, target=1.3, at_most=True).verdict == "met"
+    assert table.add("large", "1 MB", 1.31, target=1.3, at_most=True).verdict == "MISSED"
+    assert table.add("unpromised", "1 ms", 2.0).verdict == "-"
+    assert table.add("alone", "1 ms", None, target=2, missing=["faiss"]).verdict == "no faiss"
+    assert len(table.render()) == 2 + 6

@@ -1,0 +1,598 @@
+"""The border: arrays of any library and layout are read as they are, or refused with a reason."""
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tilefold
+from tilefold import _native, arrays, reference
+
+torch: Any = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[torch]")
+
+QUERIES = np.random.default_rng(1).standard_normal((3, 5)).astype(np.float32)
+DOCUMENTS = np.random.default_rng(2).standard_normal((40, 5)).astype(np.float32)
+
+
+def assert_searched(queries: Any, documents: Any, like: np.ndarray, k: int = 4) -> None:
+    """Equals the reference over `like`, the documents in plain float32."""
+    found = tilefold.search(queries, documents, k)
+    scores, ids = reference.search(QUERIES, like, k)
+    assert np.asarray(found.scores).tobytes() == scores.tobytes()
+    assert np.asarray(found.ids).tobytes() == ids.tobytes()
+
+
+# ---- a library of our own ------------------------------------------------------------------------
+
+
+class Device(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int32), ("id", ctypes.c_int32)]
+
+
+class DataType(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16)]
+
+
+class Tensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device", Device),
+        ("ndim", ctypes.c_int32),
+        ("dtype", DataType),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class Managed(ctypes.Structure):
+    _fields_ = [("tensor", Tensor), ("context", ctypes.c_void_p), ("deleter", DELETER)]
+
+
+class ManagedVersioned(ctypes.Structure):
+    _fields_ = [
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("context", ctypes.c_void_p),
+        ("deleter", DELETER),
+        ("flags", ctypes.c_uint64),
+        ("tensor", Tensor),
+    ]
+
+
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype = ctypes.py_object
+_new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+DTYPE_CODES = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
+
+
+class Foreign:
+    """An array of a library that offers nothing but DLPack, and counts what becomes of its memory."""
+
+    def __init__(self, array: np.ndarray, *, versioned: bool = False, **fields: Any) -> None:
+        self.array, self.versioned = array, versioned
+        self.fields = {
+            "device": 1,
+            "dtype": (DTYPE_CODES[array.dtype.kind], 8 * array.itemsize, 1),
+            "shape": array.shape,
+            "strides": tuple(s // array.itemsize for s in array.strides),
+            "byte_offset": 0,
+            "name": b"dltensor_versioned" if versioned else b"dltensor",
+            "major": 1,
+            "flags": 0,
+        } | fields
+        self.exported = self.deleted = 0
+        self._kept: list[Any] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.fields["device"], 0
+
+    def _delete(self, _: Any) -> None:
+        self.deleted += 1
+
+    def _capsule(self) -> Any:
+        shape, strides = self.fields["shape"], self.fields["strides"]
+        deleter = DELETER(self._delete)
+        extents = (ctypes.c_int64 * max(1, len(shape)))(*shape)
+        steps = None if strides is None else (ctypes.c_int64 * max(1, len(strides)))(*strides)
+        tensor = Tensor(
+            self.array.ctypes.data - self.fields["byte_offset"],
+            Device(self.fields["device"], 0),
+            len(shape),
+            DataType(*self.fields["dtype"]),
+            extents,
+            steps,
+            self.fields["byte_offset"],
+        )
+        if self.versioned:
+            managed: Any = ManagedVersioned(
+                self.fields["major"], 0, None, deleter, self.fields["flags"], tensor
+            )
+        else:
+            managed = Managed(tensor, None, deleter)
+        self._kept += [deleter, extents, steps, managed]
+        self.exported += 1
+        self._name = ctypes.create_string_buffer(self.fields["name"])
+        self._kept.append(self._name)
+        return _new_capsule(ctypes.addressof(managed), ctypes.addressof(self._name), None)
+
+
+_new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+
+
+class Old(Foreign):
+    """From before DLPack 1.0: knows no max_version."""
+
+    def __dlpack__(self, stream: Any = None) -> Any:
+        return self._capsule()
+
+
+class New(Foreign):
+    """Of today: gives a versioned capsule when the consumer knows them."""
+
+    def __init__(self, array: np.ndarray, **fields: Any) -> None:
+        super().__init__(array, versioned=True, **fields)
+
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
+    ) -> Any:
+        assert max_version is not None
+        return self._capsule()
+
+
+LIBRARIES = pytest.mark.parametrize("library", [Old, New])
+
+
+# ---- what is read --------------------------------------------------------------------------------
+
+
+def variants(vectors: np.ndarray) -> Iterator[tuple[str, Any]]:
+    """The same float32 vectors as arrays of many kinds and layouts."""
+    rows, dim = vectors.shape
+    wide = np.full((2 * rows, dim + 6), np.nan, np.float32)
+    wide[::2, 3 : 3 + dim] = vectors
+    yield "contiguous", vectors
+    yield "strided rows", wide[::2, 3 : 3 + dim]
+    yield "Fortran order", np.asfortranarray(vectors)
+    yield "every other column", np.repeat(vectors, 2, axis=1)[:, ::2]
+    yield "big-endian", vectors.astype(">f4")
+    raw = np.zeros(vectors.nbytes + 1, np.uint8)
+    raw[1:] = vectors.view(np.uint8).ravel()
+    yield "misaligned", raw[1:].view(np.float32).reshape(vectors.shape)
+    packed = np.zeros(rows, [("flag", "i1"), ("vector", "f4", dim)])
+    packed["vector"] = vectors
+    yield "a field of a structure", packed["vector"]
+    frozen = vectors.copy()
+    frozen.flags.writeable = False
+    yield "read-only", frozen
+    yield "np.matrix", vectors.view(np.matrix)
+    yield "a nested list", vectors.tolist()
+    tensor = torch.from_numpy(vectors)
+    yield "torch", tensor
+    yield "torch, transposed", tensor.T.contiguous().T
+    yield "torch, strided", torch.from_numpy(wide)[::2, 3 : 3 + dim]
+    yield "torch, on the way to a gradient", tensor.clone().requires_grad_()
+    yield "torch, a parameter", torch.nn.Parameter(tensor.clone())
+    yield "torch, of a gradient", tensor.clone().requires_grad_() * 1
+    for library in (Old, New):
+        yield f"{library.__name__} DLPack", library(vectors)
+        yield f"{library.__name__} DLPack, strided", library(wide[::2, 3 : 3 + dim])
+        yield f"{library.__name__} DLPack, compact", library(vectors, strides=None)
+        yield f"{library.__name__} DLPack, offset", library(vectors, byte_offset=8)
+    yield "read-only DLPack", New(vectors, flags=1)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in variants(DOCUMENTS)])
+def test_arrays_of_every_kind_are_read(isa, kind):
+    documents = dict(variants(DOCUMENTS))[kind]
+    assert_searched(QUERIES, documents, DOCUMENTS)
+    index = tilefold.FlatIndex(5)
+    index.add(documents)
+    np.testing.assert_array_equal(index.reconstruct(range(40)), DOCUMENTS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in variants(QUERIES)])
+def test_queries_of_every_kind_are_read(kind):
+    assert_searched(dict(variants(QUERIES))[kind], DOCUMENTS, DOCUMENTS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_dtypes_of_every_library_are_read(isa, dtype):
+    bits = DOCUMENTS.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    exact = bits.astype(np.float32)
+    tensor = torch.from_numpy(DOCUMENTS).to(getattr(torch, dtype))
+    np.testing.assert_array_equal(tensor.float().numpy(), exact)
+    assert_searched(QUERIES, bits, exact)
+    assert_searched(QUERIES, tensor, exact)
+    assert_searched(QUERIES, tensor.repeat(1, 3)[:, 5:10], exact)
+    assert_searched(torch.from_numpy(QUERIES), bits, exact)
+    if dtype != "bfloat16":  # which NumPy cannot import
+        assert_searched(QUERIES, Old(bits), exact)
+        assert_searched(QUERIES, New(bits), exact)
+
+
+def test_bytes_of_every_library_are_read(isa):
+    queries, documents = np.random.default_rng(3).integers(-128, 128, (2, 30, 7)).astype(np.int8)
+    scores, ids = reference.search(queries, documents, 5)
+    for mine in (documents, torch.from_numpy(documents), Old(documents), New(documents)):
+        found = tilefold.search(queries, mine, 5)
+        np.testing.assert_array_equal(found.scores, scores)
+        np.testing.assert_array_equal(found.ids, ids)
+
+
+@pytest.mark.parametrize("order", ["=", ">"])
+def test_doubles_are_rounded_with_a_warning(order):
+    documents = (DOCUMENTS + 1e-12).astype(f"{order}f8")
+    with pytest.warns(tilefold.PrecisionWarning, match="documents are float64") as warned:
+        assert_searched(QUERIES, documents, documents.astype(np.float32))
+    assert len(warned) == 1
+    with pytest.warns(tilefold.PrecisionWarning, match="queries are float64") as warned:
+        assert_searched(QUERIES.astype(f"{order}f8"), DOCUMENTS, DOCUMENTS)
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+def test_read_only_memory_maps_are_read(isa, tmp_path):
+    np.save(tmp_path / "documents.npy", DOCUMENTS)
+    mapped = np.load(tmp_path / "documents.npy", mmap_mode="r")
+    assert_searched(QUERIES, mapped, DOCUMENTS)
+    assert_searched(QUERIES, mapped[::2], DOCUMENTS[::2])
+    assert_searched(mapped[:3], mapped, DOCUMENTS) if False else None
+    bits = np.memmap(tmp_path / "raw", np.float16, "w+", shape=(40, 5))
+    bits[:] = DOCUMENTS
+    bits.flush()
+    raw = np.memmap(tmp_path / "raw", np.float16, "r", shape=(40, 5))
+    assert_searched(QUERIES, raw, DOCUMENTS.astype(np.float16))
+
+
+def test_rows_with_stride_zero_are_one_row_many_times(isa):
+    for one in (DOCUMENTS[:1], torch.from_numpy(DOCUMENTS[:1])):
+        many = np.broadcast_to(one, (70, 5)) if one is DOCUMENTS[:1] else one.expand(70, 5)
+        assert_searched(QUERIES, many, np.repeat(DOCUMENTS[:1], 70, axis=0), k=70)
+    column = np.broadcast_to(DOCUMENTS[:, :1], (40, 5))
+    assert_searched(QUERIES, column, column.copy())
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_few_rows_have_any_strides(rows):
+    documents = np.zeros((rows + 1, 5), np.float32)[:rows]
+    for view in (documents, np.asfortranarray(documents), torch.from_numpy(documents)):
+        assert_searched(QUERIES, view, documents)
+        found = tilefold.search(view, DOCUMENTS, 2)
+        assert tuple(found.ids.shape) == (rows, 2)
+    backwards = np.zeros((3, 5), np.float32)[::-1][:0]
+    assert_searched(QUERIES, backwards, documents[:0])
+    assert tilefold.search(backwards, DOCUMENTS, 2).ids.shape == (0, 2)
+
+
+def test_results_are_of_the_kind_of_the_queries():
+    for queries in (QUERIES, QUERIES.view(np.matrix), Old(QUERIES)):
+        found = tilefold.search(queries, torch.from_numpy(DOCUMENTS), 2)
+        assert type(found.scores) is type(found.ids) is np.ndarray
+    found = tilefold.search(torch.from_numpy(QUERIES), DOCUMENTS, 2)
+    assert found.scores.dtype == torch.float32
+    assert found.ids.dtype == torch.int64
+
+
+def test_one_query_has_one_answer():
+    truth = reference.search(QUERIES[:1], DOCUMENTS, 4)
+    for query in (QUERIES[0], torch.from_numpy(QUERIES[0]), np.repeat(QUERIES[0], 3)[::3]):
+        found = tilefold.search(query, DOCUMENTS, 4)
+        for mine, expected in zip(found, truth, strict=True):
+            np.testing.assert_array_equal(mine, expected[0])
+
+
+def test_the_callers_arrays_are_left_as_they_are(isa):
+    """Even where the extension is handed something it may write to."""
+    queries, documents = QUERIES.copy(), DOCUMENTS.copy()
+    documents[3, 2] = queries[1, 1] = np.nan
+    before = queries.tobytes(), documents.tobytes()
+    tilefold.search(queries, documents, 3, nonfinite="exclude")
+    tilefold.FlatIndex(5).add(documents, nonfinite="exclude")
+    assert (queries.tobytes(), documents.tobytes()) == before
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+class NoArray:
+    """Nothing that can be searched."""
+
+
+class Pretender:
+    """Looks like an array of DLPack, but gives no capsule."""
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return "no capsule"
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class NoDevice:
+    """Does not say where it is."""
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise AssertionError("asked for a capsule before the device")
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "one dimension": (lambda: DOCUMENTS[0], ValueError, "must have 2 dimensions .*, got 1"),
+    "three dimensions": (lambda: DOCUMENTS[None], ValueError, "must have 2 dimensions .*, got 3"),
+    "no dimensions": (lambda: np.array(1, "f4"), ValueError, "must have 2 dimensions .*, got 0"),
+    "torch, no dimensions": (lambda: torch.tensor(1.0), ValueError, "got 0"),
+    "dim 0": (lambda: DOCUMENTS[:, :0], ValueError, "must have dim >= 1, got 0"),
+    "another dim": (lambda: DOCUMENTS[:, :4], ValueError, "dim 5 but documents have dim 4"),
+    "rows backwards": (lambda: DOCUMENTS[::-1], ValueError, "has negative strides"),
+    "columns backwards": (lambda: DOCUMENTS[:, ::-1], ValueError, "has negative strides"),
+    "int64": (lambda: DOCUMENTS.astype(int), TypeError, "float16, bfloat16 or int8, got int64"),
+    "uint16": (lambda: DOCUMENTS.astype(np.uint16), TypeError, "got uint16"),
+    "uint8": (lambda: DOCUMENTS.astype(np.uint8), TypeError, "got uint8"),
+    "bool": (lambda: DOCUMENTS > 0, TypeError, "got bool"),
+    "complex": (lambda: DOCUMENTS + 1j, TypeError, "got complex"),
+    "object": (lambda: DOCUMENTS.astype(object), TypeError, "got object"),
+    "text": (lambda: DOCUMENTS.astype(str), TypeError, "must be float32"),
+    "float8": (lambda: DOCUMENTS.astype(ml_dtypes.float8_e4m3fn), TypeError, "float8"),
+    "torch, int32": (lambda: torch.zeros(3, 5, dtype=torch.int32), TypeError, "got int32"),
+    "torch, sparse": (lambda: torch.zeros(3, 5).to_sparse(), TypeError, "[Ss]parse"),
+    "bytes and floats": (lambda: DOCUMENTS.astype(np.int8), ValueError, "searched with int8 only"),
+    "masked": (lambda: np.ma.masked_array(DOCUMENTS), TypeError, "is a masked array"),
+    "nothing": (lambda: None, TypeError, "must be a NumPy array.* got NoneType"),
+    "no array": (NoArray, TypeError, "must be a NumPy array.* got NoArray"),
+    "a string": (lambda: "documents", TypeError, "must be a NumPy array.* got str"),
+    "a pretender": (Pretender, (TypeError, ValueError), ""),
+    "CUDA": (lambda: Old(DOCUMENTS, device=2), ValueError, "move it to the CPU"),
+    "another device": (lambda: New(DOCUMENTS, device=13), ValueError, "move it to the CPU"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_documents_that_cannot_be_read_are_refused(reason):
+    make, error, message = REFUSED[reason]
+    with pytest.raises(error, match=message):
+        tilefold.search(QUERIES, make(), 2)
+
+
+@pytest.mark.parametrize("reason", set(REFUSED) - {"one dimension"})
+def test_queries_that_cannot_be_read_are_refused(reason):
+    make, error, message = REFUSED[reason]
+    message = "queries have dim 4" if reason == "another dim" else message
+    with pytest.raises(error, match=message):
+        tilefold.search(make(), DOCUMENTS, 2)
+
+
+def test_what_is_on_another_device_is_not_touched():
+    foreign = Old(DOCUMENTS, device=2)
+    with pytest.raises(ValueError, match="CPU"):
+        tilefold.search(QUERIES, foreign, 2)
+    with pytest.raises(ValueError, match="on device type 2"):
+        _native.finite_rows(foreign, np.zeros(40, np.uint8))
+    assert foreign.exported == 0
+
+
+# ---- the extension itself ------------------------------------------------------------------------
+
+
+def finite_rows(vectors: Any) -> np.ndarray:
+    finite = np.full(len(DOCUMENTS), 9, np.uint8)
+    _native.finite_rows(vectors, finite)
+    return finite
+
+
+@LIBRARIES
+def test_a_capsule_is_consumed_and_released_once(library):
+    foreign = library(DOCUMENTS)
+    for times in range(1, 4):
+        assert finite_rows(foreign).all()
+        assert foreign.exported == foreign.deleted == times
+
+
+@LIBRARIES
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"dtype": (0, 64, 1)}, TypeError, "got int64"),
+        ({"dtype": (2, 32, 2)}, TypeError, "got float32"),
+        ({"dtype": (2, 8, 1)}, TypeError, "got float8"),
+        ({"dtype": (5, 64, 1)}, TypeError, "must be float32"),
+        ({"dtype": (77, 3, 1)}, TypeError, "must be float32"),
+        ({"shape": (40,), "strides": (5,)}, ValueError, "must have 2 dimensions .*, got 1"),
+        ({"shape": (), "strides": ()}, ValueError, "must have 2 dimensions .*, got 0"),
+        ({"shape": (2, 2, 2), "strides": None}, ValueError, "got 3"),
+        ({"shape": (4, 0)}, ValueError, "must have dim >= 1, got 0"),
+        ({"strides": (-5, 1)}, ValueError, "has negative strides"),
+        ({"strides": (5, -1)}, ValueError, "has negative strides"),
+        ({"strides": (5, 2)}, ValueError, "must have contiguous rows, got an inner stride of 2"),
+        ({"strides": (1, 0)}, ValueError, "must have contiguous rows, got an inner stride of 0"),
+        ({"shape": (39, 5)}, ValueError, "finite must have 39 elements, got 40"),
+    ],
+)
+def test_a_capsule_that_is_refused_is_released_once(library, fields, error, message):
+    foreign = library(DOCUMENTS, **fields)
+    with pytest.raises(error, match=message):
+        finite_rows(foreign)
+    assert foreign.exported == foreign.deleted == 1
+
+
+@pytest.mark.parametrize("fields", [{"major": 2}, {"name": b"dltensor_of_tomorrow"}])
+def test_a_capsule_of_an_unknown_version_is_not_consumed(fields):
+    """Its layout is unknown, so only its own destructor may release it."""
+    foreign = New(DOCUMENTS, **fields)
+    with pytest.raises(ValueError, match="expected"):
+        finite_rows(foreign)
+    assert (foreign.exported, foreign.deleted) == (1, 0)
+
+
+def test_what_gives_no_capsule_is_refused():
+    with pytest.raises((TypeError, ValueError)):
+        finite_rows(Pretender())
+    with pytest.raises(TypeError, match="vectors must be a NumPy array.*got NoArray"):
+        finite_rows(NoArray())
+
+
+def test_errors_of_the_library_come_through():
+    class Failing(New):
+        def __dlpack__(self, **_: Any) -> Any:
+            raise BufferError("this array cannot be exported")
+
+    with pytest.raises(BufferError, match="cannot be exported"):
+        finite_rows(Failing(DOCUMENTS))
+
+
+def test_results_are_not_written_into_read_only_memory():
+    finite = np.full(40, 9, np.uint8)
+    frozen = finite.view()
+    frozen.flags.writeable = False
+    for out in (frozen, New(finite, flags=1)):
+        with pytest.raises(ValueError, match="finite is read-only"):
+            _native.finite_rows(DOCUMENTS, out)
+    assert (finite == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.zeros(40, np.int8), TypeError, "finite must be uint8, got int8"),
+        (np.zeros(40, np.bool_), TypeError, "finite must be uint8, got bool"),
+        (np.zeros(80, np.uint8)[::2], ValueError, "finite must be contiguous"),
+        (np.zeros(40, np.uint8)[::-1], ValueError, "finite must be contiguous"),
+        (np.zeros(41, np.uint8), ValueError, "finite must have 40 elements, got 41"),
+        (np.zeros(0, np.uint8), ValueError, "finite must have 40 elements, got 0"),
+    ],
+)
+def test_results_need_memory_that_fits(out, error, message):
+    with pytest.raises(error, match=message):
+        _native.finite_rows(DOCUMENTS, out)
+
+
+def test_references_return_to_where_they_were():
+    queries, documents, tensor = QUERIES.copy(), DOCUMENTS.copy(), torch.from_numpy(DOCUMENTS.copy())
+    foreign, scores = Old(DOCUMENTS), np.zeros((3, 2), np.float32)
+    kept = [queries, documents, tensor, foreign, scores]
+
+    def use() -> None:
+        for x in (documents, tensor, foreign):
+            tilefold.search(queries, x, 2)
+            _native.finite_rows(x, np.zeros(40, np.uint8))
+        _native.search(queries, documents, scores, np.full((3, 2), -1), 2)
+        for bad in ({"k": 0}, {"k": 2, "num_threads": -3}, {"k": 2, "min_score": documents}):
+            with pytest.raises((ValueError, TypeError)):
+                _native.search(queries, documents, scores, np.full((3, 2), -1), **bad)
+
+    use()
+    gc.collect()
+    before = [sys.getrefcount(x) for x in kept]
+    for _ in range(20):
+        use()
+    gc.collect()
+    assert [sys.getrefcount(x) for x in kept] == before
+    assert foreign.exported == foreign.deleted
+
+
+# ---- anything at all -----------------------------------------------------------------------------
+
+NUMPY_DTYPES = ["f4", "f2", "i1", ">f4", ">f2", "u1", "u2", "i2", "i8", "c8", "?", "S3", "M8[s]", "O"]
+
+
+@st.composite
+def numpy_arrays(draw: st.DrawFn) -> np.ndarray:
+    """Any dtype, any number of dimensions, any strides that slicing can make."""
+    dtype = draw(st.sampled_from(NUMPY_DTYPES[:5]) | st.sampled_from(NUMPY_DTYPES))
+    shape = draw(
+        st.tuples(st.integers(0, 40), st.integers(0, 9))
+        | st.lists(st.integers(0, 4), max_size=4).map(tuple)
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    whole = rng.integers(-9, 10, tuple(3 * n + 2 for n in shape)).astype(np.int8).astype(dtype)
+    steps = st.sampled_from([1, 1, 1, 2, 3, -1])
+    view = whole[tuple(slice(None, None, draw(steps)) for _ in shape)]
+    view = view[tuple(slice(n) for n in shape)]
+    if view.ndim == 2 and draw(st.booleans()):
+        view = view.T if draw(st.booleans()) else np.broadcast_to(view[:1], view.shape)
+    return view
+
+
+def as_library(library: str, array: np.ndarray) -> Any:
+    if library == "torch":
+        try:
+            return torch.from_numpy(array)
+        except (TypeError, ValueError):
+            return array
+    makers = {"numpy": np.asarray, "old": Old, "new": New}
+    known = array.dtype.kind in DTYPE_CODES and array.dtype.isnative
+    return makers[library](array) if known and array.flags.aligned else array
+
+
+@given(
+    queries=numpy_arrays(),
+    documents=numpy_arrays(),
+    fit=st.booleans(),
+    libraries=st.tuples(*[st.sampled_from(["numpy", "torch", "old", "new"])] * 2),
+    k=st.integers(-1, 5),
+)
+def test_any_arrays_are_searched_or_refused(queries, documents, fit, libraries, k):
+    if fit and queries.ndim == documents.ndim == 2:
+        dim = min(queries.shape[1], documents.shape[1])
+        queries, documents = queries[:, :dim], documents[:, :dim]
+    mine = [as_library(*pair) for pair in zip(libraries, (queries, documents), strict=True)]
+    try:
+        found = tilefold.search(*mine, k)
+    except (TypeError, ValueError) as error:
+        assert str(error)
+        readable = all(x.dtype.str[1:] in ("f4", "f2") and x.ndim == 2 for x in (queries, documents))
+        forwards = all(min(x.strides) >= 0 for x in (queries, documents) if x.size)
+        if readable and forwards and queries.shape[1] == documents.shape[1] > 0:
+            assert k < 1
+        return
+    single = queries.ndim == 1
+    scores, ids = reference.search(*(np.atleast_2d(x).astype("f4") for x in (queries, documents)), k)
+    np.testing.assert_array_equal(found.scores, scores[0] if single else scores)
+    np.testing.assert_array_equal(found.ids, ids[0] if single else ids)
+
+
+@given(
+    library=st.sampled_from([Old, New]),
+    dtype=st.tuples(
+        st.sampled_from([0, 1, 2, 4, 5, 6, 200]), st.sampled_from([1, 8, 16, 32, 64]), st.just(1)
+    )
+    | st.sampled_from([(2, 32, 1), (2, 16, 1), (4, 16, 1), (0, 8, 1)]),
+    shape=st.tuples(st.integers(0, 8), st.integers(0, 8))
+    | st.lists(st.integers(0, 3), max_size=4).map(tuple),
+    strides=st.none() | st.lists(st.integers(-2, 30), min_size=4, max_size=4),
+    inner=st.booleans(),
+    offset=st.sampled_from([0, 4, 64]),
+    out=st.integers(0, 9),
+)
+def test_any_capsule_is_read_or_refused(library, dtype, shape, strides, inner, offset, out):
+    """The memory behind it is large enough for everything that these numbers can reach."""
+    memory = np.zeros(4096, np.float64)[1024:]
+    if strides is not None:
+        strides = [*strides[: len(shape) - 1], 1] if inner and shape else strides[: len(shape)]
+    foreign = library(memory, dtype=dtype, shape=shape, strides=strides, byte_offset=offset)
+    finite = np.full(out, 9, np.uint8)
+    try:
+        _native.finite_rows(foreign, finite)
+    except (TypeError, ValueError) as error:
+        assert "finite_rows: " in str(error)
+        assert (finite == 9).all()
+    else:
+        assert len(shape) == 2
+        assert len(finite) == shape[0]
+        assert (finite == 1).all()
+    assert foreign.exported == foreign.deleted == 1
+
+
+def test_the_dtypes_that_are_named_are_those_that_are_read():
+    assert arrays.dtype_name(arrays.as_vectors(torch.zeros(1, 1).bfloat16(), "", "")) == "bfloat16"
+    for dtype in ("float32", "float16", "int8"):
+        assert arrays.dtype_name(arrays.as_vectors(np.zeros((1, 1), dtype), "", "")) == dtype
