@@ -141,7 +141,8 @@ class Comparison:
         }
         for rate, amount in work.items():
             self.extra_info[rate] = {n: amount / timing.median for n, timing in timings.items()}
-        self._report(case, timings, targets, missing)
+        off = max(differing.values(), default=None)
+        self._report(case, timings, targets, off, missing)
         return Outcome(timings, memory)
 
     def _try_out(
@@ -163,7 +164,12 @@ class Comparison:
         return memory, differing, seconds
 
     def _report(
-        self, case: str, timings: dict[str, Timing], targets: Targets, missing: tuple[str, ...]
+        self,
+        case: str,
+        timings: dict[str, Timing],
+        targets: Targets,
+        differing: int | None,
+        missing: tuple[str, ...],
     ) -> None:
         best: dict[str, float] = {}
         for contender, timing in timings.items():
@@ -184,6 +190,7 @@ class Comparison:
                 target=target,
                 against=f"x {against}",
                 peers=peers,
+                differing=differing,
                 missing=[name for name in missing if name in named],
             )
             self.extra_info["targets"].append({**line._asdict(), "ratio": ratio})

@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 
 
 class Line(NamedTuple):
-    """One promise. `against` and `peers` say what the ratio compares with."""
+    """One promise; `differing` is the number of ids in which the furthest peer differs, by ties."""
 
     case: str
     ours: str = ""
     ratio: str = ""
     target: str = ""
     verdict: str = ""
+    differing: str = ""
     peers: str = ""
 
 
-_HEADER = Line("case", "tilefold", "ratio", "target", "verdict", "peers")
+_HEADER = Line("case", "tilefold", "ratio", "target", "verdict", "ids off", "peers")
 
 
 class Table:
@@ -41,6 +42,7 @@ class Table:
         at_most: bool = False,
         against: str = "",
         peers: str = "",
+        differing: int | None = None,
         missing: Iterable[str] = (),
     ) -> Line:
         """Adds a line, and judges it.
@@ -53,6 +55,7 @@ class Table:
             at_most: the ratio must not exceed the target, instead of reaching it.
             against: names what the ratio is relative to.
             peers: the figures of the peers.
+            differing: ids in which a peer differs by rounding; None where no ids were compared.
             missing: peers that the promise names and that are not installed.
         """
         if target is None:
@@ -66,7 +69,8 @@ class Table:
         elif self._quick:
             verdict = "quick"
         shown = "-" if ratio is None else f"{ratio:.2f}"
-        line = Line(case, ours, shown, goal, verdict, peers)
+        off = "" if differing is None else f"{differing:,}"
+        line = Line(case, ours, shown, goal, verdict, off, peers)
         self.lines.append(line)
         return line
 

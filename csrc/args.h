@@ -33,8 +33,7 @@ constexpr int block_bounds =
 // Code sums must fit 32 bits on every row of the table: 4 * 128 * 63 * dim < 2^31.
 constexpr int64_t max_packed_dim = 32768;
 
-// A search keeps candidate lists of at most twice this much per thread, unless one query alone needs
-// more.
+// Candidate lists of a group of queries take at most this much, unless one query alone needs more.
 constexpr int64_t list_bytes_per_thread = 24 << 20;
 
 inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }

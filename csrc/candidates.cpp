@@ -9,7 +9,7 @@ namespace tilefold {
 Candidates::Candidates(int n_queries, int64_t k, int64_t capacity)
     : k_(k),
       capacity_(capacity),
-      lists_(static_cast<size_t>(n_queries * capacity)),
+      lists_(new Candidate[static_cast<size_t>(n_queries * capacity)]),
       counts_(static_cast<size_t>(n_queries)),
       wide_(static_cast<size_t>(n_queries)),
       thresholds_(static_cast<size_t>(n_queries), -std::numeric_limits<float>::infinity()),

@@ -10,6 +10,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "args.h"
@@ -29,8 +30,8 @@ class Candidates {
 
   int n_queries() const { return static_cast<int>(counts_.size()); }
   int64_t capacity() const { return capacity_; }
-  Candidate* list(int q) { return lists_.data() + q * capacity_; }
-  Candidate* lists() { return lists_.data(); }
+  Candidate* list(int q) { return lists_.get() + q * capacity_; }
+  Candidate* lists() { return lists_.get(); }
   int32_t& count(int q) { return counts_[static_cast<size_t>(q)]; }
   int32_t* counts() { return counts_.data(); }
   float& threshold(int q) { return thresholds_[static_cast<size_t>(q)]; }
@@ -58,7 +59,7 @@ class Candidates {
   void keep_best(int q, const IdOf& id_of);
 
   int64_t k_, capacity_;
-  std::vector<Candidate> lists_;
+  std::unique_ptr<Candidate[]> lists_;  // not initialised: most of it is never touched
   std::vector<int32_t> counts_;
   std::vector<uint8_t> wide_;  // step 1 was not enough once
   std::vector<float> thresholds_, pruned_, values_;

@@ -18,6 +18,7 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr int64_t cache_line = 64;
 constexpr int64_t blocks_per_beat = 16;
+constexpr int64_t range_list_bytes = 64 << 20;  // lists of all ranges of documents together
 constexpr int64_t refine_bytes = 384 << 10;  // documents that stay in L2 while all queries use them
 
 // Fewer documents per answer than this, and bounds cost more than they save.
@@ -41,21 +42,19 @@ class Search {
   void run() {
     plan();
     const auto idle = [this] { pulse_.ask(); };
-    if (n_ranges_ == 1) {
-      parallel_for(
-          n_groups_, threads_,
-          [this](int64_t g) {
-            Group group = prepare(g);
-            auto found = fold(group, 0, blocks_, nullptr);
-            finish(group, *found);
-          },
-          idle);
-      return;
-    }
-    for (int64_t g = 0; g < n_groups_; ++g) run_by_ranges(prepare(g), idle);
+    if (n_ranges_ > 1) return run_by_ranges(idle);
+    parallel_for(
+        n_groups_, threads_,
+        [this](int64_t g) {
+          const Group group = prepare(g);
+          finish(group, *fold(group, 0, blocks_, nullptr));
+        },
+        idle);
   }
 
  private:
+  // Lists of all ranges are kept until the end, so their number is what memory allows; there are as
+  // many groups as it takes to keep every thread busy.
   void plan() {
     const int64_t n = a_.queries.rows, rows = a_.documents.rows;
     blocks_ = block_count(rows);
@@ -64,13 +63,14 @@ class Search {
         Candidates::capacity_for(a_.k, rows) * static_cast<int64_t>(sizeof(Candidate));
     const int64_t largest = std::clamp<int64_t>(list_bytes_per_thread / list_bytes, 1, 256);
     n_groups_ = (n + largest - 1) / largest;
-    if (n >= 16 * threads_) {  // enough queries to keep every thread busy with its own
-      n_groups_ = std::min(n, (n_groups_ + threads_ - 1) / threads_ * threads_);
-    } else {
-      const int64_t room = list_bytes_per_thread / (list_bytes * ((n + n_groups_ - 1) / n_groups_));
-      n_ranges_ = threads_ * std::clamp<int64_t>(room, 1, 4);
-      n_ranges_ = threads_ == 1 ? 1 : std::clamp<int64_t>(blocks_ / 64, 1, n_ranges_);
+    if (threads_ == 1) return;
+    if (n < 16 * threads_) {
+      const int64_t ranges = std::clamp<int64_t>(blocks_ / 64, 1, 4 * threads_);
+      n_ranges_ = std::clamp<int64_t>(range_list_bytes / (n * list_bytes), 1, ranges);
     }
+    const int64_t tasks = n_ranges_ > 1 ? 4 * threads_ : threads_;
+    const int64_t busy = (tasks + n_ranges_ - 1) / n_ranges_;
+    n_groups_ = std::min(n, (n_groups_ + busy - 1) / busy * busy);
   }
 
   Group prepare(int64_t g) const {
@@ -229,32 +229,52 @@ class Search {
     }
   }
 
-  void run_by_ranges(const Group& group, const std::function<void()>& idle) const {
-    std::vector<std::atomic<float>> shared(static_cast<size_t>(group.n));
+  void run_by_ranges(const std::function<void()>& idle) const {
+    std::vector<std::atomic<float>> shared(static_cast<size_t>(a_.queries.rows));
     for (auto& threshold : shared) threshold = -infinity;
-    std::vector<std::unique_ptr<Candidates>> found(static_cast<size_t>(n_ranges_));
+    std::vector<Group> groups(static_cast<size_t>(n_groups_));
+    parallel_for(n_groups_, threads_,
+                 [&](int64_t g) { groups[static_cast<size_t>(g)] = prepare(g); });
+    std::vector<std::unique_ptr<Candidates>> found(static_cast<size_t>(n_groups_ * n_ranges_));
     parallel_for(
-        n_ranges_, threads_,
-        [&](int64_t r) {
-          found[static_cast<size_t>(r)] =
-              fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_, shared.data());
+        n_groups_ * n_ranges_, threads_,
+        [&](int64_t task) {  // neighbours in time share a range, and its codes in the cache
+          const int64_t r = task / n_groups_;
+          const Group& group = groups[static_cast<size_t>(task % n_groups_)];
+          found[static_cast<size_t>(task)] =
+              fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_,
+                   shared.data() + group.first);
         },
         idle);
+    parallel_for(
+        n_groups_, threads_,
+        [&](int64_t g) {
+          std::vector<Candidates*> parts;
+          for (int64_t r = 0; r < n_ranges_; ++r)
+            parts.push_back(found[static_cast<size_t>(r * n_groups_ + g)].get());
+          finish(groups[static_cast<size_t>(g)], *joined(parts));
+        },
+        idle);
+  }
+
+  // Lists of consecutive ranges, one after the other.
+  std::unique_ptr<Candidates> joined(const std::vector<Candidates*>& parts) const {
+    const int n = parts[0]->n_queries();
     int64_t most = 0;
-    for (int q = 0; q < group.n; ++q) {
+    for (int q = 0; q < n; ++q) {
       int64_t total = 0;
-      for (const auto& part : found) total += part->count(q);
+      for (Candidates* part : parts) total += part->count(q);
       most = std::max(most, total);
     }
-    Candidates all(group.n, a_.k, most);
-    for (int q = 0; q < group.n; ++q)
-      for (const auto& part : found) {
-        for (int32_t i = 0; i < part->count(q); ++i) all.append(q, part->list(q)[i]);
-        all.threshold(q) = std::max(all.threshold(q), part->threshold(q));
-        all.pruned(q) = std::max(all.pruned(q), part->pruned(q));
-        all.refined(q) += part->refined(q);
+    auto all = std::make_unique<Candidates>(n, a_.k, most);
+    for (int q = 0; q < n; ++q)
+      for (Candidates* part : parts) {
+        for (int32_t i = 0; i < part->count(q); ++i) all->append(q, part->list(q)[i]);
+        all->threshold(q) = std::max(all->threshold(q), part->threshold(q));
+        all->pruned(q) = std::max(all->pruned(q), part->pruned(q));
+        all->refined(q) += part->refined(q);
       }
-    finish(group, all);
+    return all;
   }
 
   // The most promising k first: their scores are the threshold that the others must reach.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tilefold
-from tilefold import reference
+from tilefold import reference, storage
 from tilefold.hnsw import HnswIndex
 
 pytest.importorskip("hnswlib", reason="hnswlib is not installed: pip install tilefold[hnsw]")
@@ -758,7 +758,7 @@ def test_a_damaged_folder_is_refused(shared_index, tmp_path, suffix, damage):
         ({"kind": "tilefold.FlatIndex"}, "FlatIndex"),
         ({"dim": 31}, "shape"),
         ({"dim": "x"}, "dim must be an integer"),
-        ({"m": None}, "lacks 'm'"),
+        ({"m": None}, "'m'"),
         ({"m": 1}, "m must be"),
         ({"next_id": None}, "next_id"),
         ({"files": {}}, r"rows\.safetensors"),
@@ -772,6 +772,7 @@ def test_a_manifest_that_does_not_fit_is_refused(shared_index, tmp_path, change,
         for name, value in (json.loads(path.read_text()) | change).items()
         if value is not None
     }
+    manifest["checksum"] = storage._checksum(manifest)
     path.write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=message):
         HnswIndex.load(tmp_path)

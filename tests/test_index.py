@@ -767,6 +767,19 @@ def test_threads_that_add_lose_nothing():
     assert sorted(index.ids) == [*range(1200)]
 
 
+@pytest.mark.parametrize("rows", [1, 33, 1000, 2047, 2049, 4500])
+def test_any_division_of_work_among_threads_gives_the_same_bytes(rows):
+    """Large enough for several threads; few documents, few queries, more threads than either."""
+    documents, queries = vectors(rows, 2048), vectors(40, 2048, seed=1)
+    index = filled(documents)
+    truth = reference.search(queries[:2], documents, 10)
+    for n, k in itertools.product((1, 2, 15, 17, 31, 33, 40), (1, 10, 300)):
+        expected = index.search(queries[:n], k, num_threads=1)
+        assert_same([a[:2, : min(k, 10)] for a in expected], [a[:n, :k] for a in truth])
+        for threads in (2, 3, 16):
+            assert_same(index.search(queries[:n], k, num_threads=threads), expected)
+
+
 def test_many_threads_searching_at_once_all_get_the_answer():
     documents, queries = vectors(5000), vectors(64, seed=1)
     index = filled(documents)

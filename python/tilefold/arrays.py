@@ -50,7 +50,7 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
     if vectors.shape[1] < 1:
         raise ValueError(f"{op}: {name} must have dim >= 1, got {vectors.shape[1]}")
     if not vectors.size:
-        return np.ascontiguousarray(vectors)
+        return np.empty(vectors.shape, vectors.dtype)  # whatever its strides were
     row_stride, inner_stride = vectors.strides
     if row_stride < 0 or inner_stride < 0:
         raise ValueError(f"{op}: {name} has negative strides; pass np.ascontiguousarray({name})")
@@ -111,8 +111,11 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
         raise TypeError(f"{op}: {name} is a masked array; fill it first")
     if isinstance(array, np.ndarray):
         return array
-    if isinstance(array, (list, tuple)):
-        converted = np.asarray(array)
+    if isinstance(array, (list, tuple, range)):
+        try:
+            converted = np.asarray(array)
+        except ValueError as error:
+            raise ValueError(f"{op}: {name} is a ragged list") from error
         return converted.astype(np.float32) if converted.dtype == np.float64 else converted
     if not hasattr(array, "__dlpack__"):
         raise TypeError(

@@ -7,25 +7,32 @@ measured; then tilefold is timed beside its peers and its answers are compared w
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import platform
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .data import Collection
 from .hnsw import HnswIndex
 from .index import FlatIndex
-from .peers import Differences, Search, compare, peers, race
 from .pydocs import read_pydocs
 from .running import SearchResult
 from .terminal import clip, fact, heading, say, table, title, width
+from .testing import assert_same_up_to_rounding, measure
 from .threads import get_num_threads
 
 if TYPE_CHECKING:
     from .encoder import Encoder
+
+Vectors = NDArray[np.float32]
+Search = Callable[[Vectors, int], Any]
 
 _K = 100
 _HITS = 3
@@ -114,54 +121,64 @@ def _hnsw(embedded: Embedded) -> HnswIndex | None:
 
 def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | None) -> None:
     documents, queries = embedded.documents, embedded.queries[:_TIMED_QUERIES]
-    searches: dict[str, Search] = {
-        "tilefold": lambda queries, k: np.asarray(index.search(queries, k)[1])
-    }
-    searches |= dict(peers(documents))
+    searches: dict[str, Search] = {"tilefold": lambda queries, k: index.search(queries, k)[1]}
+    searches |= dict(_peers(documents))
     exact = list(searches)
     if approximate is not None:
         searches["HnswIndex"] = lambda queries, k: approximate.search(queries, k).ids
-    races = {k: race(searches, queries, k) for k in (10, _K) if k <= len(documents)}
-    columns = {
-        f"k = {k}": [f"{len(queries) / run.seconds[name]:,.0f}" for name in searches]
-        for k, run in races.items()
-    }
-    differences = {
-        name: _add(
-            compare(run.ids["tilefold"], run.ids[name], queries, documents)
-            for run in races.values()
-        )
-        for name in exact[1:]
-    }
-    unlike = [f"{sum(differences[name]):,}" if name in differences else "" for name in exact]
-    columns["other ids than tilefold"] = [*unlike, *["approximate"] * (approximate is not None)]
+    depths = [k for k in (10, _K) if k <= len(documents)]
+    timings = [
+        measure({name: partial(run, queries, k) for name, run in searches.items()}) for k in depths
+    ]
     heading(
-        f"Speed: queries per second, {len(queries):,} queries x {len(documents):,} documents x "
-        f"{queries.shape[1]}"
+        f"Speed: queries per second ({len(queries):,} queries, {len(documents):,} documents, "
+        f"{get_num_threads()} threads)"
     )
+    columns = {
+        f"k = {k}": [f"{len(queries) / timing[name].median:,.0f}" for name in searches]
+        for k, timing in zip(depths, timings, strict=True)
+    }
+    unlike = {name: _unlike(index, name, searches[name], embedded, depths) for name in exact[1:]}
+    columns["ids unlike tilefold's"] = [
+        "" if name == "tilefold" else unlike.get(name, "approximate") for name in searches
+    ]
     table(list(searches), columns)
     say()
-    say(f"  In one process, in turn, {get_num_threads()} threads.")
-    _explain(_add(differences.values()), sum(run.ids["tilefold"].size for run in races.values()))
-    if any(
-        min(run.seconds[name] for name in exact) < run.seconds["tilefold"] for run in races.values()
-    ):
+    say("  Where ids differ, scores are equal, or closer than fp32 sums are exact: tilefold")
+    say("  sums in fp64 and orders equal scores by id.")
+    if any(timing[name].median < timing["tilefold"].median for timing in timings for name in exact):
         say("  So few documents stay in the processor's cache, where a plain matrix product is")
-        say("  hard to beat; see `make bench` for a corpus that does not.")
+        say("  hard to beat; `make bench` has a corpus that does not.")
 
 
-def _add(several: Iterable[Differences]) -> Differences:
-    return Differences(*map(sum, zip(*several, strict=True)))
+def _peers(documents: Vectors) -> Iterator[tuple[str, Search]]:
+    """(name, exact search) of numpy and, where it is installed, faiss."""
+    yield "numpy", lambda queries, k: _search_numpy(queries, documents, k)
+    with contextlib.suppress(ImportError):
+        flat = importlib.import_module("faiss").IndexFlatIP(documents.shape[1])
+        flat.add(documents)
+        yield "faiss flat", lambda queries, k: flat.search(queries, k)[1]
 
 
-def _explain(total: Differences, n: int) -> None:
-    if not sum(total):
-        say(f"  All {n:,} ids are the same in every exact search.")
-        return
-    say(f"  Of {n:,} ids, {total.ties:,} differ in ties, which tilefold orders by id, and")
-    say(f"  {total.rounding:,} in scores that fp32 sums cannot tell apart (tilefold's are exact).")
-    if total.other:
-        say(f"  {total.other:,} differ for another reason: somebody is wrong, please report it.")
+def _search_numpy(queries: Vectors, documents: Vectors, k: int) -> NDArray[np.int64]:
+    scores = queries @ documents.T
+    ids = np.argpartition(scores, -k, axis=1)[:, -k:]
+    best = np.take_along_axis(scores, ids, 1)
+    return np.take_along_axis(ids, np.lexsort((ids, -best)), 1)
+
+
+def _unlike(
+    index: FlatIndex, name: str, peer: Search, embedded: Embedded, depths: Sequence[int]
+) -> str:
+    """In how many places a peer's ids differ; raises if rounding does not explain them all."""
+    queries = embedded.queries[:_TIMED_QUERIES]
+    places = sum(
+        assert_same_up_to_rounding(
+            index.search(queries, k)[:2], peer(queries, k), queries, embedded.documents, name=name
+        )
+        for k in depths
+    )
+    return f"{places:,} of {len(queries) * sum(depths):,}"
 
 
 # ---- questions -----------------------------------------------------------------------------------
@@ -202,7 +219,8 @@ def _ask(collection: Collection, encoder: Encoder, questions: Iterable[str]) -> 
     index.add(encoder.encode(texts, progress="summaries"))
     fact("documents", f"{len(texts):,} summaries")
     for question in questions:
-        scores, ids = index.search(encoder.encode([question], progress=False)[0], 5)[:2]
+        vector = encoder.encode([question], progress=False)[0]
+        scores, ids = index.search(vector, min(5, len(texts)))[:2]
         column = min(36, max(len(names[document]) for document in ids))
         say()
         for score, document in zip(scores, ids, strict=True):

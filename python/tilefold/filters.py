@@ -23,8 +23,13 @@ class Filters:
     min_score: NDArray[np.float32] | None = None  # [n]
     max_score: NDArray[np.float32] | None = None  # [n]
 
-    def allows(self, ids: NDArray[np.int64], op: str) -> NDArray[np.bool_] | None:
-        """Which documents with these ids may be retrieved; None for all."""
+    @property
+    def restrict(self) -> bool:
+        """Whether some documents may not be retrieved by any query."""
+        return self.allowed_mask is not None or self.allowed_ids is not None
+
+    def allows(self, ids: NDArray[np.int64], op: str) -> NDArray[np.bool_]:
+        """Which documents with these ids may be retrieved."""
         if self.allowed_mask is not None:
             top = int(ids.max(initial=-1))
             if top >= len(self.allowed_mask):
@@ -35,7 +40,7 @@ class Filters:
             return self.allowed_mask[ids]
         if self.allowed_ids is not None:
             return np.isin(ids, self.allowed_ids)
-        return None
+        return np.ones(len(ids), np.bool_)
 
 
 def make_filters(

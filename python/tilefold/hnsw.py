@@ -13,7 +13,6 @@ import itertools
 import operator
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from . import _native
 from .arrays import Array, Vectors, as_ids, as_vectors, widened
-from .locks import ReadWriteLock, without_ctrl_c
+from .locks import ReadWriteLock, renew_in_children, without_ctrl_c
 from .running import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
 from .storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 
@@ -100,12 +99,16 @@ class HnswIndex:
         self._next_id = 0
         self._rows: dict[int, int] = {}  # id -> row, live ones only
         self._graph: Any = None  # hnswlib.Index over all rows, labels are row numbers; or None
+        self._change_lock = threading.Lock()
         self._start_locks()
+        renew_in_children(self)
 
     def _start_locks(self) -> None:
+        """At the start, and again in a forked child, which has the locks but not their holders."""
+        if self._change_lock.locked():
+            self._graph = None  # caught in the middle of a change; the rows are whole
         self._lock = ReadWriteLock()
         self._change_lock = threading.Lock()
-        _indexes.add(self)
 
     # ---- what is in it ---------------------------------------------------------------------------
 
@@ -595,22 +598,6 @@ class _Scope(NamedTuple):
 
     rows: NDArray[np.bool_] | None  # a mask by row; None for all live ones
     n_rows: int
-
-
-_indexes: weakref.WeakSet[HnswIndex] = weakref.WeakSet()
-
-
-def _start_afresh_in_child() -> None:
-    """A forked child inherits locks but not the threads that hold them."""
-    for index in list(_indexes):
-        if index._change_lock.locked():  # caught in the middle of a change; the rows are whole
-            index._graph = None
-            index._find_rows()
-        index._start_locks()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh_in_child)
 
 
 def _hnswlib() -> Any:

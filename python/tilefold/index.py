@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import BFLOAT16, Array, Vectors, as_ids, as_vectors, dtype_name, widened
+from .locks import renew_in_children
 from .packing import BLOCK_ROWS, Packed
 from .running import (
     CertifiedResult,
@@ -22,7 +22,7 @@ from .running import (
     checked_threads,
     nonfinite_error,
 )
-from .segment import Segment, make_segment, merge
+from .segment import Segment, id_order, make_segment, merge
 from .storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 
 _KIND = "tilefold.FlatIndex"
@@ -59,15 +59,20 @@ class FlatIndex:
             raise ValueError(f"FlatIndex: dim must be at least 1, got {dim}")
         self._segments: tuple[Segment, ...] = ()
         self._next_id = 0
+        self._start_locks()
+        renew_in_children(self)
+
+    def _start_locks(self) -> None:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return sum(map(len, self._segments))
 
     def __contains__(self, id: object) -> bool:
-        if isinstance(id, bool) or not hasattr(id, "__index__"):
+        try:
+            wanted = as_integer(id, "FlatIndex", "id")
+        except TypeError:
             return False
-        wanted = operator.index(id)
         if not 0 <= wanted < 2**63:
             return False
         return any(s.find(np.array([wanted]))[0] >= 0 for s in self._segments)
@@ -174,7 +179,7 @@ class FlatIndex:
         Raises:
             ValueError: an id that is not in the index.
         """
-        single = hasattr(ids, "__index__") and not hasattr(ids, "__len__")
+        single = np.ndim(ids) == 0
         wanted = as_ids(_listed(ids), "FlatIndex.reconstruct", "ids")
         segments = self._segments
         places = _locate(segments, wanted, "FlatIndex.reconstruct")
@@ -270,12 +275,12 @@ class FlatIndex:
         with open_folder(Path(folder), _KIND, _VERSION, verify=verify) as (manifest, files):
             try:
                 index = cls(manifest["dim"])
-                index._next_id = int(manifest["next_id"])
+                index._next_id = as_integer(manifest["next_id"], "load", "next_id")
                 index._segments = tuple(
                     _read_segment(files[f"{i}.safetensors"], index.dim, bool(turned), mmap)
                     for i, turned in enumerate(manifest["rotated"])
                 )
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise CorruptedFolderError(
                     f"load: {folder} has a wrong manifest: {error}"
                 ) from error
@@ -327,7 +332,7 @@ def _tidy(segments: list[Segment]) -> tuple[Segment, ...]:
 
 
 def _listed(ids: Array) -> Array:
-    return [ids] if hasattr(ids, "__index__") and not hasattr(ids, "__len__") else ids
+    return [ids] if np.ndim(ids) == 0 else ids
 
 
 def _check_unique(ids: NDArray[np.int64], op: str) -> None:
@@ -383,4 +388,5 @@ def _read_segment(path: Path, dim: int, rotated: bool, mmap: bool) -> Segment:
     codes = tensors.get("codes")
     packed = None if codes is None else Packed(codes, tensors["bounds"], rotated)
     optional = (tensors.get("live"), tensors.get("nonfinite"))
-    return Segment(tensors["vectors"], tensors["ids"], packed, *optional)
+    ids = tensors["ids"]
+    return Segment(tensors["vectors"], ids, packed, *optional, order=id_order(ids))

@@ -1,12 +1,15 @@
-"""Many readers or one writer, and changes that Ctrl-C must not cut in half."""
+"""Locks: many readers or one writer, changes that Ctrl-C must not cut in half, and forks."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
+from typing import Protocol
 
 
 class ReadWriteLock:
@@ -67,3 +70,29 @@ def without_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
         if caught:
             signal.raise_signal(signal.SIGINT)
+
+
+class HasLocks(Protocol):
+    """Something that can make its locks anew."""
+
+    def _start_locks(self) -> None: ...
+
+
+_holders: weakref.WeakSet[HasLocks] = weakref.WeakSet()
+
+
+def renew_in_children(holder: HasLocks) -> None:
+    """Makes a forked child start the locks of `holder` anew.
+
+    A child inherits locks, but not the threads that hold them.
+    """
+    _holders.add(holder)
+
+
+def _renew() -> None:
+    for holder in _holders:
+        holder._start_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

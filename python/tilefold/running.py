@@ -135,10 +135,10 @@ class RunningSearch:
         """
         rows = len(documents)
         filters = self.filters
-        if filters.allowed_mask is not None or filters.allowed_ids is not None:
+        if filters.restrict:
             names = np.arange(first_id, first_id + rows) if ids is None else ids
-            allowed = filters.allows(names, self.op)
-            live = allowed if live is None or allowed is None else live & allowed
+            live = np.ones(rows, np.bool_) if live is None else live.copy()
+            live[live] = filters.allows(names[live], self.op)
         _native.search(
             self.queries,
             documents,

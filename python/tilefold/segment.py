@@ -7,7 +7,6 @@ the index as it was.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ class Segment:
         packed: None where the dim is too large for the filter.
         live: ``[rows]`` false once removed; None while all are there.
         nonfinite: ``[rows]`` rows with NaN or infinity, never retrieved; None if there are none.
+        order: ``[rows]`` row numbers by id; None where the ids are in order as they stand.
     """
 
     vectors: Vectors
@@ -34,6 +34,7 @@ class Segment:
     packed: Packed | None
     live: NDArray[np.bool_] | None = None
     nonfinite: NDArray[np.bool_] | None = None
+    order: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Live documents."""
@@ -41,12 +42,12 @@ class Segment:
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row numbers of ids; -1 for those that are not (or no longer) here."""
-        order, ordered = self._order
-        if not len(ordered):
+        if not len(self.ids):
             return np.full(len(ids), -1, np.int64)
-        places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
-        rows = places if order is None else order[places]
-        found = ordered[places] == ids
+        places = np.searchsorted(self.ids, ids, sorter=self.order)
+        places = np.minimum(places, len(self.ids) - 1)
+        rows = places if self.order is None else self.order[places]
+        found = self.ids[rows] == ids
         if self.live is not None:
             found &= self.live[rows]
         return np.where(found, rows, -1)
@@ -67,7 +68,8 @@ class Segment:
         live = self.live
         if self.nonfinite is not None:
             live = ~self.nonfinite if live is None else live & ~self.nonfinite
-            running.nonfinite_documents += int(self.nonfinite[begin:end].sum())
+            there = self.nonfinite if self.live is None else self.nonfinite & self.live
+            running.nonfinite_documents += int(there[begin:end].sum())
         packed = self.packed
         running.fold(
             self.vectors[begin:end],
@@ -75,14 +77,6 @@ class Segment:
             ids=self.ids[begin:end],
             live=None if live is None else live[begin:end],
         )
-
-    @cached_property
-    def _order(self) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-        """Rows by id, and the ids in order; None where they are in order as they stand."""
-        if bool((np.diff(self.ids) > 0).all()):
-            return None, self.ids
-        order = np.argsort(self.ids, kind="stable")
-        return order, self.ids[order]
 
 
 def make_segment(vectors: Vectors, ids: NDArray[np.int64], num_threads: int = 0) -> Segment:
@@ -92,7 +86,13 @@ def make_segment(vectors: Vectors, ids: NDArray[np.int64], num_threads: int = 0)
         finite = flags(words, len(vectors))
     else:
         packed, finite = None, finite_rows(vectors, num_threads)
-    return Segment(vectors, ids, packed, nonfinite=None if finite.all() else ~finite)
+    nonfinite = None if finite.all() else ~finite
+    return Segment(vectors, ids, packed, nonfinite=nonfinite, order=id_order(ids))
+
+
+def id_order(ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Row numbers by id; None where the ids are in order as they stand."""
+    return None if bool((ids[1:] > ids[:-1]).all()) else np.argsort(ids, kind="stable")
 
 
 def merge(segments: list[Segment]) -> Segment:

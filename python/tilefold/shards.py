@@ -22,6 +22,7 @@ from .storage import map_tensors, write_tensors
 _OP = "search_shards"
 _SMALLEST_CHUNK = 1024
 _LARGEST_CHUNK = 1 << 22
+_RANGE_LIST_BYTES = 64 << 20
 _OVERHEAD = 16 << 20  # stacks, allocator, interpreter
 
 
@@ -135,9 +136,8 @@ def _chunk_rows(running: RunningSearch, parts: list[Part], memory_limit: int) ->
 def _list_bytes(n: int, k: int, threads: int) -> int:
     """At most what the candidate lists of a search hold; csrc/search.cpp plans them."""
     one = (20 * k + 544) * 16
-    if n >= 16 * threads:
-        return threads * max(one, min(_native.LIST_BYTES_PER_THREAD, min(n, 256) * one))
-    return 2 * threads * max(one, min(_native.LIST_BYTES_PER_THREAD, 4 * n * one))
+    groups = threads * max(one, min(_native.LIST_BYTES_PER_THREAD, min(n, 256) * one))
+    return groups if n >= 16 * threads else min(2 * groups, _RANGE_LIST_BYTES + 2 * threads * one)
 
 
 def _resumable(

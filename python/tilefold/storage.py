@@ -66,7 +66,10 @@ def write_tensors(
         for name, tensor in contiguous.items()
     }
     try:
+        path.touch()
+        mode = path.stat().st_mode
         serialize_file(specs, os.fspath(path))
+        path.chmod(mode)  # it comes from a private temporary file
     except SafetensorError as error:  # a full disk, a missing folder
         raise OSError(f"{path} could not be written: {error}") from error
 
@@ -147,14 +150,18 @@ def publish(
     generation = uuid.uuid4().hex[:12]
     staging = folder / f".saving-{generation}"
     try:
-        staging.mkdir()
-        with _locked(staging):  # tells a sweeper that somebody still writes here
+        with contextlib.ExitStack() as stack:
+            with _locked(folder):
+                _sweep(folder)
+                staging.mkdir()
+                stack.enter_context(_locked(staging))  # tells a sweeper that somebody writes here
             files = {}
             for suffix, write in writers.items():
                 path = staging / f"{generation}-{suffix}"
                 write(path)
                 files[suffix] = _describe(path)
             content = {"kind": kind, "version": version, **manifest, "files": files}
+            content["checksum"] = _checksum(content)
             text = json.dumps(content, indent=1) + "\n"
             (staging / MANIFEST).write_text(text, encoding="utf-8")
             _sync(staging / MANIFEST)
@@ -167,7 +174,6 @@ def publish(
                 folder.rmdir()
         raise
     shutil.rmtree(staging, ignore_errors=True)
-    _sweep(folder)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -175,23 +181,32 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of a manifest, but for the checksum itself."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _replace(folder: Path, staging: Path, names: list[str]) -> None:
     """Moves new files into the folder, then the manifest over the old one, then drops old files."""
-    moved: list[Path] = []
     try:
         for name in names:
             os.replace(staging / name, folder / name)
-            moved.append(folder / name)
         _sync(folder)
         os.replace(staging / MANIFEST, folder / MANIFEST)
-    except BaseException:
-        for path in moved:
-            path.unlink(missing_ok=True)
-        raise
-    _sync(folder)
-    for path in folder.iterdir():
-        if _OURS.fullmatch(path.name) and path.name not in names and path.is_file():
-            path.unlink(missing_ok=True)
+        _sync(folder)
+    finally:  # whichever manifest is there now, old or new, keeps its files
+        _drop_unnamed(folder)
+
+
+def _drop_unnamed(folder: Path) -> None:
+    """Removes files of ours that the manifest does not name."""
+    path = folder / MANIFEST
+    files = _manifest(path)["files"].values() if path.is_file() else []
+    named = {entry["name"] for entry in files}
+    for other in folder.iterdir():
+        if _OURS.fullmatch(other.name) and other.name not in named and other.is_file():
+            other.unlink(missing_ok=True)
 
 
 def _sweep(folder: Path) -> None:
@@ -223,11 +238,15 @@ def open_folder(
         if manifest.get("kind") != kind:
             raise ValueError(f"load: {folder} holds a {manifest.get('kind')}, expected a {kind}")
         found = manifest.get("version")
-        if not isinstance(found, int) or found > version:
+        if not isinstance(found, int) or found < 1:
+            raise CorruptedFolderError(f"load: {path} has version {found!r}, expected a number")
+        if found > version:
             raise ValueError(
                 f"load: {folder} has format version {found}, and this tilefold reads up to "
                 f"{version}; upgrade tilefold"
             )
+        if manifest.get("checksum") != _checksum(manifest):
+            raise CorruptedFolderError(f"load: {path} does not match its checksum")
         yield manifest, _checked_files(path, manifest, verify=verify)
 
 
@@ -255,7 +274,7 @@ def _check_file(path: Path, entry: dict[str, Any], *, verify: bool) -> None:
 def _manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptedFolderError(f"load: {path} is not valid JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise CorruptedFolderError(f"load: {path} is not a JSON object")
@@ -297,6 +316,8 @@ def _locked(folder: Path, *, shared: bool = False, wait: bool = True) -> Iterato
                 raise
         yield
     finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child may hold the handle on
         os.close(handle)
 
 

@@ -1,0 +1,356 @@
+"""The house rules that a program can check: imports, includes, exported symbols, names."""
+
+import ast
+import graphlib
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tilefold
+from tilefold import _native
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC, PACKAGE = ROOT / "csrc", ROOT / "python" / "tilefold"
+
+# A module may import from floors below its own, and from its own floor as long as nothing imports
+# in a circle.
+FLOORS = [
+    {"_native", "reference", "locks", "terminal"},
+    {"arrays", "storage", "testing"},
+    {
+        "filters",
+        "hnsw",
+        "index",
+        "packing",
+        "parts",
+        "running",
+        "search",
+        "segment",
+        "shards",
+        "threads",
+    },
+    {"__init__"},
+    {"bm25", "data", "encoder", "fusion"},
+    {"evaluate", "pydocs"},
+    {"comparison"},
+    {"demo", "doctor"},
+    {"cli"},
+    {"__main__"},
+]
+# Correct is defined without the code that it judges.
+STANDS_ALONE = {"_native", "reference"}
+
+CPP_FLOORS = [
+    {"args.h", "check.h", "dlpack.h", "parallel.h", "pulse.h", "cpu/supports.h"},
+    {"candidates.h", "kernels.h", "view.h"},
+    {"search.h", "ops.h"},
+]
+BANNED = {"utils", "helpers", "common", "misc", "base", "manager", "impl", "new", "v2"}
+
+
+def sources(folder: Path, *patterns: str) -> list[Path]:
+    return sorted(path for pattern in patterns for path in folder.rglob(pattern))
+
+
+def named(folder: Path, *patterns: str):
+    """A parametrisation over files that shows their names."""
+    files = sources(folder, *patterns)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return pytest.mark.parametrize("path", files, ids=names)
+
+
+# ---- Python --------------------------------------------------------------------------------------
+
+
+def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
+    """Modules that a file imports, relative ones as tilefold.*; at its top level only, if asked."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, ["tilefold"] * (node.level > 0) + [node.module]))
+            if module == "tilefold":
+                yield from (f"tilefold.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def ours(path: Path) -> set[str]:
+    """Names of modules of the package that a file imports; __init__ for the package itself."""
+    found = set()
+    for module in imports(path):
+        package, _, rest = module.partition(".")
+        if package == "tilefold":
+            name = rest.partition(".")[0]
+            is_module = (PACKAGE / f"{name}.py").exists() or name == "_native"
+            found.add(name if is_module else "__init__")
+    return found - {path.stem}
+
+
+def floor_of(name: str) -> int:
+    for floor, modules in enumerate(FLOORS):
+        if name in modules:
+            return floor
+    pytest.fail(f"say in FLOORS of {Path(__file__).name} on which floor {name} is")
+
+
+@named(PACKAGE, "*.py")
+def test_imports_point_down(path):
+    for name in ours(path):
+        assert floor_of(name) <= floor_of(path.stem), f"{path.stem} must not import {name}"
+    if path.stem in STANDS_ALONE:
+        assert not ours(path)
+
+
+def test_nothing_imports_in_a_circle():
+    graph = {path.stem: ours(path) for path in sources(PACKAGE, "*.py")}
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_floors_name_modules_that_exist():
+    known = {path.stem for path in sources(PACKAGE, "*.py")} | {"_native"}
+    assert set().union(*FLOORS) <= known
+
+
+def test_tests_and_benchmarks_import_the_package_only():
+    tests, bench = ({p.stem for p in sources(ROOT / name, "*.py")} for name in ("tests", "bench"))
+    for path in sources(ROOT / "tests", "*.py"):
+        assert not {name.partition(".")[0] for name in imports(path)} & (tests | bench | {"tests"})
+    for path in sources(ROOT / "bench", "*.py"):
+        assert not {name.partition(".")[0] for name in imports(path)} & (tests - bench | {"tests"})
+
+
+@named(PACKAGE, "*.py")
+def test_extras_are_imported_where_they_are_used(path):
+    """Only what runs under torch anyway may import it when it is imported."""
+    allowed = set(sys.stdlib_module_names) | {"numpy", "safetensors", "tilefold"}
+    if path.stem in {"losses", "capture", "train", "mining"}:
+        allowed |= {"torch"}
+    assert {module.partition(".")[0] for module in imports(path, top_level=True)} <= allowed
+
+
+def python(code: str) -> str:
+    paths = os.pathsep.join(map(os.path.abspath, sys.path))
+    child = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, child.stderr
+    return child.stdout
+
+
+def test_importing_tilefold_imports_numpy_and_safetensors_only():
+    code = "import json, sys; before = set(sys.modules); import tilefold;"
+    code += "json.dump(sorted(set(sys.modules) - before), sys.stdout)"
+    loaded = {name.partition(".")[0] for name in json.loads(python(code))}
+    assert loaded - set(sys.stdlib_module_names) <= {"numpy", "safetensors", "tilefold"}
+
+
+def test_a_missing_extension_says_how_to_build_it():
+    code = "import sys; sys.modules['tilefold._native'] = None\n"
+    code += "try: import tilefold\nexcept ImportError as error: print(error)"
+    assert "pip install ." in python(code)
+
+
+@named(PACKAGE, "*.py")
+def test_nothing_is_ever_unpickled(path):
+    assert not {"pickle", "dill", "cloudpickle", "joblib", "shelve"} & set(imports(path))
+    text = path.read_text(encoding="utf-8")
+    assert "allow_pickle=True" not in text
+    assert "weights_only=False" not in text
+
+
+# ---- C++ -----------------------------------------------------------------------------------------
+
+
+def code_of(path: Path) -> str:
+    """A C++ file without its comments."""
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def included(path: Path) -> tuple[set[str], set[str]]:
+    """What a C++ file includes: files of ours relative to csrc, and headers of others."""
+    code = code_of(path)
+    mine = {
+        (path.parent / name).resolve().relative_to(CSRC).as_posix()
+        for name in re.findall(r'#\s*include\s+"([^"]+)"', code)
+    }
+    return mine, set(re.findall(r"#\s*include\s+<([^>]+)>", code))
+
+
+HOST = [path for path in sources(CSRC, "*.h", "*.cpp") if path.parent == CSRC]
+CPU = sources(CSRC / "cpu", "*.h", "*.cpp")
+BY_NAME = pytest.mark.parametrize("path", [*HOST, *CPU], ids=lambda path: path.name)
+
+
+def cpp_floor_of(name: str) -> int:
+    for floor, files in enumerate(CPP_FLOORS):
+        if name in files:
+            return floor
+    if name.endswith(".cpp"):
+        return len(CPP_FLOORS)
+    pytest.fail(f"say in CPP_FLOORS of {Path(__file__).name} on which floor {name} is")
+
+
+@pytest.mark.parametrize("path", HOST, ids=lambda path: path.name)
+def test_includes_of_the_host_point_down(path):
+    mine, _ = included(path)
+    for name in mine:
+        assert not name.startswith("cpu/"), "rows are reached through the table"
+        assert cpp_floor_of(name) < cpp_floor_of(path.name), f"{path.name} must not include {name}"
+
+
+@pytest.mark.parametrize("path", CPU, ids=lambda path: path.name)
+def test_kernels_know_their_arguments_only(path):
+    """And a row's own file the table that it enters."""
+    mine, others = included(path)
+    outside = {name for name in mine if not name.startswith("cpu/")}
+    assert outside <= {"args.h", "kernels.h"} if path.suffix == ".cpp" else outside <= {"args.h"}
+    # Templates of the standard library would become shared symbols with the row's instructions.
+    allowed = {"math.h", "string.h", "cstdint"}
+    if path.name.startswith(("lanes_", "tile_", "emulated_")):
+        allowed |= {name for name in others if name.startswith(("simde/", "immintrin.h", "arm_"))}
+    assert others <= allowed
+
+
+@BY_NAME
+def test_python_is_touched_at_the_border_only(path):
+    _, others = included(path)
+    if path.name not in {"view.h", "view.cpp", "module.cpp"}:
+        assert not {name for name in others if name.startswith(("pybind11", "Python"))}
+        # The GIL, too, is taken and given back where Python calls in.
+        assert not re.search(r"\bpy(bind11)?::|\bPy[A-Z_]", code_of(path))
+
+
+@BY_NAME
+def test_intrinsics_live_in_lanes_and_tiles(path):
+    if not path.name.startswith(("lanes_", "tile_", "emulated_")):
+        assert not re.search(r"\b_mm\d*_|\b__m(128|256|512)|\basm\b|__asm__", code_of(path))
+        assert "intrin.h" not in code_of(path)
+
+
+@BY_NAME
+def test_cpu_features_are_asked_for_in_one_place(path):
+    if path.name != "supports.cpp":
+        assert not re.search(r"cpu_supports|cpuid|getauxval|__AVX", code_of(path))
+
+
+@BY_NAME
+def test_checks_alone_throw(path):
+    """Passing on an exception of Python or of another thread is not throwing one."""
+    thrown = re.findall(r"\bthrow\b\s*([^;]*);", code_of(path))
+    if path.name != "check.h":
+        assert set(thrown) <= {"", "py::error_already_set()"}
+    if path.parent != CSRC:
+        assert not re.search(r"\b(throw|new|malloc|free|delete|abort|exit|assert)\b", code_of(path))
+
+
+@BY_NAME
+def test_the_pool_alone_starts_threads(path):
+    code = code_of(path)
+    if path.name != "parallel.cpp":
+        assert not re.search(r"std::(thread\b(?!::id)|jthread|async|execution)|pthread_", code)
+    assert not re.search(r"#\s*pragma\s+omp|omp\.h", code)
+
+
+@BY_NAME
+def test_the_library_never_prints(path):
+    assert not re.search(r"std::(cout|cerr|clog)|\bf?printf\b|\bputs\b|py::print", code_of(path))
+
+
+def test_the_build_is_for_no_machine_in_particular():
+    text = (ROOT / "CMakeLists.txt").read_text() + (ROOT / "pyproject.toml").read_text()
+    assert not re.search(r"m(arch|tune|cpu)=native|openmp|-ffast-math|-Ofast", text, re.IGNORECASE)
+
+
+def test_only_the_entry_point_is_exported():
+    """Everything else could clash with another library; weak symbols are the C++ runtime's own."""
+    nm = shutil.which("nm")
+    if nm is None or sys.platform != "linux":
+        pytest.skip("needs nm and an ELF library")
+    command = [nm, "-D", "-C", "--defined-only", str(_native.__file__)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    symbols = [line.split(maxsplit=2)[1:] for line in lines]
+    if any("asan" in name for _, name in symbols):
+        pytest.skip("the sanitizer exports symbols of its own")
+    assert [name for kind, name in symbols if kind in "TDBRSG"] == ["PyInit__native"]
+    assert not [name for _, name in symbols if re.search("tilefold|pybind11", name)]
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def test_no_file_has_a_name_that_says_nothing():
+    folders = ["csrc", "cuda", "python", "tests", "bench", "examples", "docs"]
+    for path in (file for folder in folders for file in (ROOT / folder).rglob("*")):
+        if not {"__pycache__", ".hypothesis"} & set(path.parts):
+            words = set(re.split(r"[_.\-]", path.relative_to(ROOT).name.lower()))
+            assert not words & BANNED, f"{path.relative_to(ROOT)}: name what it is about"
+
+
+def test_every_search_has_the_same_options_by_keyword():
+    options = []
+    for search in (tilefold.search, tilefold.FlatIndex.search, tilefold.HnswIndex.search):
+        parameters = inspect.signature(search).parameters.values()
+        assert all((p.default is p.empty) == (p.kind is not p.KEYWORD_ONLY) for p in parameters)
+        options.append({p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
+    assert options[0] == options[1]
+    assert options[0].items() <= options[2].items()
+    streamed = inspect.signature(tilefold.search_shards).parameters
+    assert options[0].items() <= {p.name: p.default for p in streamed.values()}.items()
+
+
+# ---- the stub of the extension -------------------------------------------------------------------
+
+Signature = list[tuple[str, str]]  # names, with the text of their defaults
+
+
+def stub() -> ast.Module:
+    return ast.parse((PACKAGE / "_native.pyi").read_text(encoding="utf-8"))
+
+
+def signature_of_stub(node: ast.FunctionDef) -> Signature:
+    a = node.args
+    defaults: list[ast.expr | None] = [None] * (len(a.args) - len(a.defaults)) + [*a.defaults]
+    pairs = [*zip(a.args, defaults, strict=True)]
+    keywords = [*zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    as_text = [(arg.arg, ast.unparse(value) if value else "") for arg, value in pairs + keywords]
+    return as_text[: len(pairs)] + ([("*", "")] if keywords else []) + as_text[len(pairs) :]
+
+
+def signature_of_docstring(function: object) -> Signature:
+    """pybind11 writes `name(argument: type = default, ...) -> type`; no default has a comma."""
+    line = str(function.__doc__).partition("\n")[0]
+    inside = line[line.index("(") + 1 : line.rindex(") ->")]
+    found = []
+    for argument in filter(None, inside.split(", ")):
+        name, _, rest = argument.partition(":")
+        found.append((name, rest.partition(" = ")[2]))
+    return found
+
+
+def test_the_stub_names_what_the_extension_has():
+    functions = {node.name for node in stub().body if isinstance(node, ast.FunctionDef)}
+    constants = {node.target.id for node in stub().body if isinstance(node, ast.AnnAssign)}
+    public = {name for name in dir(_native) if not name.startswith("_")}
+    assert {name for name in public if callable(getattr(_native, name))} == functions
+    assert public - functions == constants
+    assert all(type(getattr(_native, name)) is int for name in constants)
+
+
+@pytest.mark.parametrize(
+    "node", [n for n in stub().body if isinstance(n, ast.FunctionDef)], ids=lambda node: node.name
+)
+def test_the_stub_has_the_arguments_of_the_extension(node):
+    assert signature_of_stub(node) == signature_of_docstring(getattr(_native, node.name))
