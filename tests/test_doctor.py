@@ -189,7 +189,8 @@ def test_a_torch_that_does_not_import_is_a_problem(no_self_test, monkeypatch):
     assert any("importing torch failed" in problem for problem in diagnosis.problems)
 
 
-def test_two_openmp_runtimes_are_a_warning():
+def test_two_openmp_runtimes_are_a_warning(monkeypatch):
+    monkeypatch.delenv("KMP_DUPLICATE_LIB_OK", raising=False)
     runtimes = [
         doctor.Runtime("openmp", "openmp", None, 2, f"/lib/{name}") for name in ("a.so", "b.so")
     ]

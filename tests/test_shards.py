@@ -396,9 +396,9 @@ def test_wrong_ids_of_a_shard_are_an_error(ids, error, tmp_path):
 @pytest.mark.parametrize("twice", [5, 1999])
 def test_an_id_in_two_shards_is_named(twice, tmp_path):
     index = as_index(CORPUS[:100], np.r_[3000:3099, twice], None)
-    with pytest.raises(ValueError, match=f"search_shards: id {twice} is in more than one shard"):
+    with pytest.raises(ValueError, match=f"search_shards: id {twice} is in the shards more than once"):
         search_shards(QUERIES, [CORPUS, index], 3)
-    with pytest.raises(ValueError, match="is in more than one shard"):
+    with pytest.raises(ValueError, match="is in the shards more than once"):
         search_shards(QUERIES, [index, CORPUS, index], 3)
 
 
@@ -731,6 +731,42 @@ def fresh_python(code: str, *arguments) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("moment", ["before", "halfway", "after"])
+def test_a_search_killed_while_it_writes_its_checkpoint_can_be_resumed(moment, tmp_path):
+    """The third time that a checkpoint is written."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    shards = [str(shard) for shard in make([as_npy], CORPUS, 7, tmp_path)]
+    np.save(tmp_path / "queries.npy", QUERIES)
+    code = """
+        import os, sys, numpy as np, tilefold
+        replace, calls = os.replace, []
+        def killing(source, target):
+            calls.append(source)
+            if len(calls) < 3:
+                return replace(source, target)
+            if sys.argv[1] == "halfway":
+                os.truncate(source, os.stat(source).st_size // 2)
+            if sys.argv[1] == "after":
+                replace(source, target)
+            os.kill(os.getpid(), 9)
+        os.replace = killing
+        tilefold.search_shards(np.load(sys.argv[2]), sys.argv[4:], 20, checkpoint=sys.argv[3])
+    """
+    checkpoint = folder / "checkpoint"
+    child = fresh_python(code, moment, tmp_path / "queries.npy", checkpoint, *shards)
+    child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    reports = []
+    found = search_shards(
+        QUERIES, shards, 20, checkpoint=checkpoint, progress=lambda *r: reports.append(r[0])
+    )
+    assert_same(found, reference.search(QUERIES, CORPUS, 20))
+    assert min(reports) > sum(sizes(7)[: 3 if moment == "after" else 2])
+    assert [*folder.iterdir()] == []
 
 
 def test_a_search_killed_at_any_moment_can_be_resumed(tmp_path):

@@ -6,6 +6,7 @@ bfloat16 (which NumPy does not know). Nothing here imports torch.
 
 from __future__ import annotations
 
+import numbers
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ Array = Any  # a NumPy array, a torch tensor, or anything with __dlpack__
 Vectors = NDArray[Any]
 
 BFLOAT16 = np.dtype(np.uint16)
+# The mark of bits that come from outside: plain uint16 is no dtype of vectors.
+BFLOAT16_BITS = np.dtype(np.uint16, metadata={"bfloat16": True})
 _DTYPE_NAMES = {"float32": "float32", "float16": "float16", "int8": "int8", "uint16": "bfloat16"}
 
 
@@ -82,6 +85,12 @@ def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
     return array
 
 
+def as_id_list(ids: Array, op: str, name: str) -> tuple[NDArray[np.int64], bool]:
+    """Ids as `as_ids` gives them, and whether a single one came instead of a list."""
+    single = isinstance(ids, numbers.Integral) or getattr(ids, "ndim", None) == 0
+    return as_ids([ids] if single else ids, op, name), single
+
+
 def kind_of(array: Array) -> Callable[[NDArray[Any]], Any]:
     """A function that turns NumPy results into the library that `array` came from."""
     if _is_torch(array):
@@ -134,7 +143,7 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
         array = array.detach().resolve_conj().resolve_neg()
         torch: Any = sys.modules["torch"]
         if array.dtype == torch.bfloat16:
-            return _bits(array.view(torch.int16).numpy())
+            return np.asarray(array.view(torch.int16).numpy().view(BFLOAT16_BITS))
         return np.asarray(array.numpy())
     try:
         return np.from_dlpack(array)
@@ -142,17 +151,10 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
         return np.asarray(array)
 
 
-def _bits(words: NDArray[Any]) -> NDArray[np.uint16]:
-    """int16 words marked as bfloat16: the one array of dtype uint16 that `_supported` lets pass."""
-    return words.view(np.dtype(np.uint16, metadata={"bfloat16": True}))
-
-
 def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:
     dtype = array.dtype
-    if dtype.name == "bfloat16":  # ml_dtypes
-        return array.view(np.uint16)
-    if dtype.metadata and dtype.metadata.get("bfloat16"):
-        return array.view(np.uint16)
+    if dtype.name == "bfloat16" or (dtype.metadata and dtype.metadata.get("bfloat16")):
+        return array.view(BFLOAT16)  # of ml_dtypes, or our own mark
     if dtype.newbyteorder("=") == np.float64:
         if warn:
             warnings.warn(

@@ -76,9 +76,9 @@ class Bm25:
 
     def _words(self, texts: Sequence[str]) -> list[list[str]]:
         words: list[list[str]] = self._tokenize(
-            list(texts), stopwords="en", return_ids=False, show_progress=False, allow_empty=False
+            list(texts), stopwords="en", return_ids=False, show_progress=False
         )
-        return words
+        return [[word for word in row if word] for row in words]  # "" may stand for an empty text
 
     def _scores(self, words: list[str]) -> NDArray[np.float32]:
         tokens = self._index.get_tokens_ids(words) if self._index is not None else []

@@ -116,9 +116,9 @@ def write_run(
         tag: last column of the file.
     """
     for name in (*query_ids, *document_ids, tag):
-        if not name or any(character.isspace() for character in name):
+        if name.split() != [name]:
             raise ValueError(
-                f"write_run: {name!r} cannot stand in a TREC run: white space or empty"
+                f"write_run: {name!r} cannot stand in a run: empty or with white space"
             )
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")

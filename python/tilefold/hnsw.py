@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from .arrays import Array, Vectors, as_ids, as_vectors, widened
+from .arrays import Array, Vectors, as_id_list, as_vectors, widened
 from .locks import ReadWriteLock, renew_in_children, without_ctrl_c
 from .running import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
 from .storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
@@ -628,7 +628,7 @@ def _integer(name: str, value: Any, lowest: int, highest: int) -> int:
 
 
 def _id_list(op: str, ids: Array) -> NDArray[np.int64]:
-    return as_ids([ids] if np.ndim(ids) == 0 else ids, op, "ids")
+    return as_id_list(ids, op, "ids")[0]
 
 
 def _check_unique(op: str, ids: NDArray[np.int64]) -> None:

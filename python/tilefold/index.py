@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import BFLOAT16, Array, Vectors, as_ids, as_vectors, dtype_name, widened
+from .arrays import BFLOAT16, Array, Vectors, as_id_list, as_ids, as_vectors, dtype_name, widened
 from .locks import renew_in_children
 from .packing import BLOCK_ROWS, Packed
 from .running import (
@@ -22,7 +22,7 @@ from .running import (
     checked_threads,
     nonfinite_error,
 )
-from .segment import Segment, id_order, make_segment, merge
+from .segment import Segment, make_segment, merge
 from .storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 
 _KIND = "tilefold.FlatIndex"
@@ -161,7 +161,7 @@ class FlatIndex:
         Raises:
             ValueError: an id that is not in the index, or twice in `ids`; nothing is removed then.
         """
-        wanted = as_ids(_listed(ids), "FlatIndex.remove", "ids")
+        wanted, _ = as_id_list(ids, "FlatIndex.remove", "ids")
         _check_unique(wanted, "FlatIndex.remove")
         with self._lock:
             places = _locate(self._segments, wanted, "FlatIndex.remove")
@@ -179,8 +179,7 @@ class FlatIndex:
         Raises:
             ValueError: an id that is not in the index.
         """
-        single = np.ndim(ids) == 0
-        wanted = as_ids(_listed(ids), "FlatIndex.reconstruct", "ids")
+        wanted, single = as_id_list(ids, "FlatIndex.reconstruct", "ids")
         segments = self._segments
         places = _locate(segments, wanted, "FlatIndex.reconstruct")
         dtype = segments[0].vectors.dtype if segments else np.dtype(np.float32)
@@ -331,10 +330,6 @@ def _tidy(segments: list[Segment]) -> tuple[Segment, ...]:
     return tuple(tidied)
 
 
-def _listed(ids: Array) -> Array:
-    return [ids] if np.ndim(ids) == 0 else ids
-
-
 def _check_unique(ids: NDArray[np.int64], op: str) -> None:
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
@@ -388,5 +383,5 @@ def _read_segment(path: Path, dim: int, rotated: bool, mmap: bool) -> Segment:
     codes = tensors.get("codes")
     packed = None if codes is None else Packed(codes, tensors["bounds"], rotated)
     optional = (tensors.get("live"), tensors.get("nonfinite"))
-    ids = tensors["ids"]
-    return Segment(tensors["vectors"], ids, packed, *optional, order=id_order(ids))
+    vectors = as_vectors(tensors["vectors"], "load", f"vectors of {path}")
+    return Segment(vectors, tensors["ids"], packed, *optional)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import BFLOAT16, Vectors, as_ids, as_vectors
+from .arrays import BFLOAT16, BFLOAT16_BITS, Vectors, as_ids, as_vectors
 from .index import FlatIndex
 from .running import RunningSearch
 from .search import fold_array
@@ -77,6 +77,17 @@ class Part:
         chunks = [(int(ids.min()), int(ids.max()) + 1) for ids in self.id_chunks() if len(ids)]
         return (min(c[0] for c in chunks), max(c[1] for c in chunks)) if chunks else (0, 0)
 
+    def rises(self) -> bool:
+        """Whether the ids certainly differ from each other, because they rise or are an index's."""
+        if isinstance(self.documents, Segment) or self.ids is None:
+            return True
+        last = -1
+        for ids in self.id_chunks():
+            if ids[0] <= last or not (ids[1:] > ids[:-1]).all():
+                return False
+            last = int(ids[-1])
+        return True
+
     def fold_into(self, running: RunningSearch, chunk: int) -> None:
         """Folds all rows into a running search, `chunk` of them at a time."""
         arrays = [self.vectors]
@@ -96,10 +107,11 @@ class Part:
             return
         fold_array(
             running,
-            _as_chunk(self.documents[begin:end], running.op, self.name),
+            as_vectors(self.documents[begin:end], running.op, self.name, warn=False),
             ids=None if self.ids is None else self.ids[begin:end],
             first_id=self.first_id + begin,
             first_row=begin,
+            name=self.name,
         )
 
     def _request(self, array: NDArray[Any], begin: int, end: int) -> None:
@@ -132,22 +144,26 @@ def open_shards(shards: Sequence[Shard], op: str) -> list[Part]:
     parts: list[Part] = []
     next_id = 0
     for number, shard in enumerate(shards):
-        opened = _open_path(Path(shard), next_id, op) if isinstance(shard, (str, Path)) else None
-        if opened is None:
+        if isinstance(shard, (str, Path)):
+            opened = _open_path(Path(shard), next_id, op)
+        else:
             opened = _open_object(shard, f"shards[{number}]", next_id, op)
         parts += opened
         next_id = max([next_id, *(part.id_range()[1] for part in opened)])
+        if next_id > 2**63:
+            raise ValueError(f"{op}: ids of {parts[-1].name} would reach 2^63")
     return parts
 
 
 def check_disjoint(parts: Sequence[Part], memory: int, op: str) -> None:
-    """Raises if an id is in two parts, within about `memory` bytes.
+    """Raises if an id is there twice, within about `memory` bytes.
 
-    Ids are only compared where ranges overlap, one residue class after the other.
+    Ids are only compared where they do not simply rise, one residue class after the other.
     """
     ordered = sorted((part for part in parts if part.rows), key=Part.id_range)
     ranges = [part.id_range() for part in ordered]
-    if all(left[1] <= right[0] for left, right in itertools.pairwise(ranges)):
+    apart = all(left[1] <= right[0] for left, right in itertools.pairwise(ranges))
+    if apart and all(part.rises() for part in ordered):
         return
     bytes_per_id = 40  # the ids, a sorted copy, and what np.unique makes of them
     classes = 1 + sum(part.rows for part in ordered) * bytes_per_id // max(memory, 1)
@@ -156,19 +172,15 @@ def check_disjoint(parts: Sequence[Part], memory: int, op: str) -> None:
         ids, counts = np.unique(np.concatenate(chunks), return_counts=True)
         if (counts > 1).any():
             twice = ids[np.argmax(counts > 1)]
-            raise ValueError(f"{op}: id {twice} is in more than one shard")
+            raise ValueError(f"{op}: id {twice} is in the shards more than once")
 
 
 def _open_path(path: Path, first_id: int, op: str) -> list[Part]:
     name = str(path)
     if (path / MANIFEST).is_file():
-        segments = FlatIndex.load(path, verify=False).segments
-        return [Part(name, segment, path=path) for segment in segments]
+        return _parts_of_index(FlatIndex.load(path, verify=False), name, path)
     if path.suffix == ".npy" and path.is_file():
-        array = _load_npy(path, op)
-        _as_chunk(array[:0], op, name)
-        _warn_of_float64(array, op, name)
-        return [Part(name, array, first_id=first_id, path=path)]
+        return [Part(name, _checked(_load_npy(path, op), op, name), None, first_id, path)]
     if path.suffix == ".safetensors" and path.is_file():
         return [_open_safetensors(path, first_id, op)]
     if not path.exists():
@@ -181,8 +193,7 @@ def _open_safetensors(path: Path, first_id: int, op: str) -> Part:
     found = [tensors[name] for name in _VECTOR_NAMES if name in tensors]
     if not found:
         raise ValueError(f"{op}: {path} has no tensor named vectors; got {sorted(tensors)}")
-    vectors, ids = found[0], tensors.get("ids")
-    _as_chunk(vectors[:0], op, str(path), bits=True)
+    vectors, ids = _checked(found[0], op, str(path)), tensors.get("ids")
     names = None if ids is None else as_ids(ids, op, f"ids of {path}")
     if names is not None and len(names) != len(vectors):
         raise ValueError(f"{op}: {path} has {len(vectors)} vectors and {len(names)} ids")
@@ -191,29 +202,34 @@ def _open_safetensors(path: Path, first_id: int, op: str) -> Part:
 
 def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
     if isinstance(shard, FlatIndex):
-        return [Part(name, segment) for segment in shard.segments]
-    return [Part(name, as_vectors(shard, op, name), first_id=first_id)]
+        return _parts_of_index(shard, name, None)
+    vectors = as_vectors(shard, op, name)
+    marked = vectors.view(BFLOAT16_BITS) if vectors.dtype == BFLOAT16 else vectors
+    return [Part(name, marked, first_id=first_id)]
+
+
+def _parts_of_index(index: FlatIndex, name: str, path: Path | None) -> list[Part]:
+    if not index.segments:
+        return [Part(name, np.empty((0, index.dim), np.float32))]
+    return [Part(name, segment, path=path) for segment in index.segments]
 
 
 def _load_npy(path: Path, op: str) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{op}: {path} is not a whole .npy array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{op}: {path} is an archive, expected one .npy array")
     return array
 
 
-def _warn_of_float64(array: NDArray[Any], op: str, name: str) -> None:
-    """One warning for the whole shard; its chunks are then converted in silence."""
-    if array.dtype.kind == "f" and array.dtype.itemsize == 8:
-        as_vectors(np.zeros((1, 1)), op, name)
-
-
-def _as_chunk(array: NDArray[Any], op: str, name: str, *, bits: bool = False) -> Vectors:
-    """A chunk as the kernels take it; uint16 is bfloat16 where a safetensors header said so."""
-    if array.dtype == BFLOAT16 and (bits or name.endswith(".safetensors")):
-        return np.ascontiguousarray(array)
-    return as_vectors(array, op, name, warn=False)
+def _checked(array: NDArray[Any], op: str, name: str) -> NDArray[Any]:
+    """Vectors on disk, converted later by chunk; float64 is worth one warning for all of them."""
+    if array.ndim != 2:
+        raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {array.ndim}")
+    as_vectors(array[:1], op, name)
+    return array
 
 
 def _map_of(array: NDArray[Any]) -> mmap.mmap | None:

@@ -108,10 +108,11 @@ def fold_array(
     ids: Any = None,
     first_id: int = 0,
     first_row: int = 0,
+    name: str = "documents",
 ) -> None:
     """Folds unpacked documents into a running search, a chunk at a time.
 
-    `first_row` is the row number of the first document in messages.
+    `first_row` is the row number of the first document in messages, `name` what they are part of.
     """
     if documents.shape[1] != running.queries.shape[1]:
         raise ValueError(
@@ -129,9 +130,7 @@ def fold_array(
             packed, finite = None, finite_rows(part, running.num_threads)
         bad = len(part) - int(finite.sum())
         if bad and running.nonfinite == "error":
-            raise nonfinite_error(
-                running.op, "documents", first_row + begin + int(np.argmin(finite))
-            )
+            raise nonfinite_error(running.op, name, first_row + begin + int(np.argmin(finite)))
         running.nonfinite_documents += bad
         running.fold(
             part,

@@ -26,7 +26,6 @@ class Segment:
         packed: None where the dim is too large for the filter.
         live: ``[rows]`` false once removed; None while all are there.
         nonfinite: ``[rows]`` rows with NaN or infinity, never retrieved; None if there are none.
-        order: ``[rows]`` row numbers by id; None where the ids are in order as they stand.
     """
 
     vectors: Vectors
@@ -34,7 +33,6 @@ class Segment:
     packed: Packed | None
     live: NDArray[np.bool_] | None = None
     nonfinite: NDArray[np.bool_] | None = None
-    order: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Live documents."""
@@ -44,9 +42,10 @@ class Segment:
         """Row numbers of ids; -1 for those that are not (or no longer) here."""
         if not len(self.ids):
             return np.full(len(ids), -1, np.int64)
-        places = np.searchsorted(self.ids, ids, sorter=self.order)
+        order = self._order()
+        places = np.searchsorted(self.ids, ids, sorter=order)
         places = np.minimum(places, len(self.ids) - 1)
-        rows = places if self.order is None else self.order[places]
+        rows = places if order is None else order[places]
         found = self.ids[rows] == ids
         if self.live is not None:
             found &= self.live[rows]
@@ -78,6 +77,19 @@ class Segment:
             live=None if live is None else live[begin:end],
         )
 
+    def _order(self) -> NDArray[np.int64] | None:
+        """Row numbers by id; None where the ids are in order as they stand.
+
+        Kept when first asked for. Not a cached_property, which has a lock in Python 3.11, and a
+        forked child may inherit it locked; two threads may do the work twice.
+        """
+        if "order" not in self.__dict__:
+            rising = bool((self.ids[1:] > self.ids[:-1]).all())
+            order = None if rising else np.argsort(self.ids, kind="stable")
+            object.__setattr__(self, "order", order)
+        kept: NDArray[np.int64] | None = self.__dict__["order"]
+        return kept
+
 
 def make_segment(vectors: Vectors, ids: NDArray[np.int64], num_threads: int = 0) -> Segment:
     """Packs vectors into a segment, which keeps a reference to them."""
@@ -87,12 +99,7 @@ def make_segment(vectors: Vectors, ids: NDArray[np.int64], num_threads: int = 0)
     else:
         packed, finite = None, finite_rows(vectors, num_threads)
     nonfinite = None if finite.all() else ~finite
-    return Segment(vectors, ids, packed, nonfinite=nonfinite, order=id_order(ids))
-
-
-def id_order(ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Row numbers by id; None where the ids are in order as they stand."""
-    return None if bool((ids[1:] > ids[:-1]).all()) else np.argsort(ids, kind="stable")
+    return Segment(vectors, ids, packed, nonfinite=nonfinite)
 
 
 def merge(segments: list[Segment]) -> Segment:

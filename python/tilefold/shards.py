@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from . import _native
 from .arrays import Array
 from .packing import BLOCK_ROWS
 from .parts import Part, Shard, check_disjoint, open_shards
-from .running import CertifiedResult, Progress, RunningSearch, SearchResult
+from .running import CertifiedResult, Progress, RunningSearch, SearchResult, as_integer
 from .storage import map_tensors, write_tensors
 
 _OP = "search_shards"
@@ -102,6 +103,7 @@ def search_shards(
             raise ValueError(
                 f"{_OP}: queries have dim {dim} but {part.name} has dim {part.vectors.shape[1]}"
             )
+    memory_limit = as_integer(memory_limit, _OP, "memory_limit")
     chunk = _chunk_rows(running, parts, memory_limit)
     check_disjoint(parts, memory_limit - _OVERHEAD, _OP)
     if checkpoint is None:
@@ -120,7 +122,10 @@ def _chunk_rows(running: RunningSearch, parts: list[Part], memory_limit: int) ->
     answers = 4 * n * running.k * 12
     prepared = threads * min(n, 256) * dim * 17
     fixed = _OVERHEAD + answers + prepared + _list_bytes(n, running.k, threads)
-    converted = 4 if any(part.vectors.dtype.kind == "f" for part in parts) else 0
+    # A chunk of a Fortran array is a strip of every column, and the system maps 64 KB around each.
+    fortran = any(not part.vectors.flags.c_contiguous for part in parts)
+    fixed += 2 * dim * (64 << 10) if fortran else 0
+    converted = 4 if fortran or any(part.vectors.dtype.itemsize == 8 for part in parts) else 0
     itemsize = max((part.vectors.itemsize for part in parts), default=4)
     per_row = (itemsize + converted + 1) * dim + 64
     rows = (memory_limit - fixed) // per_row // BLOCK_ROWS * BLOCK_ROWS
@@ -157,7 +162,8 @@ def _resumable(
 def _fingerprint(running: RunningSearch, parts: list[Part]) -> NDArray[np.uint8]:
     """What a checkpoint must have in common with a search that goes on from it."""
     digest = hashlib.sha256(np.ascontiguousarray(running.queries).tobytes())
-    digest.update(json.dumps([running.k, running.nonfinite]).encode())
+    facts = [running.queries.dtype.str, running.k, running.nonfinite]
+    digest.update(json.dumps(facts).encode())
     for value in vars(running.filters).values():
         digest.update(b"-" if value is None else np.ascontiguousarray(value).tobytes())
     for part in parts:
@@ -189,15 +195,19 @@ def _restore(running: RunningSearch, checkpoint: Path, fingerprint: NDArray[np.u
 def _keep(
     running: RunningSearch, checkpoint: Path, fingerprint: NDArray[np.uint8], done: int
 ) -> None:
-    temporary = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}")
     state: dict[str, NDArray[Any]] = {
         "fingerprint": fingerprint,
         "scores": running.scores,
         "ids": running.ids,
         "done": np.array([done]),
     }
+    staging = checkpoint.with_name(
+        f".{checkpoint.name}.saving"
+    )  # what a kill leaves is found again
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
     try:
-        write_tensors(temporary, state)
-        os.replace(temporary, checkpoint)
+        write_tensors(staging / "checkpoint.safetensors", state)
+        os.replace(staging / "checkpoint.safetensors", checkpoint)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, TensorSpec, serialize_file
 
+from .arrays import BFLOAT16_BITS
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -35,14 +37,19 @@ MANIFEST = "manifest.json"
 _OURS = re.compile(r"[0-9a-f]{12}-[a-z0-9]+\.(safetensors|bin)")
 _CHUNK = 8 << 20
 _LONGEST_HEADER = 100_000_000  # the limit of the safetensors format
-_DTYPES = {
+_DTYPES: dict[str, Any] = {
+    "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
-    "BF16": np.uint16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "U32": np.uint32,
+    "BF16": BFLOAT16_BITS,
     "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
     "BOOL": np.bool_,
 }
 
@@ -75,7 +82,7 @@ def write_tensors(
 
 
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a safetensors file as read-only memory maps; bfloat16 as its bits in uint16.
+    """The tensors of a safetensors file as read-only memory maps; bfloat16 as its bits.
 
     The layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, a JSON
     header with dtype, shape and offsets of each tensor, then the data.
@@ -94,15 +101,13 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
             return {
                 name: _tensor(data, 8 + length, size, entry)
                 for name, entry in header.items()
-                if name != "__metadata__"
+                if name != "__metadata__" and entry["dtype"] in _DTYPES  # NumPy knows no others
             }
         except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptedFolderError(f"{path}: not a whole safetensors file: {error}") from error
 
 
 def _tensor(data: mmap.mmap, start: int, size: int, entry: dict[str, Any]) -> NDArray[Any]:
-    if entry["dtype"] not in _DTYPES:
-        raise ValueError(f"dtype {entry['dtype']} is not supported")
     dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
     begin, end = (start + offset for offset in entry["data_offsets"])
     if end > size or end - begin != math.prod(shape) * dtype.itemsize:
