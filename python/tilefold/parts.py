@@ -115,12 +115,9 @@ class Part:
         )
 
     def _request(self, array: NDArray[Any], begin: int, end: int) -> None:
-        if array.flags.c_contiguous:
-            self._advise(array, begin, end, getattr(mmap, "MADV_WILLNEED", None))
+        self._advise(array, begin, end, getattr(mmap, "MADV_WILLNEED", None))
 
     def _release(self, array: NDArray[Any], begin: int, end: int) -> None:
-        if not array.flags.c_contiguous:  # a row lies all over the file
-            begin, end = 0, self.rows
         self._advise(array, begin, end, getattr(mmap, "MADV_DONTNEED", None))
 
     def _advise(self, array: NDArray[Any], begin: int, end: int, advice: int | None) -> None:
@@ -165,7 +162,7 @@ def check_disjoint(parts: Sequence[Part], memory: int, op: str) -> None:
     apart = all(left[1] <= right[0] for left, right in itertools.pairwise(ranges))
     if apart and all(part.rises() for part in ordered):
         return
-    bytes_per_id = 40  # the ids, a sorted copy, and what np.unique makes of them
+    bytes_per_id = 120  # chunks, their concatenation, and what np.unique makes of it
     classes = 1 + sum(part.rows for part in ordered) * bytes_per_id // max(memory, 1)
     for residue in range(classes):
         chunks = [ids[ids % classes == residue] for part in ordered for ids in part.id_chunks()]
@@ -221,6 +218,11 @@ def _load_npy(path: Path, op: str) -> NDArray[Any]:
         raise ValueError(f"{op}: {path} is not a whole .npy array: {error}") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{op}: {path} is an archive, expected one .npy array")
+    if not array.flags.c_contiguous:
+        raise ValueError(
+            f"{op}: {path} is in Fortran order, so its rows cannot be streamed; save "
+            "np.ascontiguousarray of it"
+        )
     return array
 
 

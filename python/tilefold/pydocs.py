@@ -91,14 +91,14 @@ def _documented(packages: Sequence[str]) -> Iterator[Documented]:
     visited: set[int] = set()  # objects that several modules export
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for package in packages:
-            for module in _modules(package):
-                for name, item in _members(module):
-                    if id(item) not in visited:
-                        visited.add(id(item))
-                        entry = _entry(name, item)
-                        if entry is not None:
-                            yield entry
+        # All are imported before any is read: a submodule may hide a function of its package.
+        modules = [module for package in packages for module in _modules(package)]
+        for name, item in (member for module in modules for member in _members(module)):
+            if id(item) not in visited:
+                visited.add(id(item))
+                entry = _entry(name, item)
+                if entry is not None:
+                    yield entry
 
 
 def _modules(package: str) -> Iterator[ModuleType]:
@@ -163,8 +163,8 @@ def _entry(name: str, item: Any) -> Documented | None:
         return None
     if not summary[0].isalpha():  # an example, a list, markup
         return None
-    masked = re.sub(rf"(?<!\w){leaf}(?!\w)", _MASK, body[0])
-    return Documented(name, summary, f"{_MASK}{_parameters(item)}\n{masked}")
+    text = f"{_MASK}{_parameters(item)}\n{body[0]}"
+    return Documented(name, summary, re.sub(rf"(?<!\w){leaf}(?!\w)", _MASK, text))
 
 
 def _parameters(item: Any) -> str:

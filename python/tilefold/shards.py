@@ -57,8 +57,8 @@ def search_shards(
             the corpus: the first row of a shard follows the last row of the shard before it.
         k: answers per query.
         memory_limit: bytes that this call may add to what the process holds, results included;
-            arrays and indexes already in memory do not count. A float64 or Fortran-ordered ``.npy``
-            is converted a chunk at a time.
+            arrays and indexes already in memory do not count. float64 on disk is converted a
+            chunk at a time.
         checkpoint: a file that keeps the answers after each shard. A call with the same arguments
             that finds it goes on after the last finished shard, and removes it at the end.
         allowed, exclude, min_score, max_score, nonfinite, num_threads, return_certificate: as in
@@ -122,10 +122,7 @@ def _chunk_rows(running: RunningSearch, parts: list[Part], memory_limit: int) ->
     answers = 4 * n * running.k * 12
     prepared = threads * min(n, 256) * dim * 17
     fixed = _OVERHEAD + answers + prepared + _list_bytes(n, running.k, threads)
-    # A chunk of a Fortran array is a strip of every column, and the system maps 64 KB around each.
-    fortran = any(not part.vectors.flags.c_contiguous for part in parts)
-    fixed += 2 * dim * (64 << 10) if fortran else 0
-    converted = 4 if fortran or any(part.vectors.dtype.itemsize == 8 for part in parts) else 0
+    converted = 4 if any(part.vectors.dtype.itemsize == 8 for part in parts) else 0
     itemsize = max((part.vectors.itemsize for part in parts), default=4)
     per_row = (itemsize + converted + 1) * dim + 64
     rows = (memory_limit - fixed) // per_row // BLOCK_ROWS * BLOCK_ROWS
@@ -141,8 +138,9 @@ def _chunk_rows(running: RunningSearch, parts: list[Part], memory_limit: int) ->
 def _list_bytes(n: int, k: int, threads: int) -> int:
     """At most what the candidate lists of a search hold; csrc/search.cpp plans them."""
     one = (20 * k + 544) * 16
-    groups = threads * max(one, min(_native.LIST_BYTES_PER_THREAD, min(n, 256) * one))
-    return groups if n >= 16 * threads else min(2 * groups, _RANGE_LIST_BYTES + 2 * threads * one)
+    if n >= 16 * threads:
+        return threads * max(one, min(_native.LIST_BYTES_PER_THREAD, min(n, 256) * one))
+    return max(threads * one, min(_RANGE_LIST_BYTES, 4 * threads * n * one)) + n * one
 
 
 def _resumable(
