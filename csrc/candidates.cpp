@@ -11,6 +11,8 @@ Candidates::Candidates(int n_queries, int64_t k, int64_t capacity)
       capacity_(capacity),
       lists_(new Candidate[static_cast<size_t>(n_queries * capacity)]),
       counts_(static_cast<size_t>(n_queries)),
+      limits_(static_cast<size_t>(n_queries),
+              static_cast<int32_t>(std::min(capacity, 4 * k + 256 + block_rows))),
       wide_(static_cast<size_t>(n_queries)),
       thresholds_(static_cast<size_t>(n_queries), -std::numeric_limits<float>::infinity()),
       pruned_(static_cast<size_t>(n_queries), -std::numeric_limits<float>::infinity()),
@@ -37,41 +39,28 @@ void Candidates::drop_below(int q, float threshold) {
   count(q) = static_cast<int32_t>(kept - begin);
 }
 
-float Candidates::kth_best(int q, float (*value)(const Candidate&)) {
-  const Candidate* candidates = list(q);
-  const int64_t n = count(q);
-  if (n < k_) return -std::numeric_limits<float>::infinity();
-  values_.resize(static_cast<size_t>(n));
-  std::transform(candidates, candidates + n, values_.begin(), value);
-  const auto kth = values_.begin() + (k_ - 1);
-  std::nth_element(values_.begin(), kth, values_.end(), std::greater<float>());
-  return *kth;
-}
-
-float Candidates::promising(int q) { return kth_best(q, centre_of); }
-
 float Candidates::refine(int q, int32_t begin, int32_t end, float from, const Scorer& score) {
-  Candidate* candidates = list(q);
+  Candidate* const candidates = list(q);
   float lowest = std::numeric_limits<float>::infinity();
   rows_.clear();
+  places_.clear();
   for (int32_t i = begin; i < end; ++i) {
     const Candidate& c = candidates[i];
     if (!(centre_of(c) >= from)) continue;
-    if (is_exact(c))
+    if (is_exact(c)) {
       lowest = std::min(lowest, c.lower);
-    else
+    } else {
       rows_.push_back(c.row);
+      places_.push_back(i);
+    }
   }
   if (rows_.empty()) return lowest;
   scores_.resize(rows_.size());
   score(q, rows_.data(), static_cast<int64_t>(rows_.size()), scores_.data());
   refined(q) += static_cast<int64_t>(rows_.size());
-  const float* next = scores_.data();
-  for (int32_t i = begin; i < end; ++i) {
-    Candidate& c = candidates[i];
-    if (is_exact(c) || !(centre_of(c) >= from)) continue;
-    c = {*next, *next, ~c.row};
-    lowest = std::min(lowest, *next++);
+  for (size_t i = 0; i < places_.size(); ++i) {
+    candidates[places_[i]] = {scores_[i], scores_[i], ~rows_[i]};
+    lowest = std::min(lowest, scores_[i]);
   }
   return lowest;
 }
@@ -90,12 +79,17 @@ void Candidates::keep_best(int q, const IdOf& id_of) {
 }
 
 void Candidates::tighten(int q, const Scorer& score, const IdOf& id_of) {
-  const int64_t enough = capacity_ / 2;
+  int32_t& limit = limits_[static_cast<size_t>(q)];
   if (!wide_[static_cast<size_t>(q)]) {
-    drop_below(q, kth_best(q, [](const Candidate& c) { return c.lower; }));
-    if (count(q) <= enough) return;
+    drop_below(q, reached(q));
+    if (2 * count(q) <= limit) return;
+    if (limit < capacity_) {
+      limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
+      return;
+    }
     wide_[static_cast<size_t>(q)] = 1;
   }
+  const int64_t enough = capacity_ / 2;
   drop_below(q, refine(q, 0, count(q), promising(q), score));
   if (count(q) <= enough) return;
   refine(q, 0, count(q), -std::numeric_limits<float>::infinity(), score);

@@ -19,6 +19,7 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr int64_t cache_line = 64;
 constexpr int64_t blocks_per_beat = 16;
 constexpr int64_t range_list_bytes = 64 << 20;  // lists of all ranges of documents together
+constexpr int64_t cached_bytes = 16 << 20;      // documents that stay in L3 between queries
 constexpr int64_t refine_bytes = 384 << 10;  // documents that stay in L2 while all queries use them
 
 // Fewer documents per answer than this, and bounds cost more than they save.
@@ -280,11 +281,31 @@ class Search {
   // The most promising k first: their scores are the threshold that the others must reach.
   void finish(const Group& group, Candidates& found) const {
     if (pulse_.stopped()) return;
+    int64_t total = 0;
+    for (int q = 0; q < group.n; ++q) total += found.count(q);
+    const int64_t bytes = a_.documents.rows * a_.documents.dim * 4;
+    if (total > 2 * a_.documents.rows && bytes > cached_bytes)
+      return finish_by_document(group, found);
+    const Scorer score = scorer(group);
+    for (int q = 0; q < group.n; ++q) {
+      found.drop_below(q, found.reached(q));
+      const float lowest = found.refine(q, 0, found.count(q), found.promising(q), score);
+      if (found.count(q) >= a_.k) found.drop_below(q, lowest);
+      found.refine(q, 0, found.count(q), -infinity, score);
+      merge(group, q, found);
+    }
+  }
+
+  // The same for all queries together, where rows come from memory and each is needed repeatedly.
+  void finish_by_document(const Group& group, Candidates& found) const {
     std::vector<float> from(static_cast<size_t>(group.n));
-    for (int q = 0; q < group.n; ++q) from[static_cast<size_t>(q)] = found.promising(q);
-    const std::vector<float> reached = refine(group, found, from);
+    for (int q = 0; q < group.n; ++q) {
+      found.drop_below(q, found.reached(q));
+      from[static_cast<size_t>(q)] = found.promising(q);
+    }
+    const std::vector<float> lowest = refine(group, found, from);
     for (int q = 0; q < group.n; ++q)
-      if (found.count(q) >= a_.k) found.drop_below(q, reached[static_cast<size_t>(q)]);
+      if (found.count(q) >= a_.k) found.drop_below(q, lowest[static_cast<size_t>(q)]);
     refine(group, found, std::vector<float>(static_cast<size_t>(group.n), -infinity));
     for (int q = 0; q < group.n; ++q) merge(group, q, found);
   }
@@ -327,7 +348,9 @@ class Search {
       return a.score != b.score ? a.score > b.score : a.id < b.id;
     };
     const auto kept = std::min<int64_t>(a_.k, static_cast<int64_t>(answers.size()));
-    std::partial_sort(answers.begin(), answers.begin() + kept, answers.end(), better);
+    if (kept < static_cast<int64_t>(answers.size()))
+      std::nth_element(answers.begin(), answers.begin() + kept, answers.end(), better);
+    std::sort(answers.begin(), answers.begin() + kept, better);
     for (int64_t i = 0; i < kept; ++i) {
       scores[i] = answers[static_cast<size_t>(i)].score;
       ids[i] = answers[static_cast<size_t>(i)].id;

@@ -39,18 +39,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def save_tokenizer(folder: Path, **options: Any) -> None:
+def save_tokenizer(folder: Path, *, special: bool = True, **options: Any) -> None:
+    """A tokenizer of whole words; with [CLS] and [SEP] around them, unless special is false."""
     tokenizers = pytest.importorskip("tokenizers")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: number for number, word in enumerate([*special, *WORDS])}
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: number for number, word in enumerate([*names, *WORDS])}
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    words.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    named = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    if special:
+        words.post_processor = tokenizers.processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    named = {"unk_token": "[UNK]", "pad_token": "[PAD]", **options}
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, model_max_length=24, pad_token="[PAD]", **named, **options
+        tokenizer_object=words, model_max_length=24, **named
     ).save_pretrained(folder)
 
 
@@ -83,6 +85,13 @@ def test_batch_size_and_order_do_not_matter(load, batch_size: int):
     order = np.random.default_rng(batch_size).permutation(len(TEXTS))
     shuffled = encoder.encode([TEXTS[i] for i in order], batch_size=batch_size)
     np.testing.assert_allclose(shuffled, expected[order], atol=1e-5)
+
+
+def test_more_texts_than_are_sorted_at_a_time_keep_their_order(load, monkeypatch):
+    encoder = load()
+    expected = encoder.encode(TEXTS)
+    monkeypatch.setattr("tilefold.encoder._BLOCK", 2)
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
 
 
 def test_embeddings_are_float32_of_the_models_dimension_and_length_one(load):
@@ -118,7 +127,7 @@ def test_forward_is_differentiable_and_encode_leaves_the_mode_alone(load):
     encoder.train()
     encoder.encode(TEXTS)
     assert encoder.training
-    encoder(encoder.tokenize(TEXTS)).sum().backward()
+    encoder(encoder.pad(encoder.tokenize(TEXTS))).sum().backward()
     assert all(p.grad is not None for name, p in encoder.named_parameters() if "pooler" not in name)
 
 
@@ -139,6 +148,25 @@ def test_the_encoder_of_an_encoder_decoder_is_taken(tmp_path: Path):
     save_tokenizer(tmp_path)
     encoder = Encoder.from_pretrained(tmp_path, max_length=24)
     assert encoder.encode(TEXTS).shape == (len(TEXTS), 16)
+
+
+def test_a_decoder_without_special_tokens_pads_and_survives_empty_texts(tmp_path: Path):
+    config = transformers.GPT2Config(
+        vocab_size=32,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        n_positions=24,
+        eos_token_id=3,
+        bos_token_id=2,
+    )
+    transformers.GPT2Model(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, pad_token=None, eos_token="[SEP]", special=False)
+    encoder = Encoder.from_pretrained(tmp_path, max_length=24)
+    together = encoder.encode(TEXTS)
+    alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert not together[TEXTS.index("")].any()
 
 
 def test_threads_of_torch_are_left_alone(load):

@@ -34,11 +34,19 @@ def random_bits(rng: np.random.Generator, shape: tuple[int, int], dtype: str) ->
     return vectors
 
 
+def cancelling(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Large values that cancel but for the rounding of sums: any other order of adding shows."""
+    rows, dim = shape
+    half = rng.uniform(1, 2, (rows, dim // 2)) * 10.0 ** rng.integers(-2, 5, (rows, dim // 2))
+    x = np.concatenate([half, -half, np.full((rows, dim % 2), 1e-4)], axis=1)
+    x = rng.permuted(x, axis=1)
+    x[0] = 2.0 ** rng.integers(0, 2)  # the query: products cancel as the values do
+    return x
+
+
 VALUES = {
     "random": lambda rng, shape: rng.standard_normal(shape),
-    "cancelling": lambda rng, shape: (
-        rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.integers(-9, 9, shape)
-    ),
+    "cancelling": cancelling,
     "negative zeros": lambda rng, shape: rng.choice([-0.0, 0.0, -1.0], shape),
     "tiny": lambda rng, shape: rng.standard_normal(shape) * 1e-42,
     "huge": lambda rng, shape: rng.standard_normal(shape) * 1e38,

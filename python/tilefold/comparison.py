@@ -19,7 +19,7 @@ from .evaluate import Interval, Measure, bootstrap, evaluate
 from .fusion import fuse
 from .running import SearchResult
 from .search import search
-from .terminal import fact, heading, say, table, title
+from .terminal import count, fact, heading, table, title
 
 if TYPE_CHECKING:
     from .encoder import Encoder
@@ -36,14 +36,16 @@ class Embedded(NamedTuple):
 
 def describe(collection: Collection) -> None:
     """Writes what is in the collection, and what is odd about its judgments."""
-    n_relevant = np.count_nonzero(collection.qrels.gains > 0)
+    qrels = collection.qrels
+    n_queries, n_relevant = len(collection.queries), int(np.count_nonzero(qrels.gains > 0))
     fact("documents", f"{len(collection.documents):,}")
-    fact("queries", f"{len(collection.queries):,} with {n_relevant:,} relevant documents")
-    without = len(collection.queries) - len(_answered(collection.qrels))
+    fact("queries", f"{n_queries:,} with {count(n_relevant, 'relevant document')}")
+    without = n_queries - len(_answered(qrels))
     if without:
-        fact("", f"{without:,} queries have no relevant document: they score 0")
+        fact("", f"{without:,} of them with none, which scores 0")
     if collection.absent:
-        fact("", f"{len(collection.absent):,} judged documents are not there: they count as missed")
+        absent = count(len(collection.absent), "judged document")
+        fact("", f"{absent} not in the corpus, which counts as missed")
 
 
 def embed(collection: Collection, encoder: Encoder, *, batch_size: int = 32) -> Embedded:
@@ -140,8 +142,7 @@ def main(args: argparse.Namespace) -> int:
     show_quality(rankings, collection.qrels, args.measures)
     if args.run:
         write_run(args.run, collection.query_ids, collection.document_ids, *rankings["dense"])
-        say()
-        say(f"  wrote {args.run}")
+        heading(f"Wrote the dense ranking to {args.run}")
     return 0
 
 

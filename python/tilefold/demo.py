@@ -24,7 +24,7 @@ from .hnsw import HnswIndex
 from .index import FlatIndex
 from .pydocs import read_pydocs
 from .running import SearchResult
-from .terminal import clip, fact, heading, say, table, title, width
+from .terminal import clip, fact, heading, note, say, table, title, width
 from .testing import assert_same_up_to_rounding, measure
 from .threads import get_num_threads
 
@@ -82,9 +82,10 @@ def main(args: argparse.Namespace) -> int:
 def _measure(collection: Collection, encoder: Encoder) -> None:
     describe(collection)
     embedded = embed(collection, encoder)
-    say()
-    say("  A document is the parameters and the docstring of a function, method or class,")
-    say("  without the first line and with its name masked; the query is that first line.")
+    note(
+        "A document is the parameters and the docstring of a function, method or class, without "
+        "the first line and with its name masked; the query is that first line."
+    )
     index = FlatIndex(encoder.dim)
     index.add(embedded.documents)
     exact = SearchResult(*index.search(embedded.queries, _K)[:2])
@@ -97,8 +98,7 @@ def _measure(collection: Collection, encoder: Encoder) -> None:
     show_quality(rankings, collection.qrels, MEASURES)
     if approximate is not None:
         share = approximate.recall(index, embedded.queries, _K)
-        say()
-        say(f"  HNSW found {share:.2%} of the {_K} nearest documents.")
+        note(f"HNSW found {share:.2%} of the {_K} nearest documents.")
     _show_speed(embedded, index, approximate)
     _show_samples(collection, exact)
     heading("What to try next")
@@ -143,12 +143,15 @@ def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | N
         "" if name == "tilefold" else unlike.get(name, "approximate") for name in searches
     ]
     table(list(searches), columns)
-    say()
-    say("  Where ids differ, scores are equal, or closer than fp32 sums are exact: tilefold")
-    say("  sums in fp64 and orders equal scores by id.")
+    note(
+        "Where ids differ, scores are equal, or closer than sums in fp32 are exact: tilefold sums "
+        "in fp64 and orders equal scores by id."
+    )
     if any(timing[name].median < timing["tilefold"].median for timing in timings for name in exact):
-        say("  So few documents stay in the processor's cache, where a plain matrix product is")
-        say("  hard to beat; `make bench` has a corpus that does not.")
+        note(
+            "So few documents stay in the processor's cache, where a plain matrix product is hard "
+            "to beat; `make bench` has a corpus that does not."
+        )
 
 
 def _peers(documents: Vectors) -> Iterator[tuple[str, Search]]:
@@ -221,7 +224,7 @@ def _ask(collection: Collection, encoder: Encoder, questions: Iterable[str]) -> 
     for question in questions:
         vector = encoder.encode([question], progress=False)[0]
         scores, ids = index.search(vector, min(5, len(texts)))[:2]
-        column = min(36, max(len(names[document]) for document in ids))
+        column = min(width() // 2 - 10, max(len(names[document]) for document in ids))
         say()
         for score, document in zip(scores, ids, strict=True):
             line = f"{score:.3f}  {clip(names[document], column):<{column}}  "

@@ -1,7 +1,7 @@
 """A text encoder: any transformers model, pooled to one vector per text.
 
-Texts are encoded longest first in batches of similar length, so that little is padding and a batch
-that does not fit in memory fails at once.
+A batch holds texts with about as many tokens, longest first: next to nothing is padding, and what
+does not fit in memory fails at once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ except ImportError as error:
         f"tilefold.encoder needs torch, transformers and tqdm ({error}): pip install tilefold[demo]"
     ) from error
 
+Tokens = dict[str, list[int]]  # of one text, as the tokenizer names them
+
+# Texts that are tokenized and sorted by length at a time: of documentation in batches of 32, 3% is
+# padding then; 45% when texts are sorted by their characters.
+_BLOCK = 4096
 # A token of English is about 4.5 characters: good enough to weigh a progress bar.
 _CHARACTERS_PER_TOKEN = 4.5
 
@@ -75,6 +80,8 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"Encoder: max_length must be between 1 and the model's {limit}, got {max_length}"
             )
+        # Older transformers advise against pad(); but texts are sorted between tokenizing and it.
+        getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
         if tokenizer.pad_token is None:  # GPT-like: the mask hides whatever stands there
             tokenizer.pad_token = tokenizer.eos_token
         self.model = model
@@ -125,16 +132,14 @@ class Encoder(nn.Module):
         pooled = POOLINGS[self.pooling](hidden, tokens["attention_mask"])
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
 
-    def tokenize(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
-        """Tokens of a batch on the model's device, cut to max_length and padded on the right."""
-        batch: Any = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self.max_length,
-            padding=True,
-            padding_side="right",
-            return_tensors="pt",
-        )
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text, cut to max_length and not padded."""
+        batch: Any = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        return [{name: batch[name][row] for name in batch} for row in range(len(texts))]
+
+    def pad(self, tokens: Sequence[Tokens]) -> Mapping[str, Tensor]:
+        """Tokenized texts as a batch for `forward`: padded on the right, on the model's device."""
+        batch: Any = self.tokenizer.pad(list(tokens), padding_side="right", return_tensors="pt")
         moved: Mapping[str, Tensor] = batch.to(self.device)
         return moved
 
@@ -144,7 +149,8 @@ class Encoder(nn.Module):
         """Embeddings of texts, in their order, the same for every order up to rounding.
 
         Args:
-            texts: strings; empty ones are fine.
+            texts: strings. One without any token (an empty one, where the model has no special
+                tokens) becomes the zero vector.
             batch_size: texts per forward pass.
             progress: a bar on stderr when that is a terminal; a string labels it.
 
@@ -154,15 +160,18 @@ class Encoder(nn.Module):
         _check_texts(texts)
         if batch_size < 1:
             raise ValueError(f"Encoder.encode: batch_size must be at least 1, got {batch_size}")
-        embeddings = np.empty((len(texts), self.dim), np.float32)
+        embeddings = np.zeros((len(texts), self.dim), np.float32)
         work = [min(len(text), _CHARACTERS_PER_TOKEN * self.max_length) + 1 for text in texts]
-        order = np.argsort([-len(text) for text in texts], kind="stable")
         with _evaluating(self), torch.inference_mode(), _bar(sum(work), progress) as bar:
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                batch = self(self.tokenize([texts[row] for row in rows]))
-                embeddings[rows] = batch.float().cpu().numpy()
-                bar.update(sum(work[row] for row in rows))
+            for start in range(0, len(texts), _BLOCK):
+                tokens = self.tokenize(texts[start : start + _BLOCK])
+                lengths = np.array([len(row["input_ids"]) for row in tokens])
+                order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
+                for begin in range(0, len(order), batch_size):
+                    rows = order[begin : begin + batch_size]
+                    batch = self(self.pad([tokens[row] for row in rows]))
+                    embeddings[start + rows] = batch.float().cpu().numpy()
+                    bar.update(sum(work[start + row] for row in rows))
         return embeddings
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 
 _NARROWEST = 40
+_WIDEST_PARAGRAPH = 80
 
 
 def say(line: str = "") -> None:
@@ -33,8 +35,22 @@ def heading(text: str) -> None:
 
 
 def fact(name: str, text: str) -> None:
-    """Writes a named fact, its names aligned with those of the others."""
+    """Writes a named fact, aligned with the others."""
     say(f"  {name:<11}{text}")
+
+
+def note(text: str) -> None:
+    """Writes an empty line and a paragraph."""
+    say()
+    for line in textwrap.wrap(text, min(width(), _WIDEST_PARAGRAPH) - 2, break_on_hyphens=False):
+        say(f"  {line}")
+
+
+def count(n: int, noun: str) -> str:
+    """The number and the noun: "1 query", "1,200 queries"."""
+    if n == 1:
+        return f"1 {noun}"
+    return f"{n:,} {noun[:-1]}ies" if noun.endswith("y") else f"{n:,} {noun}s"
 
 
 def width() -> int:
