@@ -85,7 +85,7 @@ void Candidates::tighten(int q, const Scorer& score, const IdOf& id_of) {
     if (2 * count(q) <= limit) return;
     if (limit < capacity_) {
       limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
-      return;
+      if (!full(q)) return;
     }
     wide_[static_cast<size_t>(q)] = 1;
   }

@@ -49,7 +49,7 @@ FLOORS = [
 STANDS_ALONE = {"_native", "reference"}
 
 CPP_FLOORS = [
-    {"args.h", "check.h", "dlpack.h", "parallel.h", "pulse.h", "cpu/supports.h"},
+    {"args.h", "check.h", "dlpack.h", "parallel.h", "pulse.h", "select.h", "cpu/supports.h"},
     {"candidates.h", "kernels.h", "view.h"},
     {"search.h", "ops.h"},
 ]

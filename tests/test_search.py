@@ -86,7 +86,7 @@ def clusters(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 def one_outlier(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     vectors = rng.standard_normal(shape)
-    vectors[shape[0] // 2] *= 1e30
+    vectors[shape[0] // 2 : shape[0] // 2 + 1] *= 1e30  # none of no rows
     return vectors
 
 

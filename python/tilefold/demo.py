@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from .hnsw import HnswIndex
 from .index import FlatIndex
 from .pydocs import read_pydocs
 from .running import SearchResult
-from .terminal import clip, fact, heading, note, say, table, title, width
+from .terminal import clip, count, fact, heading, note, say, table, title, width
 from .testing import assert_same_up_to_rounding, measure
 from .threads import get_num_threads
 
@@ -37,6 +37,7 @@ Search = Callable[[Vectors, int], Any]
 _K = 100
 _HITS = 3
 _TIMED_QUERIES = 2048
+_FEW = 10_000  # documents; from about here on tilefold was faster than a matrix product
 # An easy one, one of many alike, and one that MiniLM does not find.
 _SAMPLES = ("statistics.median", "heapq.merge", "threading.Thread.join")
 _NEXT = (
@@ -123,35 +124,35 @@ def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | N
     documents, queries = embedded.documents, embedded.queries[:_TIMED_QUERIES]
     searches: dict[str, Search] = {"tilefold": lambda queries, k: index.search(queries, k)[1]}
     searches |= dict(_peers(documents))
-    exact = list(searches)
+    unlike = {"tilefold": ""}
+    depths = [k for k in (10, _K) if k <= len(documents)]
+    for name, peer in list(searches.items())[1:]:
+        unlike[name] = _unlike(index, name, peer, embedded, depths)
     if approximate is not None:
         searches["HnswIndex"] = lambda queries, k: approximate.search(queries, k).ids
-    depths = [k for k in (10, _K) if k <= len(documents)]
-    timings = [
-        measure({name: partial(run, queries, k) for name, run in searches.items()}) for k in depths
-    ]
+        unlike["HnswIndex"] = "approximate"
+    rates = {k: _rates(searches, queries, k) for k in depths}
     heading(
         f"Speed: queries per second ({len(queries):,} queries, {len(documents):,} documents, "
-        f"{get_num_threads()} threads)"
+        f"{count(get_num_threads(), 'thread')})"
     )
-    columns = {
-        f"k = {k}": [f"{len(queries) / timing[name].median:,.0f}" for name in searches]
-        for k, timing in zip(depths, timings, strict=True)
-    }
-    unlike = {name: _unlike(index, name, searches[name], embedded, depths) for name in exact[1:]}
-    columns["ids unlike tilefold's"] = [
-        "" if name == "tilefold" else unlike.get(name, "approximate") for name in searches
-    ]
-    table(list(searches), columns)
+    columns = {f"k = {k}": [f"{rate:,.0f}" for rate in by.values()] for k, by in rates.items()}
+    table(list(searches), columns | {"ids unlike tilefold's": list(unlike.values())})
     note(
         "Where ids differ, scores are equal, or closer than sums in fp32 are exact: tilefold sums "
         "in fp64 and orders equal scores by id."
     )
-    if any(timing[name].median < timing["tilefold"].median for timing in timings for name in exact):
+    if len(documents) < _FEW and any(max(by.values()) > by["tilefold"] for by in rates.values()):
         note(
             "So few documents stay in the processor's cache, where a plain matrix product is hard "
             "to beat; `make bench` has a corpus that does not."
         )
+
+
+def _rates(searches: Mapping[str, Search], queries: Vectors, k: int) -> dict[str, float]:
+    """Queries per second of every search."""
+    timings = measure({name: partial(run, queries, k) for name, run in searches.items()})
+    return {name: len(queries) / timing.median for name, timing in timings.items()}
 
 
 def _peers(documents: Vectors) -> Iterator[tuple[str, Search]]:
