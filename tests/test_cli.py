@@ -235,6 +235,7 @@ def test_eval_writes_a_run_that_scores_like_its_table(folder: Path, encoders, tm
         (["nowhere"], "nowhere is no BEIR folder: corpus.jsonl is missing"),
         (["{folder}", "--split", "dev"], "has no split 'dev'; it has: test"),
         (["{folder}", "--measures", "R@1000"], "R@1000 needs --k 1000, got --k 100"),
+        (["{folder}", "--run", "{folder}/no/run"], "no/run: its folder does not exist"),
     ],
 )
 def test_eval_says_what_is_wrong_before_it_encodes(words, complaint, folder, encoders, capsys):

@@ -212,9 +212,10 @@ def test_a_checkpoint_that_lacks_weights_is_an_error(tiny: Path, tmp_path: Path)
         Encoder.from_pretrained(tmp_path, max_length=24)
 
 
-def test_a_folder_that_is_not_there_is_an_oserror(tmp_path: Path):
-    with pytest.raises(OSError, match="missing"):
-        Encoder.from_pretrained(tmp_path / "missing")
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_folder_that_is_not_there_is_an_error_that_does_not_ask_the_hub(tmp_path: Path, kind):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*missing"):
+        Encoder.from_pretrained(kind(tmp_path / "missing"))
 
 
 # ---- quiet, and MiniLM ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -131,6 +132,8 @@ def main(args: argparse.Namespace) -> int:
     deepest = max(args.measures, key=lambda measure: measure.cutoff or 0)
     if (deepest.cutoff or 0) > args.k:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
+    if args.run and not Path(args.run).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--run {args.run}: its folder does not exist")
     collection = read_beir(args.folder, args.split)
     title(f"{args.folder}, split {args.split}")
     describe(collection)

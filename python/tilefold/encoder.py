@@ -105,6 +105,9 @@ class Encoder(nn.Module):
             OSError: there is no such model.
             ValueError: the checkpoint lacks weights of the model; they would stay random.
         """
+        looks_like_path = isinstance(name, Path) or name.startswith(("/", ".", "~"))
+        if looks_like_path and not Path(name).is_dir():  # transformers would ask the hub
+            raise FileNotFoundError(f"Encoder.from_pretrained: there is no folder {name}")
         with _quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             model, report = transformers.AutoModel.from_pretrained(
