@@ -107,6 +107,8 @@ Matrix View::matrix() const {
   check(inner == 1 || m.dim == 1, op_, ": ", name_,
         " must have contiguous rows, got an inner stride of ", inner, " elements");
   const dlpack::DataType d = t.dtype;
+  check(reinterpret_cast<uintptr_t>(m.data) % ((d.bits + 7) / 8) == 0, op_, ": ", name_,
+        " is not aligned; pass a copy");
   if (d.lanes == 1 && d.code == dlpack::code_float && d.bits == 32)
     m.dtype = Dtype::f32;
   else if (d.lanes == 1 && d.code == dlpack::code_float && d.bits == 16)

@@ -74,6 +74,10 @@ _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
 
+_name_of_capsule = ctypes.pythonapi.PyCapsule_GetName
+_name_of_capsule.restype = ctypes.c_char_p
+_name_of_capsule.argtypes = [ctypes.py_object]
+
 DTYPE_CODES = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
 
 
@@ -93,6 +97,7 @@ class Foreign:
             "flags": 0,
         } | fields
         self.exported = self.deleted = 0
+        self.capsule: Any = None  # the last one
         self._kept: list[Any] = []
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -123,9 +128,10 @@ class Foreign:
             managed = Managed(tensor, None, deleter)
         self._kept += [deleter, extents, steps, managed]
         self.exported += 1
-        self._name = ctypes.create_string_buffer(self.fields["name"])
-        self._kept.append(self._name)
-        return _new_capsule(ctypes.addressof(managed), ctypes.addressof(self._name), None)
+        name = ctypes.create_string_buffer(self.fields["name"])
+        self._kept.append(name)
+        self.capsule = _new_capsule(ctypes.addressof(managed), ctypes.addressof(name), None)
+        return self.capsule
 
 
 class Old(Foreign):
@@ -379,6 +385,10 @@ def test_what_is_on_another_device_is_not_touched():
 # ---- the extension itself ------------------------------------------------------------------------
 
 
+def gaussian_row(dim: int) -> np.ndarray:
+    return np.random.default_rng(dim).standard_normal((1, dim)).astype(np.float32)
+
+
 def finite_rows(vectors: Any) -> np.ndarray:
     finite = np.full(len(DOCUMENTS), 9, np.uint8)
     _native.finite_rows(vectors, finite)
@@ -391,6 +401,32 @@ def test_a_capsule_is_consumed_and_released_once(library):
     for times in range(1, 4):
         assert finite_rows(foreign).all()
         assert foreign.exported == foreign.deleted == times
+        # The name tells the library that made the capsule not to release it again.
+        kind = foreign.fields["name"]
+        assert _name_of_capsule(foreign.capsule) == b"used_" + kind
+
+
+@LIBRARIES
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"byte_offset": 100},
+        {"strides": None},
+        {"shape": (20, 5), "strides": (10, 1)},
+        {"shape": (9, 30), "strides": (1, 1)},
+        {"shape": (9, 5), "strides": (0, 1)},
+        {"shape": (200, 1), "strides": (1, 77)},
+    ],
+)
+def test_a_capsule_is_read_where_it_says(library, fields):
+    foreign = library(DOCUMENTS, **fields)
+    shape, strides = (foreign.fields[name] for name in ("shape", "strides"))
+    steps = [4 * step for step in strides] if strides and shape[1] > 1 else None
+    truth = np.ndarray(shape, np.float32, DOCUMENTS, 0, steps)
+    query, rows = gaussian_row(shape[1]), np.arange(shape[0])[None]
+    scores = np.zeros(shape[0], np.float32)
+    _native.score(query, foreign, rows, scores)
+    np.testing.assert_array_equal(scores, reference.canonical_scores(query, truth)[0])
 
 
 @LIBRARIES

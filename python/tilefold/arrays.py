@@ -58,8 +58,10 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
     if row_stride < 0 or inner_stride < 0:
         raise ValueError(f"{op}: {name} has negative strides; pass np.ascontiguousarray({name})")
     itemsize = vectors.itemsize
-    readable = inner_stride == itemsize and row_stride % itemsize == 0 and vectors.flags.aligned
-    return vectors if readable else np.ascontiguousarray(vectors)
+    # Not flags.aligned, which NumPy sets for whatever comes through DLPack.
+    aligned = vectors.__array_interface__["data"][0] % itemsize == 0
+    readable = inner_stride == itemsize and row_stride % itemsize == 0 and aligned
+    return vectors if readable else vectors.copy(order="C")
 
 
 def as_queries(queries: Array, op: str) -> tuple[Vectors, bool]:
