@@ -308,6 +308,14 @@ def test_a_rotation_shrinks_the_radii_of_outlier_dimensions(isa, dim):
         assert not packing.pack(even)[0].rotated
 
 
+def test_the_rotation_is_the_one_of_saved_indexes(isa):
+    """It is part of the format on disk: another one, as good, would make their bounds wrong."""
+    fine, *_ = decoded(np.eye(32, dtype=np.float32), rotated=True)
+    np.testing.assert_allclose(fine @ fine.T, np.eye(32), atol=1e-6)
+    words = np.packbits(fine > 0, axis=1, bitorder="little").view("<u4")[:, 0]
+    assert [f"{word:08x}" for word in words[[0, 1, 2, 31]]] == ["", "", "", ""]
+
+
 def test_packing_does_not_depend_on_the_number_of_threads(isa):
     vectors = mixed(np.random.default_rng(10), (5000, 40)).astype(np.float32)
     one, two = (packing.pack(vectors, rotated=False, num_threads=n) for n in (1, 5))
