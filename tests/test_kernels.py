@@ -312,8 +312,10 @@ def test_the_rotation_is_the_one_of_saved_indexes(isa):
     """It is part of the format on disk: another one, as good, would make their bounds wrong."""
     fine, *_ = decoded(np.eye(32, dtype=np.float32), rotated=True)
     np.testing.assert_allclose(fine @ fine.T, np.eye(32), atol=1e-6)
-    words = np.packbits(fine > 0, axis=1, bitorder="little").view("<u4")[:, 0]
-    assert [f"{word:08x}" for word in words[[0, 1, 2, 31]]] == ["", "", "", ""]
+    signs = np.packbits(fine > 0, axis=1, bitorder="little").view("<u4")[:, 0]
+    assert [f"{word:08x}" for word in signs[[0, 1, 2, 3, 30, 31]]] == (
+        ["ffffffff", "aaaaaaaa", "33333333", "99999999", "3cc3c33c", "96696996"]
+    )
 
 
 def test_packing_does_not_depend_on_the_number_of_threads(isa):
