@@ -63,7 +63,7 @@ def search(
         ids: ``[m]`` the documents' ids; their row numbers if absent.
         allowed: ``[m]`` documents that may be retrieved.
         excluded: ``[n, m]`` documents that one query may not retrieve.
-        min_score: scalar or ``[n]``, inclusive.
+        min_score: scalar or ``[n]``, rounded to fp32 like scores, inclusive.
         max_score: scalar or ``[n]``, inclusive.
 
     Returns:
@@ -72,7 +72,8 @@ def search(
     scores = canonical_scores(queries, documents)
     n, m = scores.shape
     names = np.arange(m, dtype=np.int64) if ids is None else ids
-    valid = (scores >= np.reshape(min_score, (-1, 1))) & (scores <= np.reshape(max_score, (-1, 1)))
+    low, high = (np.reshape(np.float32(edge), (-1, 1)) for edge in (min_score, max_score))
+    valid = (scores >= low) & (scores <= high)
     if allowed is not None:
         valid &= allowed
     if excluded is not None:
