@@ -68,12 +68,21 @@ struct QueryBound {
   int32_t code_sum;
 };
 
-// What is known of one document's score for one query. `row` is complemented (~row) once the score
-// is canonical; then lower == upper == score.
+// How narrow the bounds of a candidate are: those of the integer filter, those of an fp32 estimate,
+// or none: lower == upper == the canonical score.
+enum class Stage : uint64_t { filtered, estimated, scored };
+
+// What is known of one document's score for one query.
 struct Candidate {
   float lower;
   float upper;
-  int64_t row;
+  int64_t row : 62;
+  Stage stage : 2;
+
+  Candidate() = default;
+  Candidate(float lower, float upper, int64_t row, Stage stage)
+      : lower(lower), upper(upper), row(row), stage(stage) {}
+  Candidate(float score, int64_t row) : Candidate(score, score, row, Stage::scored) {}
 };
 
 // One block of documents against a group of queries.
@@ -102,6 +111,16 @@ struct ScoreArgs {
   int64_t first_row;
   int64_t n;
   float* scores;  // [n]
+};
+
+// fp32 inner products of some documents with one query, in no particular order of addition: off by
+// at most (dim + 64) 2^-24 |query| |document|, unless they overflow.
+struct EstimateArgs {
+  const float* query;  // [dim]
+  Matrix documents;
+  const int64_t* rows;  // [n]
+  int64_t n;
+  float* estimates;  // [n]
 };
 
 // A whole search: folds some documents into running answers.

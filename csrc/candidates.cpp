@@ -1,29 +1,58 @@
 #include "candidates.h"
 
 #include <algorithm>
-#include <functional>
+#include <cmath>
 #include <limits>
 
 namespace tilefold {
+namespace {
 
-Candidates::Candidates(int n_queries, int64_t k, int64_t capacity)
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// What the score is believed to reach. Unbounded candidates are good for nothing here.
+float trusted(const Candidate& c, float trust) {
+  const bool open = c.lower < c.upper && c.upper <= 3e38f;
+  return open ? c.lower + trust * (c.upper - c.lower) : c.lower;
+}
+
+}  // namespace
+
+Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float trust)
     : k_(k),
       capacity_(capacity),
+      trust_(trust),
       lists_(new Candidate[static_cast<size_t>(n_queries * capacity)]),
       counts_(static_cast<size_t>(n_queries)),
       limits_(static_cast<size_t>(n_queries),
               static_cast<int32_t>(std::min(capacity, 4 * k + 256 + block_rows))),
       wide_(static_cast<size_t>(n_queries)),
-      thresholds_(static_cast<size_t>(n_queries), -std::numeric_limits<float>::infinity()),
-      pruned_(static_cast<size_t>(n_queries), -std::numeric_limits<float>::infinity()),
+      thresholds_(static_cast<size_t>(n_queries), -infinity),
+      pruned_(static_cast<size_t>(n_queries), -infinity),
       refined_(static_cast<size_t>(n_queries)) {}
 
 // At least 2k, so that keeping the k best frees half; room for what bounds leave open around the
-// k-th best (3k with 8-bit codes, 8k with 7-bit codes, on random vectors), so that step 3 is rare; at most all rows, so that a
-// search for nearly everything never tightens.
+// k-th best (3k with 8-bit codes, 10k with 7-bit codes, on random vectors), so that step 2 is rare;
+// at most all rows, so that a search for nearly everything never tightens.
 int64_t Candidates::capacity_for(int64_t k, int64_t rows) {
   const int64_t roomy = 20 * k + 512;
   return std::min(roomy, rows) + block_rows;
+}
+
+float Candidates::wager(int64_t dim) {
+  const double errors = 6 / std::sqrt(2.0 * static_cast<double>(dim));
+  return static_cast<float>(0.5 * std::max(0.0, 1 - errors));
+}
+
+template <class Value>
+float Candidates::about_kth_best(int q, Value value) {
+  const int64_t n = count(q);
+  values_.resize(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) values_[static_cast<size_t>(i)] = value(list(q)[i]);
+  return select_.reached_by(values_.data(), n, k_);
+}
+
+void Candidates::raise(int q, float trust) {
+  drop_below(q, about_kth_best(q, [trust](const Candidate& c) { return trusted(c, trust); }));
 }
 
 void Candidates::drop_below(int q, float threshold) {
@@ -33,55 +62,39 @@ void Candidates::drop_below(int q, float threshold) {
   for (const Candidate* c = begin; c != begin + count(q); ++c) {
     if (c->upper >= threshold)
       *kept++ = *c;
-    else if (!is_exact(*c))
+    else if (c->stage != Stage::scored)
       pruned(q) = std::max(pruned(q), c->upper);
   }
   count(q) = static_cast<int32_t>(kept - begin);
 }
 
-float Candidates::refine(int q, int32_t begin, int32_t end, float from, const Scorer& score) {
-  Candidate* const candidates = list(q);
-  float lowest = std::numeric_limits<float>::infinity();
-  rows_.clear();
-  places_.clear();
-  for (int32_t i = begin; i < end; ++i) {
-    const Candidate& c = candidates[i];
-    if (!(centre_of(c) >= from)) continue;
-    if (is_exact(c)) {
-      lowest = std::min(lowest, c.lower);
-    } else {
-      rows_.push_back(c.row);
-      places_.push_back(i);
-    }
-  }
-  if (rows_.empty()) return lowest;
-  scores_.resize(rows_.size());
-  score(q, rows_.data(), static_cast<int64_t>(rows_.size()), scores_.data());
-  refined(q) += static_cast<int64_t>(rows_.size());
-  for (size_t i = 0; i < places_.size(); ++i) {
-    candidates[places_[i]] = {scores_[i], scores_[i], ~rows_[i]};
-    lowest = std::min(lowest, scores_[i]);
-  }
-  return lowest;
+void Candidates::score(int q, Refiner& refiner) {
+  refined(q) += refiner.score(q, list(q), count(q));
 }
 
-void Candidates::keep_best(int q, const IdOf& id_of) {
+void Candidates::settle(int q, Refiner& refiner) {
+  refiner.estimate(q, list(q), count(q), -infinity);
+  raise(q, certain);
+  score(q, refiner);
+}
+
+void Candidates::keep_best(int q, const Refiner& refiner) {
   Candidate* candidates = list(q);
   if (count(q) <= k_) return;
   const auto better = [&](const Candidate& a, const Candidate& b) {
-    return a.upper != b.upper ? a.upper > b.upper : id_of(row_of(a)) < id_of(row_of(b));
+    return a.upper != b.upper ? a.upper > b.upper : refiner.id_of(a.row) < refiner.id_of(b.row);
   };
   std::nth_element(candidates, candidates + (k_ - 1), candidates + count(q), better);
   count(q) = static_cast<int32_t>(k_);
   threshold(q) = std::max(threshold(q), candidates[k_ - 1].upper);
   std::sort(candidates, candidates + k_,
-            [](const Candidate& a, const Candidate& b) { return row_of(a) < row_of(b); });
+            [](const Candidate& a, const Candidate& b) { return a.row < b.row; });
 }
 
-void Candidates::tighten(int q, const Scorer& score, const IdOf& id_of) {
+void Candidates::tighten(int q, Refiner& refiner) {
   int32_t& limit = limits_[static_cast<size_t>(q)];
   if (!wide_[static_cast<size_t>(q)]) {
-    drop_below(q, reached(q));
+    raise(q, trust_);
     if (2 * count(q) <= limit) return;
     if (limit < capacity_) {
       limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
@@ -90,10 +103,14 @@ void Candidates::tighten(int q, const Scorer& score, const IdOf& id_of) {
     wide_[static_cast<size_t>(q)] = 1;
   }
   const int64_t enough = capacity_ / 2;
-  drop_below(q, refine(q, 0, count(q), promising(q), score));
+  refiner.estimate(q, list(q), count(q), about_kth_best(q, centre_of));
+  raise(q, trust_);
   if (count(q) <= enough) return;
-  refine(q, 0, count(q), -std::numeric_limits<float>::infinity(), score);
-  keep_best(q, id_of);
+  refiner.estimate(q, list(q), count(q), -infinity);
+  raise(q, certain);
+  if (count(q) <= enough) return;
+  score(q, refiner);
+  keep_best(q, refiner);
 }
 
 }  // namespace tilefold

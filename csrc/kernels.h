@@ -28,6 +28,8 @@ struct SearchKernels {
                int32_t* out);
   // Folds one block into the candidate lists of a group of queries.
   void (*scan)(const ScanArgs&);
+  // fp32 inner products, which narrow the bounds of the filter.
+  void (*estimate)(const EstimateArgs&);
   // Canonical scores: the arithmetic that defines the answer.
   void (*score)(const ScoreArgs&);
 };

@@ -130,14 +130,15 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.def(
       "score",
       [](py::object queries, py::object documents, py::object rows, py::object scores,
-         int num_threads) {
+         bool canonical, int num_threads) {
         const View q(queries, "score", "queries"), d(documents, "score", "documents"),
             r(rows, "score", "rows"), s(scores, "score", "scores");
         py::gil_scoped_release free;
-        ops::score(q, d, r, s, num_threads);
+        ops::score(q, d, r, s, canonical, num_threads);
       },
-      "queries"_a, "documents"_a, "rows"_a, "scores"_a, py::kw_only(), "num_threads"_a = 0,
-      "Canonical scores [n, m] of the documents rows [n, m] for queries [n, dim].");
+      "queries"_a, "documents"_a, "rows"_a, "scores"_a, py::kw_only(), "canonical"_a = true,
+      "num_threads"_a = 0,
+      "Scores [n, m] of the documents rows [n, m] for queries [n, dim]: canonical, or fp32 estimates.");
 
   m.def(
       "tile",

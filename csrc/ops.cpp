@@ -104,7 +104,7 @@ void finite_rows(const View& vectors, const View& finite, int threads) {
 }
 
 void score(const View& queries, const View& documents, const View& rows, const View& scores,
-           int threads) {
+           bool canonical, int threads) {
   const Matrix q = queries.matrix(), d = documents.matrix();
   check(q.dim == d.dim, "score: queries have dim ", q.dim, " but documents have dim ", d.dim);
   const int64_t size = rows.size(), m = q.rows > 0 ? size / q.rows : 0;
@@ -118,6 +118,7 @@ void score(const View& queries, const View& documents, const View& rows, const V
   parallel_for(q.rows, threads, [&](int64_t i) {
     std::vector<float> wide(static_cast<size_t>(q.dim));
     kernels.widen(q, i, wide.data());
+    if (!canonical) return kernels.estimate({wide.data(), d, wanted + i * m, m, out + i * m});
     const std::vector<double> exact(wide.begin(), wide.end());
     kernels.score({exact.data(), d, wanted + i * m, 0, m, out + i * m});
   });

@@ -27,9 +27,9 @@ void pack(const PackViews& views, bool rotate, int threads, Pulse& pulse);
 // finite [rows]: 1 where a row has no NaN and no infinity.
 void finite_rows(const View& vectors, const View& finite, int threads);
 
-// Canonical scores [n, m] of the documents rows [n, m] for queries [n, dim].
+// Scores, canonical ones or fp32 estimates, [n, m] of the documents rows [n, m] for queries [n, dim].
 void score(const View& queries, const View& documents, const View& rows, const View& scores,
-           int threads);
+           bool canonical, int threads);
 
 // Integer products of the row's tile, for tests and benchmarks: repeated `rounds` times.
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds);

@@ -1,6 +1,7 @@
 // How a long op stays answerable: every thread beats now and then; the calling thread asks the
 // outside world (signals, progress) a few times a second, and a yes to "stop?" reaches all.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -28,7 +29,8 @@ class Pulse {
     const auto now = std::chrono::steady_clock::now();
     if (stopped() || now - last_ < std::chrono::milliseconds(50)) return;
     last_ = now;
-    if (ask_(done_.load(std::memory_order_relaxed))) stopped_.store(true);
+    // Work that had to be done again counts twice.
+    if (ask_(std::min(1.0, done_.load(std::memory_order_relaxed)))) stopped_.store(true);
   }
 
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }

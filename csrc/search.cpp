@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "candidates.h"
+#include "group.h"
 #include "parallel.h"
+#include "refine.h"
 
 namespace tilefold {
 namespace {
@@ -27,14 +29,6 @@ bool filter_pays(const SearchArgs& a) {
   return a.packed.codes && a.documents.dim <= max_packed_dim && a.documents.rows >= 4 * a.k;
 }
 
-struct Group {
-  int64_t first;
-  int n;
-  std::vector<double> queries;     // [n][dim]
-  std::vector<int8_t> codes;       // tiles of query_tile: [dim / 4][queries in tile][4]
-  std::vector<QueryBound> bounds;  // [n]
-};
-
 class Search {
  public:
   Search(const SearchArgs& a, const Kernels& row, int threads, Pulse& pulse)
@@ -48,7 +42,7 @@ class Search {
         n_groups_, threads_,
         [this](int64_t g) {
           const Group group = prepare(g);
-          finish(group, *fold(group, 0, blocks_, nullptr));
+          finish(group, *fold(group, 0, blocks_, trust(), nullptr));
         },
         idle);
   }
@@ -75,37 +69,8 @@ class Search {
   }
 
   Group prepare(int64_t g) const {
-    const int64_t n = a_.queries.rows, dim = a_.queries.dim, padded = padded_dim(dim);
-    Group group;
-    group.first = n * g / n_groups_;
-    group.n = static_cast<int>(n * (g + 1) / n_groups_ - group.first);
-    group.queries.resize(static_cast<size_t>(group.n * dim));
-    std::vector<float> wide(static_cast<size_t>(padded));
-    if (filter_) {
-      group.codes.resize(static_cast<size_t>(group.n * padded));
-      group.bounds.resize(static_cast<size_t>(group.n));
-    }
-    for (int q = 0; q < group.n; ++q) {
-      kernels_.widen(a_.queries, group.first + q, wide.data());
-      std::copy_n(wide.data(), dim, group.queries.data() + q * dim);
-      if (!filter_) continue;
-      const int tile = q / kernels_.query_tile * kernels_.query_tile;
-      const int in_tile = std::min(kernels_.query_tile, group.n - tile);
-      group.bounds[static_cast<size_t>(q)] =
-          kernels_.pack_query(wide.data(), padded, a_.packed.rotated, 4 * in_tile,
-                              group.codes.data() + tile * padded + 4 * (q - tile));
-    }
-    return group;
-  }
-
-  Scorer scorer(const Group& group) const {
-    return [this, &group](int q, const int64_t* rows, int64_t n, float* scores) {
-      kernels_.score({group.queries.data() + q * a_.queries.dim, a_.documents, rows, 0, n, scores});
-    };
-  }
-
-  int64_t id_of(int64_t row) const {
-    return a_.document_ids ? a_.document_ids[row] : a_.first_id + row;
+    const int64_t n = a_.queries.rows, first = n * g / n_groups_;
+    return make_group(a_, kernels_, filter_, first, n * (g + 1) / n_groups_ - first);
   }
 
   uint32_t mask(int64_t block) const {
@@ -114,27 +79,29 @@ class Search {
     return a_.allowed ? a_.allowed[block] & inside : inside;
   }
 
-  bool excluded(int64_t query, int64_t row) const {
+  bool excluded(int64_t query, int64_t id) const {
     if (!a_.exclude_offsets) return false;
     return std::binary_search(a_.exclude_ids + a_.exclude_offsets[query],
-                              a_.exclude_ids + a_.exclude_offsets[query + 1], id_of(row));
+                              a_.exclude_ids + a_.exclude_offsets[query + 1], id);
+  }
+
+  // What an answer must reach before any document of this search is seen.
+  float floor(int64_t query) const {
+    const float least = a_.min_score ? a_.min_score[query] : -infinity;
+    return std::max(least, a_.scores[query * a_.k + a_.k - 1]);
   }
 
   // Folds blocks [begin, end) into fresh candidate lists.
-  std::unique_ptr<Candidates> fold(const Group& group, int64_t begin, int64_t end,
+  std::unique_ptr<Candidates> fold(const Group& group, int64_t begin, int64_t end, float trust,
                                    std::atomic<float>* shared) const {
     const int64_t rows = std::min(end * block_rows, a_.documents.rows) - begin * block_rows;
-    auto found = std::make_unique<Candidates>(group.n, a_.k, Candidates::capacity_for(a_.k, rows));
-    for (int q = 0; q < group.n; ++q) {
-      const int64_t query = group.first + q;
-      const float least = a_.min_score ? a_.min_score[query] : -infinity;
-      found->threshold(q) = std::max(least, a_.scores[query * a_.k + a_.k - 1]);
-    }
+    auto found =
+        std::make_unique<Candidates>(group.n, a_.k, Candidates::capacity_for(a_.k, rows), trust);
+    for (int q = 0; q < group.n; ++q) found->threshold(q) = floor(group.first + q);
     std::vector<uint8_t> scratch;
     if (filter_) scratch.resize(static_cast<size_t>(block_bytes(a_.documents.dim) + cache_line));
     std::vector<int32_t> before(static_cast<size_t>(group.n));
-    const Scorer score = scorer(group);
-    const IdOf ids = [this](int64_t row) { return id_of(row); };
+    Refiner refiner(a_, kernels_, group);
     const double share = 1.0 / static_cast<double>(blocks_ * n_groups_);
     for (int64_t block = begin; block < end; ++block) {
       if ((block - begin) % blocks_per_beat == 0) {
@@ -148,12 +115,12 @@ class Search {
       if (filter_)
         scan(group, block, documents, *found, scratch.data());
       else
-        score_block(group, block, documents, *found);
+        score_block(group, block, documents, refiner, *found);
       for (int q = 0; q < group.n; ++q) {
         if (found->count(q) == before[static_cast<size_t>(q)]) continue;
         if (a_.exclude_offsets || a_.max_score)
-          drop_unwanted(group, q, before[static_cast<size_t>(q)], *found, score);
-        if (found->full(q)) found->tighten(q, score, ids);
+          drop_unwanted(group, q, before[static_cast<size_t>(q)], refiner, *found);
+        if (found->full(q)) found->tighten(q, refiner);
       }
     }
     return found;
@@ -181,39 +148,35 @@ class Search {
     kernels_.scan(args);
   }
 
-  void score_block(const Group& group, int64_t block, uint32_t documents, Candidates& found) const {
+  void score_block(const Group& group, int64_t block, uint32_t documents, const Refiner& refiner,
+                   Candidates& found) const {
     const int64_t first = block * block_rows;
     const int64_t n = std::min<int64_t>(block_rows, a_.documents.rows - first);
     float scores[block_rows];
     for (int q = 0; q < group.n; ++q) {
-      kernels_.score(
-          {group.queries.data() + q * a_.queries.dim, a_.documents, nullptr, first, n, scores});
+      refiner.score_rows(q, first, n, scores);
       for (int64_t i = 0; i < n; ++i) {
         if (!(documents >> i & 1)) continue;
         ++found.refined(q);
-        if (scores[i] >= found.threshold(q)) found.append(q, {scores[i], scores[i], ~(first + i)});
+        if (scores[i] >= found.threshold(q))
+          found.append(q, {scores[i], first + i});
       }
     }
   }
 
   // Takes out of the newest candidates of q what the query excludes by id or by its highest score.
   // What may lie above that score is scored at once: it must not raise the threshold.
-  void drop_unwanted(const Group& group, int q, int32_t begin, Candidates& found,
-                     const Scorer& score) const {
+  void drop_unwanted(const Group& group, int q, int32_t begin, Refiner& refiner,
+                     Candidates& found) const {
     const int64_t query = group.first + q;
     const float most = a_.max_score ? a_.max_score[query] : infinity;
     Candidate* list = found.list(q);
     int32_t kept = begin;
     for (int32_t i = begin; i < found.count(q); ++i) {
       Candidate c = list[i];
-      if (c.lower > most || excluded(query, row_of(c))) continue;
-      if (c.upper > most && !is_exact(c)) {
-        float exact;
-        score(q, &c.row, 1, &exact);
-        ++found.refined(q);
-        if (exact > most) continue;
-        c = {exact, exact, ~c.row};
-      }
+      if (c.lower > most || excluded(query, refiner.id_of(c.row))) continue;
+      if (c.upper > most) found.refined(q) += refiner.score(q, &c, 1);
+      if (c.lower > most) continue;
       list[kept++] = c;
     }
     found.count(q) = kept;
@@ -230,12 +193,13 @@ class Search {
     }
   }
 
-  void run_by_ranges(const std::function<void()>& idle) const {
+  void run_by_ranges(const std::function<void()>& idle) {
     std::vector<std::atomic<float>> shared(static_cast<size_t>(a_.queries.rows));
     for (auto& threshold : shared) threshold = -infinity;
     std::vector<Group> groups(static_cast<size_t>(n_groups_));
     parallel_for(n_groups_, threads_,
                  [&](int64_t g) { groups[static_cast<size_t>(g)] = prepare(g); });
+    const float trust = this->trust();
     std::vector<std::unique_ptr<Candidates>> found(static_cast<size_t>(n_groups_ * n_ranges_));
     parallel_for(
         n_groups_ * n_ranges_, threads_,
@@ -243,7 +207,7 @@ class Search {
           const int64_t r = task / n_groups_;
           const Group& group = groups[static_cast<size_t>(task % n_groups_)];
           found[static_cast<size_t>(task)] =
-              fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_,
+              fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_, trust,
                    shared.data() + group.first);
         },
         idle);
@@ -267,7 +231,7 @@ class Search {
       for (Candidates* part : parts) total += part->count(q);
       most = std::max(most, total);
     }
-    auto all = std::make_unique<Candidates>(n, a_.k, most);
+    auto all = std::make_unique<Candidates>(n, a_.k, most, parts[0]->trust());
     for (int q = 0; q < n; ++q)
       for (Candidates* part : parts) {
         for (int32_t i = 0; i < part->count(q); ++i) all->append(q, part->list(q)[i]);
@@ -278,59 +242,76 @@ class Search {
     return all;
   }
 
-  // The most promising k first: their scores are the threshold that the others must reach.
-  void finish(const Group& group, Candidates& found) const {
+  float trust() const {
+    return wagers_.load(std::memory_order_relaxed) ? Candidates::wager(a_.documents.dim)
+                                                  : Candidates::certain;
+  }
+
+  // Settles the candidates; if a wager on a threshold is lost, folds the group anew without wagers,
+  // and later groups do without, too.
+  void finish(const Group& group, Candidates& found) {
     if (pulse_.stopped()) return;
+    settle(group, found);
+    if (found.trust() > Candidates::certain && !certified(group, found)) {
+      wagers_.store(false, std::memory_order_relaxed);
+      return finish(group, *fold(group, 0, blocks_, Candidates::certain, nullptr));
+    }
+    Refiner refiner(a_, kernels_, group);
+    for (int q = 0; q < group.n; ++q) merge(group, q, refiner, found);
+  }
+
+  void settle(const Group& group, Candidates& found) const {
+    Refiner refiner(a_, kernels_, group);
     int64_t total = 0;
-    for (int q = 0; q < group.n; ++q) total += found.count(q);
+    for (int q = 0; q < group.n; ++q) {
+      found.raise(q, found.trust());
+      total += found.count(q);
+    }
     const int64_t bytes = a_.documents.rows * a_.documents.dim * 4;
-    if (total > 2 * a_.documents.rows && bytes > cached_bytes)
-      return finish_by_document(group, found);
-    const Scorer score = scorer(group);
-    for (int q = 0; q < group.n; ++q) {
-      found.drop_below(q, found.reached(q));
-      const float lowest = found.refine(q, 0, found.count(q), found.promising(q), score);
-      if (found.count(q) >= a_.k) found.drop_below(q, lowest);
-      found.refine(q, 0, found.count(q), -infinity, score);
-      merge(group, q, found);
+    if (total <= 2 * a_.documents.rows || bytes <= cached_bytes) {
+      for (int q = 0; q < group.n; ++q) found.settle(q, refiner);
+      return;
     }
+    by_document(found, [&](int q, Candidate* candidates, int64_t n) {
+      refiner.estimate(q, candidates, n, -infinity);
+    });
+    for (int q = 0; q < group.n; ++q) found.raise(q, Candidates::certain);
+    by_document(found, [&](int q, Candidate* candidates, int64_t n) {
+      found.refined(q) += refiner.score(q, candidates, n);
+    });
   }
 
-  // The same for all queries together, where rows come from memory and each is needed repeatedly.
-  void finish_by_document(const Group& group, Candidates& found) const {
-    std::vector<float> from(static_cast<size_t>(group.n));
-    for (int q = 0; q < group.n; ++q) {
-      found.drop_below(q, found.reached(q));
-      from[static_cast<size_t>(q)] = found.promising(q);
-    }
-    const std::vector<float> lowest = refine(group, found, from);
-    for (int q = 0; q < group.n; ++q)
-      if (found.count(q) >= a_.k) found.drop_below(q, lowest[static_cast<size_t>(q)]);
-    refine(group, found, std::vector<float>(static_cast<size_t>(group.n), -infinity));
-    for (int q = 0; q < group.n; ++q) merge(group, q, found);
-  }
-
-  // Scores candidates whose centre is at least from[q], in the order of documents, so that a row is
-  // read once for all the queries that need it; returns the lowest score of each query.
-  std::vector<float> refine(const Group& group, Candidates& found,
-                            const std::vector<float>& from) const {
-    const Scorer score = scorer(group);
+  // Visits candidates in the order of documents, so that a row comes from memory once for all the
+  // queries that need it.
+  template <class Visit>
+  void by_document(Candidates& found, Visit visit) const {
     const int64_t together = std::max<int64_t>(1, refine_bytes / (4 * a_.documents.dim));
-    std::vector<int32_t> next(static_cast<size_t>(group.n), 0);
-    std::vector<float> lowest(static_cast<size_t>(group.n), infinity);
+    std::vector<int32_t> next(static_cast<size_t>(found.n_queries()), 0);
     for (int64_t end = together; end < a_.documents.rows + together; end += together)
-      for (int q = 0; q < group.n; ++q) {
+      for (int q = 0; q < found.n_queries(); ++q) {
         int32_t& at = next[static_cast<size_t>(q)];
         const int32_t begin = at;
-        while (at < found.count(q) && row_of(found.list(q)[at]) < end) ++at;
-        if (at == begin) continue;
-        float& low = lowest[static_cast<size_t>(q)];
-        low = std::min(low, found.refine(q, begin, at, from[static_cast<size_t>(q)], score));
+        while (at < found.count(q) && found.list(q)[at].row < end) ++at;
+        if (at > begin) visit(q, found.list(q) + begin, at - begin);
       }
-    return lowest;
   }
 
-  void merge(const Group& group, int q, Candidates& found) const {
+  // Whether k documents reach each threshold, so that nothing left out can be among the k best.
+  bool certified(const Group& group, Candidates& found) const {
+    for (int q = 0; q < group.n; ++q) {
+      const int64_t query = group.first + q;
+      const float threshold = found.threshold(q);
+      if (threshold <= floor(query)) continue;
+      const float* earlier = a_.scores + query * a_.k;
+      const auto reached = [&](float score) { return score >= threshold; };
+      const auto now = std::count_if(found.list(q), found.list(q) + found.count(q),
+                                     [&](const Candidate& c) { return reached(c.lower); });
+      if (now + std::count_if(earlier, earlier + a_.k, reached) < a_.k) return false;
+    }
+    return true;
+  }
+
+  void merge(const Group& group, int q, const Refiner& refiner, Candidates& found) const {
     struct Answer {
       float score;
       int64_t id;
@@ -342,7 +323,7 @@ class Search {
     for (int64_t i = 0; i < a_.k && ids[i] >= 0; ++i) answers.push_back({scores[i], ids[i]});
     for (int32_t i = 0; i < found.count(q); ++i) {
       const Candidate& c = found.list(q)[i];
-      if (c.upper >= found.threshold(q)) answers.push_back({c.upper, id_of(row_of(c))});
+      if (c.upper >= found.threshold(q)) answers.push_back({c.upper, refiner.id_of(c.row)});
     }
     const auto better = [](const Answer& a, const Answer& b) {
       return a.score != b.score ? a.score > b.score : a.id < b.id;
@@ -364,6 +345,7 @@ class Search {
   int threads_;
   Pulse& pulse_;
   bool filter_;
+  std::atomic<bool> wagers_{true};
   int64_t blocks_ = 0, n_groups_ = 1, n_ranges_ = 1;
 };
 

@@ -50,7 +50,10 @@ STANDS_ALONE = {"_native", "reference"}
 
 CPP_FLOORS = [
     {"args.h", "check.h", "dlpack.h", "parallel.h", "pulse.h", "select.h", "cpu/supports.h"},
-    {"candidates.h", "kernels.h", "view.h"},
+    {"kernels.h", "view.h"},
+    {"group.h"},
+    {"refine.h"},
+    {"candidates.h"},
     {"search.h", "ops.h"},
 ]
 BANNED = {"utils", "helpers", "common", "misc", "base", "manager", "impl", "new", "v2"}

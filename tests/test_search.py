@@ -273,6 +273,53 @@ def test_the_filter_spares_most_documents(isa):
     assert (few.certificate.refined == 6000).all()
 
 
+def misleading(isa: dict, dim: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Documents whose codes promise more than they hold, and a few better ones that look worse.
+
+    All codes of the crowd err by half a step in the direction of the query, which the middle of
+    bounds does not expect. The codes of the few are exact, between what the crowd holds and what it
+    promises. The query is zero where the largest value sets the step.
+    """
+    coarse = isa["query_levels"] < 127
+    promised, held, few = (99.5, 98.52, 99.0) if coarse else (100, 99.51, 99.65)
+    queries = np.ones((3, dim), np.float32)
+    queries[:, 0] = 0
+    crowd = np.full((2000, dim), held)
+    crowd[:, 0] = 127
+    rare = np.full((5, dim), promised)
+    rare[:, 0] = 127
+    return queries, np.float32([*crowd, *(rare * (few / promised))])
+
+
+@WAYS
+@pytest.mark.parametrize("n", [1, 3, 600])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_codes_that_mislead_cost_time_not_exactness(isa, way, n, threads):
+    queries, documents = misleading(isa)
+    queries = np.resize(queries, (n, queries.shape[1]))
+    found = way(queries, documents, 5, num_threads=threads, return_certificate=True)
+    assert_same(found, reference.search(queries, documents, 5))
+    assert set(found.ids.ravel()) == set(range(2000, 2005))
+    assert_certified(found, 5, 2005)
+
+
+@WAYS
+def test_codes_that_mislead_may_be_filtered(isa, way):
+    queries, documents = misleading(isa)
+    allowed = np.isin(np.arange(2005), np.arange(5, 2003))
+    excluded = np.zeros((3, 2005), np.bool_)
+    excluded[0, [2001, 3]] = excluded[1, 2004] = True
+    crowd = reference.search(queries, documents[:1], 1)[0][:, 0]
+    for ours, truth in (
+        ({"exclude": [[2001, 3], [2004], []]}, {"excluded": excluded}),
+        ({"allowed": allowed}, {"allowed": allowed}),
+        ({"max_score": crowd}, {"max_score": crowd}),
+        ({"min_score": crowd + 1}, {"min_score": crowd + 1}),
+    ):
+        found = way(queries, documents, 4, **ours)
+        assert_same(found, reference.search(queries, documents, 4, **truth))
+
+
 def test_nothing_to_search_gives_padding(isa):
     none, some = np.empty((0, 6), np.float32), gaussian(3, 6)
     for way in (by_array, by_index):

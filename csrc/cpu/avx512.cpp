@@ -3,6 +3,7 @@
 #include "lanes_avx512.h"
 #include "tile_avx512.h"
 //
+#include "estimate.h"
 #include "peak.h"
 #include "quantise.h"
 #include "scan.h"
@@ -19,7 +20,7 @@ extern const Kernels avx512_kernels = {
     "AVX-512 F, BW, DQ, VL and VNNI",
     supports_avx512,
     {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row, ISA::pack_documents,
-     ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::score},
+     ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::estimate, ISA::score},
     {ISA::peak_fp32, ISA::peak_int8},
 };
 

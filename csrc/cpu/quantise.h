@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../args.h"
+#include "reduce.h"
 #include "rotation.h"
 
 namespace tilefold::ISA {
@@ -37,20 +38,6 @@ void widen(const Matrix& m, int64_t row, float* out) {
     case Dtype::bf16: return widen_row<Bfloat>(m, row, out);
     case Dtype::i8: return widen_row<int8_t>(m, row, out);
   }
-}
-
-float sum_lanes(Floats a) {
-  float lane[float_lanes], sum = 0;
-  store(lane, a);
-  for (int l = 0; l < float_lanes; ++l) sum += lane[l];
-  return sum;
-}
-
-float max_lanes(Floats a) {
-  float lane[float_lanes], most = 0;
-  store(lane, a);
-  for (int l = 0; l < float_lanes; ++l) most = lane[l] > most ? lane[l] : most;
-  return most;
 }
 
 // Square root of a sum of `dim` squares, rounded up.

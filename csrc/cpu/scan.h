@@ -41,7 +41,7 @@ inline void fold_bounds(const ScanArgs& a, int q, int at, const int32_t* product
   Candidate* list = a.candidates + q * a.capacity + a.counts[q];
   for (; stay; stay &= stay - 1) {
     const int l = __builtin_ctz(stay);
-    *list++ = {lowers[l], uppers[l], a.first_row + at + l};
+    *list++ = {lowers[l], uppers[l], a.first_row + at + l, Stage::filtered};
     ++a.counts[q];
   }
 }
