@@ -14,6 +14,16 @@ struct Bfloat {
 
 enum class Dtype { f32, f16, bf16, i8 };
 
+inline int64_t item_bytes(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f32: return 4;
+    case Dtype::f16:
+    case Dtype::bf16: return 2;
+    case Dtype::i8: return 1;
+  }
+  return 0;
+}
+
 struct Matrix {
   const void* data;  // [rows, dim], dimensions contiguous
   int64_t rows;
@@ -34,7 +44,9 @@ constexpr int block_bounds =
 constexpr int64_t max_packed_dim = 32768;
 
 // Candidate lists of a group of queries take at most this much, unless one query alone needs more.
-constexpr int64_t list_bytes_per_thread = 24 << 20;
+constexpr int64_t list_bytes_per_thread = 64 << 20;
+// The same for all lists of a search for few queries, which are kept to its end.
+constexpr int64_t range_list_bytes = 64 << 20;
 
 inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
 inline int64_t block_count(int64_t rows) { return (rows + block_rows - 1) / block_rows; }

@@ -31,10 +31,10 @@ Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float trust)
       refined_(static_cast<size_t>(n_queries)) {}
 
 // At least 2k, so that keeping the k best frees half; room for what bounds leave open around the
-// k-th best (3k with 8-bit codes, 10k with 7-bit codes, on random vectors), so that step 2 is rare;
-// at most all rows, so that a search for nearly everything never tightens.
+// k-th best (3k with 8-bit codes, 10k to 20k with 7-bit codes, on random vectors), so that step 2 is
+// rare; at most all rows, so that a search for nearly everything never tightens.
 int64_t Candidates::capacity_for(int64_t k, int64_t rows) {
-  const int64_t roomy = 20 * k + 512;
+  const int64_t roomy = 14 * k + 2048;
   return std::min(roomy, rows) + block_rows;
 }
 
@@ -59,12 +59,14 @@ void Candidates::drop_below(int q, float threshold) {
   this->threshold(q) = threshold = std::max(this->threshold(q), threshold);
   Candidate* const begin = list(q);
   Candidate* kept = begin;
-  for (const Candidate* c = begin; c != begin + count(q); ++c) {
-    if (c->upper >= threshold)
-      *kept++ = *c;
-    else if (c->stage != Stage::scored)
-      pruned(q) = std::max(pruned(q), c->upper);
+  float pruned = this->pruned(q);
+  for (const Candidate *c = begin, *end = begin + count(q); c != end; ++c) {
+    const bool stays = c->upper >= threshold;  // by no branch: nobody could foresee it
+    pruned = std::max(pruned, stays || c->stage == Stage::scored ? -infinity : c->upper);
+    *kept = *c;
+    kept += stays;
   }
+  this->pruned(q) = pruned;
   count(q) = static_cast<int32_t>(kept - begin);
 }
 
@@ -96,10 +98,8 @@ void Candidates::tighten(int q, Refiner& refiner) {
   if (!wide_[static_cast<size_t>(q)]) {
     raise(q, trust_);
     if (2 * count(q) <= limit) return;
-    if (limit < capacity_) {
-      limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
-      if (!full(q)) return;
-    }
+    limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
+    if (8 * count(q) <= 7 * (limit - block_rows)) return;
     wide_[static_cast<size_t>(q)] = 1;
   }
   const int64_t enough = capacity_ / 2;

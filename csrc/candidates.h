@@ -36,6 +36,9 @@ class Candidates {
   Candidates(int n_queries, int64_t k, int64_t capacity, float trust);
 
   static int64_t capacity_for(int64_t k, int64_t rows);
+  static int64_t bytes_for(int64_t k, int64_t rows) {
+    return capacity_for(k, rows) * static_cast<int64_t>(sizeof(Candidate));
+  }
 
   int n_queries() const { return static_cast<int>(counts_.size()); }
   int64_t capacity() const { return capacity_; }

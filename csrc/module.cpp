@@ -64,8 +64,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.attr("BLOCK_BOUNDS") = block_bounds;
   m.attr("MAX_PACKED_DIM") = max_packed_dim;
   m.attr("LIST_BYTES_PER_THREAD") = list_bytes_per_thread;
+  m.attr("LIST_BYTES_TOGETHER") = range_list_bytes;
 
   m.def("rows", &list_rows, "The table of kernels, best row first.");
+  m.def("list_bytes", &ops::list_bytes, "k"_a, "What the list of candidates of one query takes.");
   m.def("num_threads", &num_threads, "Threads of a call that names none.");
   m.def("set_num_threads", &set_num_threads, "n"_a, "Sets the threads of calls that name none.");
 
@@ -138,7 +140,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       },
       "queries"_a, "documents"_a, "rows"_a, "scores"_a, py::kw_only(), "canonical"_a = true,
       "num_threads"_a = 0,
-      "Scores [n, m] of the documents rows [n, m] for queries [n, dim]: canonical, or fp32 estimates.");
+      "Scores [n, m] of the documents rows [n, m] for queries [n, dim]: canonical, or fp32 "
+      "estimates.");
 
   m.def(
       "tile",

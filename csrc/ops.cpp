@@ -1,8 +1,10 @@
 #include "ops.h"
 
 #include <chrono>
+#include <limits>
 #include <vector>
 
+#include "candidates.h"
 #include "check.h"
 #include "kernels.h"
 #include "parallel.h"
@@ -101,6 +103,11 @@ void finite_rows(const View& vectors, const View& finite, int threads) {
                    out[r] = kernels.finite(x.data(), m.dim);
                  }
                });
+}
+
+int64_t list_bytes(int64_t k) {
+  check(k >= 1, "list_bytes: k must be at least 1, got ", k);
+  return Candidates::bytes_for(k, std::numeric_limits<int64_t>::max());
 }
 
 void score(const View& queries, const View& documents, const View& rows, const View& scores,

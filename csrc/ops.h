@@ -27,6 +27,9 @@ void pack(const PackViews& views, bool rotate, int threads, Pulse& pulse);
 // finite [rows]: 1 where a row has no NaN and no infinity.
 void finite_rows(const View& vectors, const View& finite, int threads);
 
+// What the list of candidates of one query takes, however many documents there are.
+int64_t list_bytes(int64_t k);
+
 // Scores, canonical ones or fp32 estimates, [n, m] of the documents rows [n, m] for queries [n, dim].
 void score(const View& queries, const View& documents, const View& rows, const View& scores,
            bool canonical, int threads);

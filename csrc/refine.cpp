@@ -47,8 +47,7 @@ int64_t Refiner::score(int q, Candidate* candidates, int64_t n) {
   values_.resize(rows_.size());
   kernels_.score({group_.exact.data() + q * a_.documents.dim, a_.documents, rows_.data(), 0, open,
                   values_.data()});
-  for (size_t i = 0; i < rows_.size(); ++i)
-    *places_[i] = {values_[i], rows_[i]};
+  for (size_t i = 0; i < rows_.size(); ++i) *places_[i] = {values_[i], rows_[i]};
   return open;
 }
 

@@ -20,9 +20,9 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr int64_t cache_line = 64;
 constexpr int64_t blocks_per_beat = 16;
-constexpr int64_t range_list_bytes = 64 << 20;  // lists of all ranges of documents together
-constexpr int64_t cached_bytes = 16 << 20;      // documents that stay in L3 between queries
-constexpr int64_t refine_bytes = 384 << 10;  // documents that stay in L2 while all queries use them
+constexpr int64_t cached_bytes = 16 << 20;   // documents that stay in L3 between queries
+constexpr int64_t refine_bytes = 192 << 10;  // documents in L2 while all queries use them, and as
+                                             // many on their way
 
 // Fewer documents per answer than this, and bounds cost more than they save.
 bool filter_pays(const SearchArgs& a) {
@@ -54,8 +54,7 @@ class Search {
     const int64_t n = a_.queries.rows, rows = a_.documents.rows;
     blocks_ = block_count(rows);
     if (static_cast<double>(rows) * n * a_.documents.dim < 2e6) threads_ = 1;
-    const int64_t list_bytes =
-        Candidates::capacity_for(a_.k, rows) * static_cast<int64_t>(sizeof(Candidate));
+    const int64_t list_bytes = Candidates::bytes_for(a_.k, rows);
     const int64_t largest = std::clamp<int64_t>(list_bytes_per_thread / list_bytes, 1, 256);
     n_groups_ = (n + largest - 1) / largest;
     if (threads_ == 1) return;
@@ -158,8 +157,7 @@ class Search {
       for (int64_t i = 0; i < n; ++i) {
         if (!(documents >> i & 1)) continue;
         ++found.refined(q);
-        if (scores[i] >= found.threshold(q))
-          found.append(q, {scores[i], first + i});
+        if (scores[i] >= found.threshold(q)) found.append(q, {scores[i], first + i});
       }
     }
   }
@@ -244,7 +242,7 @@ class Search {
 
   float trust() const {
     return wagers_.load(std::memory_order_relaxed) ? Candidates::wager(a_.documents.dim)
-                                                  : Candidates::certain;
+                                                   : Candidates::certain;
   }
 
   // Settles the candidates; if a wager on a threshold is lost, folds the group anew without wagers,
@@ -268,7 +266,7 @@ class Search {
       total += found.count(q);
     }
     const int64_t bytes = a_.documents.rows * a_.documents.dim * 4;
-    if (total <= 2 * a_.documents.rows || bytes <= cached_bytes) {
+    if (total <= a_.documents.rows || bytes <= cached_bytes) {
       for (int q = 0; q < group.n; ++q) found.settle(q, refiner);
       return;
     }
@@ -282,7 +280,7 @@ class Search {
   }
 
   // Visits candidates in the order of documents, so that a row comes from memory once for all the
-  // queries that need it.
+  // queries that need it, and before they do.
   template <class Visit>
   void by_document(Candidates& found, Visit visit) const {
     const int64_t together = std::max<int64_t>(1, refine_bytes / (4 * a_.documents.dim));
@@ -293,7 +291,17 @@ class Search {
         const int32_t begin = at;
         while (at < found.count(q) && found.list(q)[at].row < end) ++at;
         if (at > begin) visit(q, found.list(q) + begin, at - begin);
+        prefetch(end + together * q / found.n_queries(),
+                 end + together * (q + 1) / found.n_queries());
       }
+  }
+
+  void prefetch(int64_t begin, int64_t end) const {
+    const Matrix& m = a_.documents;
+    const int64_t size = m.dim * item_bytes(m.dtype), stride = m.row_stride * item_bytes(m.dtype);
+    for (int64_t row = begin; row < std::min(end, m.rows); ++row)
+      for (int64_t at = 0; at < size; at += cache_line)
+        __builtin_prefetch(static_cast<const char*>(m.data) + row * stride + at, 0, 2);
   }
 
   // Whether k documents reach each threshold, so that nothing left out can be among the k best.

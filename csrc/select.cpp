@@ -32,17 +32,22 @@ float Selector::reached_by(float* values, int64_t n, int64_t k) {
   if (n < k) return -infinity;
   const Range range = range_of(values, n);
   const float scale = static_cast<float>(bins - 1) / (range.highest - range.lowest);
-  int64_t kept = n;
+  const int64_t all = k + k / 4 + 16;
   if (n >= worth_a_histogram && scale > 0 && scale < infinity) {  // else: infinite, or all equal
     counts_.assign(static_cast<size_t>(bins), 0);
     const auto bin = [&](float v) { return static_cast<size_t>((v - range.lowest) * scale); };
     for (int64_t i = 0; i < n; ++i) ++counts_[bin(values[i])];
     size_t lowest = static_cast<size_t>(bins);
-    for (int64_t above = 0; above < k;) above += counts_[--lowest];
-    kept = std::partition(values, values + n, [&](float v) { return bin(v) >= lowest; }) - values;
+    int64_t above = 0;
+    while (above + counts_[lowest - 1] < k) above += counts_[--lowest];
+    --lowest;
+    const auto last =
+        std::copy_if(values, values + n, values, [&](float v) { return bin(v) == lowest; });
+    n = last - values;
+    k -= above;
+    if (above + n <= all) return *std::min_element(values, last);
   }
-  if (kept <= k + k / 4 + 16 && kept < n) return *std::min_element(values, values + kept);
-  std::nth_element(values, values + (k - 1), values + kept, std::greater<float>());
+  std::nth_element(values, values + (k - 1), values + n, std::greater<float>());
   return values[k - 1];
 }
 

@@ -23,7 +23,6 @@ from .storage import map_tensors, write_tensors
 _OP = "search_shards"
 _SMALLEST_CHUNK = 1024
 _LARGEST_CHUNK = 1 << 22
-_RANGE_LIST_BYTES = 64 << 20
 _OVERHEAD = 16 << 20  # stacks, allocator, interpreter
 
 
@@ -137,10 +136,10 @@ def _chunk_rows(running: RunningSearch, parts: list[Part], memory_limit: int) ->
 
 def _list_bytes(n: int, k: int, threads: int) -> int:
     """At most what the candidate lists of a search hold; csrc/search.cpp plans them."""
-    one = (20 * k + 544) * 16
+    one = _native.list_bytes(k)
     if n >= 16 * threads:
         return threads * max(one, min(_native.LIST_BYTES_PER_THREAD, min(n, 256) * one))
-    return max(threads * one, min(_RANGE_LIST_BYTES, 4 * threads * n * one)) + n * one
+    return max(threads * one, min(_native.LIST_BYTES_TOGETHER, 4 * threads * n * one)) + n * one
 
 
 def _resumable(
