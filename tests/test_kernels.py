@@ -174,7 +174,7 @@ def test_rows_outside_the_documents_are_not_read(isa):
 
 
 def assert_estimated(query: np.ndarray, documents: np.ndarray) -> None:
-    """Within (dim + 64) 2^-24 |query| |document| of the score, where that is in the range of fp32."""
+    """Within (dim + 64) 2^-24 |query| |document|, where that is in the range of fp32."""
     q, x = (arrays.widened(a).astype(np.float64) for a in (query[None], documents))
     rows, found = np.arange(len(x)), np.full(len(x), np.nan, np.float32)
     _native.score(query[None], documents, rows, found, canonical=False)

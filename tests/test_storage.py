@@ -678,7 +678,13 @@ FILE = ("files", "0.safetensors")
         (["next_id"], None),
         (["next_id"], "many"),
         (["next_id"], 500.5),
+        (["next_id"], -5),
+        (["next_id"], 3),
+        (["next_id"], 2**64),
         (["rotated"], None),
+        (["rotated"], []),
+        (["rotated"], "x"),
+        (["rotated"], ["x"]),
         (["rotated"], [False, False]),
         (["rotated"], 1),
         (["files"], None),
@@ -703,6 +709,28 @@ FILE = ("files", "0.safetensors")
 def test_a_wrong_entry_in_the_manifest_is_a_clear_error(keys, to, checksum, folder):
     change(folder, *keys, to=to, checksum=checksum)
     with pytest.raises(ValueError, match=f"^load: .*{folder}"):
+        FlatIndex.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("ids", np.float32),
+        ("codes", np.int8),
+        ("bounds", np.float64),
+        ("live", np.uint8),
+        ("vectors", np.int64),
+    ],
+)
+def test_tensors_of_a_wrong_dtype_are_named(name, dtype, folder):
+    """What a wrong writer leaves, with right checksums."""
+    (path,) = folder.glob("*.safetensors")
+    tensors = {key: tensor.copy() for key, tensor in storage.map_tensors(path).items()}
+    tensors[name] = tensors.get(name, np.ones(len(tensors["ids"]))).astype(dtype)
+    storage.write_tensors(path, tensors)
+    change(folder, *FILE, "bytes", to=path.stat().st_size)
+    change(folder, *FILE, "sha256", to=storage.sha256(path))
+    with pytest.raises(ValueError, match=f"load: .*{name}.*{np.dtype(dtype).name}"):
         FlatIndex.load(folder)
 
 

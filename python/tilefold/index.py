@@ -30,6 +30,14 @@ _VERSION = 1
 # Smaller segments are merged with their neighbour: a call of the kernels per segment costs little
 # beside the search of this many documents.
 _SMALL = 65_536
+# What a file of a segment holds beside its vectors.
+_DTYPES = {
+    "ids": np.int64,
+    "codes": np.uint8,
+    "bounds": np.float32,
+    "live": np.bool_,
+    "nonfinite": np.bool_,
+}
 
 
 class FlatIndex:
@@ -274,11 +282,14 @@ class FlatIndex:
         with open_folder(Path(folder), _KIND, _VERSION, verify=verify) as (manifest, files):
             try:
                 index = cls(manifest["dim"])
-                index._next_id = as_integer(manifest["next_id"], "load", "next_id")
+                rotated = _rotated(manifest["rotated"], len(files))
                 index._segments = tuple(
-                    _read_segment(files[f"{i}.safetensors"], index.dim, bool(turned), mmap)
-                    for i, turned in enumerate(manifest["rotated"])
+                    _read_segment(files[f"{i}.safetensors"], index.dim, turned, mmap)
+                    for i, turned in enumerate(rotated)
                 )
+                index._next_id = _next_id(manifest["next_id"], index._segments)
+            except CorruptedFolderError:
+                raise
             except (KeyError, TypeError, ValueError) as error:
                 raise CorruptedFolderError(
                     f"load: {folder} has a wrong manifest: {error}"
@@ -361,6 +372,23 @@ def _writer(segment: Segment) -> Any:
     return lambda path: write_tensors(path, tensors, bfloat16)
 
 
+def _rotated(value: Any, segments: int) -> list[bool]:
+    """Which segments are quantised after a rotation, as the manifest says."""
+    if not isinstance(value, list) or not all(isinstance(turned, bool) for turned in value):
+        raise ValueError(f"rotated must be a list of true and false, got {value!r}")
+    if len(value) != segments:
+        raise ValueError(f"rotated must name {segments} segments, got {len(value)}")
+    return value
+
+
+def _next_id(value: Any, segments: tuple[Segment, ...]) -> int:
+    number = as_integer(value, "load", "next_id")
+    least = 1 + max((int(s.ids.max()) for s in segments if len(s.ids)), default=-1)
+    if not least <= number <= 2**63:
+        raise ValueError(f"next_id must be {least} to 2^63, got {number}")
+    return number
+
+
 def _read_segment(path: Path, dim: int, rotated: bool, mmap: bool) -> Segment:
     tensors = map_tensors(path)
     if not mmap:
@@ -379,6 +407,10 @@ def _read_segment(path: Path, dim: int, rotated: bool, mmap: bool) -> Segment:
         if tensor.shape != expected[name]:
             raise CorruptedFolderError(
                 f"load: {path} has {name} of shape {tensor.shape}, expected {expected[name]}"
+            )
+        if tensor.dtype != _DTYPES.get(name, tensor.dtype):
+            raise CorruptedFolderError(
+                f"load: {path} has {name} of dtype {tensor.dtype}, expected {_DTYPES[name]}"
             )
     codes = tensors.get("codes")
     packed = None if codes is None else Packed(codes, tensors["bounds"], rotated)

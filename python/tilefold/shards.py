@@ -54,6 +54,7 @@ def search_shards(
             ``embeddings``) and perhaps ``ids``, to folders that `FlatIndex.save` wrote; or
             `FlatIndex` objects and arrays. Shards without ids of their own are numbered on through
             the corpus: the first row of a shard follows the last row of the shard before it.
+            Of saved indexes sizes and headers are checked, not checksums.
         k: answers per query.
         memory_limit: bytes that this call may add to what the process holds, results included;
             arrays and indexes already in memory do not count. float64 on disk is converted a
