@@ -29,6 +29,7 @@ from tilefold.testing import PeakMemory, Timing, machine, measure, peak_memory
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = 2  # of everybody; what the figures of the specification were measured with
 _SECONDS = 20.0  # of timing per case, unless five rounds take longer
+_REST = 0.1  # seconds before every call: until the threads of OpenMP no longer spin
 _TABLE = pytest.StashKey[Table]()
 
 Contenders = Mapping[str, Callable[[], Any]]
@@ -127,7 +128,7 @@ class Comparison:
         """
         memory, differing, first = self._try_out(contenders, check)
         repeats = 1 if self._quick else int(np.clip(_SECONDS / first, 5, 30))
-        timings = measure(contenders, repeats=repeats, warmup=0)
+        timings = measure(contenders, repeats=repeats, warmup=0, rest=_REST)
         self._benchmark.pedantic(contenders["tilefold"], rounds=repeats)
         self.extra_info |= {
             "case": case,

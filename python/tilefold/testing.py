@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import importlib.metadata
+import math
 import os
 import platform
 import resource
@@ -215,7 +216,11 @@ class Timing(NamedTuple):
 
 
 def measure(
-    callables: Mapping[str, Callable[[], object]], *, repeats: int = 5, warmup: int = 1
+    callables: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int = 5,
+    warmup: int = 1,
+    rest: float = 0.0,
 ) -> dict[str, Timing]:
     """Times callables in turn, A B A B, so that drift of the machine hits all of them alike.
 
@@ -225,6 +230,8 @@ def measure(
         callables: what to time, by name.
         repeats: timed rounds, each of which calls every callable once.
         warmup: rounds before them that are not timed.
+        rest: seconds of sleep before every call, because the threads of some libraries (OpenMP)
+            keep the cores busy for a while after their work is done.
 
     Returns:
         A `Timing` per name, in seconds of ``time.perf_counter``.
@@ -240,10 +247,13 @@ def measure(
         raise ValueError(
             f"measure: repeats must be at least 1 and warmup at least 0, got {repeats} and {warmup}"
         )
+    if not 0 <= rest < math.inf:
+        raise ValueError(f"measure: rest must be a number of seconds >= 0, got {rest}")
     runs: dict[str, list[float]] = {name: [] for name in callables}
     with _no_garbage_collection():
         for number in range(warmup + repeats):
             for name, call in callables.items():
+                time.sleep(rest)
                 seconds = _timed(call)
                 if number >= warmup:
                     runs[name].append(seconds)
