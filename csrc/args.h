@@ -12,7 +12,7 @@ struct Bfloat {
   uint16_t bits;
 };
 
-enum class Dtype { f32, f16, bf16, i8 };
+enum class Dtype { f32, f16, bf16, i8, f64 };
 
 inline int64_t item_bytes(Dtype dtype) {
   switch (dtype) {
@@ -20,6 +20,7 @@ inline int64_t item_bytes(Dtype dtype) {
     case Dtype::f16:
     case Dtype::bf16: return 2;
     case Dtype::i8: return 1;
+    case Dtype::f64: return 8;
   }
   return 0;
 }
@@ -153,6 +154,65 @@ struct SearchArgs {
   int64_t* refined;  // [n] in and out: canonical scores computed; may be null
   float*
       pruned_bound;  // [n] in and out: largest upper bound of a document never scored; may be null
+};
+
+// ---- contrastive -------------------------------------------------------------------------------
+
+// T is fp32, or fp64 where the inputs are. Scores of a block of queries lie in panels of as many
+// queries as a tile has columns: [queries / columns][documents][columns].
+
+// c (+)= a b for `columns` columns. Row i of a at inner position (o, j) is
+// a[i * a_row + o * a_outer + j * a_inner].
+template <class T>
+struct ProductArgs {
+  const T* a;
+  int64_t rows, a_row;
+  int64_t outer, a_outer;
+  int64_t inner, a_inner;
+  const T* b;  // [outer * inner][tile columns]
+  T* c;
+  int64_t c_row, columns;
+  bool accumulate;
+};
+
+// One panel's scores for some documents, and what is folded of them.
+template <class T>
+struct FoldArgs {
+  T* scores;  // [n_documents][tile columns]
+  int64_t n_documents;
+  T scale;
+  T* most;  // per query [tile columns], or per document [n_documents]
+  T* sum;   // sums of e^(score - most)
+};
+
+template <class T>
+struct WeighArgs {
+  T* scores;  // [n_documents][tile columns]
+  int64_t n_documents;
+  const T *query_shifts, *query_weights;        // [tile columns]
+  const T *document_shifts, *document_weights;  // [n_documents], or null
+};
+
+// A whole loss. For query i with positives P and the other candidates C, scores s = scale <q, d>:
+//   each  mean over p in P of log(sum over C of e^s + e^(s_p)) - s_p
+//   sum   log(sum over C and P of e^s) - log(sum over P of e^s)
+// Symmetric: the same for every document that is someone's positive, over the queries.
+struct ContrastiveArgs {
+  Matrix queries, documents;
+  double scale;
+  bool each;
+  const int64_t* positive_offsets;  // [n + 1] CSR over positives
+  const int64_t* positives;         // rising within a query, at least one
+  const int64_t* exclude_offsets;   // [n + 1], or null
+  const int64_t* excluded;          // rising within a query; positives among them stay positives
+  const double* query_weights;      // [n] what a unit of each loss counts; null: no gradients
+  const double* document_weights;   // [m] the same; null unless symmetric
+  double* query_losses;             // [n]
+  double* document_losses;          // [m], 0 where there is no positive; null unless symmetric
+  void* grad_queries;               // [n, dim] of fp32, or fp64 for fp64 inputs; may be null
+  void* grad_documents;             // [m, dim], zeros on entry; may be null
+
+  bool symmetric() const { return document_losses; }
 };
 
 }  // namespace tilefold

@@ -34,6 +34,19 @@ struct SearchKernels {
   void (*score)(const ScoreArgs&);
 };
 
+// Products of tiles and what is folded of them, in fp32 or fp64.
+template <class T>
+struct LossKernels {
+  int columns;  // of a tile
+
+  void (*pack_rows)(const T* x, int64_t stride, int64_t n, int64_t dim, T* out);
+  void (*pack_columns)(const T* x, int64_t stride, int64_t n, int64_t columns, T* out);
+  void (*multiply)(const ProductArgs<T>&);
+  void (*fold_queries)(const FoldArgs<T>&);
+  void (*fold_documents)(const FoldArgs<T>&);
+  void (*weigh)(const WeighArgs<T>&);
+};
+
 // The rates a row can reach at best: arithmetic on registers alone, for benchmarks.
 struct PeakKernels {
   double (*fp32)(int64_t rounds);  // returns operations done; one multiply-add is two
@@ -46,6 +59,8 @@ struct Kernels {
   const char* needs;
   bool (*supported)();
   SearchKernels search;
+  LossKernels<float> loss_fp32;
+  LossKernels<double> loss_fp64;
   PeakKernels peak;
 };
 

@@ -144,6 +144,39 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "estimates.");
 
   m.def(
+      "contrastive",
+      [](py::object queries, py::object documents, py::object positive_offsets,
+         py::object positives, py::object query_losses, double scale, bool each,
+         py::object exclude_offsets, py::object excluded, py::object query_weights,
+         py::object document_weights, py::object document_losses, py::object grad_queries,
+         py::object grad_documents, int num_threads) {
+        const auto view = [](py::handle array, const char* name) {
+          return View(array, "contrastive", name);
+        };
+        const ops::ContrastiveViews views = {view(queries, "queries"),
+                                             view(documents, "documents"),
+                                             view(positive_offsets, "positive offsets"),
+                                             view(positives, "positives"),
+                                             view(exclude_offsets, "exclude offsets"),
+                                             view(excluded, "exclude"),
+                                             view(query_weights, "query_weights"),
+                                             view(document_weights, "document_weights"),
+                                             view(query_losses, "query_losses"),
+                                             view(document_losses, "document_losses"),
+                                             view(grad_queries, "grad_queries"),
+                                             view(grad_documents, "grad_documents")};
+        run(py::none(),
+            [&](Pulse& pulse) { ops::contrastive(views, scale, each, num_threads, pulse); });
+      },
+      "queries"_a, "documents"_a, "positive_offsets"_a, "positives"_a, "query_losses"_a,
+      py::kw_only(), "scale"_a, "each"_a = true, "exclude_offsets"_a = py::none(),
+      "excluded"_a = py::none(), "query_weights"_a = py::none(), "document_weights"_a = py::none(),
+      "document_losses"_a = py::none(), "grad_queries"_a = py::none(),
+      "grad_documents"_a = py::none(), "num_threads"_a = 0,
+      "Contrastive losses of queries [n] (and documents [m]), and the gradients of their weighted "
+      "sum.");
+
+  m.def(
       "tile",
       [](py::object codes, py::object queries, py::object products, int64_t rounds) {
         const View c(codes, "tile", "codes"), q(queries, "tile", "queries"),

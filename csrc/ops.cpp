@@ -1,11 +1,15 @@
 #include "ops.h"
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <vector>
 
 #include "candidates.h"
 #include "check.h"
+#include "contrastive.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "search.h"
@@ -19,13 +23,49 @@ int threads_of(const char* op, int threads) {
   return threads;
 }
 
-void check_offsets(const int64_t* offsets, int64_t n, int64_t size) {
-  check(offsets[0] == 0, "search: exclude offsets must begin with 0, got ", offsets[0]);
+// CSR offsets over `size` entries; `name` is the op and the argument.
+void check_offsets(const char* name, const int64_t* offsets, int64_t n, int64_t size) {
+  check(offsets[0] == 0, name, " offsets must begin with 0, got ", offsets[0]);
   for (int64_t i = 0; i < n; ++i)
-    check(offsets[i] <= offsets[i + 1], "search: exclude offsets must not decrease, but offsets[",
-          i + 1, "] = ", offsets[i + 1], " is below ", offsets[i]);
-  check(offsets[n] == size, "search: exclude offsets must end with the number of ids, ", size,
-        ", got ", offsets[n]);
+    check(offsets[i] <= offsets[i + 1], name, " offsets must not decrease, but offsets[", i + 1,
+          "] = ", offsets[i + 1], " is below ", offsets[i]);
+  check(offsets[n] == size, name, " offsets must end with the number of ids, ", size, ", got ",
+        offsets[n]);
+}
+
+// Indices of documents, rising within each query.
+void check_lists(const char* name, const int64_t* offsets, int64_t n, const int64_t* lists,
+                 int64_t m) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t e = offsets[i]; e < offsets[i + 1]; ++e) {
+      check(lists[e] >= 0 && lists[e] < m, name, " must be indices of documents, 0 to ", m - 1,
+            ", got ", lists[e], " for query ", i);
+      check(e == offsets[i] || lists[e - 1] < lists[e], name, " of query ", i,
+            " must rise without repeating, got ", lists[e], " after ", lists[e > 0 ? e - 1 : 0]);
+    }
+}
+
+void check_finite(const char* name, const Matrix& m, int threads) {
+  constexpr int64_t together = 256;
+  std::atomic<int64_t> bad{m.rows};
+  parallel_for((m.rows + together - 1) / together, threads, [&](int64_t t) {
+    std::vector<float> x(static_cast<size_t>(padded_dim(m.dim)));
+    for (int64_t r = t * together; r < m.rows && r < (t + 1) * together; ++r) {
+      bool finite = true;
+      if (m.dtype == Dtype::f64) {
+        const double* row = static_cast<const double*>(m.data) + r * m.row_stride;
+        finite = std::all_of(row, row + m.dim, [](double v) { return std::isfinite(v); });
+      } else {
+        active_row().search.widen(m, r, x.data());
+        finite = active_row().search.finite(x.data(), m.dim);
+      }
+      if (finite) continue;
+      int64_t first = bad.load();
+      while (r < first && !bad.compare_exchange_weak(first, r)) {
+      }
+    }
+  });
+  check(bad == m.rows, name, " have a NaN or an infinity in row ", bad.load());
 }
 
 }  // namespace
@@ -55,7 +95,7 @@ void search(const SearchViews& v, int64_t k, bool rotated, int64_t first_id, int
   a.exclude_offsets = v.exclude_offsets.read<int64_t>(n + 1);
   if (a.exclude_offsets) {
     a.exclude_ids = v.exclude_ids.read<int64_t>(v.exclude_ids.rows());
-    check_offsets(a.exclude_offsets, n, v.exclude_ids.rows());
+    check_offsets("search: exclude", a.exclude_offsets, n, v.exclude_ids.rows());
   }
   a.min_score = v.min_score.read<float>(n);
   a.max_score = v.max_score.read<float>(n);
@@ -129,6 +169,49 @@ void score(const View& queries, const View& documents, const View& rows, const V
     const std::vector<double> exact(wide.begin(), wide.end());
     kernels.score({exact.data(), d, wanted + i * m, 0, m, out + i * m});
   });
+}
+
+void contrastive(const ContrastiveViews& v, double scale, bool each, int threads, Pulse& pulse) {
+  ContrastiveArgs a = {};
+  a.queries = v.queries.matrix(View::Doubles::taken);
+  a.documents = v.documents.matrix(View::Doubles::taken);
+  a.scale = scale;
+  a.each = each;
+  const int64_t n = a.queries.rows, m = a.documents.rows, dim = a.queries.dim;
+  check(dim == a.documents.dim, "contrastive: queries have dim ", dim, " but documents have dim ",
+        a.documents.dim);
+  check_type(a.queries.dtype == a.documents.dtype && a.queries.dtype != Dtype::i8,
+             "contrastive: queries and documents must have one floating-point dtype");
+  check(std::isfinite(scale) && scale > 0, "contrastive: scale must be positive, got ", scale);
+  a.positive_offsets = v.positive_offsets.read<int64_t>(n + 1);
+  a.positives = v.positives.read<int64_t>(v.positives.rows());
+  check(a.positive_offsets && a.positives, "contrastive: positives must be given");
+  check_offsets("contrastive: positive", a.positive_offsets, n, v.positives.rows());
+  for (int64_t i = 0; i < n; ++i)
+    check(a.positive_offsets[i] < a.positive_offsets[i + 1], "contrastive: query ", i,
+          " has no positive");
+  check_lists("contrastive: positives", a.positive_offsets, n, a.positives, m);
+  a.exclude_offsets = v.exclude_offsets.read<int64_t>(n + 1);
+  if (a.exclude_offsets) {
+    a.excluded = v.excluded.read<int64_t>(v.excluded.rows());
+    check_offsets("contrastive: exclude", a.exclude_offsets, n, v.excluded.rows());
+    check_lists("contrastive: exclude", a.exclude_offsets, n, a.excluded, m);
+  }
+  a.query_losses = v.query_losses.write<double>(n);
+  a.document_losses = v.document_losses.write_if_given<double>(m);
+  a.query_weights = v.query_weights.read<double>(n);
+  a.document_weights = v.document_weights.read<double>(m);
+  if (a.queries.dtype == Dtype::f64) {
+    a.grad_queries = v.grad_queries.write_if_given<double>(n * dim);
+    a.grad_documents = v.grad_documents.write_if_given<double>(m * dim);
+  } else {
+    a.grad_queries = v.grad_queries.write_if_given<float>(n * dim);
+    a.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
+  }
+  threads = threads_of("contrastive", threads);
+  check_finite("contrastive: queries", a.queries, threads);
+  check_finite("contrastive: documents", a.documents, threads);
+  tilefold::contrastive(a, active_row(), threads, pulse);
 }
 
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds) {

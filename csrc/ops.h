@@ -34,6 +34,16 @@ int64_t list_bytes(int64_t k);
 void score(const View& queries, const View& documents, const View& rows, const View& scores,
            bool canonical, int threads);
 
+// Losses [n] of queries, [m] of documents where symmetric, and gradients of their weighted sum where
+// weights and gradients are given. Gradients are fp32, or fp64 where the inputs are; those of
+// documents must hold zeros.
+struct ContrastiveViews {
+  View queries, documents, positive_offsets, positives, exclude_offsets, excluded;
+  View query_weights, document_weights, query_losses, document_losses;
+  View grad_queries, grad_documents;
+};
+void contrastive(const ContrastiveViews& views, double scale, bool each, int threads, Pulse& pulse);
+
 // Integer products of the row's tile, for tests and benchmarks: repeated `rounds` times.
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds);
 

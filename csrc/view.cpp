@@ -95,7 +95,7 @@ void View::check_writable() const {
         " is read-only");
 }
 
-Matrix View::matrix() const {
+Matrix View::matrix(Doubles doubles) const {
   check_given();
   const dlpack::Tensor& t = *tensor_;
   check(t.ndim == 2, op_, ": ", name_, " must have 2 dimensions [rows, dim], got ", t.ndim);
@@ -119,6 +119,9 @@ Matrix View::matrix() const {
     m.dtype = Dtype::bf16;  // NumPy cannot export bfloat16; arrays.py passes its bits
   else if (d.lanes == 1 && d.code == dlpack::code_int && d.bits == 8)
     m.dtype = Dtype::i8;
+  else if (doubles == Doubles::taken && d.lanes == 1 && d.code == dlpack::code_float &&
+           d.bits == 64)
+    m.dtype = Dtype::f64;
   else
     check_type(false, op_, ": ", name_, " must be float32, float16, bfloat16 or int8, got ",
                dtype_name(d));

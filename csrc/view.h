@@ -23,8 +23,9 @@ class View {
   int64_t rows() const;  // of an array that must be given
   int64_t size() const;  // elements in all
 
-  // [rows, dim] of a float or int8 dtype, dimensions contiguous.
-  Matrix matrix() const;
+  // [rows, dim], dimensions contiguous, of a float or int8 dtype; fp64 where an op takes it.
+  enum class Doubles { refused, taken };
+  Matrix matrix(Doubles doubles = Doubles::refused) const;
   // A contiguous array of T with `size` elements in all; null if not given.
   template <class T>
   const T* read(int64_t size) const {

@@ -61,6 +61,7 @@ void estimate(const EstimateArgs& a) {
     case Dtype::f16: return estimate_rows<Half>(a);
     case Dtype::bf16: return estimate_rows<Bfloat>(a);
     case Dtype::i8: return estimate_rows<int8_t>(a);
+    case Dtype::f64: return;  // searches take none
   }
 }
 

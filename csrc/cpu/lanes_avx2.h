@@ -31,6 +31,11 @@ Floats absolute(Floats a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 Floats nearest(Floats a) {
   return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+// 2^n for integers n from -126 to 127
+Floats power_of_two(Floats n) {
+  const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+}
 Floats floor(Floats a) { return _mm256_floor_ps(a); }
 uint32_t at_least(Floats a, Floats b) {
   return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
@@ -57,6 +62,14 @@ Doubles zero_doubles() { return _mm256_setzero_pd(); }
 Doubles load_doubles(const double* p) { return _mm256_loadu_pd(p); }
 void store_doubles(double* p, Doubles a) { _mm256_storeu_pd(p, a); }
 Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm256_fmadd_pd(a, b, c); }
+Doubles broadcast_doubles(double a) { return _mm256_set1_pd(a); }
+Doubles add(Doubles a, Doubles b) { return _mm256_add_pd(a, b); }
+Doubles sub(Doubles a, Doubles b) { return _mm256_sub_pd(a, b); }
+Doubles mul(Doubles a, Doubles b) { return _mm256_mul_pd(a, b); }
+Doubles maximum(Doubles a, Doubles b) { return _mm256_max_pd(a, b); }
+
+// Sums of a product: 4 x 3, three registers of columns, one of rows.
+constexpr int product_height = 4, product_registers = 3;
 
 __m128i load_8_bytes(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
 __m128i load_4_bytes(const void* p) {

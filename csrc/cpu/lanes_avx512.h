@@ -33,6 +33,11 @@ Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b,
 Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 Floats absolute(Floats a) { return _mm512_abs_ps(a); }
 Floats nearest(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+// 2^n for integers n from -126 to 127
+Floats power_of_two(Floats n) {
+  const __m512i exponent = _mm512_sub_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(-127));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+}
 Floats floor(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF); }
 uint32_t at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 Floats keep(uint32_t mask, Floats a, Floats otherwise) {
@@ -49,6 +54,14 @@ Doubles zero_doubles() { return _mm512_setzero_pd(); }
 Doubles load_doubles(const double* p) { return _mm512_loadu_pd(p); }
 void store_doubles(double* p, Doubles a) { _mm512_storeu_pd(p, a); }
 Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return _mm512_fmadd_pd(a, b, c); }
+Doubles broadcast_doubles(double a) { return _mm512_set1_pd(a); }
+Doubles add(Doubles a, Doubles b) { return _mm512_add_pd(a, b); }
+Doubles sub(Doubles a, Doubles b) { return _mm512_sub_pd(a, b); }
+Doubles mul(Doubles a, Doubles b) { return _mm512_mul_pd(a, b); }
+Doubles maximum(Doubles a, Doubles b) { return _mm512_max_pd(a, b); }
+
+// Sums of a product: 8 x 3, three registers of columns, one of rows.
+constexpr int product_height = 8, product_registers = 3;
 
 __m128i load_8_bytes(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
 __m128i load_16_bytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }

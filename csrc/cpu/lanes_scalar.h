@@ -31,6 +31,7 @@ Floats multiply_add(Floats a, Floats b, Floats c) {
 Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 Floats absolute(Floats a) { return fabsf(a); }
 Floats nearest(Floats a) { return nearbyintf(a); }
+Floats power_of_two(Floats n) { return ldexpf(1, static_cast<int>(n)); }
 Floats floor(Floats a) { return floorf(a); }
 uint32_t at_least(Floats a, Floats b) { return a >= b; }
 Floats keep(uint32_t mask, Floats a, Floats otherwise) { return mask ? a : otherwise; }
@@ -43,6 +44,14 @@ Doubles zero_doubles() { return 0; }
 Doubles load_doubles(const double* p) { return *p; }
 void store_doubles(double* p, Doubles a) { *p = a; }
 Doubles multiply_add(Doubles a, Doubles b, Doubles c) { return a * b + c; }
+Doubles broadcast_doubles(double a) { return a; }
+Doubles add(Doubles a, Doubles b) { return a + b; }
+Doubles sub(Doubles a, Doubles b) { return a - b; }
+Doubles mul(Doubles a, Doubles b) { return a * b; }
+Doubles maximum(Doubles a, Doubles b) { return a > b ? a : b; }
+
+// Sums of a product.
+constexpr int product_height = 4, product_registers = 4;
 
 float widen_one(float x) { return x; }
 float widen_one(int8_t x) { return x; }

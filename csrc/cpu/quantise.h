@@ -37,6 +37,7 @@ void widen(const Matrix& m, int64_t row, float* out) {
     case Dtype::f16: return widen_row<Half>(m, row, out);
     case Dtype::bf16: return widen_row<Bfloat>(m, row, out);
     case Dtype::i8: return widen_row<int8_t>(m, row, out);
+    case Dtype::f64: return;  // searches take none
   }
 }
 

@@ -4,6 +4,7 @@
 #include "tile_scalar.h"
 //
 #include "estimate.h"
+#include "loss.h"
 #include "peak.h"
 #include "quantise.h"
 #include "scan.h"
@@ -21,6 +22,8 @@ extern const Kernels scalar_kernels = {
     supports_scalar,
     {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row, ISA::pack_documents,
      ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::estimate, ISA::score},
+    ISA::loss_kernels<float>,
+    ISA::loss_kernels<double>,
     {ISA::peak_fp32, ISA::peak_int8},
 };
 

@@ -73,6 +73,7 @@ void score(const ScoreArgs& a) {
     case Dtype::f16: return score_rows<Half>(a);
     case Dtype::bf16: return score_rows<Bfloat>(a);
     case Dtype::i8: return score_rows<int8_t>(a);
+    case Dtype::f64: return;  // searches take none
   }
 }
 

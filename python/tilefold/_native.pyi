@@ -55,5 +55,23 @@ def score(
     canonical: bool = True,
     num_threads: int = 0,
 ) -> None: ...
+def contrastive(
+    queries: Any,
+    documents: Any,
+    positive_offsets: Any,
+    positives: Any,
+    query_losses: Any,
+    *,
+    scale: float,
+    each: bool = True,
+    exclude_offsets: Any = None,
+    excluded: Any = None,
+    query_weights: Any = None,
+    document_weights: Any = None,
+    document_losses: Any = None,
+    grad_queries: Any = None,
+    grad_documents: Any = None,
+    num_threads: int = 0,
+) -> None: ...
 def tile(codes: Any, queries: Any, products: Any, rounds: int = 1) -> None: ...
 def peak(kind: str) -> float: ...

@@ -1,0 +1,35 @@
+// Single places (query, document) of a block of queries that a loss treats apart: positives, and what
+// is left out. Ordered by chunks of documents, because chunks are what tasks work on.
+#pragma once
+#include <cstddef>
+#include <vector>
+
+#include "args.h"
+
+namespace tilefold {
+
+struct Mark {
+  int64_t document;
+  int64_t positive;  // index into ContrastiveArgs::positives; -1: left out
+  int query;         // in the block
+};
+
+class Marks {
+ public:
+  // Of queries [first, first + n); chunks are `chunk` documents long.
+  Marks(const ContrastiveArgs& a, int64_t first, int64_t n, int64_t chunk);
+
+  // Positives before those left out.
+  const Mark* begin(int64_t chunk) const {
+    return marks_.data() + offsets_[static_cast<std::size_t>(chunk)];
+  }
+  const Mark* end(int64_t chunk) const {
+    return marks_.data() + offsets_[static_cast<std::size_t>(chunk + 1)];
+  }
+
+ private:
+  std::vector<int64_t> offsets_;  // [chunks + 1]
+  std::vector<Mark> marks_;
+};
+
+}  // namespace tilefold
