@@ -24,7 +24,9 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr int64_t score_bytes = 40 << 20;  // of a block of queries; the larger part of all scratch
 constexpr int64_t most_queries = 512;      // of a block: packing a chunk is then 1 % of using it
 constexpr int64_t chunk_documents = 128;   // with their scores in L2
-constexpr int64_t depth = 256;             // of a product: so much of a packed tile stays in L1
+// Inner dimension of a product: so much of a packed tile stays in L1, and with the panel of scores
+// that it meets in the product for queries.
+constexpr int64_t depth = 256, panel_depth = 128;
 constexpr int64_t tile_group = 4;          // packed tiles of columns that a task uses at once
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -107,7 +109,8 @@ class Contrastive {
     width_ = k_.columns;
     const int64_t fit = score_bytes / (m_ * width_ * static_cast<int64_t>(sizeof(T)));
     const int64_t panels = std::max<int64_t>(1, std::min(fit, most_queries / width_));
-    block_ = std::min(panels, ceil_div(n_, width_)) * width_;
+    const int64_t blocks = ceil_div(ceil_div(n_, width_), panels);  // of nearly one size
+    block_ = ceil_div(ceil_div(n_, blocks), width_) * width_;
     chunks_ = ceil_div(m_, chunk_documents);
     if (2.0 * static_cast<double>(n_) * m_ * dim_ < 4e6) threads_ = 1;
   }
@@ -336,20 +339,20 @@ class Contrastive {
     if (pulse_.stopped()) return;
     const int64_t begin = group * tile_group * width_;
     const int64_t end = std::min(dim_, begin + tile_group * width_);
-    Buffer<T> wide = buffer_for(a_.documents, depth);
-    Buffer<T> tiles(tile_group * depth * width_);
+    Buffer<T> wide = buffer_for(a_.documents, panel_depth);
+    Buffer<T> tiles(tile_group * panel_depth * width_);
     T* out = static_cast<T*>(a_.grad_queries) + first_ * dim_;
-    for (int64_t d = 0; d < m_; d += depth) {
-      const int64_t n = std::min(depth, m_ - d);
+    for (int64_t d = 0; d < m_; d += panel_depth) {
+      const int64_t n = std::min(panel_depth, m_ - d);
       int64_t stride;
       const T* documents = rows(a_.documents, d, n, wide.data(), stride);
       for (int64_t j = begin; j < end; j += width_)
         k_.pack_columns(documents + j, stride, n, std::min(width_, dim_ - j),
-                        tiles.data() + (j - begin) * depth);
+                        tiles.data() + (j - begin) * panel_depth);
       for (int64_t p = 0; p < panels(); ++p)
         for (int64_t j = begin; j < end; j += width_)
           k_.multiply({panel(p) + d * width_, std::min(width_, rows_ - p * width_), 1, 1, 0, n,
-                       width_, tiles.data() + (j - begin) * depth, out + p * width_ * dim_ + j,
+                       width_, tiles.data() + (j - begin) * panel_depth, out + p * width_ * dim_ + j,
                        dim_, std::min(width_, dim_ - j), d > 0});
     }
   }

@@ -31,20 +31,23 @@ __attribute__((noinline)) void product_rows(const ProductArgs<T>& p, const T* a,
       }
     }
   }
+  if (p.columns == tile_columns<T>) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < product_registers; ++v) {
+        T* at = c + i * p.c_row + v * L::width;
+        store(at, p.accumulate ? add(load(at), sum[i][v]) : sum[i][v]);
+      }
+    return;
+  }
+#pragma GCC unroll 8
   for (int i = 0; i < N; ++i) {
-    T* out = c + i * p.c_row;
     T lane[tile_columns<T>];
-    const bool whole = p.columns == tile_columns<T>;
-    if (!whole) {
-      memset(lane, 0, sizeof lane);
-      if (p.accumulate) memcpy(lane, out, static_cast<size_t>(p.columns) * sizeof(T));
-    }
-    T* to = whole ? out : lane;
-    for (int v = 0; v < product_registers; ++v) {
-      T* at = to + v * L::width;
-      store(at, p.accumulate ? add(load(at), sum[i][v]) : sum[i][v]);
-    }
-    if (!whole) memcpy(out, lane, static_cast<size_t>(p.columns) * sizeof(T));
+#pragma GCC unroll 4
+    for (int v = 0; v < product_registers; ++v) store(lane + v * L::width, sum[i][v]);
+    T* out = c + i * p.c_row;
+    for (int64_t j = 0; j < p.columns; ++j) out[j] = p.accumulate ? out[j] + lane[j] : lane[j];
   }
 }
 
