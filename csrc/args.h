@@ -210,7 +210,7 @@ struct ContrastiveArgs {
   double* query_losses;             // [n]
   double* document_losses;          // [m], 0 where there is no positive; null unless symmetric
   void* grad_queries;               // [n, dim] of fp32, or fp64 for fp64 inputs; may be null
-  void* grad_documents;             // [m, dim], zeros on entry; may be null
+  void* grad_documents;             // [m, dim]; may be null
 
   bool symmetric() const { return document_losses; }
 };

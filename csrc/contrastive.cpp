@@ -27,7 +27,7 @@ constexpr int64_t chunk_documents = 128;   // with their scores in L2
 // Inner dimension of a product: so much of a packed tile stays in L1, and with the panel of scores
 // that it meets in the product for queries.
 constexpr int64_t depth = 256, panel_depth = 128;
-constexpr int64_t tile_group = 4;          // packed tiles of columns that a task uses at once
+constexpr int64_t tile_group = 4;  // packed tiles of columns that a task uses at once
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -198,9 +198,9 @@ class Contrastive {
     const T* x = rows(a_.queries, first_, rows_, wide.data(), stride);
     for (int64_t q = 0; q < rows_; ++q)
       std::copy_n(x + q * stride, dim_, queries_.data() + q * dim_);
+    std::fill(queries_.data() + rows_ * dim_, queries_.data() + panels() * width_ * dim_, T(0));
     parallel(panels(), [&](int64_t p) {
-      const int64_t inside = std::min(width_, rows_ - p * width_);
-      k_.pack_rows(queries_.data() + p * width_ * dim_, dim_, inside, dim_,
+      k_.pack_rows(queries_.data() + p * width_ * dim_, dim_, width_, dim_,
                    packed_.data() + p * width_ * dim_);
     });
     marks_ = std::make_unique<Marks>(a_, first_, rows_, chunk_documents);
@@ -295,7 +295,7 @@ class Contrastive {
     const int64_t tiles = ceil_div(dim_, width_);
     if (a_.grad_documents)
       parallel(tiles, [&](int64_t t) {
-        k_.pack_columns(queries_.data() + t * width_, dim_, rows_,
+        k_.pack_columns(queries_.data() + t * width_, dim_, panels() * width_,
                         std::min(width_, dim_ - t * width_), packed_.data() + t * block_ * width_);
       });
     parallel(chunks_, [&](int64_t c) { weigh_chunk(c); });
@@ -315,23 +315,16 @@ class Contrastive {
       if (mark->positive >= 0)
         place(*mark) = static_cast<T>(positive_gradients_[static_cast<size_t>(mark->positive)]);
     if (!a_.grad_documents) return;
-    // [documents, queries] [queries, dim]: as many whole panels at once as `depth` holds
+    // [documents, queries] [queries, dim], as many panels at once as `depth` holds. Queries that pad
+    // the last one have weight 0.
     const int64_t together = std::max<int64_t>(1, depth / width_);
     T* out = static_cast<T*>(a_.grad_documents) + first * dim_;
     for (int64_t j = 0; j < dim_; j += width_)
-      for (int64_t p = 0; p * width_ < rows_; p += together) {
-        const int64_t whole = std::min(together, rows_ / width_ - p);
-        const T* b = packed_.data() + (j / width_ * block_ + p * width_) * width_;
-        const int64_t columns = std::min(width_, dim_ - j);
-        if (whole > 0)
-          k_.multiply({panel(p) + first * width_, n, width_, whole, m_ * width_, width_, 1, b,
-                       out + j, dim_, columns, true});
-        const int64_t rest = rows_ - (p + std::max<int64_t>(whole, 0)) * width_;
-        if (whole < together && rest > 0)
-          k_.multiply({panel(p + std::max<int64_t>(whole, 0)) + first * width_, n, width_, 1, 0,
-                       rest, 1, b + std::max<int64_t>(whole, 0) * width_ * width_, out + j, dim_,
-                       columns, true});
-      }
+      for (int64_t p = 0; p < panels(); p += together)
+        k_.multiply({panel(p) + first * width_, n, width_, std::min(together, panels() - p),
+                     m_ * width_, width_, 1,
+                     packed_.data() + (j / width_ * block_ + p * width_) * width_, out + j, dim_,
+                     std::min(width_, dim_ - j), first_ + p > 0});
   }
 
   // A few tiles of columns of [queries, documents] [documents, dim].
@@ -352,8 +345,8 @@ class Contrastive {
       for (int64_t p = 0; p < panels(); ++p)
         for (int64_t j = begin; j < end; j += width_)
           k_.multiply({panel(p) + d * width_, std::min(width_, rows_ - p * width_), 1, 1, 0, n,
-                       width_, tiles.data() + (j - begin) * panel_depth, out + p * width_ * dim_ + j,
-                       dim_, std::min(width_, dim_ - j), d > 0});
+                       width_, tiles.data() + (j - begin) * panel_depth,
+                       out + p * width_ * dim_ + j, dim_, std::min(width_, dim_ - j), d > 0});
     }
   }
 
