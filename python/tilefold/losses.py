@@ -1,0 +1,312 @@
+"""Losses over all pairs of a batch that never hold the matrix of pairs.
+
+Each is one op registered with torch.library, so that torch.compile sees through it, inside an
+autograd.Function that forms gradients while it forms the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _native
+from .candidates import Lists, as_lists, as_row_ids, checked, left_out
+
+_OP = "contrastive_loss"
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def contrastive_loss(
+    queries: Tensor,
+    documents: Tensor,
+    positives: Tensor | tuple[Tensor, Tensor],
+    *,
+    temperature: float | Tensor | None = None,
+    log_scale: Tensor | float | None = None,
+    mode: str = "each",
+    exclude: tuple[Tensor, Tensor] | None = None,
+    query_ids: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    symmetric: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """In-batch contrastive loss (InfoNCE) without the score matrix.
+
+    With one positive per query it equals ``F.cross_entropy(queries @ documents.T / temperature,
+    positives)``: the same loss and the same gradients, with memory for a block of queries instead of
+    ``[n, m]``, three times over, in autograd. Documents are one flat matrix: hard negatives are
+    simply further rows, as many for each query as you like, and every document is a candidate for
+    every query.
+
+    With scores ``s = scale <q, d>``, positives P and the other candidates C of a query:
+
+    - mode "each": the mean over p in P of ``logsumexp({s_p} + C) - s_p``; other positives stay out
+      of the denominator. Yu et al. (arXiv:2305.17331), in the authors' code.
+    - mode "sum": ``logsumexp(P + C) - logsumexp(P)``, the likelihood of the set of positives.
+
+    Gradients have the same bits for any number of threads. The loss and the gradients are formed in
+    float32 for half-precision inputs, in float64 for float64. The second derivative is not offered.
+
+    Args:
+        queries: ``[n, dim]`` float32, bfloat16, float16 or float64.
+        documents: ``[m, dim]`` of the same dtype (under autocast, of any).
+        positives: ``[n]`` int64, the document of each query; or ``(offsets [n + 1], indices)`` for
+            lists of one or more.
+        temperature: scores are divided by it; a number or a tensor (which then gets a gradient).
+        log_scale: scores are multiplied by its exponential instead: the usual learned parameter.
+            With neither, scores stay as they are.
+        mode: "each" or "sum"; they differ where a query has several positives.
+        exclude: ``(offsets [n + 1], indices)``: documents that are no candidates of a query, such as
+            known positives elsewhere in the batch. A positive of the query stays one.
+        query_ids: ``[n]`` int64: positives of queries with the same id are no negatives.
+        document_ids: ``[m]`` int64: documents with the id of a positive (or of what `query_ids`
+            spares) are no negatives.
+        symmetric: half of this loss plus half of the same over documents: each that is a positive,
+            against all queries. Together they cost a third more, not twice as much.
+        reduction: "mean" over queries (and over documents with a positive), "sum", or "none" for
+            ``[n]``, not offered with `symmetric`.
+
+    Returns:
+        The loss: a number, or ``[n]``; float32, or float64 for float64 inputs. Where nothing is left
+        to compare a positive with, the loss of that query is 0.
+
+    Raises:
+        ValueError: shapes that do not fit, an index out of range, a query without a positive, ids
+            of another length, a temperature that is not positive, a NaN or an infinity in a row.
+        TypeError: dtypes that cannot be used.
+
+    Example:
+        >>> queries, documents = torch.eye(4)[:2], torch.eye(4)
+        >>> contrastive_loss(queries, documents, torch.tensor([0, 1]), temperature=0.5)
+        tensor(0.3408)
+    """
+    q, d = _matched(queries, documents)
+    lists = as_lists(positives, _OP, "positives", len(q))
+    spared = None if exclude is None else as_lists(exclude, _OP, "exclude", len(q))
+    ids = (
+        None if query_ids is None else as_row_ids(query_ids, _OP, "query_ids", len(q)),
+        None if document_ids is None else as_row_ids(document_ids, _OP, "document_ids", len(d)),
+    )
+    if mode not in ("each", "sum"):
+        raise ValueError(f"{_OP}: mode must be 'each' or 'sum', got {mode!r}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{_OP}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    if symmetric and reduction == "none":
+        raise ValueError(f"{_OP}: reduction='none' has no symmetric form; call it twice, transposed")
+    scale = _scale(temperature, log_scale)
+    loss: Tensor = _Contrastive.apply(
+        q, d, scale, lists, spared, ids, mode == "each", symmetric, reduction
+    )
+    return loss
+
+
+def _matched(queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
+    for name, x in (("queries", queries), ("documents", documents)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{_OP}: {name} must be a torch tensor, got {type(x).__name__}")
+        if x.dtype not in _DTYPES:
+            raise TypeError(
+                f"{_OP}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}"
+            )
+        if x.ndim != 2:
+            raise ValueError(f"{_OP}: {name} must have 2 dimensions [rows, dim], got {x.ndim}")
+        if x.device.type != "cpu":
+            raise ValueError(f"{_OP}: {name} must be on the CPU, got {x.device}; it has no kernels")
+        if len(x) == 0:
+            raise ValueError(f"{_OP}: {name} must have at least 1 row, got 0")
+    if queries.shape[1] != documents.shape[1]:
+        raise ValueError(
+            f"{_OP}: queries have dim {queries.shape[1]} but documents have dim {documents.shape[1]}"
+        )
+    if queries.dtype != documents.dtype:
+        if not torch.is_autocast_enabled("cpu"):
+            raise TypeError(
+                f"{_OP}: queries are {queries.dtype} but documents are {documents.dtype}"
+            )
+        wider = torch.promote_types(queries.dtype, documents.dtype)
+        queries, documents = queries.to(wider), documents.to(wider)
+    return queries, documents
+
+
+def _scale(temperature: Any, log_scale: Any) -> Tensor:
+    """What scores are multiplied by: a float64 number, checked by the op."""
+    if temperature is not None and log_scale is not None:
+        raise ValueError(f"{_OP}: pass temperature or log_scale, not both")
+    name = "temperature" if log_scale is None else "log_scale"
+    given = temperature if log_scale is None else log_scale
+    value = torch.as_tensor(1.0 if given is None else given).to(torch.float64)
+    if value.numel() != 1:
+        raise ValueError(f"{_OP}: {name} must be one number, got shape {tuple(value.shape)}")
+    value = value.reshape(())
+    return 1 / value if log_scale is None else value.exp()
+
+
+class _Contrastive(torch.autograd.Function):
+    """The losses of queries and documents to one number (or one per query), and back.
+
+    A mean or a sum weighs each loss by a number known in advance, so the gradients are formed along
+    with the loss, for a unit of it. For reduction "none" they are formed again in backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        documents: Tensor,
+        scale: Tensor,
+        positives: Lists,
+        exclude: Lists | None,
+        ids: tuple[Tensor | None, Tensor | None],
+        each: bool,
+        symmetric: bool,
+        reduction: str,
+    ) -> Tensor:
+        wants_queries, wants_documents, wants_scale = ctx.needs_input_grad[:3]
+        lists = (*positives, *(exclude or (None, None)), *ids)
+        ctx.options = (each, symmetric, wants_queries or wants_scale, wants_documents)
+        ctx.with_scale = wants_scale
+        ctx.reduction = reduction
+        if reduction == "none":
+            losses, *_ = torch.ops.tilefold.contrastive(
+                queries, documents, scale, *lists, None, None, each, symmetric, False, False
+            )
+            ctx.save_for_backward(queries, documents, scale, *lists)
+            return losses.to(_result_dtype(queries))
+        own = torch.zeros(len(documents), dtype=torch.float64)
+        own[positives.indices] = 1
+        share = 0.5 if symmetric else 1.0
+        mean = reduction == "mean"
+        query_weights = torch.full(
+            (len(queries),), share / (len(queries) if mean else 1), dtype=torch.float64
+        )
+        document_weights = own * (share / (own.sum() if mean else 1)) if symmetric else None
+        losses, document_losses, *gradients = torch.ops.tilefold.contrastive(
+            queries, documents, scale, *lists, query_weights, document_weights, *ctx.options
+        )
+        ctx.save_for_backward(queries, scale, *gradients)
+        total = query_weights @ losses
+        if document_weights is not None:
+            total = total + document_weights @ document_losses
+        return total.to(_result_dtype(queries))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        factor = grad
+        if ctx.reduction == "none":
+            queries, documents, scale, *lists = ctx.saved_tensors
+            _, _, *gradients = torch.ops.tilefold.contrastive(
+                queries, documents, scale, *lists, grad.double(), None, *ctx.options
+            )
+            factor = torch.ones((), dtype=grad.dtype)
+        else:
+            queries, scale, *gradients = ctx.saved_tensors
+        of_queries, of_documents = gradients
+        with_queries, with_documents = ctx.needs_input_grad[:2]
+        of_scale = None
+        if ctx.with_scale:  # every score is scale <q, d>, so <q, dL/dq> sums scale dL/dscale
+            of_scale = (queries.double() * of_queries).sum() / scale * factor
+        return (
+            (of_queries * factor).to(queries.dtype) if with_queries else None,
+            (of_documents * factor).to(queries.dtype) if with_documents else None,
+            of_scale,
+            *[None] * 6,
+        )
+
+
+def _result_dtype(queries: Tensor) -> torch.dtype:
+    return torch.float64 if queries.dtype == torch.float64 else torch.float32
+
+
+# ---- the op --------------------------------------------------------------------------------------
+
+_library = torch.library.Library("tilefold", "DEF")
+_library.define(
+    "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
+    "Tensor positives, Tensor? exclude_offsets, Tensor? exclude, Tensor? query_ids, "
+    "Tensor? document_ids, Tensor? query_weights, Tensor? document_weights, bool each, "
+    "bool symmetric, bool grad_queries, bool grad_documents) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _results(
+    queries: Tensor, documents: Tensor, symmetric: bool, grad_queries: bool, grad_documents: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses of queries and documents, and their gradients; empty where not asked for."""
+    n, m = len(queries), len(documents)
+    exact = queries.new_empty
+    dtype = _result_dtype(queries)
+    return (
+        exact(n, dtype=torch.float64),
+        exact(m if symmetric else 0, dtype=torch.float64),
+        exact((n if grad_queries else 0, queries.shape[1]), dtype=dtype),
+        exact((m if grad_documents else 0, queries.shape[1]), dtype=dtype),
+    )
+
+
+def _contrastive(
+    queries: Tensor,
+    documents: Tensor,
+    scale: Tensor,
+    positive_offsets: Tensor,
+    positives: Tensor,
+    exclude_offsets: Tensor | None,
+    exclude: Tensor | None,
+    query_ids: Tensor | None,
+    document_ids: Tensor | None,
+    query_weights: Tensor | None,
+    document_weights: Tensor | None,
+    each: bool,
+    symmetric: bool,
+    grad_queries: bool,
+    grad_documents: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    results = _results(queries, documents, symmetric, grad_queries, grad_documents)
+    losses, document_losses, of_queries, of_documents = results
+    factor, m = float(scale), len(documents)
+    if not 0 < factor < math.inf:
+        raise ValueError(
+            f"{_OP}: temperature must be positive and log_scale finite, but scores would be "
+            f"multiplied by {factor}"
+        )
+    own = checked(Lists(positive_offsets, positives), _OP, "positives", m)
+    listed = None
+    if exclude_offsets is not None and exclude is not None:
+        listed = checked(Lists(exclude_offsets, exclude), _OP, "exclude", m)
+    out = left_out(own, m, listed, query_ids, document_ids)
+    _native.contrastive(
+        _rows(queries),
+        _rows(documents),
+        own.offsets,
+        own.indices,
+        losses,
+        scale=factor,
+        each=each,
+        exclude_offsets=None if out is None else out.offsets,
+        excluded=None if out is None else out.indices,
+        query_weights=None if query_weights is None else query_weights.detach().contiguous(),
+        document_weights=document_weights,
+        document_losses=document_losses if symmetric else None,
+        grad_queries=of_queries if grad_queries else None,
+        grad_documents=of_documents if grad_documents else None,
+    )
+    return results
+
+
+def _rows(x: Tensor) -> Tensor:
+    """As the kernels take it: dimensions contiguous."""
+    return x.detach() if x.stride(1) == 1 else x.detach().contiguous()
+
+
+def _contrastive_shapes(
+    queries: Tensor, documents: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _, symmetric, grad_queries, grad_documents = rest[-4:]
+    return _results(queries, documents, symmetric, grad_queries, grad_documents)
+
+
+_library.impl("contrastive", _contrastive, "CPU")
+torch.library.register_fake("tilefold::contrastive", _contrastive_shapes, lib=_library)
