@@ -250,10 +250,16 @@ class Contrastive {
       const Anchor anchor = settle(a_.each, others.log(), scores, gradients);
       a_.query_losses[query] = anchor.loss;
       shifts_[static_cast<size_t>(query)] = static_cast<T>(anchor.shift);
-      weights_[static_cast<size_t>(query)] = static_cast<T>(weight * a_.scale);
+      weights_[static_cast<size_t>(query)] = weight_for(weight * a_.scale, anchor.shift);
       for (size_t p = 0; p < scores.size(); ++p)
         positive_gradients_[static_cast<size_t>(begin) + p] = weight * a_.scale * gradients[p];
     }
+  }
+
+  // With what rounding the shift to T takes from every e^(score - shift), so that the gradients of a
+  // row still cancel.
+  static T weight_for(double weight, double shift) {
+    return static_cast<T>(weight * std::exp(static_cast<double>(static_cast<T>(shift)) - shift));
   }
 
   void fold_documents() {
@@ -284,7 +290,7 @@ class Contrastive {
       const double weight = a_.document_weights ? a_.document_weights[d] * a_.scale : 0;
       a_.document_losses[d] = anchor.loss;
       document_shifts_[static_cast<size_t>(d)] = static_cast<T>(anchor.shift);
-      document_weights_[static_cast<size_t>(d)] = static_cast<T>(weight);
+      document_weights_[static_cast<size_t>(d)] = weight_for(weight, anchor.shift);
       for (size_t i = 0; i < own.size(); ++i)
         positive_gradients_[static_cast<size_t>(own[i])] += weight * gradients[i];
     }

@@ -4,11 +4,11 @@
 #include "tile_avx2.h"
 //
 #include "estimate.h"
-#include "loss.h"
 #include "peak.h"
 #include "quantise.h"
 #include "scan.h"
 #include "score.h"
+#include "softmax.h"
 //
 #include "../kernels.h"
 #include "supports.h"
@@ -22,8 +22,11 @@ extern const Kernels avx2_kernels = {
     supports_avx2,
     {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row, ISA::pack_documents,
      ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::estimate, ISA::score},
-    ISA::loss_kernels<float>,
-    ISA::loss_kernels<double>,
+    {ISA::tile_columns<float>, ISA::pack_rows<float>, ISA::pack_columns<float>,
+     ISA::multiply<float>, ISA::fold_queries<float>, ISA::fold_documents<float>, ISA::weigh<float>},
+    {ISA::tile_columns<double>, ISA::pack_rows<double>, ISA::pack_columns<double>,
+     ISA::multiply<double>, ISA::fold_queries<double>, ISA::fold_documents<double>,
+     ISA::weigh<double>},
     {ISA::peak_fp32, ISA::peak_int8},
 };
 

@@ -1,7 +1,7 @@
 """Which documents of a batch count for which query: lists of positives, and of what is left out.
 
 Lists of different lengths are CSR: offsets ``[n + 1]`` and indices, those of query i being
-``indices[offsets[i]:offsets[i + 1]]``. Everything is vectorised, so it costs sorting what is listed.
+``indices[offsets[i]:offsets[i + 1]]``. Everything is vectorised, so it costs sorting the lists.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def _of_same_documents(rows: Tensor, documents: Tensor, document_ids: Tensor) ->
     m = len(document_ids)
     ids, order = document_ids.sort()
     counts, places = _matches(ids, document_ids[documents])
-    return torch.unique(torch.repeat_interleave(rows, counts) * m + order[places])
+    keys: Tensor = torch.unique(torch.repeat_interleave(rows, counts) * m + order[places])
+    return keys
 
 
 def _matches(rising: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

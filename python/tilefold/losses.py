@@ -36,10 +36,10 @@ def contrastive_loss(
     """In-batch contrastive loss (InfoNCE) without the score matrix.
 
     With one positive per query it equals ``F.cross_entropy(queries @ documents.T / temperature,
-    positives)``: the same loss and the same gradients, with memory for a block of queries instead of
-    ``[n, m]``, three times over, in autograd. Documents are one flat matrix: hard negatives are
-    simply further rows, as many for each query as you like, and every document is a candidate for
-    every query.
+    positives)``: the same loss and the same gradients, with memory for a block of queries (40 MiB)
+    instead of three matrices ``[n, m]`` in autograd. Documents are one flat matrix: hard negatives
+    are simply further rows, as many for each query as you like, and every document is a candidate
+    for every query.
 
     With scores ``s = scale <q, d>``, positives P and the other candidates C of a query:
 
@@ -59,8 +59,8 @@ def contrastive_loss(
         log_scale: scores are multiplied by its exponential instead: the usual learned parameter.
             With neither, scores stay as they are.
         mode: "each" or "sum"; they differ where a query has several positives.
-        exclude: ``(offsets [n + 1], indices)``: documents that are no candidates of a query, such as
-            known positives elsewhere in the batch. A positive of the query stays one.
+        exclude: ``(offsets [n + 1], indices)``: documents that are no candidates of a query, such
+            as known positives elsewhere in the batch. A positive of the query stays one.
         query_ids: ``[n]`` int64: positives of queries with the same id are no negatives.
         document_ids: ``[m]`` int64: documents with the id of a positive (or of what `query_ids`
             spares) are no negatives.
@@ -70,8 +70,8 @@ def contrastive_loss(
             ``[n]``, not offered with `symmetric`.
 
     Returns:
-        The loss: a number, or ``[n]``; float32, or float64 for float64 inputs. Where nothing is left
-        to compare a positive with, the loss of that query is 0.
+        The loss: a number, or ``[n]``; float32, or float64 for float64 inputs. Where nothing is
+        left to compare a positive with, the loss of that query is 0.
 
     Raises:
         ValueError: shapes that do not fit, an index out of range, a query without a positive, ids
@@ -95,9 +95,11 @@ def contrastive_loss(
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{_OP}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if symmetric and reduction == "none":
-        raise ValueError(f"{_OP}: reduction='none' has no symmetric form; call it twice, transposed")
+        raise ValueError(
+            f"{_OP}: reduction='none' has no symmetric form; call it twice, transposed"
+        )
     scale = _scale(temperature, log_scale)
-    loss: Tensor = _Contrastive.apply(
+    loss: Tensor = _Contrastive.apply(  # type: ignore[no-untyped-call]
         q, d, scale, lists, spared, ids, mode == "each", symmetric, reduction
     )
     return loss
@@ -119,7 +121,8 @@ def _matched(queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
             raise ValueError(f"{_OP}: {name} must have at least 1 row, got 0")
     if queries.shape[1] != documents.shape[1]:
         raise ValueError(
-            f"{_OP}: queries have dim {queries.shape[1]} but documents have dim {documents.shape[1]}"
+            f"{_OP}: queries have dim {queries.shape[1]} but documents have dim "
+            f"{documents.shape[1]}"
         )
     if queries.dtype != documents.dtype:
         if not torch.is_autocast_enabled("cpu"):
@@ -174,9 +177,9 @@ class _Contrastive(torch.autograd.Function):
                 queries, documents, scale, *lists, None, None, each, symmetric, False, False
             )
             ctx.save_for_backward(queries, documents, scale, *lists)
-            return losses.to(_result_dtype(queries))
+            return _as_result(losses, queries)
         own = torch.zeros(len(documents), dtype=torch.float64)
-        own[positives.indices] = 1
+        own[positives.indices.clamp(0, len(own) - 1)] = 1  # the op names what is out of range
         share = 0.5 if symmetric else 1.0
         mean = reduction == "mean"
         query_weights = torch.full(
@@ -190,10 +193,10 @@ class _Contrastive(torch.autograd.Function):
         total = query_weights @ losses
         if document_weights is not None:
             total = total + document_weights @ document_losses
-        return total.to(_result_dtype(queries))
+        return _as_result(total, queries)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         factor = grad
         if ctx.reduction == "none":
@@ -217,14 +220,18 @@ class _Contrastive(torch.autograd.Function):
         )
 
 
+def _as_result(loss: Tensor, queries: Tensor) -> Tensor:
+    return loss.to(_result_dtype(queries))
+
+
 def _result_dtype(queries: Tensor) -> torch.dtype:
     return torch.float64 if queries.dtype == torch.float64 else torch.float32
 
 
 # ---- the op --------------------------------------------------------------------------------------
 
-_library = torch.library.Library("tilefold", "DEF")
-_library.define(
+_library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
+_library.define(  # type: ignore[no-untyped-call]
     "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
     "Tensor positives, Tensor? exclude_offsets, Tensor? exclude, Tensor? query_ids, "
     "Tensor? document_ids, Tensor? query_weights, Tensor? document_weights, bool each, "
@@ -308,5 +315,5 @@ def _contrastive_shapes(
     return _results(queries, documents, symmetric, grad_queries, grad_documents)
 
 
-_library.impl("contrastive", _contrastive, "CPU")
+_library.impl("contrastive", _contrastive, "CPU")  # type: ignore[no-untyped-call]
 torch.library.register_fake("tilefold::contrastive", _contrastive_shapes, lib=_library)

@@ -1,9 +1,12 @@
-"""The definition of correct: every op in plain NumPy, slow and obvious.
+"""The definition of correct: every op in plain NumPy or torch, slow and obvious.
 
 Kernels, tests and benchmarks are compared with these functions; nothing else defines an answer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,3 +97,60 @@ def _padded(vectors: NDArray[np.generic]) -> NDArray[np.float64]:
     padded = np.zeros((rows, -(-dim // _LANES) * _LANES))
     padded[:, :dim] = vectors
     return padded
+
+
+def contrastive_losses(
+    queries: Any,
+    documents: Any,
+    positives: Sequence[Sequence[int]],
+    *,
+    scale: Any = 1.0,
+    mode: str = "each",
+    left_out: Any = None,
+) -> tuple[Any, Any]:
+    """The contrastive loss of every query, and of every document that is a positive, in torch.
+
+    Scores ``s = scale queries @ documents.T`` form the whole matrix, so autograd gives the
+    gradients that fused kernels must have. With P the positives of a row, C its other candidates:
+
+    - "each": the mean over p in P of ``logsumexp({s_p} + C) - s_p``;
+    - "sum": ``logsumexp(P + C) - logsumexp(P)``.
+
+    Args:
+        queries: ``[n, dim]`` torch tensor of any floating-point dtype.
+        documents: ``[m, dim]``.
+        positives: documents of each query.
+        scale: number or tensor.
+        left_out: ``[n, m]`` bool, pairs that are no candidates; positives stay positives.
+
+    Returns:
+        Losses ``[n]`` of queries, and ``[m]`` of documents over the queries: 0 where a document is
+        nobody's positive.
+
+    Example:
+        >>> import torch
+        >>> of_queries, of_documents = contrastive_losses(torch.eye(2), torch.eye(2), [[0], [1]])
+        >>> of_queries
+        tensor([0.3133, 0.3133])
+    """
+    import torch
+
+    scores = scale * (queries @ documents.T)
+    own = torch.zeros(scores.shape, dtype=torch.bool)
+    for query, of_query in enumerate(positives):
+        own[query, list(of_query)] = True
+    others = ~own if left_out is None else ~own & ~left_out
+
+    def losses(scores: Any, own: Any, others: Any) -> Any:
+        result = []
+        for s, p, c in zip(scores, own, others, strict=True):
+            if not p.any():
+                result.append(s.sum() * 0)
+            elif mode == "sum":
+                result.append(torch.logsumexp(s[p | c], 0) - torch.logsumexp(s[p], 0))
+            else:
+                alone = [torch.logsumexp(torch.cat([x[None], s[c]]), 0) - x for x in s[p]]
+                result.append(torch.stack(alone).mean())
+        return torch.stack(result)
+
+    return losses(scores, own, others), losses(scores.T, own.T, others.T)
