@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import tilefold
 from tilefold import reference
-from tilefold.losses import contrastive_loss
+from tilefold.losses import ContrastiveLoss, contrastive_loss
 from tilefold.testing import assert_as_close_as_torch
 
 DIMS = [1, 3, 16, 23, 24, 25, 47, 48, 49, 257, 384]
@@ -375,6 +375,24 @@ def test_under_autocast_it_behaves_like_cross_entropy():
     expected = F.cross_entropy(q.float() @ d.T / 0.1, torch.arange(6))
     torch.testing.assert_close(loss, expected)
     assert scores.shape == (6, 6)
+
+
+def test_the_module_is_the_function():
+    q, d = vectors(5, 8), vectors(9, 8, seed=1)
+    plain = ContrastiveLoss(0.1, mode="sum", symmetric=True)
+    expected = contrastive_loss(q, d, torch.arange(5), temperature=0.1, mode="sum", symmetric=True)
+    assert plain(q, d) == expected
+    assert not list(plain.parameters())
+    learned = ContrastiveLoss(0.1, learn_temperature=True)
+    lists, spared = csr([[1], [0], [2], [3, 5], [4]]), csr([[0], [], [], [], [8]])
+    torch.testing.assert_close(
+        learned(q, d, lists, exclude=spared),
+        contrastive_loss(q, d, lists, temperature=0.1, exclude=spared),
+    )
+    assert "temperature=0.1 at first, learned" in repr(learned)
+    assert list(learned.state_dict()) == ["log_scale"]
+    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+        ContrastiveLoss(0)
 
 
 # ---- bad input -----------------------------------------------------------------------------------

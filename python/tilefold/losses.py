@@ -1,7 +1,6 @@
 """Losses over all pairs of a batch that never hold the matrix of pairs.
 
-Each is one op registered with torch.library, so that torch.compile sees through it, inside an
-autograd.Function that forms gradients while it forms the loss.
+Each is one op of torch_ops.py inside an autograd.Function that forms gradients along with the loss.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native
-from .candidates import Lists, as_lists, as_row_ids, checked, left_out
+from .candidates import Lists, as_lists, as_row_ids
+from .torch_ops import result_dtype
 
 _OP = "contrastive_loss"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -221,99 +220,70 @@ class _Contrastive(torch.autograd.Function):
 
 
 def _as_result(loss: Tensor, queries: Tensor) -> Tensor:
-    return loss.to(_result_dtype(queries))
+    return loss.to(result_dtype(queries))
 
 
-def _result_dtype(queries: Tensor) -> torch.dtype:
-    return torch.float64 if queries.dtype == torch.float64 else torch.float32
+class ContrastiveLoss(torch.nn.Module):
+    """`contrastive_loss` as a module, which may learn its temperature.
 
+    Args:
+        temperature: scores are divided by it; where it is learned, it begins there.
+        learn_temperature: keep ``log_scale = -log(temperature)`` as a parameter, as CLIP does.
+        mode, symmetric, reduction: as in `contrastive_loss`.
 
-# ---- the op --------------------------------------------------------------------------------------
+    Example:
+        >>> loss = ContrastiveLoss(temperature=0.05, learn_temperature=True)
+        >>> queries, documents = torch.eye(3), torch.eye(3).requires_grad_()
+        >>> loss(queries, documents).backward()
+        >>> loss.log_scale.grad is not None
+        True
+    """
 
-_library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
-_library.define(  # type: ignore[no-untyped-call]
-    "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
-    "Tensor positives, Tensor? exclude_offsets, Tensor? exclude, Tensor? query_ids, "
-    "Tensor? document_ids, Tensor? query_weights, Tensor? document_weights, bool each, "
-    "bool symmetric, bool grad_queries, bool grad_documents) -> (Tensor, Tensor, Tensor, Tensor)"
-)
+    def __init__(
+        self,
+        temperature: float = 0.05,
+        *,
+        learn_temperature: bool = False,
+        mode: str = "each",
+        symmetric: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"ContrastiveLoss: temperature must be positive, got {temperature}")
+        log_scale = torch.tensor(-math.log(temperature))
+        self.log_scale = torch.nn.Parameter(log_scale) if learn_temperature else None
+        self.temperature = temperature
+        self.options: dict[str, Any] = {
+            "mode": mode,
+            "symmetric": symmetric,
+            "reduction": reduction,
+        }
 
+    def forward(
+        self,
+        queries: Tensor,
+        documents: Tensor,
+        positives: Tensor | tuple[Tensor, Tensor] | None = None,
+        **masks: Any,
+    ) -> Tensor:
+        """The loss of `contrastive_loss`.
 
-def _results(
-    queries: Tensor, documents: Tensor, symmetric: bool, grad_queries: bool, grad_documents: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Losses of queries and documents, and their gradients; empty where not asked for."""
-    n, m = len(queries), len(documents)
-    exact = queries.new_empty
-    dtype = _result_dtype(queries)
-    return (
-        exact(n, dtype=torch.float64),
-        exact(m if symmetric else 0, dtype=torch.float64),
-        exact((n if grad_queries else 0, queries.shape[1]), dtype=dtype),
-        exact((m if grad_documents else 0, queries.shape[1]), dtype=dtype),
-    )
-
-
-def _contrastive(
-    queries: Tensor,
-    documents: Tensor,
-    scale: Tensor,
-    positive_offsets: Tensor,
-    positives: Tensor,
-    exclude_offsets: Tensor | None,
-    exclude: Tensor | None,
-    query_ids: Tensor | None,
-    document_ids: Tensor | None,
-    query_weights: Tensor | None,
-    document_weights: Tensor | None,
-    each: bool,
-    symmetric: bool,
-    grad_queries: bool,
-    grad_documents: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    results = _results(queries, documents, symmetric, grad_queries, grad_documents)
-    losses, document_losses, of_queries, of_documents = results
-    factor, m = float(scale), len(documents)
-    if not 0 < factor < math.inf:
-        raise ValueError(
-            f"{_OP}: temperature must be positive and log_scale finite, but scores would be "
-            f"multiplied by {factor}"
+        Args:
+            queries, documents: as in `contrastive_loss`.
+            positives: the same; by default document i is the positive of query i, and documents
+                beyond the queries are hard negatives.
+            masks: `exclude`, `query_ids`, `document_ids`, as in `contrastive_loss`.
+        """
+        if positives is None:
+            positives = torch.arange(len(queries))
+        scale = (
+            {"temperature": self.temperature}
+            if self.log_scale is None
+            else {"log_scale": self.log_scale}
         )
-    own = checked(Lists(positive_offsets, positives), _OP, "positives", m)
-    listed = None
-    if exclude_offsets is not None and exclude is not None:
-        listed = checked(Lists(exclude_offsets, exclude), _OP, "exclude", m)
-    out = left_out(own, m, listed, query_ids, document_ids)
-    _native.contrastive(
-        _rows(queries),
-        _rows(documents),
-        own.offsets,
-        own.indices,
-        losses,
-        scale=factor,
-        each=each,
-        exclude_offsets=None if out is None else out.offsets,
-        excluded=None if out is None else out.indices,
-        query_weights=None if query_weights is None else query_weights.detach().contiguous(),
-        document_weights=document_weights,
-        document_losses=document_losses if symmetric else None,
-        grad_queries=of_queries if grad_queries else None,
-        grad_documents=of_documents if grad_documents else None,
-    )
-    return results
+        return contrastive_loss(queries, documents, positives, **scale, **masks, **self.options)
 
-
-def _rows(x: Tensor) -> Tensor:
-    """As the kernels take it: dimensions contiguous."""
-    return x.detach() if x.stride(1) == 1 else x.detach().contiguous()
-
-
-def _contrastive_shapes(
-    queries: Tensor, documents: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _, symmetric, grad_queries, grad_documents = rest[-4:]
-    return _results(queries, documents, symmetric, grad_queries, grad_documents)
-
-
-_library.impl("contrastive", _contrastive, "CPU")  # type: ignore[no-untyped-call]
-torch.library.register_fake("tilefold::contrastive", _contrastive_shapes, lib=_library)
+    def extra_repr(self) -> str:
+        learned = "" if self.log_scale is None else " at first, learned"
+        return f"temperature={self.temperature}{learned}"

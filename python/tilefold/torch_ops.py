@@ -1,0 +1,111 @@
+"""The kernels as ops of torch, registered with torch.library so that torch.compile sees them.
+
+What only the values of arguments show (indices out of range, a scale that is not positive) is
+checked here, because a compiled graph has no values before.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _native
+from .candidates import Lists, checked, left_out
+
+_NAME = "contrastive_loss"  # in messages: what users call
+
+_library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
+_library.define(  # type: ignore[no-untyped-call]
+    "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
+    "Tensor positives, Tensor? exclude_offsets, Tensor? exclude, Tensor? query_ids, "
+    "Tensor? document_ids, Tensor? query_weights, Tensor? document_weights, bool each, "
+    "bool symmetric, bool grad_queries, bool grad_documents) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def result_dtype(queries: Tensor) -> torch.dtype:
+    """Of losses, and of gradients before they are rounded to the dtype of the inputs."""
+    return torch.float64 if queries.dtype == torch.float64 else torch.float32
+
+
+def _results(
+    queries: Tensor, documents: Tensor, symmetric: bool, grad_queries: bool, grad_documents: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses of queries and documents, and their gradients; empty where not asked for."""
+    n, m = len(queries), len(documents)
+    exact = queries.new_empty
+    dtype = result_dtype(queries)
+    return (
+        exact(n, dtype=torch.float64),
+        exact(m if symmetric else 0, dtype=torch.float64),
+        exact((n if grad_queries else 0, queries.shape[1]), dtype=dtype),
+        exact((m if grad_documents else 0, queries.shape[1]), dtype=dtype),
+    )
+
+
+def _contrastive(
+    queries: Tensor,
+    documents: Tensor,
+    scale: Tensor,
+    positive_offsets: Tensor,
+    positives: Tensor,
+    exclude_offsets: Tensor | None,
+    exclude: Tensor | None,
+    query_ids: Tensor | None,
+    document_ids: Tensor | None,
+    query_weights: Tensor | None,
+    document_weights: Tensor | None,
+    each: bool,
+    symmetric: bool,
+    grad_queries: bool,
+    grad_documents: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    results = _results(queries, documents, symmetric, grad_queries, grad_documents)
+    losses, document_losses, of_queries, of_documents = results
+    factor, m = float(scale), len(documents)
+    if not 0 < factor < math.inf:
+        raise ValueError(
+            f"{_NAME}: temperature must be positive and log_scale finite, but scores would be "
+            f"multiplied by {factor}"
+        )
+    own = checked(Lists(positive_offsets, positives), _NAME, "positives", m)
+    listed = None
+    if exclude_offsets is not None and exclude is not None:
+        listed = checked(Lists(exclude_offsets, exclude), _NAME, "exclude", m)
+    out = left_out(own, m, listed, query_ids, document_ids)
+    _native.contrastive(
+        _rows(queries),
+        _rows(documents),
+        own.offsets,
+        own.indices,
+        losses,
+        scale=factor,
+        each=each,
+        exclude_offsets=None if out is None else out.offsets,
+        excluded=None if out is None else out.indices,
+        query_weights=None if query_weights is None else query_weights.detach().contiguous(),
+        document_weights=document_weights,
+        document_losses=document_losses if symmetric else None,
+        grad_queries=of_queries if grad_queries else None,
+        grad_documents=of_documents if grad_documents else None,
+    )
+    return results
+
+
+def _rows(x: Tensor) -> Tensor:
+    """As the kernels take it: dimensions contiguous."""
+    return x.detach() if x.stride(1) == 1 else x.detach().contiguous()
+
+
+def _contrastive_shapes(
+    queries: Tensor, documents: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _, symmetric, grad_queries, grad_documents = rest[-4:]
+    return _results(queries, documents, symmetric, grad_queries, grad_documents)
+
+
+_library.impl("contrastive", _contrastive, "CPU")  # type: ignore[no-untyped-call]
+torch.library.register_fake("tilefold::contrastive", _contrastive_shapes, lib=_library)
