@@ -83,11 +83,12 @@ sanitize: $(VENV)/.installed-test ## run the kernel tests under ASan and UBSan (
 	    --config-settings=install.strip=false . && \
 	    { grep -q __asan_init $$site/tilefold/_native*.so || \
 	    { echo "sanitize: the extension was built without ASan" >&2; exit 1; }; }
-	@env LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	@export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    PYTHONMALLOC=malloc \
-	    $(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider --capture=sys \
-	    tests/test_kernels.py tests/test_view.py $(ARGS)
+	    PYTHONMALLOC=malloc && \
+	    pytest="$(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider --capture=sys" && \
+	    $$pytest tests/test_kernels.py tests/test_view.py $(ARGS) && \
+	    $$pytest tests/test_losses.py -k "scalar or avx2 or avx512" $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
 check-numpy-only: ## install without extras in a fresh environment and search NumPy arrays

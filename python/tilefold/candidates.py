@@ -1,149 +1,114 @@
 """Which documents of a batch count for which query: lists of positives, and of what is left out.
 
 Lists of different lengths are CSR: offsets ``[n + 1]`` and indices, those of query i being
-``indices[offsets[i]:offsets[i + 1]]``. Everything is vectorised, so it costs sorting the lists.
+``indices[offsets[i]:offsets[i + 1]]``. NumPy, because for small batches the threads of torch would
+take longer to wake than this to run; vectorised, so it costs sorting the lists.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
 
 
 class Lists(NamedTuple):
     """Documents listed for each query."""
 
-    offsets: Tensor  # [n + 1] int64
-    indices: Tensor  # int64, rising within each query
+    offsets: Integers  # [n + 1]
+    indices: Integers  # rising within each query
 
-    def owners(self) -> Tensor:
+    def owners(self) -> Integers:
         """The query of each index."""
-        counts = self.offsets[1:] - self.offsets[:-1]
-        return torch.repeat_interleave(torch.arange(len(counts)), counts)
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
-
-def as_lists(value: object, op: str, name: str, n: int) -> Lists:
-    """Lists for n queries from one index each, or from ``(offsets, indices)``; see `checked`."""
-    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor):
-        offsets, indices = (_integers(part, op, name) for part in value)
-        if len(offsets) != n + 1:
-            raise ValueError(
-                f"{op}: offsets of {name} must have {n + 1} elements, one more than queries, "
-                f"got {len(offsets)}"
-            )
-        return Lists(offsets, indices)
-    indices = _integers(value, op, name)
-    if len(indices) != n:
-        raise ValueError(
-            f"{op}: {name} must have {n} elements, one per query, got {len(indices)}; pass "
-            "(offsets, indices) for lists"
-        )
-    return Lists(torch.arange(n + 1), indices)
+    def keys(self, m: int) -> Integers:
+        """Query and document of each index as one number: query * m + document."""
+        return self.owners() * m + self.indices
 
 
 def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
-    """The lists with indices in order; what can be said only of their values is checked here."""
+    """The lists with indices in order.
+
+    Raises:
+        ValueError: offsets that do not rise to the number of indices, an index that is not one of
+            the m documents, or the same twice for a query.
+    """
     offsets, indices = lists
-    if offsets[0] != 0 or offsets[-1] != len(indices) or (offsets.diff() < 0).any():
+    counts = np.diff(offsets)
+    if offsets[0] != 0 or offsets[-1] != len(indices) or (counts < 0).any():
         raise ValueError(
             f"{op}: offsets of {name} must rise from 0 to the number of indices, {len(indices)}, "
             f"got {_shown(offsets)}"
         )
     wrong = (indices < 0) | (indices >= m)
     if wrong.any():
-        place = int(wrong.int().argmax())
-        query = int(torch.searchsorted(offsets, place, right=True)) - 1
+        place = int(wrong.argmax())
+        query = int(np.searchsorted(offsets, place, side="right")) - 1
         raise ValueError(
-            f"{op}: {name} must be indices of documents, 0 to {m - 1}, got {int(indices[place])} "
+            f"{op}: {name} must be indices of documents, 0 to {m - 1}, got {indices[place]} "
             f"for query {query}"
         )
-    keys = lists.owners() * m + indices
-    if len(keys) > 1 and (keys.diff() <= 0).any():
-        keys = keys.sort().values
-        twice = keys[:-1][keys.diff() == 0]
+    if counts.max(initial=0) <= 1:
+        return lists
+    keys = lists.keys(m)
+    if (np.diff(keys) <= 0).any():
+        keys.sort()
+        twice = keys[:-1][np.diff(keys) == 0]
         if len(twice):
-            key = int(twice[0])
-            raise ValueError(f"{op}: {name} of query {key // m} name document {key % m} twice")
+            query, document = divmod(int(twice[0]), m)
+            raise ValueError(f"{op}: {name} of query {query} name document {document} twice")
     return Lists(offsets, keys % m)
-
-
-def as_row_ids(value: object, op: str, name: str, rows: int) -> Tensor:
-    """Checked ids, one per row."""
-    ids = _integers(value, op, name)
-    if len(ids) != rows:
-        raise ValueError(f"{op}: {name} must have {rows} elements, got {len(ids)}")
-    return ids
 
 
 def left_out(
     positives: Lists,
     m: int,
     exclude: Lists | None,
-    query_ids: Tensor | None,
-    document_ids: Tensor | None,
+    query_ids: Integers | None,
+    document_ids: Integers | None,
 ) -> Lists | None:
     """Candidates that are no negatives, though no positive of that row either; None for none.
 
     Those in `exclude`; the positives of other queries with the same id; and every document with the
     id of any of these or of a positive.
     """
-    n = len(positives.offsets) - 1
     rows, documents = positives.owners(), positives.indices
-    own = rows * m + documents
-    keys = [exclude.owners() * m + exclude.indices] if exclude is not None else []
+    keys = [] if exclude is None else [exclude.keys(m)]
     if query_ids is not None:
         rows, documents = _of_same_queries(positives, query_ids)
         keys.append(rows * m + documents)
     if document_ids is not None:
-        keys.append(_of_same_documents(rows, documents, document_ids))
+        order = np.argsort(document_ids, kind="stable")
+        counts, places = _matches(document_ids[order], document_ids[documents])
+        keys.append(np.repeat(rows, counts) * m + order[places])
     if not keys:
         return None
-    out = torch.unique(torch.cat(keys))
-    out = out[~torch.isin(out, own, assume_unique=True)]
-    counts = torch.bincount(out // m, minlength=n)
-    return Lists(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), out % m)
+    out = np.setdiff1d(np.concatenate(keys), positives.keys(m))
+    counts = np.bincount(out // m, minlength=len(positives.offsets) - 1)
+    return Lists(np.concatenate([[0], np.cumsum(counts)]), out % m)
 
 
-def _of_same_queries(positives: Lists, query_ids: Tensor) -> tuple[Tensor, Tensor]:
+def _of_same_queries(positives: Lists, query_ids: Integers) -> tuple[Integers, Integers]:
     """Pairs (row, document): positives of all rows with the id of that row, its own among them."""
-    owners = positives.owners()
-    ids, order = query_ids[owners].sort()
-    counts, places = _matches(ids, query_ids)
-    rows = torch.repeat_interleave(torch.arange(len(query_ids)), counts)
-    return rows, positives.indices[order[places]]
+    ids = query_ids[positives.owners()]
+    order = np.argsort(ids, kind="stable")
+    counts, places = _matches(ids[order], query_ids)
+    return np.repeat(np.arange(len(query_ids)), counts), positives.indices[order[places]]
 
 
-def _of_same_documents(rows: Tensor, documents: Tensor, document_ids: Tensor) -> Tensor:
-    """Keys row * m + document of all documents with the ids of the listed ones."""
-    m = len(document_ids)
-    ids, order = document_ids.sort()
-    counts, places = _matches(ids, document_ids[documents])
-    keys: Tensor = torch.unique(torch.repeat_interleave(rows, counts) * m + order[places])
-    return keys
-
-
-def _matches(rising: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _matches(rising: Integers, wanted: Integers) -> tuple[Integers, Integers]:
     """How often each wanted value occurs in `rising`, and all the places, one after the other."""
-    begin = torch.searchsorted(rising, wanted)
-    counts = torch.searchsorted(rising, wanted, right=True) - begin
-    starts = torch.repeat_interleave(begin - (counts.cumsum(0) - counts), counts)
-    return counts, starts + torch.arange(len(starts))
+    begin = np.searchsorted(rising, wanted)
+    counts = np.searchsorted(rising, wanted, side="right") - begin
+    ends = np.cumsum(counts)
+    starts = np.repeat(begin - (ends - counts), counts)
+    return counts, starts + np.arange(len(starts))
 
 
-def _integers(value: object, op: str, name: str) -> Tensor:
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{op}: {name} must be integers, got {type(value).__name__}") from error
-    if tensor.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"{op}: {name} must be int64, got {tensor.dtype}")
-    if tensor.ndim != 1:
-        raise ValueError(f"{op}: {name} must have 1 dimension, got {tensor.ndim}")
-    return tensor.detach().to("cpu", torch.int64).contiguous()
-
-
-def _shown(offsets: Tensor) -> str:
+def _shown(offsets: Integers) -> str:
     values = offsets.tolist()
     return str(values) if len(values) <= 6 else f"[{values[0]}, ..., {values[-1]}]"

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .candidates import Lists, as_lists, as_row_ids
 from .torch_ops import result_dtype
 
 _OP = "contrastive_loss"
@@ -83,11 +82,11 @@ def contrastive_loss(
         tensor(0.3408)
     """
     q, d = _matched(queries, documents)
-    lists = as_lists(positives, _OP, "positives", len(q))
-    spared = None if exclude is None else as_lists(exclude, _OP, "exclude", len(q))
+    lists = _lists(positives, "positives", len(q))
+    spared = (None, None) if exclude is None else _lists(exclude, "exclude", len(q))
     ids = (
-        None if query_ids is None else as_row_ids(query_ids, _OP, "query_ids", len(q)),
-        None if document_ids is None else as_row_ids(document_ids, _OP, "document_ids", len(d)),
+        None if query_ids is None else _row_ids(query_ids, "query_ids", len(q)),
+        None if document_ids is None else _row_ids(document_ids, "document_ids", len(d)),
     )
     if mode not in ("each", "sum"):
         raise ValueError(f"{_OP}: mode must be 'each' or 'sum', got {mode!r}")
@@ -99,7 +98,7 @@ def contrastive_loss(
         )
     scale = _scale(temperature, log_scale)
     loss: Tensor = _Contrastive.apply(  # type: ignore[no-untyped-call]
-        q, d, scale, lists, spared, ids, mode == "each", symmetric, reduction
+        q, d, scale, (*lists, *spared, *ids), mode == "each", symmetric, reduction
     )
     return loss
 
@@ -133,6 +132,45 @@ def _matched(queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
     return queries, documents
 
 
+def _lists(value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
+    """Offsets and indices, from those or from one index for each of n queries."""
+    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor):
+        offsets, indices = (_integers(part, name) for part in value)
+        if len(offsets) != n + 1:
+            raise ValueError(
+                f"{_OP}: offsets of {name} must have {n + 1} elements, one more than queries, "
+                f"got {len(offsets)}"
+            )
+        return offsets, indices
+    indices = _integers(value, name)
+    if len(indices) != n:
+        raise ValueError(
+            f"{_OP}: {name} must have {n} elements, one per query, got {len(indices)}; pass "
+            "(offsets, indices) for lists"
+        )
+    return torch.arange(n + 1), indices
+
+
+def _row_ids(value: Any, name: str, rows: int) -> Tensor:
+    ids = _integers(value, name)
+    if len(ids) != rows:
+        raise ValueError(f"{_OP}: {name} must have {rows} elements, got {len(ids)}")
+    return ids
+
+
+def _integers(value: Any, name: str) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(value).__name__
+        raise TypeError(f"{_OP}: {name} must be integers, got {kind}") from error
+    if tensor.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"{_OP}: {name} must be int64, got {tensor.dtype}")
+    if tensor.ndim != 1:
+        raise ValueError(f"{_OP}: {name} must have 1 dimension, got {tensor.ndim}")
+    return tensor.detach().to("cpu", torch.int64).contiguous()
+
+
 def _scale(temperature: Any, log_scale: Any) -> Tensor:
     """What scores are multiplied by: a float64 number, checked by the op."""
     if temperature is not None and log_scale is not None:
@@ -159,15 +197,12 @@ class _Contrastive(torch.autograd.Function):
         queries: Tensor,
         documents: Tensor,
         scale: Tensor,
-        positives: Lists,
-        exclude: Lists | None,
-        ids: tuple[Tensor | None, Tensor | None],
+        lists: tuple[Tensor | None, ...],
         each: bool,
         symmetric: bool,
         reduction: str,
     ) -> Tensor:
         wants_queries, wants_documents, wants_scale = ctx.needs_input_grad[:3]
-        lists = (*positives, *(exclude or (None, None)), *ids)
         ctx.options = (each, symmetric, wants_queries or wants_scale, wants_documents)
         ctx.with_scale = wants_scale
         ctx.reduction = reduction
@@ -177,14 +212,14 @@ class _Contrastive(torch.autograd.Function):
             )
             ctx.save_for_backward(queries, documents, scale, *lists)
             return _as_result(losses, queries)
-        own = torch.zeros(len(documents), dtype=torch.float64)
-        own[positives.indices.clamp(0, len(own) - 1)] = 1  # the op names what is out of range
+        n, m, mean = len(queries), len(documents), reduction == "mean"
         share = 0.5 if symmetric else 1.0
-        mean = reduction == "mean"
-        query_weights = torch.full(
-            (len(queries),), share / (len(queries) if mean else 1), dtype=torch.float64
-        )
-        document_weights = own * (share / (own.sum() if mean else 1)) if symmetric else None
+        query_weights = torch.full((n,), share / (n if mean else 1), dtype=torch.float64)
+        document_weights = None
+        if symmetric:
+            own = torch.zeros(m, dtype=torch.float64)
+            own[lists[1].clamp(0, m - 1)] = 1  # type: ignore[union-attr]  # the op checks them
+            document_weights = own * (share / (own.sum() if mean else 1))
         losses, document_losses, *gradients = torch.ops.tilefold.contrastive(
             queries, documents, scale, *lists, query_weights, document_weights, *ctx.options
         )
@@ -215,7 +250,7 @@ class _Contrastive(torch.autograd.Function):
             (of_queries * factor).to(queries.dtype) if with_queries else None,
             (of_documents * factor).to(queries.dtype) if with_documents else None,
             of_scale,
-            *[None] * 6,
+            *[None] * 4,
         )
 
 

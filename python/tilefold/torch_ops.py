@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _native
@@ -71,33 +72,40 @@ def _contrastive(
             f"{_NAME}: temperature must be positive and log_scale finite, but scores would be "
             f"multiplied by {factor}"
         )
-    own = checked(Lists(positive_offsets, positives), _NAME, "positives", m)
+    own = checked(Lists(positive_offsets.numpy(), positives.numpy()), _NAME, "positives", m)
     listed = None
     if exclude_offsets is not None and exclude is not None:
-        listed = checked(Lists(exclude_offsets, exclude), _NAME, "exclude", m)
-    out = left_out(own, m, listed, query_ids, document_ids)
+        listed = checked(Lists(exclude_offsets.numpy(), exclude.numpy()), _NAME, "exclude", m)
+    ids = [None if given is None else given.numpy() for given in (query_ids, document_ids)]
+    out = left_out(own, m, listed, *ids)
     _native.contrastive(
         _rows(queries),
         _rows(documents),
         own.offsets,
         own.indices,
-        losses,
+        losses.numpy(),
         scale=factor,
         each=each,
         exclude_offsets=None if out is None else out.offsets,
         excluded=None if out is None else out.indices,
-        query_weights=None if query_weights is None else query_weights.detach().contiguous(),
-        document_weights=document_weights,
-        document_losses=document_losses if symmetric else None,
-        grad_queries=of_queries if grad_queries else None,
-        grad_documents=of_documents if grad_documents else None,
+        query_weights=None if query_weights is None else _array(query_weights.contiguous()),
+        document_weights=None if document_weights is None else _array(document_weights),
+        document_losses=document_losses.numpy() if symmetric else None,
+        grad_queries=of_queries.numpy() if grad_queries else None,
+        grad_documents=of_documents.numpy() if grad_documents else None,
     )
     return results
 
 
-def _rows(x: Tensor) -> Tensor:
+def _rows(x: Tensor) -> NDArray[Any]:
     """As the kernels take it: dimensions contiguous."""
-    return x.detach() if x.stride(1) == 1 else x.detach().contiguous()
+    return _array(x if x.stride(1) == 1 else x.contiguous())
+
+
+def _array(x: Tensor) -> NDArray[Any]:
+    """The same memory for NumPy, which exports it four times as fast as torch; bfloat16 as bits."""
+    x = x.detach()
+    return x.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else x.numpy()
 
 
 def _contrastive_shapes(
