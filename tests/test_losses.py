@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import tilefold
 from tilefold import reference
 from tilefold.losses import ContrastiveLoss, contrastive_loss
-from tilefold.testing import assert_as_close_as_torch
+from tilefold.testing import assert_as_close_as_torch, peak_memory
 
 DIMS = [1, 3, 16, 23, 24, 25, 47, 48, 49, 257, 384]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -315,6 +315,28 @@ def test_only_gradients_that_are_asked_for_are_formed(wanted):
         assert not flag or torch.equal(mine.grad, other.grad)
     with torch.no_grad():
         assert not contrastive_loss(*whole, torch.arange(7)).requires_grad
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_graph_may_be_gone_through_twice(symmetric):
+    q, d = leaves(vectors(7, 12), vectors(9, 12, seed=1))
+    loss = contrastive_loss(q, d, torch.arange(7), temperature=0.1, symmetric=symmetric)
+    first = torch.autograd.grad(3 * loss, (q, d), retain_graph=True)
+    again = torch.autograd.grad(3 * loss, (q, d), retain_graph=True)
+    half = torch.autograd.grad(loss / 2, (q, d))
+    for one, two, other in zip(first, again, half, strict=True):
+        torch.testing.assert_close(one, two)
+        torch.testing.assert_close(one, 6 * other)
+
+
+def test_no_more_is_held_than_the_gradients():
+    """Nor a copy of them: at this size they are most of what there is."""
+    n, dim = 6000, 1024
+    q, d = leaves(vectors(n, dim), vectors(n, dim, seed=1))
+    with peak_memory() as peak:
+        contrastive_loss(q, d, torch.arange(n), temperature=0.05).backward()
+    gradients, block = 2 * 4 * n * dim, 64 * 2**20
+    assert peak.bytes < gradients + block
 
 
 def test_rows_may_lie_anywhere():

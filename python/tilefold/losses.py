@@ -188,7 +188,8 @@ class _Contrastive(torch.autograd.Function):
     """The losses of queries and documents to one number (or one per query), and back.
 
     A mean or a sum weighs each loss by a number known in advance, so the gradients are formed along
-    with the loss, for a unit of it. For reduction "none" they are formed again in backward.
+    with the loss, for a unit of it, and handed on without a copy. They are formed again where they
+    are asked for a second time, and for reduction "none".
     """
 
     @staticmethod
@@ -202,15 +203,16 @@ class _Contrastive(torch.autograd.Function):
         symmetric: bool,
         reduction: str,
     ) -> Tensor:
-        wants_queries, wants_documents, wants_scale = ctx.needs_input_grad[:3]
-        ctx.options = (each, symmetric, wants_queries or wants_scale, wants_documents)
-        ctx.with_scale = wants_scale
-        ctx.reduction = reduction
+        wants_queries, wants_documents, ctx.wants_scale = ctx.needs_input_grad[:3]
+        ctx.each, ctx.symmetric = each, symmetric
+        ctx.wants = (wants_queries or ctx.wants_scale, wants_documents)
+        ctx.gradients, ctx.reduction = None, reduction
+        inputs = (queries, documents, scale, *lists)
         if reduction == "none":
             losses, *_ = torch.ops.tilefold.contrastive(
-                queries, documents, scale, *lists, None, None, each, symmetric, False, False
+                *inputs, None, None, each, symmetric, False, False
             )
-            ctx.save_for_backward(queries, documents, scale, *lists)
+            ctx.save_for_backward(*inputs, None, None)
             return _as_result(losses, queries)
         n, m, mean = len(queries), len(documents), reduction == "mean"
         share = 0.5 if symmetric else 1.0
@@ -221,9 +223,14 @@ class _Contrastive(torch.autograd.Function):
             own[lists[1].clamp(0, m - 1)] = 1  # type: ignore[union-attr]  # the op checks them
             document_weights = own * (share / (own.sum() if mean else 1))
         losses, document_losses, *gradients = torch.ops.tilefold.contrastive(
-            queries, documents, scale, *lists, query_weights, document_weights, *ctx.options
+            *inputs, query_weights, document_weights, each, symmetric, *ctx.wants
         )
-        ctx.save_for_backward(queries, scale, *gradients)
+        ctx.compiled = torch.compiler.is_compiling()
+        if ctx.compiled:  # a graph keeps tensors in one way only
+            ctx.save_for_backward(queries, scale, *gradients)
+        else:
+            ctx.save_for_backward(*inputs, query_weights, document_weights)
+            ctx.gradients = gradients
         total = query_weights @ losses
         if document_weights is not None:
             total = total + document_weights @ document_losses
@@ -232,26 +239,40 @@ class _Contrastive(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        factor = grad
-        if ctx.reduction == "none":
-            queries, documents, scale, *lists = ctx.saved_tensors
-            _, _, *gradients = torch.ops.tilefold.contrastive(
-                queries, documents, scale, *lists, grad.double(), None, *ctx.options
-            )
-            factor = torch.ones((), dtype=grad.dtype)
-        else:
+        if ctx.reduction != "none" and ctx.compiled:
             queries, scale, *gradients = ctx.saved_tensors
+            gradients = [g * grad for g in gradients]
+        elif ctx.gradients is not None:
+            queries, _, scale, *_ = ctx.saved_tensors
+            gradients, ctx.gradients = [g.mul_(grad) for g in ctx.gradients], None
+        else:
+            *inputs, query_weights, document_weights = ctx.saved_tensors
+            queries, _, scale, *_ = inputs
+            weights = grad.double() * (1 if query_weights is None else query_weights)
+            if document_weights is not None:
+                document_weights = grad.double() * document_weights
+            _, _, *gradients = torch.ops.tilefold.contrastive(
+                *inputs, weights, document_weights, ctx.each, ctx.symmetric, *ctx.wants
+            )
         of_queries, of_documents = gradients
-        with_queries, with_documents = ctx.needs_input_grad[:2]
-        of_scale = None
-        if ctx.with_scale:  # every score is scale <q, d>, so <q, dL/dq> sums scale dL/dscale
-            of_scale = (queries.double() * of_queries).sum() / scale * factor
+        wants_queries, wants_documents = ctx.needs_input_grad[:2]
         return (
-            (of_queries * factor).to(queries.dtype) if with_queries else None,
-            (of_documents * factor).to(queries.dtype) if with_documents else None,
-            of_scale,
+            of_queries.to(queries.dtype) if wants_queries else None,
+            of_documents.to(queries.dtype) if wants_documents else None,
+            # every score is scale <q, d>, so the sum of <q, dL/dq> is scale dL/dscale
+            _inner_product(queries, of_queries) / scale if ctx.wants_scale else None,
             *[None] * 4,
         )
+
+
+def _inner_product(a: Tensor, b: Tensor) -> Tensor:
+    """In float64, a few rows at a time."""
+    rows = 1024
+    parts = [
+        (x.double() * y).sum()
+        for x, y in zip(torch.split(a, rows), torch.split(b, rows), strict=True)
+    ]
+    return torch.stack(parts).sum()
 
 
 def _as_result(loss: Tensor, queries: Tensor) -> Tensor:
