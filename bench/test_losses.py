@@ -14,7 +14,9 @@ import pytest
 from tilefold import _native
 from tilefold.testing import machine, measure, peak_memory
 
-torch = pytest.importorskip("torch", reason="not installed: pip install tilefold[torch]")
+torch = pytest.importorskip(
+    "torch", reason="not installed: pip install tilefold[torch]", exc_type=ImportError
+)
 
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402

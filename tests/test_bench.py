@@ -23,6 +23,14 @@ PROMISES = [
     "memory of an index, vectors in a memory map",
     "4 mapped shards",
     "resident memory of that",
+    "contrastive, N = 600 ",
+    "contrastive, N = 600, two cores",
+    "contrastive, N = 600: memory beyond gradients",
+    "contrastive, N = 900: memory beyond gradients",
+    "contrastive, N = 600, bfloat16",
+    "contrastive, N = 600, symmetric",
+    "contrastive, N = 64, d = 384",
+    "contrastive, N = 1,024, d = 768",
 ]
 
 pytest.importorskip("pytest_benchmark", reason="not installed: pip install tilefold[bench]")
