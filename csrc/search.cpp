@@ -42,7 +42,7 @@ class Search {
         n_groups_, threads_,
         [this](int64_t g) {
           const Group group = prepare(g);
-          finish(group, *fold(group, 0, blocks_, trust(), nullptr));
+          finish(group, fold(group, 0, blocks_, trust(), nullptr));
         },
         idle);
   }
@@ -215,7 +215,10 @@ class Search {
           std::vector<Candidates*> parts;
           for (int64_t r = 0; r < n_ranges_; ++r)
             parts.push_back(found[static_cast<size_t>(r * n_groups_ + g)].get());
-          finish(groups[static_cast<size_t>(g)], *joined(parts));
+          std::unique_ptr<Candidates> all = joined(parts);
+          for (int64_t r = 0; r < n_ranges_; ++r)
+            found[static_cast<size_t>(r * n_groups_ + g)].reset();
+          finish(groups[static_cast<size_t>(g)], std::move(all));
         },
         idle);
   }
@@ -247,15 +250,16 @@ class Search {
 
   // Settles the candidates; if a wager on a threshold is lost, folds the group anew without wagers,
   // and later groups do without, too.
-  void finish(const Group& group, Candidates& found) {
+  void finish(const Group& group, std::unique_ptr<Candidates> found) {
     if (pulse_.stopped()) return;
-    settle(group, found);
-    if (found.trust() > Candidates::certain && !certified(group, found)) {
+    settle(group, *found);
+    if (found->trust() > Candidates::certain && !certified(group, *found)) {
       wagers_.store(false, std::memory_order_relaxed);
-      return finish(group, *fold(group, 0, blocks_, Candidates::certain, nullptr));
+      found.reset();  // before as much is needed again
+      return finish(group, fold(group, 0, blocks_, Candidates::certain, nullptr));
     }
     Refiner refiner(a_, kernels_, group);
-    for (int q = 0; q < group.n; ++q) merge(group, q, refiner, found);
+    for (int q = 0; q < group.n; ++q) merge(group, q, refiner, *found);
   }
 
   void settle(const Group& group, Candidates& found) const {

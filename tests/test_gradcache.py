@@ -62,7 +62,7 @@ def test_gradients_are_added_to_those_there():
         torch.testing.assert_close(twice, 2 * one)
 
 
-def test_gradients_are_exchanged_with_the_last_chunk_only():
+def test_gradients_are_exchanged_with_the_last_chunk_of_a_tower_only():
     model, (q, d) = encoder(), batch()
     quiet, calls = [], []
 
@@ -78,7 +78,7 @@ def test_gradients_are_exchanged_with_the_last_chunk_only():
         return model(chunk)
 
     cached_backward(ContrastiveLoss(), (encode, q.split(5)), (encode, d.split(7)), no_sync=no_sync)
-    assert calls == [True, True, True, False]
+    assert calls == [True, False, True, False]  # once for each tower: they may be two models
 
 
 def test_a_scaler_scales_the_gradients():
@@ -104,6 +104,32 @@ def test_a_tower_that_the_loss_ignores_is_left_alone():
     cached_backward(lambda x, _: x.square().sum(), (used, q.split(5)), (unused, d.split(7)))
     assert all(g is not None for g in gradients(used))
     assert all(g is None for g in gradients(unused))
+
+
+def test_a_frozen_tower_stays_as_it_is():
+    trained, frozen, (q, d) = encoder(1), encoder(2).requires_grad_(False), batch()
+    cached_backward(ContrastiveLoss(), (frozen, q.split(5)), (trained, d.split(7)))
+    assert all(g is not None for g in gradients(trained))
+    assert all(g is None for g in gradients(frozen))
+
+
+def test_under_autocast_every_weight_gets_its_gradient():
+    """Casts that autocast keeps from the pass without a graph have none."""
+    q, d = (x.float() for x in batch())
+    results = []
+    for cached in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(12, 16), nn.LayerNorm(16), nn.Linear(16, 8))
+        loss = ContrastiveLoss(0.5)
+        with torch.autocast("cpu", torch.bfloat16):
+            if cached:
+                cached_backward(loss, (model, q.split(5)), (model, d.split(7)))
+            else:
+                loss(model(q), model(d)).backward()
+        results.append(gradients(model))
+    for plain, ours in zip(*results, strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours, plain, rtol=0.05, atol=0.01)
 
 
 def test_nothing_to_encode_is_refused():

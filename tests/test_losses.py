@@ -450,6 +450,8 @@ POSITIVES = torch.arange(3)
         ((Q, D, POSITIVES), {"temperature": -0.1}, ValueError, "temperature must be positive"),
         ((Q, D, POSITIVES), {"temperature": float("nan")}, ValueError, "temperature must be posi"),
         ((Q, D, POSITIVES), {"log_scale": 800.0}, ValueError, "log_scale finite"),
+        ((Q, D, POSITIVES), {"log_scale": 89.0}, ValueError, "log_scale finite"),
+        ((Q, D, POSITIVES), {"log_scale": -104.0}, ValueError, "log_scale finite"),
         ((Q, D, POSITIVES), {"temperature": torch.ones(2)}, ValueError, "must be one number"),
         ((Q, D, POSITIVES), {"temperature": 1.0, "log_scale": 0.0}, ValueError, "not both"),
         ((Q, D, POSITIVES), {"mode": "mean"}, ValueError, "mode must be 'each' or 'sum'"),

@@ -55,8 +55,8 @@ def cached_backward(
             Its own parameters, such as a temperature, get their gradients, too.
         towers: pairs ``(encode, chunks)``: a function from a chunk to embeddings ``[rows, dim]``,
             and the chunks of the batch: anything that it takes.
-        no_sync: under DDP the method `no_sync` of the model: gradients are then exchanged with the
-            last chunk only.
+        no_sync: under DDP the method `no_sync` of the model (or a function that enters those of
+            several): gradients are then exchanged with the last chunk of each tower only.
         scaler: a `torch.amp.GradScaler`, which scales the loss as it would without caching.
 
     Returns:
@@ -92,24 +92,25 @@ def cached_backward(
         states.append(before)
         sizes.append([len(part) for part in parts])
         embeddings.append(torch.cat(parts).requires_grad_())
+    # Under autocast, casts of weights that were kept without a graph would be used again below.
+    torch.clear_autocast_cache()
     value = loss(*embeddings)
     if value.numel() != 1:
         raise ValueError(
             f"cached_backward: loss must return one number, got shape {tuple(value.shape)}"
         )
     (value if scaler is None else scaler.scale(value)).backward()
-    pending = [
-        (encode, *part)
-        for (encode, chunks), before, whole, rows in zip(
-            towers, states, embeddings, sizes, strict=True
-        )
-        if whole.grad is not None
-        for part in zip(chunks, before, torch.split(whole.grad, rows), strict=True)
-    ]
-    for left, (encode, chunk, state, gradient) in enumerate(reversed(pending)):
-        quiet = (
-            contextlib.nullcontext() if no_sync is None or left == len(pending) - 1 else no_sync()
-        )
-        with quiet, state.replayed():
-            encode(chunk).backward(gradient)
+    for (encode, chunks), before, whole, rows in zip(
+        towers, states, embeddings, sizes, strict=True
+    ):
+        if whole.grad is None:  # the loss does not look at it
+            continue
+        shares = torch.split(whole.grad, rows)
+        for i, (chunk, state, share) in enumerate(zip(chunks, before, shares, strict=True)):
+            last = i == len(chunks) - 1
+            quiet = contextlib.nullcontext() if no_sync is None or last else no_sync()
+            with quiet, state.replayed():
+                again = encode(chunk)
+                if again.requires_grad:  # else the tower is frozen
+                    again.backward(share)  # type: ignore[no-untyped-call]
     return value.detach()

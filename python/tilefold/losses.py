@@ -97,8 +97,9 @@ def contrastive_loss(
             f"{_OP}: reduction='none' has no symmetric form; call it twice, transposed"
         )
     scale = _scale(temperature, log_scale)
+    graph = torch.is_grad_enabled()  # inside forward it never is
     loss: Tensor = _Contrastive.apply(  # type: ignore[no-untyped-call]
-        q, d, scale, (*lists, *spared, *ids), mode == "each", symmetric, reduction
+        q, d, scale, (*lists, *spared, *ids), mode == "each", symmetric, reduction, graph
     )
     return loss
 
@@ -148,7 +149,7 @@ def _lists(value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
             f"{_OP}: {name} must have {n} elements, one per query, got {len(indices)}; pass "
             "(offsets, indices) for lists"
         )
-    return torch.arange(n + 1), indices
+    return torch.arange(n + 1, device="cpu"), indices
 
 
 def _row_ids(value: Any, name: str, rows: int) -> Tensor:
@@ -177,7 +178,7 @@ def _scale(temperature: Any, log_scale: Any) -> Tensor:
         raise ValueError(f"{_OP}: pass temperature or log_scale, not both")
     name = "temperature" if log_scale is None else "log_scale"
     given = temperature if log_scale is None else log_scale
-    value = torch.as_tensor(1.0 if given is None else given).to(torch.float64)
+    value = torch.as_tensor(1.0 if given is None else given).to("cpu", torch.float64)
     if value.numel() != 1:
         raise ValueError(f"{_OP}: {name} must be one number, got shape {tuple(value.shape)}")
     value = value.reshape(())
@@ -202,8 +203,11 @@ class _Contrastive(torch.autograd.Function):
         each: bool,
         symmetric: bool,
         reduction: str,
+        graph: bool,
     ) -> Tensor:
-        wants_queries, wants_documents, ctx.wants_scale = ctx.needs_input_grad[:3]
+        wants_queries, wants_documents, ctx.wants_scale = (
+            graph and wanted for wanted in ctx.needs_input_grad[:3]
+        )
         ctx.each, ctx.symmetric = each, symmetric
         ctx.wants = (wants_queries or ctx.wants_scale, wants_documents)
         ctx.gradients, ctx.reduction = None, reduction
@@ -216,10 +220,12 @@ class _Contrastive(torch.autograd.Function):
             return _as_result(losses, queries)
         n, m, mean = len(queries), len(documents), reduction == "mean"
         share = 0.5 if symmetric else 1.0
-        query_weights = torch.full((n,), share / (n if mean else 1), dtype=torch.float64)
+        query_weights = torch.full(
+            (n,), share / (n if mean else 1), dtype=torch.float64, device="cpu"
+        )
         document_weights = None
         if symmetric:
-            own = torch.zeros(m, dtype=torch.float64)
+            own = torch.zeros(m, dtype=torch.float64, device="cpu")
             own[lists[1].clamp(0, m - 1)] = 1  # type: ignore[union-attr]  # the op checks them
             document_weights = own * (share / (own.sum() if mean else 1))
         losses, document_losses, *gradients = torch.ops.tilefold.contrastive(
@@ -261,7 +267,7 @@ class _Contrastive(torch.autograd.Function):
             of_documents.to(queries.dtype) if wants_documents else None,
             # every score is scale <q, d>, so the sum of <q, dL/dq> is scale dL/dscale
             _inner_product(queries, of_queries) / scale if ctx.wants_scale else None,
-            *[None] * 4,
+            *[None] * 5,
         )
 
 

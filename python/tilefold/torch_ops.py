@@ -67,7 +67,8 @@ def _contrastive(
     results = _results(queries, documents, symmetric, grad_queries, grad_documents)
     losses, document_losses, of_queries, of_documents = results
     factor, m = float(scale), len(documents)
-    if not 0 < factor < math.inf:
+    # In fp32 a larger or smaller factor would make 0 * inf of what is left out.
+    if not (0 < factor < math.inf and (queries.dtype == torch.float64 or 1e-30 < factor < 1e30)):
         raise ValueError(
             f"{_NAME}: temperature must be positive and log_scale finite, but scores would be "
             f"multiplied by {factor}"
