@@ -114,7 +114,7 @@ def test_a_frozen_tower_stays_as_it_is():
 
 
 def test_under_autocast_every_weight_gets_its_gradient():
-    """Casts that autocast keeps from the pass without a graph have none."""
+    """In older versions of torch, casts that autocast kept from the pass without a graph had none."""
     q, d = (x.float() for x in batch())
     results = []
     for cached in (False, True):

@@ -37,7 +37,7 @@ FLOORS = [
         "shards",
         "threads",
     },
-    {"candidates", "gradcache"},
+    {"gradcache", "lists"},
     {"torch_ops"},
     {"losses"},
     {"__init__"},
@@ -140,7 +140,6 @@ def test_extras_are_imported_where_they_are_used(path):
     """Only what runs under torch anyway may import it when it is imported."""
     allowed = set(sys.stdlib_module_names) | {"numpy", "safetensors", "tilefold"}
     if path.stem in {
-        "candidates",
         "capture",
         "gradcache",
         "losses",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _native
-from .candidates import Lists, checked, left_out
+from .lists import Lists, checked, left_out
 
 _NAME = "contrastive_loss"  # in messages: what users call
 
