@@ -114,7 +114,7 @@ def test_a_frozen_tower_stays_as_it_is():
 
 
 def test_under_autocast_every_weight_gets_its_gradient():
-    """In older versions of torch, casts that autocast kept from the pass without a graph had none."""
+    """Casts kept by autocast from the pass without a graph had none in older versions of torch."""
     q, d = (x.float() for x in batch())
     results = []
     for cached in (False, True):
