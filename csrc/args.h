@@ -203,6 +203,7 @@ struct ContrastiveArgs {
   bool each;
   const int64_t* positive_offsets;  // [n + 1] CSR over positives
   const int64_t* positives;         // rising within a query, at least one
+  const double* soft_targets;       // what each positive counts, in place of `each`; or null
   const int64_t* exclude_offsets;   // [n + 1], or null
   const int64_t* excluded;          // rising within a query; positives among them stay positives
   const double* query_weights;      // [n] what a unit of each loss counts; null: no gradients

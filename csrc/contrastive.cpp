@@ -57,6 +57,22 @@ struct Anchor {
   double shift;  // the gradient of another candidate's score s is e^(s - shift)
 };
 
+// KL divergence of the softmax from targets, which sum to one.
+Anchor settle_soft(const double* targets, double others, const std::vector<double>& scores,
+                   std::vector<double>& gradients) {
+  LogSum own;
+  for (const double s : scores) own.add(s, 1);
+  const double all = log_add(others, own.log());
+  Anchor anchor = {0, all};
+  gradients.resize(scores.size());
+  for (size_t p = 0; p < scores.size(); ++p) {
+    const double t = targets[p];
+    if (t > 0) anchor.loss += t * (std::log(t) - (scores[p] - all));
+    gradients[p] = std::exp(scores[p] - all) - t;
+  }
+  return anchor;
+}
+
 // Loss of one query (or document), and the gradients of its positives' scores.
 Anchor settle(bool each, double others, const std::vector<double>& scores,
               std::vector<double>& gradients) {
@@ -247,7 +263,9 @@ class Contrastive {
       const double weight = a_.query_weights ? a_.query_weights[query] : 0;
       scores.assign(positive_scores_.data() + begin,
                     positive_scores_.data() + a_.positive_offsets[query + 1]);
-      const Anchor anchor = settle(a_.each, others.log(), scores, gradients);
+      const Anchor anchor =
+          a_.soft_targets ? settle_soft(a_.soft_targets + begin, others.log(), scores, gradients)
+                          : settle(a_.each, others.log(), scores, gradients);
       a_.query_losses[query] = anchor.loss;
       shifts_[static_cast<size_t>(query)] = static_cast<T>(anchor.shift);
       weights_[static_cast<size_t>(query)] = weight_for(weight * a_.scale, anchor.shift);

@@ -147,9 +147,9 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "contrastive",
       [](py::object queries, py::object documents, py::object positive_offsets,
          py::object positives, py::object query_losses, double scale, bool each,
-         py::object exclude_offsets, py::object excluded, py::object query_weights,
-         py::object document_weights, py::object document_losses, py::object grad_queries,
-         py::object grad_documents, int num_threads) {
+         py::object soft_targets, py::object exclude_offsets, py::object excluded,
+         py::object query_weights, py::object document_weights, py::object document_losses,
+         py::object grad_queries, py::object grad_documents, int num_threads) {
         const auto view = [](py::handle array, const char* name) {
           return View(array, "contrastive", name);
         };
@@ -157,6 +157,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
                                              view(documents, "documents"),
                                              view(positive_offsets, "positive offsets"),
                                              view(positives, "positives"),
+                                             view(soft_targets, "soft targets"),
                                              view(exclude_offsets, "exclude offsets"),
                                              view(excluded, "exclude"),
                                              view(query_weights, "query_weights"),
@@ -169,10 +170,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
             [&](Pulse& pulse) { ops::contrastive(views, scale, each, num_threads, pulse); });
       },
       "queries"_a, "documents"_a, "positive_offsets"_a, "positives"_a, "query_losses"_a,
-      py::kw_only(), "scale"_a, "each"_a = true, "exclude_offsets"_a = py::none(),
-      "excluded"_a = py::none(), "query_weights"_a = py::none(), "document_weights"_a = py::none(),
-      "document_losses"_a = py::none(), "grad_queries"_a = py::none(),
-      "grad_documents"_a = py::none(), "num_threads"_a = 0,
+      py::kw_only(), "scale"_a, "each"_a = true, "soft_targets"_a = py::none(),
+      "exclude_offsets"_a = py::none(), "excluded"_a = py::none(), "query_weights"_a = py::none(),
+      "document_weights"_a = py::none(), "document_losses"_a = py::none(),
+      "grad_queries"_a = py::none(), "grad_documents"_a = py::none(), "num_threads"_a = 0,
       "Contrastive losses of queries [n] (and documents [m]), and the gradients of their weighted "
       "sum.");
 

@@ -191,6 +191,9 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
     check(a.positive_offsets[i] < a.positive_offsets[i + 1], "contrastive: query ", i,
           " has no positive");
   check_lists("contrastive: positives", a.positive_offsets, n, a.positives, m);
+  a.soft_targets = v.soft_targets.read<double>(v.positives.rows());
+  check(!(a.soft_targets && v.document_losses.given()),
+        "contrastive: soft targets have no symmetric form");
   a.exclude_offsets = v.exclude_offsets.read<int64_t>(n + 1);
   if (a.exclude_offsets) {
     a.excluded = v.excluded.read<int64_t>(v.excluded.rows());

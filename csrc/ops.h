@@ -37,7 +37,7 @@ void score(const View& queries, const View& documents, const View& rows, const V
 // Losses [n] of queries, [m] of documents where symmetric, and gradients of their weighted sum where
 // weights and gradients are given. Gradients are fp32, or fp64 where the inputs are.
 struct ContrastiveViews {
-  View queries, documents, positive_offsets, positives, exclude_offsets, excluded;
+  View queries, documents, positive_offsets, positives, soft_targets, exclude_offsets, excluded;
   View query_weights, document_weights, query_losses, document_losses;
   View grad_queries, grad_documents;
 };

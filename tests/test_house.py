@@ -76,6 +76,12 @@ def named(folder: Path, *patterns: str):
 # ---- Python --------------------------------------------------------------------------------------
 
 
+def dotted(path: Path) -> str:
+    """The name of a file of the package, as in tilefold.<name>; a package's for its __init__."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts if len(parts) == 1 or parts[-1] != "__init__" else parts[:-1])
+
+
 def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
     """Modules that a file imports, relative ones as tilefold.*; at its top level only, if asked."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -83,47 +89,54 @@ def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, ["tilefold"] * (node.level > 0) + [node.module]))
-            if module == "tilefold":
-                yield from (f"tilefold.{alias.name}" for alias in node.names)
-            else:
+            package = []
+            if node.level:
+                above = path.parents[node.level - 1].relative_to(PACKAGE.parent)
+                package = list(above.parts)
+            module = ".".join(filter(None, [*package, node.module]))
+            if not (PACKAGE.parent / module.replace(".", "/") / "__init__.py").exists():
                 yield module
+            else:
+                yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def ours(path: Path) -> set[str]:
     """Names of modules of the package that a file imports; __init__ for the package itself."""
+    known = {dotted(file) for file in sources(PACKAGE, "*.py")} | {"_native"}
     found = set()
     for module in imports(path):
-        package, _, rest = module.partition(".")
+        package, _, name = module.partition(".")
         if package == "tilefold":
-            name = rest.partition(".")[0]
-            is_module = (PACKAGE / f"{name}.py").exists() or name == "_native"
-            found.add(name if is_module else "__init__")
-    return found - {path.stem}
+            while name and name not in known:
+                name = name.rpartition(".")[0]
+            found.add(name or "__init__")
+    return found - {dotted(path)}
 
 
 def floor_of(name: str) -> int:
+    """A package lives on one floor as a whole."""
     for floor, modules in enumerate(FLOORS):
-        if name in modules:
+        if name.partition(".")[0] in modules:
             return floor
     pytest.fail(f"say in FLOORS of {Path(__file__).name} on which floor {name} is")
 
 
 @named(PACKAGE, "*.py")
 def test_imports_point_down(path):
+    here = dotted(path)
     for name in ours(path):
-        assert floor_of(name) <= floor_of(path.stem), f"{path.stem} must not import {name}"
-    if path.stem in STANDS_ALONE:
+        assert floor_of(name) <= floor_of(here), f"{here} must not import {name}"
+    if here in STANDS_ALONE:
         assert not ours(path)
 
 
 def test_nothing_imports_in_a_circle():
-    graph = {path.stem: ours(path) for path in sources(PACKAGE, "*.py")}
+    graph = {dotted(path): ours(path) for path in sources(PACKAGE, "*.py")}
     list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_floors_name_modules_that_exist():
-    known = {path.stem for path in sources(PACKAGE, "*.py")} | {"_native"}
+    known = {dotted(path) for path in sources(PACKAGE, "*.py")} | {"_native"}
     assert set().union(*FLOORS) <= known
 
 
@@ -139,7 +152,7 @@ def test_tests_and_benchmarks_import_the_package_only():
 def test_extras_are_imported_where_they_are_used(path):
     """Only what runs under torch anyway may import it when it is imported."""
     allowed = set(sys.stdlib_module_names) | {"numpy", "safetensors", "tilefold"}
-    if path.stem in {
+    if dotted(path).partition(".")[0] in {
         "capture",
         "gradcache",
         "losses",

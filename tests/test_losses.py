@@ -48,11 +48,12 @@ def by_matrix(
     *,
     mode: str = "each",
     left_out: Tensor | None = None,
+    soft_targets: list[list[float]] | None = None,
     symmetric: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
     of_queries, of_documents = reference.contrastive_losses(
-        q, d, lists, scale=scale, mode=mode, left_out=left_out
+        q, d, lists, scale=scale, mode=mode, left_out=left_out, soft_targets=soft_targets
     )
     own = torch.tensor(sorted({i for part in lists for i in part}))
     if reduction == "none":
@@ -75,8 +76,11 @@ def assert_like_the_matrix(
         name: options[name] for name in ("exclude", "query_ids", "document_ids") if name in options
     }
     same = {name: options[name] for name in ("mode", "symmetric", "reduction") if name in options}
+    if soft := options.get("soft_targets"):
+        same["soft_targets"] = soft
+        ours["soft_targets"] = torch.tensor([t for part in soft for t in part]).double()
     found = leaves(q, d)
-    loss = contrastive_loss(*found, csr(lists), temperature=temperature, **ours, **same)
+    loss = contrastive_loss(*found, csr(lists), temperature=temperature, **(same | ours))
     weights = torch.linspace(1, 2, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
     (loss * weights).sum().backward()
     runs = []
@@ -152,6 +156,43 @@ def test_any_lists_of_any_shape(isa, data):
         symmetric=data.draw(st.booleans()),
         exclude=csr(out),
         left_out=as_matrix(out, m),
+    )
+
+
+def shared_out(lists: list[list[int]], seed: int = 0) -> list[list[float]]:
+    """Shares of one for each list, some of them 0."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.random(len(part)) * (rng.random(len(part)) < 0.7) for part in lists]
+    return [((x + 1e-9) / (x + 1e-9).sum()).tolist() for x in drawn]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_soft_targets_are_a_divergence(isa, reduction):
+    rng = np.random.default_rng(2)
+    lists, q, d = ragged(rng, 20, 31, 6), vectors(20, 40), vectors(31, 40, seed=1)
+    out = [rng.choice(31, rng.integers(0, 9), replace=False).tolist() for _ in range(20)]
+    masks = {"exclude": csr(out), "left_out": as_matrix(out, 31)}
+    soft = shared_out(lists)
+    assert_like_the_matrix(q, d, lists, soft_targets=soft, reduction=reduction, **masks)
+
+
+def test_soft_targets_keep_to_their_documents():
+    q, d = vectors(2, 8), vectors(5, 8, seed=1)
+    one = contrastive_loss(q, d, csr([[0, 3], [1]]), soft_targets=torch.tensor([0.2, 0.8, 1.0]))
+    other = contrastive_loss(q, d, csr([[3, 0], [1]]), soft_targets=torch.tensor([0.8, 0.2, 1.0]))
+    assert one == other
+    hard = contrastive_loss(q, d, csr([[0], [1]]), soft_targets=torch.ones(2))
+    torch.testing.assert_close(hard, contrastive_loss(q, d, torch.arange(2)))
+
+
+def test_gradients_of_soft_targets_are_exact_in_float64(isa):
+    q, d = leaves(vectors(4, 5), vectors(9, 5, seed=1), dtype=torch.float64)
+    log_scale = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    lists = [[0], [1, 5, 8], [2], [3, 4]]
+    soft = torch.tensor([t for part in shared_out(lists) for t in part])
+    assert torch.autograd.gradcheck(
+        lambda q, d, s: contrastive_loss(q, d, csr(lists), log_scale=s, soft_targets=soft),
+        (q, d, log_scale),
     )
 
 
@@ -373,8 +414,10 @@ def test_the_op_is_what_torch_expects_of_one():
     q, d = vectors(n, 6), vectors(m, 6, seed=1)
     weights = torch.full((n,), 1 / n, dtype=torch.float64)
     lists = (torch.arange(n + 1), torch.arange(n))
-    for symmetric, ids in ((False, torch.arange(n)), (True, None)):
-        arguments = (q, d, torch.tensor(20.0).double(), *lists, None, None, ids, None, weights)
+    shares = torch.ones(n, dtype=torch.float64)
+    for symmetric, ids, soft in ((False, torch.arange(n), shares), (True, None, None)):
+        scale = torch.tensor(20.0).double()
+        arguments = (q, d, scale, *lists, soft, None, None, ids, None, weights)
         of_documents = torch.ones(m, dtype=torch.float64) if symmetric else None
         torch.library.opcheck(
             torch.ops.tilefold.contrastive.default,
@@ -440,6 +483,31 @@ POSITIVES = torch.arange(3)
         ((Q, D, csr([[0], [], [1]])), {}, ValueError, "query 1 has no positive"),
         ((Q, D, csr([[0], [1]])), {}, ValueError, "offsets of positives must have 4 elements"),
         ((Q, D, csr([[0], [1, 1], [2]])), {}, ValueError, "query 1 name document 1 twice"),
+        (
+            (Q, D, POSITIVES),
+            {"soft_targets": POSITIVES},
+            TypeError,
+            "floating-point .* torch.int64",
+        ),
+        ((Q, D, POSITIVES), {"soft_targets": Q}, ValueError, r"shape \(3,\), .* got \(3, 4\)"),
+        (
+            (Q, D, POSITIVES),
+            {"soft_targets": torch.tensor([1.0, 0.5, 1.0])},
+            ValueError,
+            "soft_targets of a query must sum to one, got 0.5 for query 1",
+        ),
+        (
+            (Q, D, csr([[0], [1], [2, 3]])),
+            {"soft_targets": torch.tensor([1.0, 1.0, 2.0, -1.0])},
+            ValueError,
+            "soft_targets must be numbers of 0 or more, got -1.0 for query 2",
+        ),
+        (
+            (Q, D, POSITIVES),
+            {"soft_targets": torch.ones(3), "symmetric": True},
+            ValueError,
+            "soft_targets allow neither symmetric=True nor mode='sum'",
+        ),
         (
             (Q, D, (torch.tensor([0, 2, 1, 3]), POSITIVES)),
             {},

@@ -64,6 +64,7 @@ def contrastive(
     *,
     scale: float,
     each: bool = True,
+    soft_targets: Any = None,
     exclude_offsets: Any = None,
     excluded: Any = None,
     query_weights: Any = None,

@@ -64,6 +64,33 @@ def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
     return Lists(offsets, keys % m)
 
 
+def shares(
+    lists: Lists, values: NDArray[np.float64], op: str, name: str, m: int
+) -> NDArray[np.float64]:
+    """The values of lists in the order of `checked`, scaled so that those of a query sum to one.
+
+    Raises:
+        ValueError: a value that is negative or not finite, or a sum that is not one to 1 %, which
+            half precision keeps.
+    """
+    wrong = ~(values >= 0)  # NaN, too
+    if wrong.any():
+        place = int(wrong.argmax())
+        query = int(np.searchsorted(lists.offsets, place, side="right")) - 1
+        raise ValueError(
+            f"{op}: {name} must be numbers of 0 or more, got {values[place]} for query {query}"
+        )
+    owners = lists.owners()
+    sums = np.bincount(owners, values, minlength=len(lists.offsets) - 1)
+    wrong = ~(np.abs(sums - 1) <= 0.01)
+    if wrong.any():
+        query = int(wrong.argmax())
+        raise ValueError(
+            f"{op}: {name} of a query must sum to one, got {sums[query]:.6g} for query {query}"
+        )
+    return (values / sums[owners])[np.argsort(lists.keys(m), kind="stable")]
+
+
 def left_out(
     positives: Lists,
     m: int,

@@ -107,6 +107,7 @@ def contrastive_losses(
     scale: Any = 1.0,
     mode: str = "each",
     left_out: Any = None,
+    soft_targets: Sequence[Sequence[float]] | None = None,
 ) -> tuple[Any, Any]:
     """The contrastive loss of every query, and of every document that is a positive, in torch.
 
@@ -114,7 +115,8 @@ def contrastive_losses(
     gradients that fused kernels must have. With P the positives of a row, C its other candidates:
 
     - "each": the mean over p in P of ``logsumexp({s_p} + C) - s_p``;
-    - "sum": ``logsumexp(P + C) - logsumexp(P)``.
+    - "sum": ``logsumexp(P + C) - logsumexp(P)``;
+    - soft targets t, over queries only: ``KL(t || softmax(P + C))``.
 
     Args:
         queries: ``[n, dim]`` torch tensor of any floating-point dtype.
@@ -122,6 +124,7 @@ def contrastive_losses(
         positives: documents of each query.
         scale: number or tensor.
         left_out: ``[n, m]`` bool, pairs that are no candidates; positives stay positives.
+        soft_targets: one number for each of `positives`, of a query summing to one.
 
     Returns:
         Losses ``[n]`` of queries, and ``[m]`` of documents over the queries: 0 where a document is
@@ -153,4 +156,12 @@ def contrastive_losses(
                 result.append(torch.stack(alone).mean())
         return torch.stack(result)
 
-    return losses(scores, own, others), losses(scores.T, own.T, others.T)
+    of_documents = losses(scores.T, own.T, others.T)
+    if soft_targets is None:
+        return losses(scores, own, others), of_documents
+    of_queries = []
+    for s, p, c, listed, shares in zip(scores, own, others, positives, soft_targets, strict=True):
+        t = s.new_tensor(list(shares))
+        log_p = s[list(listed)] - torch.logsumexp(s[p | c], 0)
+        of_queries.append((torch.special.xlogy(t, t) - t * log_p).sum())
+    return torch.stack(of_queries), of_documents

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _native
-from .lists import Lists, checked, left_out
+from .lists import Lists, checked, left_out, shares
 
 _NAME = "contrastive_loss"  # in messages: what users call
 
 _library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
 _library.define(  # type: ignore[no-untyped-call]
     "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
-    "Tensor positives, Tensor? exclude_offsets, Tensor? exclude, Tensor? query_ids, "
-    "Tensor? document_ids, Tensor? query_weights, Tensor? document_weights, bool each, "
-    "bool symmetric, bool grad_queries, bool grad_documents) -> (Tensor, Tensor, Tensor, Tensor)"
+    "Tensor positives, Tensor? soft_targets, Tensor? exclude_offsets, Tensor? exclude, "
+    "Tensor? query_ids, Tensor? document_ids, Tensor? query_weights, Tensor? document_weights, "
+    "bool each, bool symmetric, bool grad_queries, bool grad_documents) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -53,6 +54,7 @@ def _contrastive(
     scale: Tensor,
     positive_offsets: Tensor,
     positives: Tensor,
+    soft_targets: Tensor | None,
     exclude_offsets: Tensor | None,
     exclude: Tensor | None,
     query_ids: Tensor | None,
@@ -73,7 +75,11 @@ def _contrastive(
             f"{_NAME}: temperature must be positive and log_scale finite, but scores would be "
             f"multiplied by {factor}"
         )
-    own = checked(Lists(positive_offsets.numpy(), positives.numpy()), _NAME, "positives", m)
+    given = Lists(positive_offsets.numpy(), positives.numpy())
+    own = checked(given, _NAME, "positives", m)
+    targets = None
+    if soft_targets is not None:
+        targets = shares(given, soft_targets.numpy(), _NAME, "soft_targets", m)
     listed = None
     if exclude_offsets is not None and exclude is not None:
         listed = checked(Lists(exclude_offsets.numpy(), exclude.numpy()), _NAME, "exclude", m)
@@ -87,6 +93,7 @@ def _contrastive(
         losses.numpy(),
         scale=factor,
         each=each,
+        soft_targets=targets,
         exclude_offsets=None if out is None else out.offsets,
         excluded=None if out is None else out.indices,
         query_weights=None if query_weights is None else _array(query_weights.contiguous()),

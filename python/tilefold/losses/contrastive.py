@@ -1,7 +1,4 @@
-"""Losses over all pairs of a batch that never hold the matrix of pairs.
-
-Each is one op of torch_ops.py inside an autograd.Function that forms gradients along with the loss.
-"""
+"""The in-batch contrastive loss: an op inside an autograd.Function that forms gradients with it."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .torch_ops import result_dtype
+from ..torch_ops import result_dtype
+from . import inputs
 
 _OP = "contrastive_loss"
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def contrastive_loss(
@@ -28,6 +25,7 @@ def contrastive_loss(
     exclude: tuple[Tensor, Tensor] | None = None,
     query_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
+    soft_targets: Tensor | None = None,
     symmetric: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
@@ -44,6 +42,8 @@ def contrastive_loss(
     - mode "each": the mean over p in P of ``logsumexp({s_p} + C) - s_p``; other positives stay out
       of the denominator. Yu et al. (arXiv:2305.17331), in the authors' code.
     - mode "sum": ``logsumexp(P + C) - logsumexp(P)``, the likelihood of the set of positives.
+    - `soft_targets` t: ``KL(t || softmax(P + C))``, as in distillation; t is 0 for documents that
+      `positives` does not list. (`alignment_loss` has a softmax over listed documents alone.)
 
     Gradients have the same bits for any number of threads. The loss and the gradients are formed in
     float32 for half-precision inputs, in float64 for float64. The second derivative is not offered.
@@ -62,10 +62,12 @@ def contrastive_loss(
         query_ids: ``[n]`` int64: positives of queries with the same id are no negatives.
         document_ids: ``[m]`` int64: documents with the id of a positive (or of what `query_ids`
             spares) are no negatives.
+        soft_targets: how much each of the listed `positives` counts, in their order: numbers of 0
+            or more that sum to one for each query. They get no gradient.
         symmetric: half of this loss plus half of the same over documents: each that is a positive,
             against all queries. Together they cost a third more, not twice as much.
         reduction: "mean" over queries (and over documents with a positive), "sum", or "none" for
-            ``[n]``, not offered with `symmetric`.
+            ``[n]``, not offered with `symmetric`. Nor are soft targets.
 
     Returns:
         The loss: a number, or ``[n]``; float32, or float64 for float64 inputs. Where nothing is
@@ -73,7 +75,8 @@ def contrastive_loss(
 
     Raises:
         ValueError: shapes that do not fit, an index out of range, a query without a positive, ids
-            of another length, a temperature that is not positive, a NaN or an infinity in a row.
+            of another length, a temperature that is not positive, soft targets that do not sum to
+            one, a NaN or an infinity in a row.
         TypeError: dtypes that cannot be used.
 
     Example:
@@ -81,12 +84,12 @@ def contrastive_loss(
         >>> contrastive_loss(queries, documents, torch.tensor([0, 1]), temperature=0.5)
         tensor(0.3408)
     """
-    q, d = _matched(queries, documents)
-    lists = _lists(positives, "positives", len(q))
-    spared = (None, None) if exclude is None else _lists(exclude, "exclude", len(q))
+    q, d = inputs.matched(_OP, queries, documents)
+    lists = inputs.lists(_OP, positives, "positives", len(q))
+    spared = (None, None) if exclude is None else inputs.lists(_OP, exclude, "exclude", len(q))
     ids = (
-        None if query_ids is None else _row_ids(query_ids, "query_ids", len(q)),
-        None if document_ids is None else _row_ids(document_ids, "document_ids", len(d)),
+        None if query_ids is None else inputs.row_ids(_OP, query_ids, "query_ids", len(q)),
+        None if document_ids is None else inputs.row_ids(_OP, document_ids, "document_ids", len(d)),
     )
     if mode not in ("each", "sum"):
         raise ValueError(f"{_OP}: mode must be 'each' or 'sum', got {mode!r}")
@@ -96,93 +99,17 @@ def contrastive_loss(
         raise ValueError(
             f"{_OP}: reduction='none' has no symmetric form; call it twice, transposed"
         )
-    scale = _scale(temperature, log_scale)
+    targets = None
+    if soft_targets is not None:
+        targets = inputs.soft_targets(_OP, soft_targets, len(lists[1]))
+        if symmetric or mode != "each":
+            raise ValueError(f"{_OP}: soft_targets allow neither symmetric=True nor mode='sum'")
+    scale = inputs.scale(_OP, temperature, log_scale)
     graph = torch.is_grad_enabled()  # inside forward it never is
     loss: Tensor = _Contrastive.apply(  # type: ignore[no-untyped-call]
-        q, d, scale, (*lists, *spared, *ids), mode == "each", symmetric, reduction, graph
+        q, d, scale, (*lists, targets, *spared, *ids), mode == "each", symmetric, reduction, graph
     )
     return loss
-
-
-def _matched(queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
-    for name, x in (("queries", queries), ("documents", documents)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{_OP}: {name} must be a torch tensor, got {type(x).__name__}")
-        if x.dtype not in _DTYPES:
-            raise TypeError(
-                f"{_OP}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}"
-            )
-        if x.ndim != 2:
-            raise ValueError(f"{_OP}: {name} must have 2 dimensions [rows, dim], got {x.ndim}")
-        if x.device.type != "cpu":
-            raise ValueError(f"{_OP}: {name} must be on the CPU, got {x.device}; it has no kernels")
-        if len(x) == 0:
-            raise ValueError(f"{_OP}: {name} must have at least 1 row, got 0")
-    if queries.shape[1] != documents.shape[1]:
-        raise ValueError(
-            f"{_OP}: queries have dim {queries.shape[1]} but documents have dim "
-            f"{documents.shape[1]}"
-        )
-    if queries.dtype != documents.dtype:
-        if not torch.is_autocast_enabled("cpu"):
-            raise TypeError(
-                f"{_OP}: queries are {queries.dtype} but documents are {documents.dtype}"
-            )
-        wider = torch.promote_types(queries.dtype, documents.dtype)
-        queries, documents = queries.to(wider), documents.to(wider)
-    return queries, documents
-
-
-def _lists(value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
-    """Offsets and indices, from those or from one index for each of n queries."""
-    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor):
-        offsets, indices = (_integers(part, name) for part in value)
-        if len(offsets) != n + 1:
-            raise ValueError(
-                f"{_OP}: offsets of {name} must have {n + 1} elements, one more than queries, "
-                f"got {len(offsets)}"
-            )
-        return offsets, indices
-    indices = _integers(value, name)
-    if len(indices) != n:
-        raise ValueError(
-            f"{_OP}: {name} must have {n} elements, one per query, got {len(indices)}; pass "
-            "(offsets, indices) for lists"
-        )
-    return torch.arange(n + 1, device="cpu"), indices
-
-
-def _row_ids(value: Any, name: str, rows: int) -> Tensor:
-    ids = _integers(value, name)
-    if len(ids) != rows:
-        raise ValueError(f"{_OP}: {name} must have {rows} elements, got {len(ids)}")
-    return ids
-
-
-def _integers(value: Any, name: str) -> Tensor:
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(value).__name__
-        raise TypeError(f"{_OP}: {name} must be integers, got {kind}") from error
-    if tensor.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"{_OP}: {name} must be int64, got {tensor.dtype}")
-    if tensor.ndim != 1:
-        raise ValueError(f"{_OP}: {name} must have 1 dimension, got {tensor.ndim}")
-    return tensor.detach().to("cpu", torch.int64).contiguous()
-
-
-def _scale(temperature: Any, log_scale: Any) -> Tensor:
-    """What scores are multiplied by: a float64 number, checked by the op."""
-    if temperature is not None and log_scale is not None:
-        raise ValueError(f"{_OP}: pass temperature or log_scale, not both")
-    name = "temperature" if log_scale is None else "log_scale"
-    given = temperature if log_scale is None else log_scale
-    value = torch.as_tensor(1.0 if given is None else given).to("cpu", torch.float64)
-    if value.numel() != 1:
-        raise ValueError(f"{_OP}: {name} must be one number, got shape {tuple(value.shape)}")
-    value = value.reshape(())
-    return 1 / value if log_scale is None else value.exp()
 
 
 class _Contrastive(torch.autograd.Function):
