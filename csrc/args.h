@@ -161,6 +161,12 @@ struct SearchArgs {
 // T is fp32, or fp64 where the inputs are. Scores of a block of queries lie in panels of as many
 // queries as a tile has columns: [queries / columns][documents][columns].
 
+// Documents listed for each query, rising.
+struct Lists {
+  const int64_t* offsets;  // [n + 1], or null for none
+  const int64_t* indices;
+};
+
 // c (+)= a b for `columns` columns. Row i of a at inner position (o, j) is
 // a[i * a_row + o * a_outer + j * a_inner].
 template <class T>
@@ -201,17 +207,15 @@ struct ContrastiveArgs {
   Matrix queries, documents;
   double scale;
   bool each;
-  const int64_t* positive_offsets;  // [n + 1] CSR over positives
-  const int64_t* positives;         // rising within a query, at least one
-  const double* soft_targets;       // what each positive counts, in place of `each`; or null
-  const int64_t* exclude_offsets;   // [n + 1], or null
-  const int64_t* excluded;          // rising within a query; positives among them stay positives
-  const double* query_weights;      // [n] what a unit of each loss counts; null: no gradients
-  const double* document_weights;   // [m] the same; null unless symmetric
-  double* query_losses;             // [n]
-  double* document_losses;          // [m], 0 where there is no positive; null unless symmetric
-  void* grad_queries;               // [n, dim] of fp32, or fp64 for fp64 inputs; may be null
-  void* grad_documents;             // [m, dim]; may be null
+  Lists positives;                 // at least one for every query
+  const double* soft_targets;      // what each positive counts, in place of `each`; or null
+  Lists excluded;                  // positives among them stay positives; may be null
+  const double* query_weights;     // [n] what a unit of each loss counts; null: no gradients
+  const double* document_weights;  // [m] the same; null unless symmetric
+  double* query_losses;            // [n]
+  double* document_losses;         // [m], 0 where there is no positive; null unless symmetric
+  void* grad_queries;              // [n, dim] of fp32, or fp64 for fp64 inputs; may be null
+  void* grad_documents;            // [m, dim]; may be null
 
   bool symmetric() const { return document_losses; }
 };

@@ -1,25 +1,27 @@
-// Single places (query, document) of a block of queries that a loss treats apart: positives, and what
-// is left out. Ordered by chunks of documents, because chunks are what tasks work on.
+// Single places (query, document) of a block of queries that a loss treats apart: those listed, such
+// as positives, and those left out. Ordered by chunks of documents, because chunks are what tasks
+// work on.
 #pragma once
 #include <cstddef>
 #include <vector>
 
 #include "args.h"
+#include "walk.h"
 
 namespace tilefold {
 
 struct Mark {
   int64_t document;
-  int64_t positive;  // index into ContrastiveArgs::positives; -1: left out
-  int query;         // in the block
+  int64_t listed;  // index into the list; -1: left out
+  int query;       // in the block
 };
 
 class Marks {
  public:
-  // Of queries [first, first + n); chunks are `chunk` documents long.
-  Marks(const ContrastiveArgs& a, int64_t first, int64_t n, int64_t chunk);
+  // Of the queries of the walk's block.
+  Marks(const Lists& listed, const Lists& excluded, const Walk& walk);
 
-  // Positives before those left out.
+  // Those listed before those left out.
   const Mark* begin(int64_t chunk) const {
     return marks_.data() + offsets_[static_cast<std::size_t>(chunk)];
   }

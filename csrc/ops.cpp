@@ -33,16 +33,21 @@ void check_offsets(const char* name, const int64_t* offsets, int64_t n, int64_t 
         offsets[n]);
 }
 
-// Indices of documents, rising within each query.
-void check_lists(const char* name, const int64_t* offsets, int64_t n, const int64_t* lists,
-                 int64_t m) {
+// Documents of each query, of m.
+Lists lists(const char* name, const View& offsets, const View& indices, int64_t n, int64_t m) {
+  Lists l = {offsets.read<int64_t>(n + 1), nullptr};
+  if (!l.offsets) return l;
+  l.indices = indices.read<int64_t>(indices.rows());
+  check_offsets(name, l.offsets, n, indices.rows());
   for (int64_t i = 0; i < n; ++i)
-    for (int64_t e = offsets[i]; e < offsets[i + 1]; ++e) {
-      check(lists[e] >= 0 && lists[e] < m, name, " must be indices of documents, 0 to ", m - 1,
-            ", got ", lists[e], " for query ", i);
-      check(e == offsets[i] || lists[e - 1] < lists[e], name, " of query ", i,
-            " must rise without repeating, got ", lists[e], " after ", lists[e > 0 ? e - 1 : 0]);
+    for (int64_t e = l.offsets[i]; e < l.offsets[i + 1]; ++e) {
+      check(l.indices[e] >= 0 && l.indices[e] < m, name, " must be indices of documents, 0 to ",
+            m - 1, ", got ", l.indices[e], " for query ", i);
+      check(e == l.offsets[i] || l.indices[e - 1] < l.indices[e], name, " of query ", i,
+            " must rise without repeating, got ", l.indices[e], " after ",
+            l.indices[e > 0 ? e - 1 : 0]);
     }
+  return l;
 }
 
 void check_finite(const char* name, const Matrix& m, int threads) {
@@ -183,23 +188,15 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
   check_type(a.queries.dtype == a.documents.dtype && a.queries.dtype != Dtype::i8,
              "contrastive: queries and documents must have one floating-point dtype");
   check(std::isfinite(scale) && scale > 0, "contrastive: scale must be positive, got ", scale);
-  a.positive_offsets = v.positive_offsets.read<int64_t>(n + 1);
-  a.positives = v.positives.read<int64_t>(v.positives.rows());
-  check(a.positive_offsets && a.positives, "contrastive: positives must be given");
-  check_offsets("contrastive: positive", a.positive_offsets, n, v.positives.rows());
+  a.positives = lists("contrastive: positives", v.positive_offsets, v.positives, n, m);
+  check(a.positives.offsets, "contrastive: positives must be given");
   for (int64_t i = 0; i < n; ++i)
-    check(a.positive_offsets[i] < a.positive_offsets[i + 1], "contrastive: query ", i,
+    check(a.positives.offsets[i] < a.positives.offsets[i + 1], "contrastive: query ", i,
           " has no positive");
-  check_lists("contrastive: positives", a.positive_offsets, n, a.positives, m);
   a.soft_targets = v.soft_targets.read<double>(v.positives.rows());
   check(!(a.soft_targets && v.document_losses.given()),
         "contrastive: soft targets have no symmetric form");
-  a.exclude_offsets = v.exclude_offsets.read<int64_t>(n + 1);
-  if (a.exclude_offsets) {
-    a.excluded = v.excluded.read<int64_t>(v.excluded.rows());
-    check_offsets("contrastive: exclude", a.exclude_offsets, n, v.excluded.rows());
-    check_lists("contrastive: exclude", a.exclude_offsets, n, a.excluded, m);
-  }
+  a.excluded = lists("contrastive: exclude", v.exclude_offsets, v.excluded, n, m);
   a.query_losses = v.query_losses.write<double>(n);
   a.document_losses = v.document_losses.write_if_given<double>(m);
   a.query_weights = v.query_weights.read<double>(n);

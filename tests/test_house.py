@@ -53,9 +53,9 @@ STANDS_ALONE = {"_native", "reference"}
 
 CPP_FLOORS = [
     {"args.h", "check.h", "dlpack.h", "parallel.h", "pulse.h", "select.h", "cpu/supports.h"},
-    {"kernels.h", "marks.h", "view.h"},
-    {"group.h"},
-    {"refine.h"},
+    {"kernels.h", "logsum.h", "view.h", "walk.h"},
+    {"group.h", "marks.h"},
+    {"refine.h", "scores.h"},
     {"candidates.h"},
     {"contrastive.h", "search.h", "ops.h"},
 ]
