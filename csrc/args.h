@@ -199,6 +199,22 @@ struct WeighArgs {
   const T *document_shifts, *document_weights;  // [n_documents], or null
 };
 
+// One panel of each view for some documents: log P_v = (score - shift) + rest, and the mixture M of
+// the P_v that they are compared with.
+template <class T>
+struct MixtureArgs {
+  T* const* scores;  // [views] [n_documents][tile columns]
+  int n_views;
+  int64_t n_documents;
+  int reference;            // the view that M is; -1: the mean of all
+  bool mixture_first;       // KL(M || P_v), else KL(P_v || M)
+  bool elsewhere;           // M is subtracted from gradients elsewhere, being 0 almost everywhere
+  const T *shifts, *rests;  // [views][tile columns]
+  const T* weights;         // [views][tile columns] what gradients are multiplied by
+  T* divergences;           // [views][tile columns]
+  T* variances;             // [tile columns] of P_v over views, summed over documents
+};
+
 // A whole loss. For query i with positives P and the other candidates C, scores s = scale <q, d>:
 //   each  mean over p in P of log(sum over C of e^s + e^(s_p)) - s_p
 //   sum   log(sum over C and P of e^s) - log(sum over P of e^s)
@@ -218,6 +234,32 @@ struct ContrastiveArgs {
   void* grad_documents;            // [m, dim]; may be null
 
   bool symmetric() const { return document_losses; }
+};
+
+// ---- divergence --------------------------------------------------------------------------------
+
+// Queries and documents in one of several views of the same batch; dimensions may differ.
+struct ScoreView {
+  Matrix queries, documents;
+  double scale;
+  void* grad_queries;    // [n, dim] as in ContrastiveArgs; may be null
+  void* grad_documents;  // [m, dim]; may be null; views with the same documents may share it
+};
+
+// For query i and views v with P_v = softmax over documents of scale <q, d>: the divergences from a
+// mixture M of the P_v, which is held constant, KL(M || P_v) or KL(P_v || M).
+struct DivergenceArgs {
+  const ScoreView* views;
+  int n_views;
+  int reference;          // the view that M is; -1: the mean of all
+  bool mixture_first;     // KL(M || P_v)
+  Lists excluded;         // may be null
+  Lists listed;           // M cut down to these documents, and scaled to sum to one again; null: to
+                          // all, which KL(P_v || M) needs
+  const double* weights;  // [views][n] what a unit of each divergence counts; null: no gradients
+  double* divergences;    // [views][n]
+  double* masses;         // [n] of M on listed documents, before it is scaled
+  double* variances;      // [n] of P_v over views, summed over documents; 0 with a reference
 };
 
 }  // namespace tilefold

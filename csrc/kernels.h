@@ -45,6 +45,8 @@ struct LossKernels {
   void (*fold_queries)(const FoldArgs<T>&);
   void (*fold_documents)(const FoldArgs<T>&);
   void (*weigh)(const WeighArgs<T>&);
+  void (*fold_mixture)(const MixtureArgs<T>&);
+  void (*weigh_mixture)(const MixtureArgs<T>&);
 };
 
 // The rates a row can reach at best: arithmetic on registers alone, for benchmarks.

@@ -178,6 +178,39 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "sum.");
 
   m.def(
+      "divergence",
+      [](const std::vector<py::tuple>& views, py::object divergences, py::object masses,
+         py::object variances, int reference, bool mixture_first, py::object exclude_offsets,
+         py::object excluded, py::object listed_offsets, py::object listed, py::object weights,
+         int num_threads) {
+        const auto view = [](py::handle array, const char* name) {
+          return View(array, "divergence", name);
+        };
+        ops::DivergenceViews all = {{},
+                                    view(exclude_offsets, "exclude offsets"),
+                                    view(excluded, "exclude"),
+                                    view(listed_offsets, "listed offsets"),
+                                    view(listed, "listed"),
+                                    view(weights, "weights"),
+                                    view(divergences, "divergences"),
+                                    view(masses, "masses"),
+                                    view(variances, "variances")};
+        for (const py::tuple& v : views)
+          all.of_views.push_back({view(v[0], "queries"), view(v[1], "documents"),
+                                  view(v[2], "grad_queries"), view(v[3], "grad_documents"),
+                                  v[4].cast<double>()});
+        run(py::none(), [&](Pulse& pulse) {
+          ops::divergence(all, reference, mixture_first, num_threads, pulse);
+        });
+      },
+      "views"_a, "divergences"_a, "masses"_a, "variances"_a, py::kw_only(), "reference"_a = -1,
+      "mixture_first"_a = true, "exclude_offsets"_a = py::none(), "excluded"_a = py::none(),
+      "listed_offsets"_a = py::none(), "listed"_a = py::none(), "weights"_a = py::none(),
+      "num_threads"_a = 0,
+      "Divergences of softmaxes from their mixture; a view is (queries, documents, grad_queries, "
+      "grad_documents, scale), of which gradients may be None.");
+
+  m.def(
       "tile",
       [](py::object codes, py::object queries, py::object products, int64_t rounds) {
         const View c(codes, "tile", "codes"), q(queries, "tile", "queries"),

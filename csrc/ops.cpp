@@ -10,6 +10,7 @@
 #include "candidates.h"
 #include "check.h"
 #include "contrastive.h"
+#include "divergence.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "search.h"
@@ -212,6 +213,65 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
   check_finite("contrastive: queries", a.queries, threads);
   check_finite("contrastive: documents", a.documents, threads);
   tilefold::contrastive(a, active_row(), threads, pulse);
+}
+
+namespace {
+
+ScoreView score_view(const ScoreViewViews& v, int threads) {
+  ScoreView s = {};
+  s.queries = v.queries.matrix(View::Doubles::taken);
+  s.documents = v.documents.matrix(View::Doubles::taken);
+  s.scale = v.scale;
+  const int64_t n = s.queries.rows, m = s.documents.rows, dim = s.queries.dim;
+  check(dim == s.documents.dim, "divergence: queries have dim ", dim, " but documents have dim ",
+        s.documents.dim);
+  check_type(s.queries.dtype == s.documents.dtype && s.queries.dtype != Dtype::i8,
+             "divergence: queries and documents must have one floating-point dtype");
+  check(std::isfinite(v.scale) && v.scale > 0, "divergence: scale must be positive, got ", v.scale);
+  if (s.queries.dtype == Dtype::f64) {
+    s.grad_queries = v.grad_queries.write_if_given<double>(n * dim);
+    s.grad_documents = v.grad_documents.write_if_given<double>(m * dim);
+  } else {
+    s.grad_queries = v.grad_queries.write_if_given<float>(n * dim);
+    s.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
+  }
+  check_finite("divergence: queries", s.queries, threads);
+  check_finite("divergence: documents", s.documents, threads);
+  return s;
+}
+
+}  // namespace
+
+void divergence(const DivergenceViews& v, int reference, bool mixture_first, int threads,
+                Pulse& pulse) {
+  threads = threads_of("divergence", threads);
+  check(!v.of_views.empty() && v.of_views.size() <= 256,
+        "divergence: expected 1 to 256 views, got ", v.of_views.size());
+  std::vector<ScoreView> views;
+  for (const ScoreViewViews& of_view : v.of_views) views.push_back(score_view(of_view, threads));
+  const int64_t n = views[0].queries.rows, m = views[0].documents.rows;
+  const bool doubles = views[0].queries.dtype == Dtype::f64;
+  for (const ScoreView& s : views) {
+    check(s.queries.rows == n && s.documents.rows == m, "divergence: views must have ", n,
+          " queries and ", m, " documents, got ", s.queries.rows, " and ", s.documents.rows);
+    check_type((s.queries.dtype == Dtype::f64) == doubles,
+               "divergence: views must be all of float64 or none");
+  }
+  DivergenceArgs a = {};
+  a.views = views.data();
+  a.n_views = static_cast<int>(views.size());
+  check(reference >= -1 && reference < a.n_views, "divergence: reference must be -1 to ",
+        a.n_views - 1, ", got ", reference);
+  a.reference = reference;
+  a.mixture_first = mixture_first;
+  a.excluded = lists("divergence: exclude", v.exclude_offsets, v.excluded, n, m);
+  a.listed = lists("divergence: listed", v.listed_offsets, v.listed, n, m);
+  check(mixture_first || !a.listed.offsets, "divergence: lists are for mixture_first");
+  a.weights = v.weights.read<double>(a.n_views * n);
+  a.divergences = v.divergences.write<double>(a.n_views * n);
+  a.masses = v.masses.write<double>(n);
+  a.variances = v.variances.write<double>(n);
+  tilefold::divergence(a, active_row(), threads, pulse);
 }
 
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "pulse.h"
 #include "view.h"
@@ -42,6 +43,20 @@ struct ContrastiveViews {
   View grad_queries, grad_documents;
 };
 void contrastive(const ContrastiveViews& views, double scale, bool each, int threads, Pulse& pulse);
+
+// Divergences [views, n] of the softmaxes of several views from their mixture, and the gradients of
+// their weighted sum: weights [views, n], and for every view what it wants of both gradients.
+struct ScoreViewViews {
+  View queries, documents, grad_queries, grad_documents;
+  double scale;
+};
+struct DivergenceViews {
+  std::vector<ScoreViewViews> of_views;
+  View exclude_offsets, excluded, listed_offsets, listed;
+  View weights, divergences, masses, variances;
+};
+void divergence(const DivergenceViews& views, int reference, bool mixture_first, int threads,
+                Pulse& pulse);
 
 // Integer products of the row's tile, for tests and benchmarks: repeated `rounds` times.
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds);

@@ -57,7 +57,7 @@ CPP_FLOORS = [
     {"group.h", "marks.h"},
     {"refine.h", "scores.h"},
     {"candidates.h"},
-    {"contrastive.h", "search.h", "ops.h"},
+    {"contrastive.h", "divergence.h", "search.h", "ops.h"},
 ]
 BANNED = {"utils", "helpers", "common", "misc", "base", "manager", "impl", "new", "v2"}
 

@@ -98,6 +98,8 @@ inline __mmask16 at_least(__m512 a, __m512 b) {
 #define _mm512_add_ps(a, b) ((a) + (b))
 #define _mm512_sub_ps(a, b) ((a) - (b))
 #define _mm512_mul_ps(a, b) ((a) * (b))
+#define _mm512_div_ps(a, b) ((a) / (b))
+#define _mm512_getexp_ps(a) EMULATED::each(a, [](float x, int) { return logbf(x); })
 #define _mm512_max_ps(a, b) ((a) > (b) ? (a) : (b))
 #define _mm512_fmadd_ps(a, b, c) \
   EMULATED::each(a, [&](float x, int l) { return fmaf(x, (b)[l], (c)[l]); })

@@ -25,6 +25,7 @@ Floats from_ints(const int32_t* p, int log2, int32_t minus) {
 Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 Floats maximum(Floats a, Floats b) { return _mm256_max_ps(a, b); }
 Floats absolute(Floats a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
@@ -35,6 +36,11 @@ Floats nearest(Floats a) {
 Floats power_of_two(Floats n) {
   const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+}
+// floor(log2(a)) of positive normal numbers
+Floats exponent(Floats a) {
+  const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(a), 23);
+  return _mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(127)));
 }
 Floats floor(Floats a) { return _mm256_floor_ps(a); }
 uint32_t at_least(Floats a, Floats b) {

@@ -29,6 +29,7 @@ Floats from_ints(const int32_t* p, int log2, int32_t minus) {
 Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 Floats absolute(Floats a) { return _mm512_abs_ps(a); }
@@ -38,6 +39,8 @@ Floats power_of_two(Floats n) {
   const __m512i exponent = _mm512_sub_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(-127));
   return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
 }
+// floor(log2(a)) of positive normal numbers
+Floats exponent(Floats a) { return _mm512_getexp_ps(a); }
 Floats floor(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF); }
 uint32_t at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 Floats keep(uint32_t mask, Floats a, Floats otherwise) {

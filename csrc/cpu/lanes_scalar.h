@@ -23,6 +23,7 @@ Floats from_ints(const int32_t* p, int log2, int32_t minus) {
 Floats add(Floats a, Floats b) { return a + b; }
 Floats sub(Floats a, Floats b) { return a - b; }
 Floats mul(Floats a, Floats b) { return a * b; }
+Floats divide(Floats a, Floats b) { return a / b; }
 // The product is exact in fp64, so this rounds like a fused multiply-add but for rare double
 // roundings; the radii allow for far more.
 Floats multiply_add(Floats a, Floats b, Floats c) {
@@ -32,6 +33,8 @@ Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 Floats absolute(Floats a) { return fabsf(a); }
 Floats nearest(Floats a) { return nearbyintf(a); }
 Floats power_of_two(Floats n) { return ldexpf(1, static_cast<int>(n)); }
+// floor(log2(a)) of positive normal numbers
+Floats exponent(Floats a) { return static_cast<float>(ilogbf(a)); }
 Floats floor(Floats a) { return floorf(a); }
 uint32_t at_least(Floats a, Floats b) { return a >= b; }
 Floats keep(uint32_t mask, Floats a, Floats otherwise) { return mask ? a : otherwise; }

@@ -46,12 +46,61 @@ inline Floats exponential(Floats a) {
   return keep(counts, mul(sum, power_of_two(n)), broadcast(0));
 }
 
+// log(a) of positive normal numbers, to about 1.5 units in the last place (or of the result's
+// distance from 0, if that is more): a = 2^n m with m from 3/4 to 3/2, and log(m) = 2 artanh(s) for
+// s = (m - 1) / (m + 1), at most 1/5, where the series up to s^11 is off by less than 1e-9, relatively.
+inline Floats logarithm(Floats a) {
+  const Floats n = exponent(mul(a, broadcast(4.0f / 3)));
+  const Floats f = sub(mul(a, power_of_two(sub(broadcast(0), n))), broadcast(1));
+  const Floats s = divide(f, add(f, broadcast(2))), square = mul(s, s);
+  Floats sum = broadcast(2.0f / 11);
+  sum = multiply_add(sum, square, broadcast(2.0f / 9));
+  sum = multiply_add(sum, square, broadcast(2.0f / 7));
+  sum = multiply_add(sum, square, broadcast(2.0f / 5));
+  sum = multiply_add(sum, square, broadcast(2.0f / 3));
+  // 2 artanh(s) = 2 s + s^3 (...), and 2 s = f - f s: f is exact, so close to 1 nothing is lost
+  const Floats rest = mul(s, sub(mul(square, sum), f));
+  const Floats low = multiply_add(n, broadcast(-2.12194440e-4f), rest);
+  return multiply_add(n, broadcast(0.693359375f), add(f, low));
+}
+
+// 1 / (1 + e^-a)
+inline Floats sigmoid(Floats a) {
+  const Floats e = exponential(sub(broadcast(0), a));
+  return divide(broadcast(1), add(broadcast(1), e));
+}
+
+// Lanes of x where a >= b, of `otherwise` elsewhere.
+inline Floats choose(Floats a, Floats b, Floats x, Floats otherwise) {
+  return keep(at_least(a, b), x, otherwise);
+}
+
 // fp64 is for checks of gradients: libm, a lane at a time.
-inline Doubles exponential(Doubles a) {
+template <class F>
+Doubles each_lane(Doubles a, F f) {
   double lane[double_lanes];
   store(lane, a);
-  for (int l = 0; l < double_lanes; ++l) lane[l] = exp(lane[l]);
+  for (int l = 0; l < double_lanes; ++l) lane[l] = f(lane[l]);
   return load(lane);
+}
+inline Doubles exponential(Doubles a) {
+  return each_lane(a, [](double x) { return exp(x); });
+}
+inline Doubles logarithm(Doubles a) {
+  return each_lane(a, [](double x) { return log(x); });
+}
+inline Doubles sigmoid(Doubles a) {
+  return each_lane(a, [](double x) { return 1 / (1 + exp(-x)); });
+}
+inline Doubles choose(Doubles a, Doubles b, Doubles x, Doubles otherwise) {
+  double lane[4][double_lanes];
+  store(lane[0], a);
+  store(lane[1], b);
+  store(lane[2], x);
+  store(lane[3], otherwise);
+  for (int l = 0; l < double_lanes; ++l)
+    if (lane[0][l] < lane[1][l]) lane[2][l] = lane[3][l];
+  return load(lane[2]);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "tile_scalar.h"
 //
 #include "estimate.h"
+#include "mixture.h"
 #include "peak.h"
 #include "quantise.h"
 #include "scan.h"
@@ -23,10 +24,11 @@ extern const Kernels scalar_kernels = {
     {ISA::query_tile, ISA::query_levels, ISA::widen, ISA::finite_row, ISA::pack_documents,
      ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::estimate, ISA::score},
     {ISA::tile_columns<float>, ISA::pack_rows<float>, ISA::pack_columns<float>,
-     ISA::multiply<float>, ISA::fold_queries<float>, ISA::fold_documents<float>, ISA::weigh<float>},
+     ISA::multiply<float>, ISA::fold_queries<float>, ISA::fold_documents<float>, ISA::weigh<float>,
+     ISA::fold_mixture<float>, ISA::weigh_mixture<float>},
     {ISA::tile_columns<double>, ISA::pack_rows<double>, ISA::pack_columns<double>,
      ISA::multiply<double>, ISA::fold_queries<double>, ISA::fold_documents<double>,
-     ISA::weigh<double>},
+     ISA::weigh<double>, ISA::fold_mixture<double>, ISA::weigh_mixture<double>},
     {ISA::peak_fp32, ISA::peak_int8},
 };
 

@@ -74,5 +74,20 @@ def contrastive(
     grad_documents: Any = None,
     num_threads: int = 0,
 ) -> None: ...
+def divergence(
+    views: list[tuple[Any, Any, Any, Any, float]],
+    divergences: Any,
+    masses: Any,
+    variances: Any,
+    *,
+    reference: int = -1,
+    mixture_first: bool = True,
+    exclude_offsets: Any = None,
+    excluded: Any = None,
+    listed_offsets: Any = None,
+    listed: Any = None,
+    weights: Any = None,
+    num_threads: int = 0,
+) -> None: ...
 def tile(codes: Any, queries: Any, products: Any, rounds: int = 1) -> None: ...
 def peak(kind: str) -> float: ...
