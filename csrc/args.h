@@ -199,20 +199,29 @@ struct WeighArgs {
   const T *document_shifts, *document_weights;  // [n_documents], or null
 };
 
-// One panel of each view for some documents: log P_v = (score - shift) + rest, and the mixture M of
-// the P_v that they are compared with.
+// One panel for some documents, and the scores that open or close it.
+template <class T>
+struct GateArgs {
+  T* scores;  // [n_documents][tile columns]
+  T* gates;
+  int64_t n_documents;
+};
+
+// One panel of each view for some documents: P_v = e^(score - shift) factor, where the factor is what
+// rounding took from the shift, and the mixture M of the P_v that they are compared with. Logarithms
+// are without the factor's, but for that of a mean.
 template <class T>
 struct MixtureArgs {
   T* const* scores;  // [views] [n_documents][tile columns]
   int n_views;
   int64_t n_documents;
-  int reference;            // the view that M is; -1: the mean of all
-  bool mixture_first;       // KL(M || P_v), else KL(P_v || M)
-  bool elsewhere;           // M is subtracted from gradients elsewhere, being 0 almost everywhere
-  const T *shifts, *rests;  // [views][tile columns]
-  const T* weights;         // [views][tile columns] what gradients are multiplied by
-  T* divergences;           // [views][tile columns]
-  T* variances;             // [tile columns] of P_v over views, summed over documents
+  int reference;              // the view that M is; -1: the mean of all
+  bool mixture_first;         // KL(M || P_v), else KL(P_v || M)
+  bool elsewhere;             // M is subtracted from gradients elsewhere, being 0 almost everywhere
+  const T *shifts, *factors;  // [views][tile columns]
+  const T* weights;           // [views][tile columns] what gradients are multiplied by
+  T* divergences;             // [views][tile columns]
+  T* variances;               // [tile columns] of P_v over views, summed over documents
 };
 
 // A whole loss. For query i with positives P and the other candidates C, scores s = scale <q, d>:
@@ -221,6 +230,7 @@ struct MixtureArgs {
 // Symmetric: the same for every document that is someone's positive, over the queries.
 struct ContrastiveArgs {
   Matrix queries, documents;
+  Matrix gate_queries, gate_documents;  // scores are multiplied by sigmoids of theirs; or null data
   double scale;
   bool each;
   Lists positives;                 // at least one for every query
@@ -234,6 +244,7 @@ struct ContrastiveArgs {
   void* grad_documents;            // [m, dim]; may be null
 
   bool symmetric() const { return document_losses; }
+  bool gated() const { return gate_queries.data; }
 };
 
 // ---- divergence --------------------------------------------------------------------------------

@@ -73,9 +73,11 @@ class Contrastive {
   Contrastive(const ContrastiveArgs& a, const Kernels& row, int threads, Pulse& pulse)
       : a_(a),
         k_(loss_kernels<T>(row)),
-        walk_(a.queries.rows, a.documents.rows, k_.columns, sizeof(T),
+        walk_(a.queries.rows, a.documents.rows, k_.columns, sizeof(T) * (a.gated() ? 2 : 1),
               2 * static_cast<double>(a.queries.dim), threads, pulse),
         scores_(a.queries, a.documents, walk_, row) {
+    if (a.gated())
+      gates_ = std::make_unique<Scores<T>>(a.gate_queries, a.gate_documents, walk_, row);
     const int64_t padded = walk_.blocks() * walk_.block;
     shifts_.assign(size(padded), std::numeric_limits<T>::infinity());
     weights_.assign(size(padded), 0);
@@ -119,6 +121,7 @@ class Contrastive {
   void score_block(int64_t b) {
     walk_.go_to(b);
     scores_.load_queries();
+    if (gates_) gates_->load_queries();
     marks_ = std::make_unique<Marks>(a_.positives, a_.excluded, walk_);
     walk_.parallel(walk_.chunks, [&](int64_t c) { score_chunk(c); });
   }
@@ -126,6 +129,10 @@ class Contrastive {
   void score_chunk(int64_t c) {
     if (walk_.pulse.stopped()) return;
     scores_.multiply(c);
+    if (gates_) {
+      gates_->multiply(c);
+      for_panels(c, k_.close_gates);
+    }
     for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark) {
       T& score = scores_.at(*mark);
       if (mark->listed >= 0)
@@ -139,6 +146,12 @@ class Contrastive {
                        static_cast<T>(a_.scale), most_.data() + at, sum_.data() + at});
     }
     walk_.pulse.beat(walk_.beat);
+  }
+
+  void for_panels(int64_t c, void (*kernel)(const GateArgs<T>&)) {
+    const int64_t first = walk_.first_of(c);
+    for (int64_t p = 0; p < walk_.panels(); ++p)
+      kernel({scores_.panel(p, first), gates_->panel(p, first), walk_.documents_of(c)});
   }
 
   void settle_queries() {
@@ -218,6 +231,7 @@ class Contrastive {
     for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark)
       if (mark->listed >= 0)
         scores_.at(*mark) = static_cast<T>(positive_gradients_[size(mark->listed)]);
+    if (gates_) for_panels(c, k_.pass_gates);
     if (a_.grad_documents)
       scores_.multiply_for_documents(c, static_cast<T*>(a_.grad_documents), walk_.first > 0);
   }
@@ -226,8 +240,9 @@ class Contrastive {
   const LossKernels<T>& k_;
   Walk walk_;
   Scores<T> scores_;
-  std::vector<T> most_, sum_;        // [chunks][block]
-  std::vector<T> shifts_, weights_;  // [n], padded
+  std::unique_ptr<Scores<T>> gates_;  // or null
+  std::vector<T> most_, sum_;         // [chunks][block]
+  std::vector<T> shifts_, weights_;   // [n], padded
   std::vector<double> positive_scores_, positive_gradients_;
   std::vector<LogSum> document_sums_;                  // [m]
   std::vector<T> document_shifts_, document_weights_;  // [m]

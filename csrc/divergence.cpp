@@ -36,9 +36,10 @@ class Divergence {
         divergences_(most_.size()),
         variances_(size(walk_.chunks * walk_.block)),
         shifts_(size(per_block())),
-        rests_(shifts_.size()),
+        factors_(shifts_.size()),
         weights_(shifts_.size()),
-        known_(shifts_.size()) {
+        known_(shifts_.size()),
+        rests_(shifts_.size()) {
     for (int v = 0; v < a.n_views; ++v)
       scores_.push_back(
           std::make_unique<Scores<T>>(a.views[v].queries, a.views[v].documents, walk_, row));
@@ -102,9 +103,11 @@ class Divergence {
         const double log = all.log();
         T& shift = shifts_[at(q, v)] = std::numeric_limits<T>::infinity();
         rests_[at(q, v)] = 0;
+        factors_[at(q, v)] = 1;
         if (log == -infinity) continue;  // nothing but what is left out
         shift = static_cast<T>(log);
-        rests_[at(q, v)] = static_cast<T>(static_cast<double>(shift) - log);
+        rests_[at(q, v)] = static_cast<double>(shift) - log;
+        factors_[at(q, v)] = static_cast<T>(std::exp(rests_[at(q, v)]));
         if (a_.listed.offsets && q < walk_.rows)
           for (int64_t e = first_listed(q); e < first_listed(q + 1); ++e) listed(e, v) -= log;
       }
@@ -121,7 +124,7 @@ class Divergence {
         panels[size(v)] = scores_[size(v)]->panel(p, walk_.first_of(c));
       const size_t place = at(p * walk_.width, 0);
       kernel({panels.data(), a_.n_views, walk_.documents_of(c), a_.reference, a_.mixture_first,
-              a_.listed.offsets != nullptr, shifts_.data() + place, rests_.data() + place,
+              a_.listed.offsets != nullptr, shifts_.data() + place, factors_.data() + place,
               weights_.data() + place, divergences + place,
               variances_.data() + c * walk_.block + p * walk_.width});
     }
@@ -135,11 +138,16 @@ class Divergence {
         a_.variances[query] += variances_[size(c * walk_.block + q)];
       const bool some = a_.listed.offsets ? settle_listed(q) : settle_all(q);
       for (int v = 0; v < a_.n_views; ++v) {
-        known_[at(q, v)] = static_cast<T>(a_.divergences[v * walk_.n + query]);
+        known_[at(q, v)] = static_cast<T>(a_.divergences[v * walk_.n + query] - rest_of(q, v));
         const double weight = a_.weights && some ? a_.weights[v * walk_.n + query] : 0;
         weights_[at(q, v)] = static_cast<T>(weight * a_.views[v].scale);
       }
     }
+  }
+
+  // What the kernels' log P_v - log M lack.
+  double rest_of(int64_t q, int v) const {
+    return rests_[at(q, v)] - (a_.reference < 0 ? 0 : rests_[at(q, a_.reference)]);
   }
 
   bool settle_all(int64_t q) {
@@ -147,7 +155,8 @@ class Divergence {
     const bool some = shifts_[at(q, 0)] < std::numeric_limits<T>::infinity();
     a_.masses[query] = some ? 1 : 0;
     for (int v = 0; v < a_.n_views; ++v) {
-      double& sum = a_.divergences[v * walk_.n + query] = 0;
+      double& sum = a_.divergences[v * walk_.n + query];
+      sum = !some ? 0 : a_.mixture_first ? -rest_of(q, v) : rest_of(q, v);
       for (int64_t c = 0; c < walk_.chunks; ++c) sum += divergences_[at(c, q, v)];
     }
     return some;
@@ -210,11 +219,12 @@ class Divergence {
   const DivergenceArgs& a_;
   const LossKernels<T>& k_;
   Walk walk_;
-  std::vector<std::unique_ptr<Scores<T>>> scores_;   // [views]
-  std::vector<T> most_, sum_, divergences_;          // [chunks][panels][views][width]
-  std::vector<T> variances_;                         // [chunks][block]
-  std::vector<T> shifts_, rests_, weights_, known_;  // [panels][views][width]
-  std::vector<double> listed_;                       // [listed][views]
+  std::vector<std::unique_ptr<Scores<T>>> scores_;     // [views]
+  std::vector<T> most_, sum_, divergences_;            // [chunks][panels][views][width]
+  std::vector<T> variances_;                           // [chunks][block]
+  std::vector<T> shifts_, factors_, weights_, known_;  // [panels][views][width]
+  std::vector<double> rests_;                          // the same
+  std::vector<double> listed_;                         // [listed][views]
   std::unique_ptr<Marks> marks_;
 };
 

@@ -45,6 +45,8 @@ struct LossKernels {
   void (*fold_queries)(const FoldArgs<T>&);
   void (*fold_documents)(const FoldArgs<T>&);
   void (*weigh)(const WeighArgs<T>&);
+  void (*close_gates)(const GateArgs<T>&);
+  void (*pass_gates)(const GateArgs<T>&);
   void (*fold_mixture)(const MixtureArgs<T>&);
   void (*weigh_mixture)(const MixtureArgs<T>&);
 };

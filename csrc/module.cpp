@@ -149,7 +149,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
          py::object positives, py::object query_losses, double scale, bool each,
          py::object soft_targets, py::object exclude_offsets, py::object excluded,
          py::object query_weights, py::object document_weights, py::object document_losses,
-         py::object grad_queries, py::object grad_documents, int num_threads) {
+         py::object grad_queries, py::object grad_documents, py::object gate_queries,
+         py::object gate_documents, int num_threads) {
         const auto view = [](py::handle array, const char* name) {
           return View(array, "contrastive", name);
         };
@@ -165,7 +166,9 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
                                              view(query_losses, "query_losses"),
                                              view(document_losses, "document_losses"),
                                              view(grad_queries, "grad_queries"),
-                                             view(grad_documents, "grad_documents")};
+                                             view(grad_documents, "grad_documents"),
+                                             view(gate_queries, "queries of gates"),
+                                             view(gate_documents, "documents of gates")};
         run(py::none(),
             [&](Pulse& pulse) { ops::contrastive(views, scale, each, num_threads, pulse); });
       },
@@ -173,7 +176,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       py::kw_only(), "scale"_a, "each"_a = true, "soft_targets"_a = py::none(),
       "exclude_offsets"_a = py::none(), "excluded"_a = py::none(), "query_weights"_a = py::none(),
       "document_weights"_a = py::none(), "document_losses"_a = py::none(),
-      "grad_queries"_a = py::none(), "grad_documents"_a = py::none(), "num_threads"_a = 0,
+      "grad_queries"_a = py::none(), "grad_documents"_a = py::none(), "gate_queries"_a = py::none(),
+      "gate_documents"_a = py::none(), "num_threads"_a = 0,
       "Contrastive losses of queries [n] (and documents [m]), and the gradients of their weighted "
       "sum.");
 

@@ -210,6 +210,18 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
     a.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
   }
   threads = threads_of("contrastive", threads);
+  if (v.gate_queries.given()) {
+    const Matrix& q = a.gate_queries = v.gate_queries.matrix(View::Doubles::taken);
+    const Matrix& d = a.gate_documents = v.gate_documents.matrix(View::Doubles::taken);
+    check(q.rows == n && d.rows == m && q.dim == d.dim, "contrastive: gates must be of ", n,
+          " queries and ", m, " documents of one dim, got ", q.rows, " and ", d.rows, " of dims ",
+          q.dim, " and ", d.dim);
+    const auto doubles = [](const Matrix& x) { return x.dtype == Dtype::f64; };
+    check_type(q.dtype == d.dtype && q.dtype != Dtype::i8 && doubles(q) == doubles(a.queries),
+               "contrastive: gates must have the dtype of queries and documents");
+    check_finite("contrastive: queries of gates", q, threads);
+    check_finite("contrastive: documents of gates", d, threads);
+  }
   check_finite("contrastive: queries", a.queries, threads);
   check_finite("contrastive: documents", a.documents, threads);
   tilefold::contrastive(a, active_row(), threads, pulse);

@@ -40,7 +40,7 @@ void score(const View& queries, const View& documents, const View& rows, const V
 struct ContrastiveViews {
   View queries, documents, positive_offsets, positives, soft_targets, exclude_offsets, excluded;
   View query_weights, document_weights, query_losses, document_losses;
-  View grad_queries, grad_documents;
+  View grad_queries, grad_documents, gate_queries, gate_documents;
 };
 void contrastive(const ContrastiveViews& views, double scale, bool each, int threads, Pulse& pulse);
 

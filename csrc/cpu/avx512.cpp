@@ -4,6 +4,7 @@
 #include "tile_avx512.h"
 //
 #include "estimate.h"
+#include "gate.h"
 #include "mixture.h"
 #include "peak.h"
 #include "quantise.h"
@@ -25,10 +26,12 @@ extern const Kernels avx512_kernels = {
      ISA::pack_query, ISA::tile_codes, ISA::tile, ISA::scan, ISA::estimate, ISA::score},
     {ISA::tile_columns<float>, ISA::pack_rows<float>, ISA::pack_columns<float>,
      ISA::multiply<float>, ISA::fold_queries<float>, ISA::fold_documents<float>, ISA::weigh<float>,
-     ISA::fold_mixture<float>, ISA::weigh_mixture<float>},
+     ISA::close_gates<float>, ISA::pass_gates<float>, ISA::fold_mixture<float>,
+     ISA::weigh_mixture<float>},
     {ISA::tile_columns<double>, ISA::pack_rows<double>, ISA::pack_columns<double>,
      ISA::multiply<double>, ISA::fold_queries<double>, ISA::fold_documents<double>,
-     ISA::weigh<double>, ISA::fold_mixture<double>, ISA::weigh_mixture<double>},
+     ISA::weigh<double>, ISA::close_gates<double>, ISA::pass_gates<double>,
+     ISA::fold_mixture<double>, ISA::weigh_mixture<double>},
     {ISA::peak_fp32, ISA::peak_int8},
 };
 

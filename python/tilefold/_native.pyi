@@ -72,6 +72,8 @@ def contrastive(
     document_losses: Any = None,
     grad_queries: Any = None,
     grad_documents: Any = None,
+    gate_queries: Any = None,
+    gate_documents: Any = None,
     num_threads: int = 0,
 ) -> None: ...
 def divergence(
