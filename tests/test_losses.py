@@ -196,6 +196,43 @@ def test_gradients_of_soft_targets_are_exact_in_float64(isa):
     )
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_gates_weaken_scores(isa, symmetric):
+    rows = vectors(40, 12), vectors(150, 12, seed=1)
+    gates = 3 * vectors(40, 5, seed=2), 3 * vectors(150, 5, seed=3)
+    lists = [[i, 149 - i] for i in range(40)]
+    own = torch.tensor(sorted({i for part in lists for i in part}))
+    runs = []
+    for dtype in (torch.float32, torch.float64):
+        x = leaves(*rows, dtype=dtype)
+        opened = torch.sigmoid(gates[0].to(dtype) @ gates[1].to(dtype).T)
+        scores = (x[0] @ x[1].T) * opened  # as inner products with the identity
+        of_queries, of_documents = reference.contrastive_losses(
+            scores, torch.eye(150, dtype=dtype), lists, scale=5.0
+        )
+        total = of_queries.mean()
+        if symmetric:
+            total = (total + of_documents[own].mean()) / 2
+        total.backward()
+        runs.append((total.detach(), x[0].grad, x[1].grad))
+    found = leaves(*rows)
+    loss = contrastive_loss(*found, csr(lists), temperature=0.2, gates=gates, symmetric=symmetric)
+    loss.backward()
+    ours = (loss.detach(), found[0].grad, found[1].grad)
+    for mine, theirs, truth in zip(ours, *runs, strict=True):
+        assert_as_close_as_torch(mine, theirs, truth, in_norm=True)
+
+
+def test_gates_leave_gradients_exact_in_float64():
+    q, d = leaves(vectors(4, 5), vectors(9, 5, seed=1), dtype=torch.float64)
+    gates = vectors(4, 3, dtype=torch.float64), vectors(9, 3, seed=1, dtype=torch.float64)
+    log_scale = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda q, d, s: contrastive_loss(q, d, torch.arange(4), log_scale=s, gates=gates),
+        (q, d, log_scale),
+    )
+
+
 def test_one_positive_each_is_cross_entropy():
     q, d = leaves(vectors(40, 64), vectors(90, 64, seed=1))
     target = torch.randperm(90, generator=torch.Generator().manual_seed(2))[:40]
@@ -417,7 +454,8 @@ def test_the_op_is_what_torch_expects_of_one():
     shares = torch.ones(n, dtype=torch.float64)
     for symmetric, ids, soft in ((False, torch.arange(n), shares), (True, None, None)):
         scale = torch.tensor(20.0).double()
-        arguments = (q, d, scale, *lists, soft, None, None, ids, None, weights)
+        gates = (None, None) if symmetric else (vectors(n, 3), vectors(m, 3))
+        arguments = (q, d, scale, *lists, soft, None, None, ids, None, *gates, weights)
         of_documents = torch.ones(m, dtype=torch.float64) if symmetric else None
         torch.library.opcheck(
             torch.ops.tilefold.contrastive.default,
@@ -530,6 +568,14 @@ POSITIVES = torch.arange(3)
             ValueError,
             "reduction='none' has no symmetric form",
         ),
+        ((Q, D, POSITIVES), {"gates": Q}, TypeError, "gates must be a pair"),
+        (
+            (Q, D, POSITIVES),
+            {"gates": (Q, D[1:])},
+            ValueError,
+            "gates must be of 3 q.* got 3 and 4",
+        ),
+        ((Q, D, POSITIVES), {"gates": (Q / 0, D)}, ValueError, "queries of gates have a NaN or an"),
         ((Q, D, POSITIVES), {"query_ids": POSITIVES[:2]}, ValueError, "query_ids must have 3 elem"),
         ((Q, D, POSITIVES), {"document_ids": Q[0]}, TypeError, "document_ids must be int64"),
         ((Q, D, POSITIVES), {"exclude": csr([[5], [], []])}, ValueError, "exclude .* got 5 for qu"),

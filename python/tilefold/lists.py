@@ -97,16 +97,20 @@ def left_out(
     exclude: Lists | None,
     query_ids: Integers | None,
     document_ids: Integers | None,
+    everyone: tuple[Lists | None, Integers | None] = (None, None),
 ) -> Lists | None:
     """Candidates that are no negatives, though no positive of that row either; None for none.
 
     Those in `exclude`; the positives of other queries with the same id; and every document with the
-    id of any of these or of a positive.
+    id of any of these or of a positive. Where other queries are elsewhere, `everyone` has positives
+    and ids of all, these among them.
     """
     rows, documents = positives.owners(), positives.indices
     keys = [] if exclude is None else [exclude.keys(m)]
     if query_ids is not None:
-        rows, documents = _of_same_queries(positives, query_ids)
+        lists, ids = everyone
+        lists, ids = lists or positives, query_ids if ids is None else ids
+        rows, documents = _of_same_queries(lists, ids, query_ids)
         keys.append(rows * m + documents)
     if document_ids is not None:
         order = np.argsort(document_ids, kind="stable")
@@ -119,12 +123,24 @@ def left_out(
     return Lists(np.concatenate([[0], np.cumsum(counts)]), out % m)
 
 
-def _of_same_queries(positives: Lists, query_ids: Integers) -> tuple[Integers, Integers]:
-    """Pairs (row, document): positives of all rows with the id of that row, its own among them."""
+def transposed(lists: Lists, documents: Integers) -> Lists:
+    """The queries that list each of these documents, whose numbers rise."""
+    rows = np.searchsorted(documents, lists.indices)
+    there = np.append(documents, -1)[rows] == lists.indices
+    rows, queries = rows[there], lists.owners()[there]
+    counts = np.bincount(rows, minlength=len(documents))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return Lists(offsets, queries[np.argsort(rows, kind="stable")])
+
+
+def _of_same_queries(
+    positives: Lists, query_ids: Integers, wanted: Integers
+) -> tuple[Integers, Integers]:
+    """Pairs (place in `wanted`, document): the positives of all queries with each wanted id."""
     ids = query_ids[positives.owners()]
     order = np.argsort(ids, kind="stable")
-    counts, places = _matches(ids[order], query_ids)
-    return np.repeat(np.arange(len(query_ids)), counts), positives.indices[order[places]]
+    counts, places = _matches(ids[order], wanted)
+    return np.repeat(np.arange(len(wanted)), counts), positives.indices[order[places]]
 
 
 def _matches(rising: Integers, wanted: Integers) -> tuple[Integers, Integers]:

@@ -7,6 +7,7 @@ checked here, because a compiled graph has no values before.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,15 +17,14 @@ from torch import Tensor
 from . import _native
 from .lists import Lists, checked, left_out, shares
 
-_NAME = "contrastive_loss"  # in messages: what users call
-
 _library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
+_CONTRASTIVE = "contrastive_loss"  # in messages: what users call
 _library.define(  # type: ignore[no-untyped-call]
     "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
     "Tensor positives, Tensor? soft_targets, Tensor? exclude_offsets, Tensor? exclude, "
-    "Tensor? query_ids, Tensor? document_ids, Tensor? query_weights, Tensor? document_weights, "
-    "bool each, bool symmetric, bool grad_queries, bool grad_documents) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
+    "Tensor? query_ids, Tensor? document_ids, Tensor? gate_queries, Tensor? gate_documents, "
+    "Tensor? query_weights, Tensor? document_weights, bool each, bool symmetric, "
+    "bool grad_queries, bool grad_documents) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -59,6 +59,8 @@ def _contrastive(
     exclude: Tensor | None,
     query_ids: Tensor | None,
     document_ids: Tensor | None,
+    gate_queries: Tensor | None,
+    gate_documents: Tensor | None,
     query_weights: Tensor | None,
     document_weights: Tensor | None,
     each: bool,
@@ -68,30 +70,25 @@ def _contrastive(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     results = _results(queries, documents, symmetric, grad_queries, grad_documents)
     losses, document_losses, of_queries, of_documents = results
-    factor, m = float(scale), len(documents)
-    # In fp32 a larger or smaller factor would make 0 * inf of what is left out.
-    if not (0 < factor < math.inf and (queries.dtype == torch.float64 or 1e-30 < factor < 1e30)):
-        raise ValueError(
-            f"{_NAME}: temperature must be positive and log_scale finite, but scores would be "
-            f"multiplied by {factor}"
-        )
+    m = len(documents)
     given = Lists(positive_offsets.numpy(), positives.numpy())
-    own = checked(given, _NAME, "positives", m)
+    own = checked(given, _CONTRASTIVE, "positives", m)
     targets = None
     if soft_targets is not None:
-        targets = shares(given, soft_targets.numpy(), _NAME, "soft_targets", m)
+        targets = shares(given, soft_targets.numpy(), _CONTRASTIVE, "soft_targets", m)
     listed = None
     if exclude_offsets is not None and exclude is not None:
-        listed = checked(Lists(exclude_offsets.numpy(), exclude.numpy()), _NAME, "exclude", m)
-    ids = [None if given is None else given.numpy() for given in (query_ids, document_ids)]
-    out = left_out(own, m, listed, *ids)
+        listed = Lists(exclude_offsets.numpy(), exclude.numpy())
+        listed = checked(listed, _CONTRASTIVE, "exclude", m)
+    rows, columns = (None if ids is None else ids.numpy() for ids in (query_ids, document_ids))
+    out = left_out(own, m, listed, rows, columns)
     _native.contrastive(
         _rows(queries),
         _rows(documents),
         own.offsets,
         own.indices,
         losses.numpy(),
-        scale=factor,
+        scale=checked_factor(scale, queries.dtype, _CONTRASTIVE),
         each=each,
         soft_targets=targets,
         exclude_offsets=None if out is None else out.offsets,
@@ -101,8 +98,21 @@ def _contrastive(
         document_losses=document_losses.numpy() if symmetric else None,
         grad_queries=of_queries.numpy() if grad_queries else None,
         grad_documents=of_documents.numpy() if grad_documents else None,
+        gate_queries=None if gate_queries is None else _rows(gate_queries),
+        gate_documents=None if gate_documents is None else _rows(gate_documents),
     )
     return results
+
+
+def checked_factor(scale: Tensor, dtype: torch.dtype, op: str) -> float:
+    """What scores are multiplied by; in fp32, more or less would make 0 * inf of -inf."""
+    factor = float(scale.detach())
+    if not (0 < factor < math.inf and (dtype == torch.float64 or 1e-30 < factor < 1e30)):
+        raise ValueError(
+            f"{op}: temperature must be positive and log_scale finite, but scores would be "
+            f"multiplied by {factor}"
+        )
+    return factor
 
 
 def _rows(x: Tensor) -> NDArray[Any]:
@@ -125,3 +135,103 @@ def _contrastive_shapes(
 
 _library.impl("contrastive", _contrastive, "CPU")  # type: ignore[no-untyped-call]
 torch.library.register_fake("tilefold::contrastive", _contrastive_shapes, lib=_library)
+
+
+_library.define(  # type: ignore[no-untyped-call]
+    "divergence(str name, Tensor[] queries, Tensor[] documents, Tensor scales, int reference, "
+    "bool mixture_first, Tensor? exclude_offsets, Tensor? exclude, Tensor? listed_offsets, "
+    "Tensor? listed, Tensor? weights, bool[] grad_queries, bool[] grad_documents) "
+    "-> (Tensor, Tensor, Tensor, Tensor[], Tensor[])"
+)
+
+_Divergences = tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]
+
+
+def _divergence_results(
+    queries: list[Tensor],
+    documents: list[Tensor],
+    grad_queries: list[bool],
+    grad_documents: list[bool],
+) -> _Divergences:
+    """Divergences, masses, variances, and gradients of every view, empty where not asked for."""
+    n = len(queries[0])
+    doubles = partial(queries[0].new_empty, dtype=torch.float64)
+
+    def gradients(rows: list[Tensor], wanted: list[bool]) -> list[Tensor]:
+        return [
+            x.new_empty((len(x) if want else 0, x.shape[1]), dtype=result_dtype(x))
+            for x, want in zip(rows, wanted, strict=True)
+        ]
+
+    return (
+        doubles((len(queries), n)),
+        doubles(n),
+        doubles(n),
+        gradients(queries, grad_queries),
+        gradients(documents, grad_documents),
+    )
+
+
+def _divergence(
+    name: str,
+    queries: list[Tensor],
+    documents: list[Tensor],
+    scales: Tensor,
+    reference: int,
+    mixture_first: bool,
+    exclude_offsets: Tensor | None,
+    exclude: Tensor | None,
+    listed_offsets: Tensor | None,
+    listed: Tensor | None,
+    weights: Tensor | None,
+    grad_queries: list[bool],
+    grad_documents: list[bool],
+) -> _Divergences:
+    """Documents: those of each view, or one matrix for all."""
+    results = _divergence_results(queries, documents, grad_queries, grad_documents)
+    divergences, masses, variances, of_queries, of_documents = results
+    m = len(documents[0])
+
+    def lists(offsets: Tensor | None, indices: Tensor | None, what: str) -> Lists | None:
+        if offsets is None or indices is None:
+            return None
+        return checked(Lists(offsets.numpy(), indices.numpy()), name, what, m)
+
+    out = lists(exclude_offsets, exclude, "exclude")
+    own = lists(listed_offsets, listed, "invariant")
+    d = [_rows(x) for x in documents]
+    dd = [x.numpy() if want else None for x, want in zip(of_documents, grad_documents, strict=True)]
+    each = range(len(queries))
+    _native.divergence(
+        [
+            (
+                _rows(queries[v]),
+                d[v % len(d)],
+                of_queries[v].numpy() if grad_queries[v] else None,
+                dd[v % len(d)],
+                checked_factor(scales[v], queries[v].dtype, name),
+            )
+            for v in each
+        ],
+        divergences.numpy(),
+        masses.numpy(),
+        variances.numpy(),
+        reference=reference,
+        mixture_first=mixture_first,
+        exclude_offsets=None if out is None else out.offsets,
+        excluded=None if out is None else out.indices,
+        listed_offsets=None if own is None else own.offsets,
+        listed=None if own is None else own.indices,
+        weights=None if weights is None else _array(weights.contiguous()),
+    )
+    return results
+
+
+def _divergence_shapes(
+    name: str, queries: list[Tensor], documents: list[Tensor], *rest: Any
+) -> _Divergences:
+    return _divergence_results(queries, documents, *rest[-2:])
+
+
+_library.impl("divergence", _divergence, "CPU")  # type: ignore[no-untyped-call]
+torch.library.register_fake("tilefold::divergence", _divergence_shapes, lib=_library)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..torch_ops import result_dtype
-from . import inputs
+from . import inputs, ranks, spread
+from .gradients import inner_product
 
 _OP = "contrastive_loss"
 
@@ -26,8 +27,10 @@ def contrastive_loss(
     query_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
     soft_targets: Tensor | None = None,
+    gates: tuple[Tensor, Tensor] | None = None,
     symmetric: bool = False,
     reduction: str = "mean",
+    process_group: torch.distributed.ProcessGroup | None = None,
 ) -> Tensor:
     """In-batch contrastive loss (InfoNCE) without the score matrix.
 
@@ -44,6 +47,16 @@ def contrastive_loss(
     - mode "sum": ``logsumexp(P + C) - logsumexp(P)``, the likelihood of the set of positives.
     - `soft_targets` t: ``KL(t || softmax(P + C))``, as in distillation; t is 0 for documents that
       `positives` does not list. (`alignment_loss` has a softmax over listed documents alone.)
+
+    Over the ranks of a `process_group` it is the loss of one process with the rows of all ranks, in
+    their order, however many each has. Every rank passes its own queries and documents, with lists
+    of these; its queries meet the documents of all ranks, and the gradients of documents come back,
+    summed, to the rank that owns them. DDP averages gradients of parameters over ranks, so a rank's
+    value is the number of ranks times its own part of the loss, for "mean" as for "sum": the mean
+    over ranks, of values and of gradients, is that of one process. Do not multiply by the number of
+    ranks again, as recipes for losses of gathered rows do; and make a learned scale known to DDP.
+    "none" is the losses of own queries as they are: multiply a weighted sum of them by the number
+    of ranks. A rank holds the embeddings of all and their gradients, never scores.
 
     Gradients have the same bits for any number of threads. The loss and the gradients are formed in
     float32 for half-precision inputs, in float64 for float64. The second derivative is not offered.
@@ -64,10 +77,18 @@ def contrastive_loss(
             spares) are no negatives.
         soft_targets: how much each of the listed `positives` counts, in their order: numbers of 0
             or more that sum to one for each query. They get no gradient.
+        gates: ``(queries [n, e], documents [m, e])``: each score is multiplied by the sigmoid of
+            the inner product of these, which get no gradient. Not with a `process_group`.
         symmetric: half of this loss plus half of the same over documents: each that is a positive,
             against all queries. Together they cost a third more, not twice as much.
         reduction: "mean" over queries (and over documents with a positive), "sum", or "none" for
             ``[n]``, not offered with `symmetric`. Nor are soft targets.
+        process_group: the `torch.distributed.ProcessGroup` that the batch is spread over, with a
+            backend for the CPU, such as gloo. Ids are of all ranks: documents of one id are the
+            same document on any. All ranks must call with the same options and go backward alike,
+            or some wait for others. With `symmetric` all ranks together take ``6 n (m + documents
+            that are a positive) dim`` operations where one process takes ``8 n m dim``.
+            (`torch.distributed.group.WORLD` is None until torch.distributed is initialised.)
 
     Returns:
         The loss: a number, or ``[n]``; float32, or float64 for float64 inputs. Where nothing is
@@ -76,7 +97,8 @@ def contrastive_loss(
     Raises:
         ValueError: shapes that do not fit, an index out of range, a query without a positive, ids
             of another length, a temperature that is not positive, soft targets that do not sum to
-            one, a NaN or an infinity in a row.
+            one, a NaN or an infinity in a row. Where one rank of a `process_group` is given
+            anything that cannot be used, all ranks raise, naming it.
         TypeError: dtypes that cannot be used.
 
     Example:
@@ -84,13 +106,34 @@ def contrastive_loss(
         >>> contrastive_loss(queries, documents, torch.tensor([0, 1]), temperature=0.5)
         tensor(0.3408)
     """
-    q, d = inputs.matched(_OP, queries, documents)
-    lists = inputs.lists(_OP, positives, "positives", len(q))
-    spared = (None, None) if exclude is None else inputs.lists(_OP, exclude, "exclude", len(q))
-    ids = (
-        None if query_ids is None else inputs.row_ids(_OP, query_ids, "query_ids", len(q)),
-        None if document_ids is None else inputs.row_ids(_OP, document_ids, "document_ids", len(d)),
-    )
+
+    def batch() -> inputs.Batch:
+        _check_options(mode, reduction, symmetric, soft_targets is not None)
+        if gates is not None and process_group is not None:
+            raise ValueError(f"{_OP}: gates have no form over the ranks of a process_group")
+        q, d = inputs.matched(_OP, queries, documents)
+        n, m = len(q), len(d)
+        lists = inputs.lists(_OP, positives, "positives", n)
+        return inputs.Batch(
+            q,
+            d,
+            inputs.scale(_OP, temperature, log_scale),
+            lists,
+            None if soft_targets is None else inputs.soft_targets(_OP, soft_targets, len(lists[1])),
+            None if exclude is None else inputs.lists(_OP, exclude, "exclude", n),
+            None if query_ids is None else inputs.row_ids(_OP, query_ids, "query_ids", n),
+            None if document_ids is None else inputs.row_ids(_OP, document_ids, "document_ids", m),
+            None if gates is None else inputs.gates(_OP, gates, q, d),
+        )
+
+    if process_group is None or ranks.alone(_OP, process_group):
+        return _loss(batch(), mode, symmetric, reduction)
+    options = {"mode": mode, "symmetric": symmetric, "reduction": reduction}
+    part = spread.part(_OP, batch, options, process_group)
+    return _of_rank(part, mode, reduction)
+
+
+def _check_options(mode: str, reduction: str, symmetric: bool, soft: bool) -> None:
     if mode not in ("each", "sum"):
         raise ValueError(f"{_OP}: mode must be 'each' or 'sum', got {mode!r}")
     if reduction not in ("mean", "sum", "none"):
@@ -99,16 +142,28 @@ def contrastive_loss(
         raise ValueError(
             f"{_OP}: reduction='none' has no symmetric form; call it twice, transposed"
         )
-    targets = None
-    if soft_targets is not None:
-        targets = inputs.soft_targets(_OP, soft_targets, len(lists[1]))
-        if symmetric or mode != "each":
-            raise ValueError(f"{_OP}: soft_targets allow neither symmetric=True nor mode='sum'")
-    scale = inputs.scale(_OP, temperature, log_scale)
+    if soft and (symmetric or mode != "each"):
+        raise ValueError(f"{_OP}: soft_targets allow neither symmetric=True nor mode='sum'")
+
+
+def _loss(batch: inputs.Batch, mode: str, symmetric: bool, reduction: str) -> Tensor:
     graph = torch.is_grad_enabled()  # inside forward it never is
+    q, d, scale, *_ = batch
     loss: Tensor = _Contrastive.apply(  # type: ignore[no-untyped-call]
-        q, d, scale, (*lists, targets, *spared, *ids), mode == "each", symmetric, reduction, graph
+        q, d, scale, batch.lists(), mode == "each", symmetric, reduction, graph
     )
+    return loss
+
+
+def _of_rank(part: spread.Part, mode: str, reduction: str) -> Tensor:
+    """Such that the mean over ranks, of values and of gradients, is what one process would get."""
+    if reduction == "none":
+        return _loss(part.of_queries, mode, False, "none")
+    n, m = (part.n_queries, part.n_documents) if reduction == "mean" else (1, 1)
+    loss = _loss(part.of_queries, mode, False, "sum") * (part.world / n)
+    if part.of_documents is not None:
+        of_documents = _loss(part.of_documents, mode, False, "sum") * (part.world / m)
+        loss = (loss + of_documents) / 2
     return loss
 
 
@@ -193,19 +248,9 @@ class _Contrastive(torch.autograd.Function):
             of_queries.to(queries.dtype) if wants_queries else None,
             of_documents.to(queries.dtype) if wants_documents else None,
             # every score is scale <q, d>, so the sum of <q, dL/dq> is scale dL/dscale
-            _inner_product(queries, of_queries) / scale if ctx.wants_scale else None,
+            inner_product(queries, of_queries) / scale if ctx.wants_scale else None,
             *[None] * 5,
         )
-
-
-def _inner_product(a: Tensor, b: Tensor) -> Tensor:
-    """In float64, a few rows at a time."""
-    rows = 1024
-    parts = [
-        (x.double() * y).sum()
-        for x, y in zip(torch.split(a, rows), torch.split(b, rows), strict=True)
-    ]
-    return torch.stack(parts).sum()
 
 
 def _as_result(loss: Tensor, queries: Tensor) -> Tensor:
@@ -218,7 +263,8 @@ class ContrastiveLoss(torch.nn.Module):
     Args:
         temperature: scores are divided by it; where it is learned, it begins there.
         learn_temperature: keep ``log_scale = -log(temperature)`` as a parameter, as CLIP does.
-        mode, symmetric, reduction: as in `contrastive_loss`.
+        mode, symmetric, reduction, process_group: as in `contrastive_loss`. Groups can be neither
+            copied nor pickled, so take `process_group` away before you do that to the module.
 
     Example:
         >>> loss = ContrastiveLoss(temperature=0.05, learn_temperature=True)
@@ -236,6 +282,7 @@ class ContrastiveLoss(torch.nn.Module):
         mode: str = "each",
         symmetric: bool = False,
         reduction: str = "mean",
+        process_group: torch.distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
@@ -248,6 +295,7 @@ class ContrastiveLoss(torch.nn.Module):
             "symmetric": symmetric,
             "reduction": reduction,
         }
+        self.process_group = process_group
 
     def forward(
         self,
@@ -271,7 +319,8 @@ class ContrastiveLoss(torch.nn.Module):
             if self.log_scale is None
             else {"log_scale": self.log_scale}
         )
-        return contrastive_loss(queries, documents, positives, **scale, **masks, **self.options)
+        options = self.options | {"process_group": self.process_group}
+        return contrastive_loss(queries, documents, positives, **scale, **masks, **options)
 
     def extra_repr(self) -> str:
         learned = "" if self.log_scale is None else " at first, learned"

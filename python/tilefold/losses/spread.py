@@ -1,0 +1,211 @@
+"""A batch spread over ranks, each of which owns a part of its queries and of its documents.
+
+A rank meets its own queries with the documents of all ranks, so that embeddings and their gradients
+travel, never scores. Before they do, each rank says what it has: where one cannot go on, all hear
+why, and none is left waiting for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..lists import Integers, Lists, checked, left_out, shares, transposed
+from ..torch_ops import checked_factor
+from . import ranks
+from .inputs import Batch
+
+
+class Part(NamedTuple):
+    """What a rank adds to the loss: the losses of its own rows."""
+
+    of_queries: Batch  # its queries against the documents of all ranks
+    of_documents: Batch | None  # its documents against the queries of all: roles exchanged
+    n_queries: int  # of all ranks
+    n_documents: int  # of all ranks, that are a positive
+    world: int
+
+
+def part(
+    op: str, batch: Callable[[], Batch], options: dict[str, Any], group: dist.ProcessGroup
+) -> Part:
+    """This rank's part, with what it needs of the other ranks.
+
+    Raises:
+        ValueError: on all ranks, where on one of them `batch` raises or gives what cannot be used,
+            or where they differ in what must be the same.
+    """
+    try:
+        own = batch()
+        _check(op, own)
+        facts = _facts(own, options)
+    except Exception as error:
+        message = str(error).removeprefix(f"{op}: ")
+        ranks.told({"error": message}, group)
+        raise ValueError(f"{op}: rank {dist.get_rank()}: {message}") from error
+    told = ranks.told(facts, group)
+    _agree(op, told, dist.get_process_group_ranks(group))
+    return _part(own, told, options["symmetric"], group)
+
+
+# ---- before anything travels ---------------------------------------------------------------------
+
+
+def _check(op: str, batch: Batch) -> None:
+    """Refuses now what the op would refuse while other ranks wait."""
+    m = len(batch.documents)
+    checked_factor(batch.scale, batch.queries.dtype, op)
+    for name, x in (("queries", batch.queries), ("documents", batch.documents)):
+        finite = torch.isfinite(x.detach()).all(1)
+        if not finite.all():
+            row = int(finite.int().argmin())
+            raise ValueError(f"{op}: {name} have a NaN or an infinity in row {row}")
+    positives = _in_numpy(batch.positives)
+    counts = np.diff(checked(positives, op, "positives", m).offsets)
+    if not counts.all():
+        raise ValueError(f"{op}: query {int(counts.argmin())} has no positive")
+    if batch.soft_targets is not None:
+        shares(positives, batch.soft_targets.numpy(), op, "soft_targets", m)
+    if batch.exclude is not None:
+        checked(_in_numpy(batch.exclude), op, "exclude", m)
+
+
+def _facts(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
+    graph, indices = torch.is_grad_enabled(), batch.positives[1].numpy()
+    given = {name: getattr(batch, name) for name in ("soft_targets", "query_ids", "document_ids")}
+    return {
+        "error": None,
+        "sizes": [len(batch.queries), len(batch.documents), len(indices), len(np.unique(indices))],
+        "wanted": [graph and x.requires_grad for x in (batch.queries, batch.documents)],
+        "dim": batch.queries.shape[1],
+        "dtype": str(batch.queries.dtype),
+        "scale": float(batch.scale.detach()),
+        "grad mode": "enabled" if graph else "disabled",
+        **{name: "absent" if x is None else "given" for name, x in given.items()},
+        **options,
+    }
+
+
+def _agree(op: str, told: list[dict[str, Any]], names: list[int]) -> None:
+    for name, facts in zip(names, told, strict=True):
+        if facts["error"] is not None:
+            raise ValueError(f"{op}: rank {name}: {facts['error']}")
+    first = told[0]
+    for what in [what for what in first if what not in ("sizes", "wanted")]:
+        for name, facts in zip(names, told, strict=True):
+            one, other = first[what], facts[what]
+            # The scale of replicas may differ in its last bits.
+            if one != other and not (what == "scale" and math.isclose(one, other, rel_tol=1e-3)):
+                raise ValueError(
+                    f"{op}: {what} must be the same on all ranks, but is {one} on rank {names[0]} "
+                    f"and {other} on rank {name}"
+                )
+
+
+# ---- this rank's rows and those of all -----------------------------------------------------------
+
+
+def _part(
+    own: Batch, told: list[dict[str, Any]], symmetric: bool, group: dist.ProcessGroup
+) -> Part:
+    n, m, entries, listed = ([facts["sizes"][i] for facts in told] for i in range(4))
+    wants_queries, wants_documents = (any(facts["wanted"][i] for facts in told) for i in range(2))
+
+    def of_all(x: Tensor | None, sizes: list[int]) -> Integers | None:
+        return None if x is None else ranks.collected(x, sizes, group).numpy()
+
+    query_ids, document_ids = of_all(own.query_ids, n), of_all(own.document_ids, m)
+    positives = None
+    if query_ids is not None or document_ids is not None:
+        positives = _of_all_ranks(own.positives, n, m, entries, group)
+    of_queries = _against_all(own, m, wants_documents, document_ids, (positives, query_ids), group)
+    of_documents = None
+    if symmetric:
+        owners = None if positives is None else transposed(positives, np.arange(sum(m)))
+        of_documents = _against_all(
+            _turned(own), n, wants_queries, query_ids, (owners, document_ids), group
+        )
+    return Part(of_queries, of_documents, sum(n), sum(listed), len(n))
+
+
+def _of_all_ranks(
+    lists: tuple[Tensor, Tensor],
+    n: list[int],
+    m: list[int],
+    entries: list[int],
+    group: dist.ProcessGroup,
+) -> Lists:
+    offsets, indices = lists
+    counts = ranks.collected(offsets.diff(), n, group).numpy()
+    indices = indices + sum(m[: dist.get_rank(group)])
+    return Lists(
+        np.concatenate([[0], np.cumsum(counts)]), ranks.collected(indices, entries, group).numpy()
+    )
+
+
+def _turned(own: Batch) -> Batch:
+    """Documents that are a positive in the role of queries; `left_out` treats both alike."""
+    positives = _in_numpy(own.positives)
+    listed = np.unique(positives.indices)
+    exclude = None if own.exclude is None else transposed(_in_numpy(own.exclude), listed)
+    rows = torch.from_numpy(listed)
+    return own._replace(
+        queries=own.documents[rows],
+        documents=own.queries,
+        positives=_in_torch(transposed(positives, listed)),
+        exclude=None if exclude is None else _in_torch(exclude),
+        query_ids=None if own.document_ids is None else own.document_ids[rows],
+        document_ids=own.query_ids,
+    )
+
+
+def _against_all(
+    own: Batch,
+    sizes: list[int],
+    wanted: bool,
+    document_ids: Integers | None,
+    everyone: tuple[Lists | None, Integers | None],
+    group: dist.ProcessGroup,
+) -> Batch:
+    """The queries of this rank, and the documents of all ranks in place of its own.
+
+    Args:
+        own: the batch of this rank.
+        sizes: documents of each rank.
+        wanted: whether any rank wants the gradient of its documents.
+        document_ids: of all ranks.
+        everyone: positives and ids of the queries of all ranks.
+        group: the ranks.
+    """
+    first = sum(sizes[: dist.get_rank(group)])
+    positives = own.positives[0], own.positives[1] + first
+    exclude = None if own.exclude is None else (own.exclude[0], own.exclude[1] + first)
+    spared = left_out(
+        _in_numpy(positives),
+        sum(sizes),
+        None if exclude is None else _in_numpy(exclude),
+        None if own.query_ids is None else own.query_ids.numpy(),
+        document_ids,
+        everyone,
+    )
+    return own._replace(
+        documents=ranks.gathered(own.documents, sizes, wanted, group),
+        positives=positives,
+        exclude=None if spared is None else _in_torch(spared),
+        query_ids=None,
+        document_ids=None,
+    )
+
+
+def _in_numpy(lists: tuple[Tensor, Tensor]) -> Lists:
+    return Lists(*(part.numpy() for part in lists))
+
+
+def _in_torch(lists: Lists) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(lists.offsets), torch.from_numpy(lists.indices)
