@@ -5,6 +5,7 @@ Kernels, tests and benchmarks are compared with these functions; nothing else de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -165,3 +166,94 @@ def contrastive_losses(
         log_p = s[list(listed)] - torch.logsumexp(s[p | c], 0)
         of_queries.append((torch.special.xlogy(t, t) - t * log_p).sum())
     return torch.stack(of_queries), of_documents
+
+
+def alignment_losses(
+    student: Any, teacher: Any, *, divergence: str = "forward_kl", candidates: Any = None
+) -> Any:
+    """The divergence of a student's distribution over documents from a teacher's, in torch.
+
+    S and T are the softmax of their scores over the candidates of a query:
+
+    - "forward_kl": ``KL(T || S) = sum_j T_j log(T_j / S_j)``;
+    - "reverse_kl": ``KL(S || T)``;
+    - "js": ``(KL(S || M) + KL(T || M)) / 2`` with ``M = (S + T) / 2``, at most log 2.
+
+    Args:
+        student: ``[n, m]`` torch tensor of scores, already scaled.
+        teacher: ``[n, m]``.
+        divergence: one of the three.
+        candidates: ``[n, m]`` bool; all documents by default.
+
+    Returns:
+        ``[n]``, 0 where a query has no candidate.
+
+    Source:
+        Lin, Divergence Measures Based on the Shannon Entropy (IEEE Transactions on Information
+        Theory, 1991).
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(1, 2), torch.tensor([[0.0, 1.0]])
+        >>> alignment_losses(student, teacher, divergence="reverse_kl")
+        tensor([0.1201])
+    """
+    import torch
+
+    def kl(log_p: Any, log_q: Any) -> Any:
+        return (log_p.exp() * (log_p - log_q)).sum()
+
+    candidates = torch.ones_like(student, dtype=torch.bool) if candidates is None else candidates
+    result = []
+    for of_student, of_teacher, own in zip(student, teacher, candidates, strict=True):
+        s, t = torch.log_softmax(of_student[own], 0), torch.log_softmax(of_teacher[own], 0)
+        if divergence == "forward_kl":
+            result.append(kl(t, s))
+        elif divergence == "reverse_kl":
+            result.append(kl(s, t))
+        else:
+            m = torch.logaddexp(s, t) - math.log(2)
+            result.append((kl(s, m) + kl(t, m)) / 2)
+    return torch.stack(result)
+
+
+def consistency_losses(
+    views: Any, *, invariant: Any = None, candidates: Any = None
+) -> tuple[Any, Any, Any, Any]:
+    """How far the distributions of several views of a query are from their mean, in torch.
+
+    With ``P_s`` the softmax of view s over the candidates, the target T is the mean of P over views
+    on the invariant candidates, scaled to sum to one, and a constant. The divergence of a view is
+    ``KL(T || P_s)``, the loss the mean of those over views.
+
+    Args:
+        views: ``[S, n, m]`` torch tensor of scores, already scaled.
+        invariant: ``[n, m]`` bool, documents that the target keeps; all by default.
+        candidates: ``[n, m]`` bool; all documents by default.
+
+    Returns:
+        Losses ``[n]`` and divergences ``[S, n]``, 0 where no candidate is invariant; means and
+        population variances ``[n, m]`` of P over views, 0 for documents that are no candidates.
+
+    Example:
+        >>> import torch
+        >>> losses, _, means, _ = consistency_losses(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]))
+        >>> losses, means
+        (tensor([0.1201]), tensor([[0.5000, 0.5000]]))
+    """
+    import torch
+
+    everything = torch.ones(views.shape[1:], dtype=torch.bool)
+    candidates = everything if candidates is None else candidates
+    invariant = everything if invariant is None else invariant
+    probabilities, divergences = [], []
+    for scores, own, shared in zip(views.unbind(1), candidates, invariant, strict=True):
+        log_p = torch.log_softmax(scores[:, own], 1)
+        p = torch.zeros_like(scores)
+        p[:, own] = log_p.exp()
+        probabilities.append(p)
+        # Of logarithms, since the probabilities of the invariant documents may all underflow.
+        log_target = torch.log_softmax(torch.logsumexp(log_p, 0)[shared[own]], 0).detach()
+        divergences.append((log_target.exp() * (log_target - log_p[:, shared[own]])).sum(1))
+    p, of_views = torch.stack(probabilities, 1), torch.stack(divergences, 1)
+    return of_views.mean(0), of_views, p.mean(0), p.var(0, correction=0)
