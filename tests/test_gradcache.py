@@ -1,12 +1,13 @@
-"""cached_backward against the same without caching, dropout included."""
+"""cached_backward and cached_embeddings against the same without caching, dropout included."""
 
 import contextlib
+import weakref
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tilefold.gradcache import cached_backward
+from tilefold.gradcache import cached_backward, cached_embeddings
 from tilefold.losses import ContrastiveLoss
 
 
@@ -140,3 +141,95 @@ def test_nothing_to_encode_is_refused():
         cached_backward(ContrastiveLoss(), (encoder(), []))
     with pytest.raises(ValueError, match=r"loss must return one number, got shape \(10, 8\)"):
         cached_backward(lambda x: x, (encoder(), q.split(5)))
+
+
+# ---- the second pass inside backward() -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(3, 4), (10, 14)])
+def test_a_backward_pass_of_others_gives_the_same_gradients(sizes):
+    """A trainer divides losses, calls backward() itself and adds up several batches."""
+    batches = [[x.split(n) for x, n in zip(batch(), sizes, strict=True)] for _ in range(2)]
+    results = []
+    for cached in (False, True):
+        towers, loss = [encoder(1), encoder(2)], ContrastiveLoss(0.2, learn_temperature=True)
+        torch.manual_seed(7)
+        for columns in batches:
+            whole = [
+                cached_embeddings(tower, chunks)
+                if cached
+                else torch.cat([tower(chunk) for chunk in chunks])
+                for tower, chunks in zip(towers, columns, strict=True)
+            ]
+            (loss(*whole) / 2).backward()
+            torch.rand(5)  # what comes between passes does not matter
+        results.append(gradients(*towers, loss))
+    for plain, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-14)
+
+
+def test_the_backward_pass_leaves_random_numbers_alone():
+    model, (q, _) = encoder(), batch()
+    loss = cached_embeddings(model, q.split(4)).square().sum()
+    torch.manual_seed(1)
+    loss.backward()
+    after = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(3))
+
+
+def test_without_gradients_there_is_no_second_pass():
+    model, (q, _), calls = encoder(), batch(), []
+
+    def encode(chunk: Tensor) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return model(chunk)
+
+    with torch.no_grad():
+        assert not cached_embeddings(encode, q.split(5)).requires_grad
+    assert calls == [False, False]
+    cached_embeddings(encode, q.split(5)).sum().backward()
+    assert calls == [False] * 4 + [True] * 2
+
+
+def test_autocast_of_the_first_pass_is_that_of_the_second():
+    """Trainers leave it before backward()."""
+    model, (q, _), dtypes = encoder().float(), batch(), []
+
+    def encode(chunk: Tensor) -> Tensor:
+        result = model(chunk)
+        dtypes.append(result.dtype)
+        return result
+
+    for inside in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            embeddings = cached_embeddings(encode, q.float().split(5))
+        with torch.autocast("cpu", torch.bfloat16, enabled=not inside):
+            embeddings.float().square().sum().backward()
+    assert dtypes == [torch.bfloat16] * 4 + [torch.float32] * 4
+
+
+def test_a_graph_gone_through_twice_gives_twice_the_gradient():
+    model, (q, _) = encoder(), batch()
+    loss = cached_embeddings(model, q.split(4)).square().sum()
+    loss.backward(retain_graph=True)
+    once = [g.clone() for g in gradients(model)]
+    loss.backward()
+    for twice, one in zip(gradients(model), once, strict=True):
+        torch.testing.assert_close(twice, 2 * one)
+
+
+def test_one_chunk_is_held_at_a_time():
+    """Outputs of the hidden layer that are alive when a chunk is encoded."""
+    model, (q, _), alive = encoder(), batch(), weakref.WeakSet()
+    model[0].register_forward_hook(lambda _, __, output: alive.add(output))
+    most = []
+    model.register_forward_pre_hook(lambda *_: most.append(len(alive)))
+    cached_embeddings(model, q.split(1)).square().sum().backward()
+    assert len(most) == 20
+    assert max(most) <= 1
+
+
+def test_nothing_to_embed_is_refused():
+    with pytest.raises(ValueError, match="cached_embeddings: expected a chunk or more, got none"):
+        cached_embeddings(encoder(), [])

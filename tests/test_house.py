@@ -40,11 +40,12 @@ FLOORS = [
     {"gradcache", "lists"},
     {"torch_ops"},
     {"losses"},
+    {"integrations"},
     {"__init__"},
     {"bm25", "data", "encoder", "fusion"},
     {"evaluate", "pydocs"},
     {"comparison"},
-    {"demo", "doctor"},
+    {"demo", "doctor", "examples"},
     {"cli"},
     {"__main__"},
 ]
@@ -154,7 +155,9 @@ def test_extras_are_imported_where_they_are_used(path):
     allowed = set(sys.stdlib_module_names) | {"numpy", "safetensors", "tilefold"}
     if dotted(path).partition(".")[0] in {
         "capture",
+        "examples",
         "gradcache",
+        "integrations",
         "losses",
         "mining",
         "torch_ops",

@@ -1,0 +1,237 @@
+"""Losses that the trainer of sentence-transformers takes in place of its own.
+
+sentence-transformers itself is not imported: a model is what turns the features of a column into a
+dict with "sentence_embedding", and a loss is what has `model`, `get_config_dict` and `citation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from .. import losses
+from ..gradcache import cached_embeddings
+from .features import Features, masks_of_duplicates, mini_batches
+
+
+class ContrastiveLoss(nn.Module):
+    """`tilefold.losses.contrastive_loss` for the trainer of sentence-transformers.
+
+    Columns of the data set are anchor, positive and any number of negatives. The candidates of an
+    anchor are the positives and negatives of all anchors. With ``mask_duplicates=False`` this
+    equals ``MultipleNegativesRankingLoss(model, scale=1 / temperature)``, and with `symmetric` the
+    one with directions "query_to_doc" and "doc_to_query", without the matrix of scores.
+
+    With `mask_duplicates`, repeated texts are no negatives of each other: the document of an equal
+    anchor, a document equal to one that is not a negative, and a document equal to the anchor.
+    Texts are compared by their tokens as the model reads them, prompt included, so dropout does
+    not matter, nor padding; a batch sampler without duplicates is not needed.
+
+    A learned temperature is part of the optimizer of the trainer, under the name ``log_scale``
+    (as in ``learning_rate_mapping={"log_scale": 1e-3}``: rates for encoders hardly move it). The
+    trainer saves models without their losses: to keep it, save ``loss.objective.state_dict()``.
+    Trainers before 6.2 do not clear the gradients of losses, either, so this one does: where no
+    parameter of the model has a gradient, its own is dropped before the next is added.
+
+    Args:
+        model: a `SentenceTransformer`, or what takes features and returns a dict with
+            "sentence_embedding" ``[rows, dim]``.
+        temperature: scores are divided by it; where it is learned, it begins there.
+        learn_temperature: keep ``log_scale = -log(temperature)`` as a parameter, as CLIP does.
+        symmetric: half of this loss plus half of the same over documents.
+        normalize: scale embeddings to length 1, so that scores are cosines.
+        mask_duplicates: repeated texts are no negatives. It needs features of text: ``input_ids``.
+
+    Raises:
+        ValueError: a temperature that is not positive.
+
+    Source:
+        Henderson et al., Efficient Natural Language Response Suggestion for Smart Reply
+        (arXiv:1705.00652), section 4.4; van den Oord et al., Representation Learning with
+        Contrastive Predictive Coding (arXiv:1807.03748).
+
+    Example:
+        >>> class Model(torch.nn.Embedding):
+        ...     def forward(self, features):
+        ...         return {"sentence_embedding": super().forward(features["input_ids"]).mean(1)}
+        >>> loss = ContrastiveLoss(Model(10, 4))
+        >>> anchors, positives = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
+        >>> loss([{"input_ids": anchors}, {"input_ids": positives}]).backward()
+        >>> loss.model.weight.grad.shape
+        torch.Size([10, 4])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        temperature: float = 0.05,
+        learn_temperature: bool = False,
+        symmetric: bool = False,
+        normalize: bool = True,
+        mask_duplicates: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = losses.ContrastiveLoss(
+            temperature, learn_temperature=learn_temperature, symmetric=symmetric
+        )
+        self.normalize = normalize
+        self.mask_duplicates = mask_duplicates
+
+    def forward(
+        self, sentence_features: Iterable[Features], labels: Tensor | None = None
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            sentence_features: the features of each column: anchor, positive, negatives.
+            labels: none; the trainer passes what the data set has as "label" or "score".
+
+        Returns:
+            One number, float32, or float64 for a model of that.
+
+        Raises:
+            ValueError: fewer than two columns, labels, features that do not tell texts apart.
+        """
+        columns, name = list(sentence_features), type(self).__name__
+        if len(columns) < 2:
+            raise ValueError(
+                f"{name}: expected two columns or more, anchor and positive, got {len(columns)}"
+            )
+        if labels is not None:
+            raise ValueError(
+                f"{name}: labels are not used, but the data set has some; remove their column"
+            )
+        masks = masks_of_duplicates(columns, name) if self.mask_duplicates else {}
+        self._begin_anew()
+        embeddings = [self._embed(column) for column in columns]
+        if self.normalize:
+            embeddings = [F.normalize(x, dim=-1) for x in embeddings]
+        loss: Tensor = self.objective(embeddings[0], torch.cat(embeddings[1:]), **masks)
+        return loss
+
+    def _embed(self, column: Features) -> Tensor:
+        embeddings: Tensor = self.model(column)["sentence_embedding"]
+        return embeddings
+
+    def _begin_anew(self) -> None:
+        """Drops a gradient that an optimizer has used; some trainers clear the model alone."""
+        own = self.objective.log_scale
+        if own is not None and torch.is_grad_enabled():
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            if trained and all(p.grad is None for p in trained):
+                own.grad = None
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of this loss."""
+        return {
+            "temperature": self.objective.temperature,
+            "learn_temperature": self.objective.log_scale is not None,
+            "symmetric": self.objective.options["symmetric"],
+            "normalize": self.normalize,
+            "mask_duplicates": self.mask_duplicates,
+        }
+
+    @property
+    def citation(self) -> str:
+        """BibTeX for the model card."""
+        return """
+@misc{oord2018representation,
+    title={Representation Learning with Contrastive Predictive Coding},
+    author={Aaron van den Oord and Yazhe Li and Oriol Vinyals},
+    year={2018},
+    eprint={1807.03748},
+    archivePrefix={arXiv},
+    primaryClass={cs.LG}
+}
+"""
+
+
+class CachedContrastiveLoss(ContrastiveLoss):
+    """`ContrastiveLoss` for batches larger than memory: a mini-batch is encoded at a time.
+
+    The loss and the gradients are those of `ContrastiveLoss`, dropout included, for one more
+    forward pass (see `tilefold.gradcache.cached_embeddings`); what is held are the activations of
+    one mini-batch and the embeddings. Each mini-batch is cut to the longest of its texts, so less
+    is padding. Losses that change what the model does while they are called, as `MatryoshkaLoss`
+    and `AdaptiveLayerLoss` do, cannot have this one inside.
+
+    Args:
+        model, temperature, learn_temperature, symmetric, normalize, mask_duplicates: as in
+            `ContrastiveLoss`.
+        mini_batch_size: texts of a column that are encoded at a time.
+
+    Raises:
+        ValueError: a temperature that is not positive, a mini-batch without texts.
+
+    Source:
+        Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup
+        (arXiv:2101.06983).
+
+    Example:
+        >>> class Model(torch.nn.Embedding):
+        ...     def forward(self, features):
+        ...         return {"sentence_embedding": super().forward(features["input_ids"]).mean(1)}
+        >>> loss = CachedContrastiveLoss(Model(10, 4), mini_batch_size=1)
+        >>> anchors, positives = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
+        >>> loss([{"input_ids": anchors}, {"input_ids": positives}]).backward()
+        >>> loss.model.weight.grad.shape
+        torch.Size([10, 4])
+    """
+
+    # How losses of sentence-transformers that change the model ask whether they can.
+    uses_gradient_cache = True
+
+    def __init__(self, model: nn.Module, *, mini_batch_size: int = 32, **options: Any) -> None:
+        super().__init__(model, **options)
+        if mini_batch_size < 1:
+            raise ValueError(
+                f"CachedContrastiveLoss: mini_batch_size must be at least 1, got {mini_batch_size}"
+            )
+        self.mini_batch_size = mini_batch_size
+
+    def _embed(self, column: Features) -> Tensor:
+        chunks = mini_batches(column, self.mini_batch_size, type(self).__name__)
+        model = getattr(self.model, "_orig_mod", self.model)  # without torch.compile
+        no_sync = model.no_sync if isinstance(model, DistributedDataParallel) else None
+        return cached_embeddings(self._embed_copy, chunks, no_sync=no_sync)
+
+    def _embed_copy(self, chunk: Features) -> Tensor:
+        """Modules write into features, where activations would stay until the second pass."""
+        return super()._embed(dict(chunk))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of this loss."""
+        return {**super().get_config_dict(), "mini_batch_size": self.mini_batch_size}
+
+    @property
+    def calculate_loss(self) -> NoReturn:
+        """What `MatryoshkaLoss` asks losses with a cache for.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "CachedContrastiveLoss: MatryoshkaLoss cannot have this loss inside; use "
+            "ContrastiveLoss"
+        )
+
+    @property
+    def citation(self) -> str:
+        """BibTeX for the model card."""
+        return """
+@misc{gao2021scaling,
+    title={Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup},
+    author={Luyu Gao and Yunyi Zhang and Jiawei Han and Jamie Callan},
+    year={2021},
+    eprint={2101.06983},
+    archivePrefix={arXiv},
+    primaryClass={cs.LG}
+}
+"""
