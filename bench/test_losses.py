@@ -1,7 +1,8 @@
-"""Speed and memory of the contrastive loss, forward and backward, against torch.
+"""Speed and memory of the losses, forward and backward, against torch.
 
 "torch" forms the whole matrix of scores, "chunks" a block of 512 queries at a time, "checkpointed"
-the same and each block again in backward: the only one of them that needs little memory.
+the same and each block again in backward, and "sentence-transformers" is what its cached loss does
+with embeddings, in blocks of 512: the last two need little memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ torch = pytest.importorskip(
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
-from tilefold.losses import contrastive_loss  # noqa: E402
+from tilefold.losses import alignment_loss, contrastive_loss, invariance_loss  # noqa: E402
 
 TEMPERATURE = 0.05
 CHUNK = 512
@@ -74,6 +75,21 @@ def in_chunks(q: Any, d: Any, *, again: bool = False) -> Any:
     return torch.stack(parts).sum() / len(q)
 
 
+def cached_stage(batch: Batch) -> tuple[Any, Any, Any]:
+    """Gradients of embeddings as sentence-transformers forms them between its two passes."""
+    from sentence_transformers.sentence_transformer.losses import (
+        CachedMultipleNegativesRankingLoss,
+    )
+    from sentence_transformers.util import dot_score
+
+    loss = CachedMultipleNegativesRankingLoss(
+        torch.nn.Sequential(torch.nn.Identity()), 1 / TEMPERATURE, dot_score, mini_batch_size=CHUNK
+    )
+    queries, documents = batch.leaves()
+    value = loss.calculate_loss([[queries], [documents]], with_backward=True)
+    return value, queries.grad, documents.grad
+
+
 def whole_in_bfloat16(q: Any, d: Any) -> Any:
     with torch.autocast("cpu", torch.bfloat16):
         return whole(q, d)
@@ -108,9 +124,10 @@ def test_large_batch(compare, large, quick):
         "torch": partial(step, whole, large),
         "chunks": partial(step, in_chunks, large),
         "checkpointed": partial(step, partial(in_chunks, again=True), large),
+        "sentence-transformers": partial(cached_stage, large),
     }
     case = f"contrastive, N = {n:,}"
-    targets = {"torch": None, "chunks": None, "checkpointed": 1.6}
+    targets = {"torch": None, "chunks": None, "checkpointed": 1.6, "sentence-transformers": 1.6}
     work = {"gflop_per_s": gflop(large)}
     outcome = compare.run(case, contenders, targets, work=work, check=agrees)
     peak = 2 * _native.peak("fp32") / 1e9
@@ -196,3 +213,73 @@ def test_small_batch(compare, n, dim):
     contenders = {"tilefold": partial(step, fused, batch), "torch": partial(step, whole, batch)}
     case = f"contrastive, N = {n:,}, d = {dim}"
     compare.run(case, contenders, {"torch": 1.0}, work={"gflop_per_s": gflop(batch)}, check=agrees)
+
+
+# ---- other losses --------------------------------------------------------------------------------
+
+
+def gradients(loss: Any, *rows: Any) -> tuple[Any, ...]:
+    """Loss and the gradients of all rows."""
+    leaves = [x.detach().requires_grad_() for x in rows]
+    value = loss(*leaves)
+    value.backward()
+    return (value.detach(), *(x.grad for x in leaves))
+
+
+@pytest.mark.parametrize("divergence", ["forward_kl", "js"])
+def test_alignment(compare, quick, divergence):
+    n, dim, teacher_dim = (600, 32, 16) if quick else (8192, 768, 384)
+    student, teacher = make_batch(n, dim), make_batch(n, teacher_dim)
+
+    def fused_alignment(q: Any, d: Any) -> Any:
+        return alignment_loss((q, d), tuple(teacher), temperature=0.05, divergence=divergence)
+
+    def whole_alignment(q: Any, d: Any) -> Any:
+        log_s = F.log_softmax(q @ d.T / 0.05, 1)
+        log_t = F.log_softmax(teacher.queries @ teacher.documents.T, 1)
+        if divergence == "forward_kl":
+            return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
+        log_m = torch.logaddexp(log_s, log_t) - torch.log(torch.tensor(2.0))
+        halves = (
+            F.kl_div(log_m, x, reduction="batchmean", log_target=True) for x in (log_s, log_t)
+        )
+        return sum(halves) / 2
+
+    contenders = {
+        "tilefold": partial(gradients, fused_alignment, *student),
+        "torch": partial(gradients, whole_alignment, *student),
+    }
+    compare.run(
+        f"alignment, {divergence}, N = {n:,}",
+        contenders,
+        {"torch": None},
+        work={"gflop_per_s": gflop(student) + gflop(teacher, products=1)},
+        check=agrees,
+    )
+
+
+def test_invariance(compare, quick):
+    n, dim = (600, 32) if quick else (4096, 768)
+    views = torch.stack([make_batch(n, dim).queries.roll(s, 1) for s in range(3)])
+    documents = make_batch(n, dim).documents
+
+    def fused_invariance(q: Any, d: Any) -> Any:
+        return invariance_loss(q, d, temperature=0.05).loss
+
+    def whole_invariance(q: Any, d: Any) -> Any:
+        log_p = F.log_softmax(q @ d.T / 0.05, 2)
+        log_mean = torch.logsumexp(log_p.detach(), 0) - torch.log(torch.tensor(3.0))
+        each = [F.kl_div(x, log_mean, reduction="batchmean", log_target=True) for x in log_p]
+        return torch.stack(each).mean()
+
+    contenders = {
+        "tilefold": partial(gradients, fused_invariance, views, documents),
+        "torch": partial(gradients, whole_invariance, views, documents),
+    }
+    compare.run(
+        f"invariance, 3 views, N = {n:,}",
+        contenders,
+        {"torch": None},
+        work={"gflop_per_s": 3 * gflop(Batch(views[0], documents))},
+        check=agrees,
+    )

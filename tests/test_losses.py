@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import tilefold
 from tilefold import reference
-from tilefold.losses import ContrastiveLoss, contrastive_loss
+from tilefold.losses import ContrastiveLoss, contrastive_loss, count_negatives
 from tilefold.testing import assert_as_close_as_torch, peak_memory
 
 DIMS = [1, 3, 16, 23, 24, 25, 47, 48, 49, 257, 384]
@@ -292,6 +292,23 @@ def test_the_order_of_lists_does_not_matter():
     one = contrastive_loss(q, d, csr([[0, 3], [1]]), exclude=csr([[4, 2], [3]]))
     other = contrastive_loss(q, d, csr([[3, 0], [1]]), exclude=csr([[2, 4], [3]]))
     assert one == other
+
+
+def test_negatives_are_counted():
+    """They are what is neither positive nor left out, by the same masks as the loss."""
+    rng = np.random.default_rng(3)
+    lists = ragged(rng, 8, 12, 3)
+    out = [rng.choice(12, rng.integers(0, 12), replace=False).tolist() for _ in range(8)]
+    found = count_negatives(12, csr(lists), exclude=csr(out))
+    expected = ~as_matrix(lists, 12) & ~as_matrix(out, 12)
+    assert found.tolist() == expected.sum(1).tolist()
+    ids = torch.tensor([7, 8, 7, 9])
+    masks = {"document_ids": ids, "query_ids": torch.tensor([1, 2, 1])}
+    positives = torch.tensor([0, 1, 3])
+    assert count_negatives(4, positives).tolist() == [3, 3, 3]
+    assert count_negatives(4, positives, **masks).tolist() == [1, 3, 1]
+    with pytest.raises(ValueError, match="count_negatives: positives .* 0 to 3, got 4 for query 0"):
+        count_negatives(4, positives + 4)
 
 
 # ---- scales --------------------------------------------------------------------------------------

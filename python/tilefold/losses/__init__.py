@@ -3,6 +3,7 @@
 from .alignment import AlignmentLoss, alignment_loss
 from .contrastive import ContrastiveLoss, contrastive_loss
 from .invariance import Invariance, InvarianceLoss, invariance_loss
+from .negatives import count_negatives
 
 __all__ = [
     "AlignmentLoss",
@@ -11,5 +12,6 @@ __all__ = [
     "InvarianceLoss",
     "alignment_loss",
     "contrastive_loss",
+    "count_negatives",
     "invariance_loss",
 ]
