@@ -307,7 +307,7 @@ def test_negatives_are_counted():
     positives = torch.tensor([0, 1, 3])
     assert count_negatives(4, positives).tolist() == [3, 3, 3]
     assert count_negatives(4, positives, **masks).tolist() == [1, 3, 1]
-    with pytest.raises(ValueError, match=r"count_negatives: positives .* 0 to 3, got 4 for query 0"):
+    with pytest.raises(ValueError, match=r"^count_negatives: positives .* got 4 for query 0"):
         count_negatives(4, positives + 4)
 
 
