@@ -74,7 +74,9 @@ def assert_like_the_matrices(q: Tensor, d: Tensor, masks: dict[str, Tensor], **l
 # ---- consistency ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(1, 7, 9, 8), (2, 25, 129, 33), (3, 530, 70, 16)])
+@pytest.mark.parametrize(
+    "shape", [(1, 7, 9, 8), (2, 1, 131, 7), (2, 25, 129, 33), (3, 530, 70, 16)]
+)
 @pytest.mark.parametrize("shared", [True, False])
 def test_consistency_is_that_of_the_matrices(isa, shape, shared):
     s, n, m, dim = shape

@@ -163,7 +163,7 @@ def _consistency(
         return _over_lists(pairs, inputs.checked_scale(_OP, scale), candidates, invariant)
     spared = None if exclude is None else inputs.lists(_OP, exclude, "exclude", n)
     kept = None if invariant is None else inputs.lists(_OP, invariant, "invariant", n)
-    mean = Mixture(-1, True, (1 / views,) * views)
+    mean = Mixture(-1 if views > 1 else 0, True, (1 / views,) * views)  # exactly 0 for one view
     queries, documents = ([pair[i] for pair in pairs] for i in (0, 1))
     found = divergence(
         _OP,
