@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -51,27 +52,65 @@ Lists lists(const char* name, const View& offsets, const View& indices, int64_t 
   return l;
 }
 
-void check_finite(const char* name, const Matrix& m, int threads) {
+// The largest magnitude; NaN and infinities are beyond all numbers.
+double largest_of(const float* x, int64_t n) {
+  int32_t most = 0;  // magnitudes are ordered like the bits of numbers without their sign
+  for (int64_t j = 0; j < n; ++j) {
+    int32_t bits;
+    std::memcpy(&bits, x + j, sizeof bits);
+    most = std::max(most, bits & 0x7fffffff);
+  }
+  float value;
+  std::memcpy(&value, &most, sizeof value);
+  return static_cast<double>(value);
+}
+
+double largest_of(const double* x, int64_t n) {
+  double most = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    if (!std::isfinite(x[j])) return std::numeric_limits<double>::infinity();
+    most = std::max(most, std::abs(x[j]));
+  }
+  return most;
+}
+
+// The largest magnitude of vectors, all of which are finite.
+double check_finite(const char* name, const Matrix& m, int threads) {
   constexpr int64_t together = 256;
-  std::atomic<int64_t> bad{m.rows};
-  parallel_for((m.rows + together - 1) / together, threads, [&](int64_t t) {
-    std::vector<float> x(static_cast<size_t>(padded_dim(m.dim)));
+  const int64_t tasks = (m.rows + together - 1) / together;
+  std::vector<double> most(static_cast<size_t>(tasks));
+  std::vector<int64_t> bad(static_cast<size_t>(tasks), m.rows);
+  parallel_for(tasks, m.rows * m.dim < (1 << 21) ? 1 : threads, [&](int64_t t) {
+    std::vector<float> wide(m.dtype == Dtype::f32 ? 0 : static_cast<size_t>(padded_dim(m.dim)));
+    const size_t at = static_cast<size_t>(t);
     for (int64_t r = t * together; r < m.rows && r < (t + 1) * together; ++r) {
-      bool finite = true;
+      double of_row;
       if (m.dtype == Dtype::f64) {
-        const double* row = static_cast<const double*>(m.data) + r * m.row_stride;
-        finite = std::all_of(row, row + m.dim, [](double v) { return std::isfinite(v); });
+        of_row = largest_of(static_cast<const double*>(m.data) + r * m.row_stride, m.dim);
+      } else if (m.dtype == Dtype::f32) {
+        of_row = largest_of(static_cast<const float*>(m.data) + r * m.row_stride, m.dim);
       } else {
-        active_row().search.widen(m, r, x.data());
-        finite = active_row().search.finite(x.data(), m.dim);
+        active_row().search.widen(m, r, wide.data());
+        of_row = largest_of(wide.data(), m.dim);
       }
-      if (finite) continue;
-      int64_t first = bad.load();
-      while (r < first && !bad.compare_exchange_weak(first, r)) {
-      }
+      if (std::isfinite(of_row))
+        most[at] = std::max(most[at], of_row);
+      else
+        bad[at] = std::min(bad[at], r);
     }
   });
-  check(bad == m.rows, name, " have a NaN or an infinity in row ", bad.load());
+  const int64_t first = tasks ? *std::min_element(bad.begin(), bad.end()) : m.rows;
+  check(first == m.rows, name, " have a NaN or an infinity in row ", first);
+  return tasks ? *std::max_element(most.begin(), most.end()) : 0;
+}
+
+// Scores beyond fp32 would be infinite, and NaN where they cancel.
+void check_scores(const char* op, const Matrix& queries, double largest_query,
+                  double largest_document, double scale) {
+  if (queries.dtype == Dtype::f64) return;
+  const double most = largest_query * largest_document * static_cast<double>(queries.dim);
+  check(most * std::max(scale, 1.0) < 3e38, op, ": scores may reach ", most * scale,
+        ", beyond float32; scale embeddings down or pass float64");
 }
 
 }  // namespace
@@ -222,8 +261,9 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
     check_finite("contrastive: queries of gates", q, threads);
     check_finite("contrastive: documents of gates", d, threads);
   }
-  check_finite("contrastive: queries", a.queries, threads);
-  check_finite("contrastive: documents", a.documents, threads);
+  const double q = check_finite("contrastive: queries", a.queries, threads);
+  const double d = check_finite("contrastive: documents", a.documents, threads);
+  check_scores("contrastive", a.queries, q, d, scale);
   tilefold::contrastive(a, active_row(), threads, pulse);
 }
 
@@ -247,8 +287,9 @@ ScoreView score_view(const ScoreViewViews& v, int threads) {
     s.grad_queries = v.grad_queries.write_if_given<float>(n * dim);
     s.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
   }
-  check_finite("divergence: queries", s.queries, threads);
-  check_finite("divergence: documents", s.documents, threads);
+  const double q = check_finite("divergence: queries", s.queries, threads);
+  const double d = check_finite("divergence: documents", s.documents, threads);
+  check_scores("divergence", s.queries, q, d, s.scale);
   return s;
 }
 

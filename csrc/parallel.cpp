@@ -1,4 +1,6 @@
-// A job is a counter that threads draw task numbers from; workers sleep on a condition variable.
+// A job is a counter that threads draw task numbers from. Workers sleep on a condition variable, but
+// only after a short while without a job: an op may hand out a dozen short ones in a row, and in a
+// virtual machine it takes up to milliseconds to wake a thread.
 #include "parallel.h"
 
 #include <atomic>
@@ -25,12 +27,20 @@ namespace {
 
 constexpr int max_threads = 1024;
 
+constexpr std::chrono::microseconds patience{200};
+
+template <class Done>
+void wait_a_little(Done done) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
+
 struct Job {
   int64_t n;
   const std::function<void(int64_t)>* task;
   std::atomic<int64_t> next{0};
-  int helpers_wanted = 0;  // guarded by Pool::mutex
-  int helpers_active = 0;  // guarded by Pool::mutex
+  int helpers_wanted = 0;              // guarded by Pool::mutex
+  std::atomic<int> helpers_active{0};  // changed under Pool::mutex
   std::exception_ptr error;
   std::mutex error_mutex;
 
@@ -53,15 +63,22 @@ struct Pool {
   std::condition_variable wake;
   std::condition_variable finished;
   std::deque<Job*> jobs;
+  std::atomic<int> waiting{0};  // jobs, as seen without the mutex
   int workers = 0;
 
   void serve() {
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
+      lock.unlock();
+      wait_a_little([&] { return waiting.load(std::memory_order_relaxed) > 0; });
+      lock.lock();
       wake.wait(lock, [&] { return !jobs.empty(); });
       Job* job = jobs.front();
       ++job->helpers_active;
-      if (--job->helpers_wanted == 0) jobs.pop_front();
+      if (--job->helpers_wanted == 0) {
+        jobs.pop_front();
+        --waiting;
+      }
       lock.unlock();
       job->work();
       lock.lock();
@@ -75,6 +92,7 @@ struct Pool {
       for (; workers < helpers; ++workers) std::thread([this] { serve(); }).detach();
       job.helpers_wanted = helpers;
       jobs.push_back(&job);
+      ++waiting;
     }
     for (int i = 0; i < helpers; ++i) wake.notify_one();
     job.work();
@@ -82,9 +100,13 @@ struct Pool {
     for (auto at = jobs.begin(); at != jobs.end(); ++at) {
       if (*at == &job) {
         jobs.erase(at);
+        --waiting;
         break;
       }
     }
+    lock.unlock();
+    wait_a_little([&] { return job.helpers_active.load() == 0; });
+    lock.lock();
     while (!finished.wait_for(lock, std::chrono::milliseconds(20),
                               [&] { return job.helpers_active == 0; })) {
       if (!idle) continue;

@@ -1,5 +1,5 @@
-// The only threads: a pool of sleeping workers, made when first needed. No OpenMP, so nothing
-// clashes with the runtimes of torch or a BLAS; a forked child starts with a pool of its own.
+// The only threads: a pool of workers, made when first needed, that sleep between ops. No OpenMP, so
+// nothing clashes with the runtimes of torch or a BLAS; a forked child starts with a pool of its own.
 #pragma once
 #include <cfenv>
 #include <cstdint>

@@ -604,6 +604,23 @@ def test_wrong_arguments_are_named(arguments, options, error, message):
         contrastive_loss(*arguments, **options)
 
 
+def test_scores_beyond_float32_are_refused():
+    """They would be infinite, or NaN, which drops out of a sum."""
+    q = torch.full((2, 2), 1e20)
+    with pytest.raises(ValueError, match="contrastive: scores may reach .*, beyond float32"):
+        contrastive_loss(q, -q, torch.arange(2))
+    assert torch.isfinite(contrastive_loss(q.double(), -q.double(), torch.arange(2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_rows_of_any_dtype_must_be_finite(dtype, value):
+    d = vectors(400, 9, dtype=dtype)
+    d[300, 4] = value
+    with pytest.raises(ValueError, match="documents have a NaN or an infinity in row 300"):
+        contrastive_loss(Q[:, :4].repeat(1, 3)[:, :9].to(dtype), d, POSITIVES)
+
+
 def test_the_first_row_that_is_not_finite_is_named():
     d = vectors(2000, 4)
     d[[1500, 700]] = float("inf")
