@@ -167,6 +167,13 @@ struct Lists {
   const int64_t* indices;
 };
 
+// Documents that are no candidates of query i: those whose id is among the ids of its group.
+struct IdentityArgs {
+  const int64_t* groups;        // [n], or null for none
+  Lists ids;                    // of each group
+  const int64_t* document_ids;  // [m]
+};
+
 // c (+)= a b for `columns` columns. Row i of a at inner position (o, j) is
 // a[i * a_row + o * a_outer + j * a_inner].
 template <class T>
@@ -236,6 +243,7 @@ struct ContrastiveArgs {
   Lists positives;                 // at least one for every query
   const double* soft_targets;      // what each positive counts, in place of `each`; or null
   Lists excluded;                  // positives among them stay positives; may be null
+  IdentityArgs identity;           // the same
   const double* query_weights;     // [n] what a unit of each loss counts; null: no gradients
   const double* document_weights;  // [m] the same; null unless symmetric
   double* query_losses;            // [n]

@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "identity.h"
 #include "logsum.h"
 #include "marks.h"
 #include "scores.h"
@@ -75,7 +76,8 @@ class Contrastive {
         k_(loss_kernels<T>(row)),
         walk_(a.queries.rows, a.documents.rows, k_.columns, sizeof(T) * (a.gated() ? 2 : 1),
               2 * static_cast<double>(a.queries.dim), threads, pulse),
-        scores_(a.queries, a.documents, walk_, row) {
+        scores_(a.queries, a.documents, walk_, row),
+        identity_(a.identity, walk_) {
     if (a.gated())
       gates_ = std::make_unique<Scores<T>>(a.gate_queries, a.gate_documents, walk_, row);
     const int64_t padded = walk_.blocks() * walk_.block;
@@ -134,11 +136,13 @@ class Contrastive {
       for_panels(c, k_.close_gates);
     }
     for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark) {
-      T& score = scores_.at(*mark);
+      T& score = scores_.at(mark->query, mark->document);
       if (mark->listed >= 0)
         positive_scores_[size(mark->listed)] = static_cast<double>(score) * a_.scale;
       score = -std::numeric_limits<T>::infinity();
     }
+    identity_.for_each(
+        c, [&](int64_t q, int64_t d) { scores_.at(q, d) = -std::numeric_limits<T>::infinity(); });
     scores_.leave_out_padding(c);
     for (int64_t p = 0; p < walk_.panels(); ++p) {
       const int64_t at = c * walk_.block + p * walk_.width;
@@ -230,7 +234,8 @@ class Contrastive {
     }
     for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark)
       if (mark->listed >= 0)
-        scores_.at(*mark) = static_cast<T>(positive_gradients_[size(mark->listed)]);
+        scores_.at(mark->query, mark->document) =
+            static_cast<T>(positive_gradients_[size(mark->listed)]);
     if (gates_) for_panels(c, k_.pass_gates);
     if (a_.grad_documents)
       scores_.multiply_for_documents(c, static_cast<T*>(a_.grad_documents), walk_.first > 0);
@@ -240,6 +245,7 @@ class Contrastive {
   const LossKernels<T>& k_;
   Walk walk_;
   Scores<T> scores_;
+  Identity identity_;
   std::unique_ptr<Scores<T>> gates_;  // or null
   std::vector<T> most_, sum_;         // [chunks][block]
   std::vector<T> shifts_, weights_;   // [n], padded

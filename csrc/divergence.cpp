@@ -80,7 +80,8 @@ class Divergence {
       Scores<T>& scores = *scores_[size(v)];
       scores.multiply(c);
       for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark)
-        if (mark->listed < 0) scores.at(*mark) = -std::numeric_limits<T>::infinity();
+        if (mark->listed < 0)
+          scores.at(mark->query, mark->document) = -std::numeric_limits<T>::infinity();
       scores.leave_out_padding(c);
       for (int64_t p = 0; p < walk_.panels(); ++p) {
         const size_t place = at(c, p * walk_.width, v);
@@ -89,7 +90,8 @@ class Divergence {
                          sum_.data() + place});
       }
       for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark)
-        if (mark->listed >= 0) listed(mark->listed, v) = static_cast<double>(scores.at(*mark));
+        if (mark->listed >= 0)
+          listed(mark->listed, v) = static_cast<double>(scores.at(mark->query, mark->document));
     }
     walk_.pulse.beat(walk_.beat);
   }
@@ -202,8 +204,8 @@ class Divergence {
       Scores<T>& scores = *scores_[size(v)];
       for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark)
         if (mark->listed >= 0)
-          scores.at(*mark) -= static_cast<T>(static_cast<double>(weights_[at(mark->query, v)]) *
-                                             listed(mark->listed, v));
+          scores.at(mark->query, mark->document) -= static_cast<T>(
+              static_cast<double>(weights_[at(mark->query, v)]) * listed(mark->listed, v));
       if (void* out = a_.views[v].grad_documents)
         scores.multiply_for_documents(c, static_cast<T*>(out), walk_.first > 0 || shared(v));
     }

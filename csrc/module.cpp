@@ -150,7 +150,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
          py::object soft_targets, py::object exclude_offsets, py::object excluded,
          py::object query_weights, py::object document_weights, py::object document_losses,
          py::object grad_queries, py::object grad_documents, py::object gate_queries,
-         py::object gate_documents, int num_threads) {
+         py::object gate_documents, py::object groups, py::object group_offsets,
+         py::object group_ids, py::object document_ids, int num_threads) {
         const auto view = [](py::handle array, const char* name) {
           return View(array, "contrastive", name);
         };
@@ -168,7 +169,11 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
                                              view(grad_queries, "grad_queries"),
                                              view(grad_documents, "grad_documents"),
                                              view(gate_queries, "queries of gates"),
-                                             view(gate_documents, "documents of gates")};
+                                             view(gate_documents, "documents of gates"),
+                                             view(groups, "groups"),
+                                             view(group_offsets, "group offsets"),
+                                             view(group_ids, "group ids"),
+                                             view(document_ids, "document ids")};
         run(py::none(),
             [&](Pulse& pulse) { ops::contrastive(views, scale, each, num_threads, pulse); });
       },
@@ -177,7 +182,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "exclude_offsets"_a = py::none(), "excluded"_a = py::none(), "query_weights"_a = py::none(),
       "document_weights"_a = py::none(), "document_losses"_a = py::none(),
       "grad_queries"_a = py::none(), "grad_documents"_a = py::none(), "gate_queries"_a = py::none(),
-      "gate_documents"_a = py::none(), "num_threads"_a = 0,
+      "gate_documents"_a = py::none(), "groups"_a = py::none(), "group_offsets"_a = py::none(),
+      "group_ids"_a = py::none(), "document_ids"_a = py::none(), "num_threads"_a = 0,
       "Contrastive losses of queries [n] (and documents [m]), and the gradients of their weighted "
       "sum.");
 

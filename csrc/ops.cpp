@@ -216,6 +216,26 @@ void score(const View& queries, const View& documents, const View& rows, const V
   });
 }
 
+namespace {
+
+IdentityArgs identity(const ContrastiveViews& v, int64_t n, int64_t m) {
+  IdentityArgs a = {};
+  a.groups = v.groups.read<int64_t>(n);
+  if (!a.groups) return a;
+  const int64_t groups = v.group_offsets.rows() - 1, listed = v.group_ids.rows();
+  a.ids = {v.group_offsets.read<int64_t>(groups + 1), v.group_ids.read<int64_t>(listed)};
+  check(groups >= 0, "contrastive: group offsets must not be empty");
+  check_offsets("contrastive: group", a.ids.offsets, groups, listed);
+  for (int64_t i = 0; i < n; ++i)
+    check(a.groups[i] >= 0 && a.groups[i] < groups, "contrastive: groups must be 0 to ", groups - 1,
+          ", got ", a.groups[i], " for query ", i);
+  a.document_ids = v.document_ids.read<int64_t>(m);
+  check(a.document_ids, "contrastive: groups need document ids");
+  return a;
+}
+
+}  // namespace
+
 void contrastive(const ContrastiveViews& v, double scale, bool each, int threads, Pulse& pulse) {
   ContrastiveArgs a = {};
   a.queries = v.queries.matrix(View::Doubles::taken);
@@ -237,6 +257,7 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
   check(!(a.soft_targets && v.document_losses.given()),
         "contrastive: soft targets have no symmetric form");
   a.excluded = lists("contrastive: exclude", v.exclude_offsets, v.excluded, n, m);
+  a.identity = identity(v, n, m);
   a.query_losses = v.query_losses.write<double>(n);
   a.document_losses = v.document_losses.write_if_given<double>(m);
   a.query_weights = v.query_weights.read<double>(n);

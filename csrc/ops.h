@@ -41,6 +41,7 @@ struct ContrastiveViews {
   View queries, documents, positive_offsets, positives, soft_targets, exclude_offsets, excluded;
   View query_weights, document_weights, query_losses, document_losses;
   View grad_queries, grad_documents, gate_queries, gate_documents;
+  View groups, group_offsets, group_ids, document_ids;  // IdentityArgs
 };
 void contrastive(const ContrastiveViews& views, double scale, bool each, int threads, Pulse& pulse);
 

@@ -6,7 +6,6 @@
 
 #include "args.h"
 #include "kernels.h"
-#include "marks.h"
 #include "walk.h"
 
 namespace tilefold {
@@ -43,8 +42,8 @@ class Scores {
   T* panel(int64_t p, int64_t document = 0) {
     return scores_.data() + (p * walk_.m + document) * walk_.width;
   }
-  T& at(const Mark& mark) {
-    return panel(mark.query / walk_.width, mark.document)[mark.query % walk_.width];
+  T& at(int64_t query, int64_t document) {
+    return panel(query / walk_.width, document)[query % walk_.width];
   }
 
   // Gradients of a chunk's scores, which stand in their place, times queries.

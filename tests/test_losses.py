@@ -279,6 +279,21 @@ def test_a_whole_batch_of_one_document_has_no_loss():
     assert not d.grad.any()
 
 
+@pytest.mark.parametrize("name", ["query_ids", "document_ids"])
+def test_labels_may_be_ids(isa, name):
+    """A few ids for many rows, as in supervised contrastive learning: lists would be a matrix."""
+    n = 4000
+    q, d = vectors(n, 16), vectors(n, 16, seed=1)
+    labels = torch.arange(n) % 3
+    with peak_memory() as peak:
+        found = contrastive_loss(q, d, torch.arange(n), reduction="none", **{name: labels})
+    assert peak.bytes < 64 * 2**20  # as lists 43 MB several times over
+    scores = (q @ d.T).masked_fill(labels[:, None] == labels, -torch.inf)
+    others = scores.logsumexp(1)
+    own = (q * d).sum(1)
+    torch.testing.assert_close(found, torch.logaddexp(others, own) - own)
+
+
 def test_excluding_a_positive_leaves_it_a_positive():
     q, d = vectors(3, 8), vectors(5, 8, seed=1)
     everything = csr([list(range(5))] * 3)
@@ -607,7 +622,7 @@ def test_wrong_arguments_are_named(arguments, options, error, message):
 def test_scores_beyond_float32_are_refused():
     """They would be infinite, or NaN, which drops out of a sum."""
     q = torch.full((2, 2), 1e20)
-    with pytest.raises(ValueError, match="contrastive: scores may reach .*, beyond float32"):
+    with pytest.raises(ValueError, match=r"contrastive: scores may reach .*, beyond float32"):
         contrastive_loss(q, -q, torch.arange(2))
     assert torch.isfinite(contrastive_loss(q.double(), -q.double(), torch.arange(2)))
 

@@ -74,6 +74,10 @@ def contrastive(
     grad_documents: Any = None,
     gate_queries: Any = None,
     gate_documents: Any = None,
+    groups: Any = None,
+    group_offsets: Any = None,
+    group_ids: Any = None,
+    document_ids: Any = None,
     num_threads: int = 0,
 ) -> None: ...
 def divergence(

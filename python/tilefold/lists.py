@@ -1,4 +1,4 @@
-"""Which documents of a batch count for which query: lists of positives, and of what is left out.
+"""Documents listed for each query of a batch: positives, and what is left out.
 
 Lists of different lengths are CSR: offsets ``[n + 1]`` and indices, those of query i being
 ``indices[offsets[i]:offsets[i + 1]]``. NumPy, because for small batches the threads of torch would
@@ -91,36 +91,11 @@ def shares(
     return (values / sums[owners])[np.argsort(lists.keys(m), kind="stable")]
 
 
-def left_out(
-    positives: Lists,
-    m: int,
-    exclude: Lists | None,
-    query_ids: Integers | None,
-    document_ids: Integers | None,
-    everyone: tuple[Lists | None, Integers | None] = (None, None),
-) -> Lists | None:
-    """Candidates that are no negatives, though no positive of that row either; None for none.
-
-    Those in `exclude`; the positives of other queries with the same id; and every document with the
-    id of any of these or of a positive. Where other queries are elsewhere, `everyone` has positives
-    and ids of all, these among them.
-    """
-    rows, documents = positives.owners(), positives.indices
-    keys = [] if exclude is None else [exclude.keys(m)]
-    if query_ids is not None:
-        lists, ids = everyone
-        lists, ids = lists or positives, query_ids if ids is None else ids
-        rows, documents = _of_same_queries(lists, ids, query_ids)
-        keys.append(rows * m + documents)
-    if document_ids is not None:
-        order = np.argsort(document_ids, kind="stable")
-        counts, places = _matches(document_ids[order], document_ids[documents])
-        keys.append(np.repeat(rows, counts) * m + order[places])
-    if not keys:
-        return None
-    out = np.setdiff1d(np.concatenate(keys), positives.keys(m))
-    counts = np.bincount(out // m, minlength=len(positives.offsets) - 1)
-    return Lists(np.concatenate([[0], np.cumsum(counts)]), out % m)
+def united(one: Lists, other: Lists, m: int) -> Lists:
+    """What is in either."""
+    keys = np.union1d(one.keys(m), other.keys(m))
+    counts = np.bincount(keys // m, minlength=len(one.offsets) - 1)
+    return Lists(np.concatenate([[0], np.cumsum(counts)]), keys % m)
 
 
 def transposed(lists: Lists, documents: Integers) -> Lists:
@@ -131,25 +106,6 @@ def transposed(lists: Lists, documents: Integers) -> Lists:
     counts = np.bincount(rows, minlength=len(documents))
     offsets = np.concatenate([[0], np.cumsum(counts)])
     return Lists(offsets, queries[np.argsort(rows, kind="stable")])
-
-
-def _of_same_queries(
-    positives: Lists, query_ids: Integers, wanted: Integers
-) -> tuple[Integers, Integers]:
-    """Pairs (place in `wanted`, document): the positives of all queries with each wanted id."""
-    ids = query_ids[positives.owners()]
-    order = np.argsort(ids, kind="stable")
-    counts, places = _matches(ids[order], wanted)
-    return np.repeat(np.arange(len(wanted)), counts), positives.indices[order[places]]
-
-
-def _matches(rising: Integers, wanted: Integers) -> tuple[Integers, Integers]:
-    """How often each wanted value occurs in `rising`, and all the places, one after the other."""
-    begin = np.searchsorted(rising, wanted)
-    counts = np.searchsorted(rising, wanted, side="right") - begin
-    ends = np.cumsum(counts)
-    starts = np.repeat(begin - (ends - counts), counts)
-    return counts, starts + np.arange(len(starts))
 
 
 def _shown(offsets: Integers) -> str:

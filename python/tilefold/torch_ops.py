@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _native
-from .lists import Lists, checked, left_out, shares
+from .identity import identity
+from .lists import Lists, checked, shares
 
 _library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
 _CONTRASTIVE = "contrastive_loss"  # in messages: what users call
@@ -81,7 +82,7 @@ def _contrastive(
         listed = Lists(exclude_offsets.numpy(), exclude.numpy())
         listed = checked(listed, _CONTRASTIVE, "exclude", m)
     rows, columns = (None if ids is None else ids.numpy() for ids in (query_ids, document_ids))
-    out = left_out(own, m, listed, rows, columns)
+    mask = identity(own, m, rows, columns)
     _native.contrastive(
         _rows(queries),
         _rows(documents),
@@ -91,8 +92,12 @@ def _contrastive(
         scale=checked_factor(scale, queries.dtype, _CONTRASTIVE),
         each=each,
         soft_targets=targets,
-        exclude_offsets=None if out is None else out.offsets,
-        excluded=None if out is None else out.indices,
+        exclude_offsets=None if listed is None else listed.offsets,
+        excluded=None if listed is None else listed.indices,
+        groups=None if mask is None else mask.groups,
+        group_offsets=None if mask is None else mask.ids.offsets,
+        group_ids=None if mask is None else mask.ids.indices,
+        document_ids=None if mask is None else mask.document_ids,
         query_weights=None if query_weights is None else _array(query_weights.contiguous()),
         document_weights=None if document_weights is None else _array(document_weights),
         document_losses=document_losses.numpy() if symmetric else None,

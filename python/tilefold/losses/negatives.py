@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..lists import Lists, checked, left_out
+from ..identity import identity
+from ..lists import Lists, checked, united
 from . import inputs
 
 _OP = "count_negatives"
@@ -45,14 +47,16 @@ def count_negatives(
         return checked(Lists(offsets.numpy(), indices.numpy()), _OP, name, documents)
 
     own = lists(positives, "positives")
-    out = left_out(
+    listed = own if exclude is None else united(own, lists(exclude, "exclude"), documents)
+    mask = identity(
         own,
         documents,
-        None if exclude is None else lists(exclude, "exclude"),
         None if query_ids is None else inputs.row_ids(_OP, query_ids, "query_ids", n).numpy(),
         None
         if document_ids is None
         else inputs.row_ids(_OP, document_ids, "document_ids", documents).numpy(),
     )
-    counts = documents - torch.from_numpy(own.offsets).diff()
-    return counts if out is None else counts - torch.from_numpy(out.offsets).diff()
+    owners, masked = listed.owners(), np.zeros(n, np.int64)
+    if mask is not None:
+        owners, masked = owners[~mask.has(listed)], mask.counts()
+    return torch.from_numpy(documents - masked - np.bincount(owners, minlength=n))

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..lists import Integers, Lists, checked, left_out, shares, transposed
+from ..identity import identity
+from ..lists import Integers, Lists, checked, shares, transposed, united
 from ..torch_ops import checked_factor
 from . import ranks
 from .inputs import Batch
@@ -150,7 +151,7 @@ def _of_all_ranks(
 
 
 def _turned(own: Batch) -> Batch:
-    """Documents that are a positive in the role of queries; `left_out` treats both alike."""
+    """Documents that are a positive in the role of queries; masks treat both alike."""
     positives = _in_numpy(own.positives)
     listed = np.unique(positives.indices)
     exclude = None if own.exclude is None else transposed(_in_numpy(own.exclude), listed)
@@ -186,18 +187,17 @@ def _against_all(
     first = sum(sizes[: dist.get_rank(group)])
     positives = own.positives[0], own.positives[1] + first
     exclude = None if own.exclude is None else (own.exclude[0], own.exclude[1] + first)
-    spared = left_out(
-        _in_numpy(positives),
-        sum(sizes),
-        None if exclude is None else _in_numpy(exclude),
-        None if own.query_ids is None else own.query_ids.numpy(),
-        document_ids,
-        everyone,
-    )
+    ids = None if own.query_ids is None else own.query_ids.numpy()
+    mask = identity(_in_numpy(positives), sum(sizes), ids, document_ids, everyone)
+    if mask is not None:
+        spared = mask.pairs()
+        if exclude is not None:
+            spared = united(spared, _in_numpy(exclude), sum(sizes))
+        exclude = _in_torch(spared)
     return own._replace(
         documents=ranks.gathered(own.documents, sizes, wanted, group),
         positives=positives,
-        exclude=None if spared is None else _in_torch(spared),
+        exclude=exclude,
         query_ids=None,
         document_ids=None,
     )
