@@ -160,6 +160,7 @@ class Divergence {
       double& sum = a_.divergences[v * walk_.n + query];
       sum = !some ? 0 : a_.mixture_first ? -rest_of(q, v) : rest_of(q, v);
       for (int64_t c = 0; c < walk_.chunks; ++c) sum += divergences_[at(c, q, v)];
+      sum = std::max(sum, 0.0);  // what rounding leaves of none
     }
     return some;
   }

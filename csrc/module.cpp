@@ -189,10 +189,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
 
   m.def(
       "divergence",
-      [](const std::vector<py::tuple>& views, py::object divergences, py::object masses,
-         py::object variances, int reference, bool mixture_first, py::object exclude_offsets,
-         py::object excluded, py::object listed_offsets, py::object listed, py::object weights,
-         int num_threads) {
+      [](const std::string& op, const std::vector<py::tuple>& views, py::object divergences,
+         py::object masses, py::object variances, int reference, bool mixture_first,
+         py::object exclude_offsets, py::object excluded, py::object listed_offsets,
+         py::object listed, py::object weights, int num_threads) {
         const auto view = [](py::handle array, const char* name) {
           return View(array, "divergence", name);
         };
@@ -205,20 +205,22 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
                                     view(divergences, "divergences"),
                                     view(masses, "masses"),
                                     view(variances, "variances")};
-        for (const py::tuple& v : views)
+        for (const py::tuple& v : views) {
+          check(v.size() == 6, op, ": a view must have 6 parts, got ", v.size());
           all.of_views.push_back({view(v[0], "queries"), view(v[1], "documents"),
                                   view(v[2], "grad_queries"), view(v[3], "grad_documents"),
-                                  v[4].cast<double>()});
+                                  v[4].cast<double>(), v[5].cast<std::string>()});
+        }
         run(py::none(), [&](Pulse& pulse) {
-          ops::divergence(all, reference, mixture_first, num_threads, pulse);
+          ops::divergence(op, all, reference, mixture_first, num_threads, pulse);
         });
       },
-      "views"_a, "divergences"_a, "masses"_a, "variances"_a, py::kw_only(), "reference"_a = -1,
-      "mixture_first"_a = true, "exclude_offsets"_a = py::none(), "excluded"_a = py::none(),
-      "listed_offsets"_a = py::none(), "listed"_a = py::none(), "weights"_a = py::none(),
-      "num_threads"_a = 0,
+      "op"_a, "views"_a, "divergences"_a, "masses"_a, "variances"_a, py::kw_only(),
+      "reference"_a = -1, "mixture_first"_a = true, "exclude_offsets"_a = py::none(),
+      "excluded"_a = py::none(), "listed_offsets"_a = py::none(), "listed"_a = py::none(),
+      "weights"_a = py::none(), "num_threads"_a = 0,
       "Divergences of softmaxes from their mixture; a view is (queries, documents, grad_queries, "
-      "grad_documents, scale), of which gradients may be None.");
+      "grad_documents, scale, name), of which gradients may be None.");
 
   m.def(
       "tile",

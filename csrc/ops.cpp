@@ -38,6 +38,7 @@ void check_offsets(const char* name, const int64_t* offsets, int64_t n, int64_t 
 // Documents of each query, of m.
 Lists lists(const char* name, const View& offsets, const View& indices, int64_t n, int64_t m) {
   Lists l = {offsets.read<int64_t>(n + 1), nullptr};
+  check(offsets.given() == indices.given(), name, " need both offsets and indices");
   if (!l.offsets) return l;
   l.indices = indices.read<int64_t>(indices.rows());
   check_offsets(name, l.offsets, n, indices.rows());
@@ -224,13 +225,13 @@ IdentityArgs identity(const ContrastiveViews& v, int64_t n, int64_t m) {
   if (!a.groups) return a;
   const int64_t groups = v.group_offsets.rows() - 1, listed = v.group_ids.rows();
   a.ids = {v.group_offsets.read<int64_t>(groups + 1), v.group_ids.read<int64_t>(listed)};
-  check(groups >= 0, "contrastive: group offsets must not be empty");
-  check_offsets("contrastive: group", a.ids.offsets, groups, listed);
+  check(groups >= 0, "contrastive_loss: group offsets must not be empty");
+  check_offsets("contrastive_loss: group", a.ids.offsets, groups, listed);
   for (int64_t i = 0; i < n; ++i)
-    check(a.groups[i] >= 0 && a.groups[i] < groups, "contrastive: groups must be 0 to ", groups - 1,
-          ", got ", a.groups[i], " for query ", i);
+    check(a.groups[i] >= 0 && a.groups[i] < groups, "contrastive_loss: groups must be 0 to ",
+          groups - 1, ", got ", a.groups[i], " for query ", i);
   a.document_ids = v.document_ids.read<int64_t>(m);
-  check(a.document_ids, "contrastive: groups need document ids");
+  check(a.document_ids, "contrastive_loss: groups need document ids");
   return a;
 }
 
@@ -243,20 +244,20 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
   a.scale = scale;
   a.each = each;
   const int64_t n = a.queries.rows, m = a.documents.rows, dim = a.queries.dim;
-  check(dim == a.documents.dim, "contrastive: queries have dim ", dim, " but documents have dim ",
-        a.documents.dim);
+  check(dim == a.documents.dim, "contrastive_loss: queries have dim ", dim,
+        " but documents have dim ", a.documents.dim);
   check_type(a.queries.dtype == a.documents.dtype && a.queries.dtype != Dtype::i8,
-             "contrastive: queries and documents must have one floating-point dtype");
-  check(std::isfinite(scale) && scale > 0, "contrastive: scale must be positive, got ", scale);
-  a.positives = lists("contrastive: positives", v.positive_offsets, v.positives, n, m);
-  check(a.positives.offsets, "contrastive: positives must be given");
+             "contrastive_loss: queries and documents must have one floating-point dtype");
+  check(std::isfinite(scale) && scale > 0, "contrastive_loss: scale must be positive, got ", scale);
+  a.positives = lists("contrastive_loss: positives", v.positive_offsets, v.positives, n, m);
+  check(a.positives.offsets, "contrastive_loss: positives must be given");
   for (int64_t i = 0; i < n; ++i)
-    check(a.positives.offsets[i] < a.positives.offsets[i + 1], "contrastive: query ", i,
+    check(a.positives.offsets[i] < a.positives.offsets[i + 1], "contrastive_loss: query ", i,
           " has no positive");
   a.soft_targets = v.soft_targets.read<double>(v.positives.rows());
   check(!(a.soft_targets && v.document_losses.given()),
-        "contrastive: soft targets have no symmetric form");
-  a.excluded = lists("contrastive: exclude", v.exclude_offsets, v.excluded, n, m);
+        "contrastive_loss: soft targets have no symmetric form");
+  a.excluded = lists("contrastive_loss: exclude", v.exclude_offsets, v.excluded, n, m);
   a.identity = identity(v, n, m);
   a.query_losses = v.query_losses.write<double>(n);
   a.document_losses = v.document_losses.write_if_given<double>(m);
@@ -269,38 +270,44 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
     a.grad_queries = v.grad_queries.write_if_given<float>(n * dim);
     a.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
   }
-  threads = threads_of("contrastive", threads);
+  threads = threads_of("contrastive_loss", threads);
+  check(v.gate_queries.given() == v.gate_documents.given(),
+        "contrastive_loss: gates need both queries and documents");
+  check(v.document_losses.given() || !v.document_weights.given(),
+        "contrastive_loss: document weights need document losses");
   if (v.gate_queries.given()) {
     const Matrix& q = a.gate_queries = v.gate_queries.matrix(View::Doubles::taken);
     const Matrix& d = a.gate_documents = v.gate_documents.matrix(View::Doubles::taken);
-    check(q.rows == n && d.rows == m && q.dim == d.dim, "contrastive: gates must be of ", n,
+    check(q.rows == n && d.rows == m && q.dim == d.dim, "contrastive_loss: gates must be of ", n,
           " queries and ", m, " documents of one dim, got ", q.rows, " and ", d.rows, " of dims ",
           q.dim, " and ", d.dim);
     const auto doubles = [](const Matrix& x) { return x.dtype == Dtype::f64; };
     check_type(q.dtype == d.dtype && q.dtype != Dtype::i8 && doubles(q) == doubles(a.queries),
-               "contrastive: gates must have the dtype of queries and documents");
-    check_finite("contrastive: queries of gates", q, threads);
-    check_finite("contrastive: documents of gates", d, threads);
+               "contrastive_loss: gates must have the dtype of queries and documents");
+    check_finite("contrastive_loss: queries of gates", q, threads);
+    check_finite("contrastive_loss: documents of gates", d, threads);
   }
-  const double q = check_finite("contrastive: queries", a.queries, threads);
-  const double d = check_finite("contrastive: documents", a.documents, threads);
-  check_scores("contrastive", a.queries, q, d, scale);
+  const double q = check_finite("contrastive_loss: queries", a.queries, threads);
+  const double d = check_finite("contrastive_loss: documents", a.documents, threads);
+  check_scores("contrastive_loss", a.queries, q, d, scale);
   tilefold::contrastive(a, active_row(), threads, pulse);
 }
 
 namespace {
 
-ScoreView score_view(const ScoreViewViews& v, int threads) {
+ScoreView score_view(const std::string& op, const ScoreViewViews& v, int threads) {
+  const std::string queries = op + ": queries" + v.name, documents = op + ": documents" + v.name;
   ScoreView s = {};
   s.queries = v.queries.matrix(View::Doubles::taken);
   s.documents = v.documents.matrix(View::Doubles::taken);
   s.scale = v.scale;
   const int64_t n = s.queries.rows, m = s.documents.rows, dim = s.queries.dim;
-  check(dim == s.documents.dim, "divergence: queries have dim ", dim, " but documents have dim ",
+  check(dim == s.documents.dim, queries, " have dim ", dim, " but documents have dim ",
         s.documents.dim);
-  check_type(s.queries.dtype == s.documents.dtype && s.queries.dtype != Dtype::i8,
-             "divergence: queries and documents must have one floating-point dtype");
-  check(std::isfinite(v.scale) && v.scale > 0, "divergence: scale must be positive, got ", v.scale);
+  check(n >= 1 && m >= 1, queries, " and documents must have at least 1 row, got ", n, " and ", m);
+  check_type(s.queries.dtype == s.documents.dtype && s.queries.dtype != Dtype::i8, queries,
+             " and documents must have one floating-point dtype");
+  check(std::isfinite(v.scale) && v.scale > 0, op, ": scale must be positive, got ", v.scale);
   if (s.queries.dtype == Dtype::f64) {
     s.grad_queries = v.grad_queries.write_if_given<double>(n * dim);
     s.grad_documents = v.grad_documents.write_if_given<double>(m * dim);
@@ -308,39 +315,40 @@ ScoreView score_view(const ScoreViewViews& v, int threads) {
     s.grad_queries = v.grad_queries.write_if_given<float>(n * dim);
     s.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
   }
-  const double q = check_finite("divergence: queries", s.queries, threads);
-  const double d = check_finite("divergence: documents", s.documents, threads);
-  check_scores("divergence", s.queries, q, d, s.scale);
+  const double q = check_finite(queries.c_str(), s.queries, threads);
+  const double d = check_finite(documents.c_str(), s.documents, threads);
+  check_scores(op.c_str(), s.queries, q, d, s.scale);
   return s;
 }
 
 }  // namespace
 
-void divergence(const DivergenceViews& v, int reference, bool mixture_first, int threads,
-                Pulse& pulse) {
-  threads = threads_of("divergence", threads);
-  check(!v.of_views.empty() && v.of_views.size() <= 256,
-        "divergence: expected 1 to 256 views, got ", v.of_views.size());
+void divergence(const std::string& op, const DivergenceViews& v, int reference, bool mixture_first,
+                int threads, Pulse& pulse) {
+  threads = threads_of(op.c_str(), threads);
+  check(!v.of_views.empty() && v.of_views.size() <= 256, op, ": expected 1 to 256 views, got ",
+        v.of_views.size());
   std::vector<ScoreView> views;
-  for (const ScoreViewViews& of_view : v.of_views) views.push_back(score_view(of_view, threads));
+  for (const ScoreViewViews& of_view : v.of_views)
+    views.push_back(score_view(op, of_view, threads));
   const int64_t n = views[0].queries.rows, m = views[0].documents.rows;
   const bool doubles = views[0].queries.dtype == Dtype::f64;
   for (const ScoreView& s : views) {
-    check(s.queries.rows == n && s.documents.rows == m, "divergence: views must have ", n,
+    check(s.queries.rows == n && s.documents.rows == m, op, ": views must have ", n,
           " queries and ", m, " documents, got ", s.queries.rows, " and ", s.documents.rows);
-    check_type((s.queries.dtype == Dtype::f64) == doubles,
-               "divergence: views must be all of float64 or none");
+    check_type((s.queries.dtype == Dtype::f64) == doubles, op,
+               ": views must be all of float64 or none");
   }
   DivergenceArgs a = {};
   a.views = views.data();
   a.n_views = static_cast<int>(views.size());
-  check(reference >= -1 && reference < a.n_views, "divergence: reference must be -1 to ",
-        a.n_views - 1, ", got ", reference);
+  check(reference >= -1 && reference < a.n_views, op, ": reference must be -1 to ", a.n_views - 1,
+        ", got ", reference);
   a.reference = reference;
   a.mixture_first = mixture_first;
-  a.excluded = lists("divergence: exclude", v.exclude_offsets, v.excluded, n, m);
-  a.listed = lists("divergence: listed", v.listed_offsets, v.listed, n, m);
-  check(mixture_first || !a.listed.offsets, "divergence: lists are for mixture_first");
+  a.excluded = lists((op + ": exclude").c_str(), v.exclude_offsets, v.excluded, n, m);
+  a.listed = lists((op + ": listed").c_str(), v.listed_offsets, v.listed, n, m);
+  check(mixture_first || !a.listed.offsets, op, ": lists are for mixture_first");
   a.weights = v.weights.read<double>(a.n_views * n);
   a.divergences = v.divergences.write<double>(a.n_views * n);
   a.masses = v.masses.write<double>(n);

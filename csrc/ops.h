@@ -50,14 +50,16 @@ void contrastive(const ContrastiveViews& views, double scale, bool each, int thr
 struct ScoreViewViews {
   View queries, documents, grad_queries, grad_documents;
   double scale;
+  std::string name;  // for messages, such as " of the teacher"
 };
 struct DivergenceViews {
   std::vector<ScoreViewViews> of_views;
   View exclude_offsets, excluded, listed_offsets, listed;
   View weights, divergences, masses, variances;
 };
-void divergence(const DivergenceViews& views, int reference, bool mixture_first, int threads,
-                Pulse& pulse);
+// `op` begins messages.
+void divergence(const std::string& op, const DivergenceViews& views, int reference,
+                bool mixture_first, int threads, Pulse& pulse);
 
 // Integer products of the row's tile, for tests and benchmarks: repeated `rounds` times.
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds);

@@ -236,6 +236,7 @@ def test_the_op_is_what_torch_expects_of_one(weighed):
         torch.ops.tilefold.divergence.default,
         (
             "alignment_loss",
+            [" of the student", " of the teacher"],
             [q, tq],
             [d, td],
             torch.tensor([3.0, 1.0]).double(),
@@ -306,6 +307,46 @@ def test_scores_are_taken_as_they_come():
     torch.testing.assert_close(alignment_loss(own, likelihoods, temperature=0.1), expected)
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_teacher_that_is_not_trained_keeps_its_temperature(listed):
+    q, d, tq, td = batch(4, 6)
+    t, t_teacher = (torch.tensor(x, requires_grad=True) for x in (0.5, 0.7))
+    lists = {"candidates": torch.arange(6).expand(4, 6)} if listed else {}
+    temperatures = {"temperature": t, "teacher_temperature": t_teacher}
+    alignment_loss((q, d), (tq, td), **temperatures, **lists).backward()
+    assert t.grad != 0
+    assert t_teacher.grad is None
+    alignment_loss((q, d), (tq, td), train_teacher=True, **temperatures, **lists).backward()
+    assert t_teacher.grad != 0
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_threads_of_torch_change_no_bit(listed):
+    n = 40_000
+    q, d = vectors(n, 4), vectors(3, 4, seed=1)
+    candidates = torch.arange(3).expand(n, 3) if listed else None
+    bits, before = set(), torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            for dtype in (torch.float32, torch.float64):
+                x, y, t = leaves([q.to(dtype), d.to(dtype), torch.tensor(0.3)])
+                teacher = (q.flip(1).to(dtype), d.to(dtype))
+                loss = alignment_loss((x, y), teacher, temperature=t, candidates=candidates)
+                loss.backward()
+                bits.add((dtype, *(float(x.detach()) for x in (loss, t.grad, y.grad[0, 0]))))
+        finally:
+            torch.set_num_threads(before)
+    assert len(bits) == 2  # one for each dtype
+
+
+def test_there_is_no_second_derivative():
+    rows = leaves(batch(4, 6))
+    loss = alignment_loss((rows[0], rows[1]), (rows[2], rows[3]))
+    with pytest.raises(RuntimeError, match="alignment_loss: there is no second derivative"):
+        torch.autograd.grad(loss, rows[0], create_graph=True)
+
+
 def test_the_module_is_the_function():
     q, d, tq, td = batch(5, 9)
     loss = AlignmentLoss(0.1, teacher_temperature=0.2, divergence="js")
@@ -316,6 +357,10 @@ def test_the_module_is_the_function():
     assert "divergence='js'" in repr(loss)
     with pytest.raises(ValueError, match="divergence must be one of"):
         AlignmentLoss(divergence="kl")
+    with pytest.raises(ValueError, match="reduction must be"):
+        AlignmentLoss(reduction="max")
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        AlignmentLoss(-1.0)
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -340,9 +385,41 @@ GROUPS = torch.tensor([[0, 1], [2, 3], [4, 0]])
         ((PAIR, [TQ]), {}, TypeError, r"teacher must be scores or a pair .*, got list"),
         ((PAIR, TEACHER), {"divergence": "kl"}, ValueError, "divergence must be one of .*'kl'"),
         ((PAIR, TEACHER), {"reduction": "max"}, ValueError, "reduction must be 'mean', 'sum'"),
-        ((PAIR, TEACHER), {"temperature": 0.0}, ValueError, "temperature must be positive"),
-        ((PAIR, TEACHER), {"teacher_temperature": -1.0}, ValueError, "temperature must be posi"),
+        ((PAIR, TEACHER), {"temperature": 0.0}, ValueError, "temperature of the student must"),
+        ((PAIR, TEACHER), {"teacher_temperature": -1.0}, ValueError, "temperature of the teacher"),
         ((SCORES, SCORES), {"temperature": 0.0}, ValueError, "temperature must be positive"),
+        (
+            (PAIR, TEACHER),
+            {"teacher_temperature": "x"},
+            TypeError,
+            "teacher_temperature must be a n",
+        ),
+        ((PAIR, SCORES), {"candidates": GROUPS[:0]}, ValueError, "candidates must have at least 1"),
+        ((SCORES[:0], SCORES[:0]), {}, ValueError, "scores must have at least 1 row, got 0"),
+        (
+            (SCORES.flatten(), SCORES.flatten()),
+            {"candidates": csr([[0, 1], [2, -1], [3, 4]])},
+            ValueError,
+            "candidates must be indices of documents, 0 to 4, got -1 for query 1",
+        ),
+        (
+            (SCORES.flatten(), SCORES.flatten()),
+            {"candidates": (torch.tensor([0, 4, 3, 6]), torch.arange(6))},
+            ValueError,
+            "offsets of candidates must rise",
+        ),
+        (
+            (PAIR, SCORES),
+            {"candidates": csr([[0, 1], [], []])},
+            ValueError,
+            "teacher scores must be",
+        ),
+        (
+            ((1e30 * Q, 1e30 * D), SCORES),
+            {"candidates": GROUPS},
+            ValueError,
+            "scores are beyond torch.float32",
+        ),
         ((PAIR, TEACHER), {"temperature": 1.0, "log_scale": 0.0}, ValueError, "not both"),
         (
             (PAIR, TEACHER),
@@ -368,7 +445,7 @@ GROUPS = torch.tensor([[0, 1], [2, 3], [4, 0]])
             ValueError,
             "teacher scores must be finite, got nan for query 0",
         ),
-        ((PAIR, (TQ, TD / 0)), {}, ValueError, "documents have a NaN or an infinity in row 0"),
+        ((PAIR, (TQ, TD / 0)), {}, ValueError, "documents of the teacher have a NaN or an infin"),
         (
             ((Q / 0, D), TEACHER),
             {"candidates": GROUPS},
@@ -378,5 +455,5 @@ GROUPS = torch.tensor([[0, 1], [2, 3], [4, 0]])
     ],
 )
 def test_wrong_arguments_are_named(arguments, options, error, message):
-    with pytest.raises(error, match=f"^(alignment_loss|divergence).*{message}"):
+    with pytest.raises(error, match=f"^alignment_loss: .*{message}"):
         alignment_loss(*arguments, **options)

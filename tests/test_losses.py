@@ -223,6 +223,20 @@ def test_gates_weaken_scores(isa, symmetric):
         assert_as_close_as_torch(mine, theirs, truth, in_norm=True)
 
 
+@pytest.mark.parametrize("score", [-1e20, -1e4, -300, -100, -89, -87, 0, 87, 89, 1e20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_gates_may_be_open_or_closed(isa, score, dtype):
+    q, d = leaves(vectors(40, 12, dtype=dtype), vectors(150, 12, seed=1, dtype=dtype))
+    gates = torch.ones(40, 1, dtype=dtype), torch.full((150, 1), score, dtype=dtype)
+    loss = contrastive_loss(q, d, torch.arange(40), gates=gates)
+    loss.backward()
+    x = leaves(q, d)
+    scores = x[0] @ x[1].T * torch.sigmoid(torch.tensor(score, dtype=dtype))
+    F.cross_entropy(scores, torch.arange(40)).backward()
+    torch.testing.assert_close(loss.detach(), F.cross_entropy(scores, torch.arange(40)).detach())
+    torch.testing.assert_close(q.grad, x[0].grad, rtol=1e-4, atol=1e-7)
+
+
 def test_gates_leave_gradients_exact_in_float64():
     q, d = leaves(vectors(4, 5), vectors(9, 5, seed=1), dtype=torch.float64)
     gates = vectors(4, 3, dtype=torch.float64), vectors(9, 3, seed=1, dtype=torch.float64)
@@ -427,6 +441,13 @@ def test_only_gradients_that_are_asked_for_are_formed(wanted):
         assert not contrastive_loss(*whole, torch.arange(7)).requires_grad
 
 
+def test_there_is_no_second_derivative():
+    q, d = leaves(vectors(7, 12), vectors(9, 12, seed=1))
+    loss = contrastive_loss(q, d, torch.arange(7))
+    with pytest.raises(RuntimeError, match="contrastive_loss: there is no second derivative"):
+        torch.autograd.grad(loss, q, create_graph=True)
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_graph_may_be_gone_through_twice(symmetric):
     q, d = leaves(vectors(7, 12), vectors(9, 12, seed=1))
@@ -622,7 +643,7 @@ def test_wrong_arguments_are_named(arguments, options, error, message):
 def test_scores_beyond_float32_are_refused():
     """They would be infinite, or NaN, which drops out of a sum."""
     q = torch.full((2, 2), 1e20)
-    with pytest.raises(ValueError, match=r"contrastive: scores may reach .*, beyond float32"):
+    with pytest.raises(ValueError, match=r"contrastive_loss: scores may reach .*, beyond float32"):
         contrastive_loss(q, -q, torch.arange(2))
     assert torch.isfinite(contrastive_loss(q.double(), -q.double(), torch.arange(2)))
 

@@ -25,7 +25,7 @@ struct Number<double> {
   static Lanes splat(double a) { return broadcast_doubles(a); }
 };
 
-// e^a to about 1.5 units in the last place; 0 where it would be subnormal. e^a = 2^n e^r with |r| at
+// e^a for a up to 88, to about 1.5 units in the last place; 0 where it would be subnormal. e^a = 2^n e^r with |r| at
 // most ln(2) / 2, where the Taylor series up to r^7 is off by less than 6e-9, relatively.
 inline Floats exponential(Floats a) {
   const Floats smallest = broadcast(-87.0f);
@@ -64,9 +64,9 @@ inline Floats logarithm(Floats a) {
   return multiply_add(n, broadcast(0.693359375f), add(f, low));
 }
 
-// 1 / (1 + e^-a)
+// 1 / (1 + e^-a), at least e^-87.
 inline Floats sigmoid(Floats a) {
-  const Floats e = exponential(sub(broadcast(0), a));
+  const Floats e = exponential(sub(broadcast(0), maximum(a, broadcast(-87.0f))));
   return divide(broadcast(1), add(broadcast(1), e));
 }
 

@@ -81,7 +81,8 @@ def contrastive(
     num_threads: int = 0,
 ) -> None: ...
 def divergence(
-    views: list[tuple[Any, Any, Any, Any, float]],
+    op: str,
+    views: list[tuple[Any, Any, Any, Any, float, str]],
     divergences: Any,
     masses: Any,
     variances: Any,

@@ -109,12 +109,12 @@ def _contrastive(
     return results
 
 
-def checked_factor(scale: Tensor, dtype: torch.dtype, op: str) -> float:
+def checked_factor(scale: Tensor, dtype: torch.dtype, op: str, side: str = "") -> float:
     """What scores are multiplied by; in fp32, more or less would make 0 * inf of -inf."""
     factor = float(scale.detach())
     if not (0 < factor < math.inf and (dtype == torch.float64 or 1e-30 < factor < 1e30)):
         raise ValueError(
-            f"{op}: temperature must be positive and log_scale finite, but scores would be "
+            f"{op}: temperature{side} must be positive and log_scale finite, but scores would be "
             f"multiplied by {factor}"
         )
     return factor
@@ -143,10 +143,10 @@ torch.library.register_fake("tilefold::contrastive", _contrastive_shapes, lib=_l
 
 
 _library.define(  # type: ignore[no-untyped-call]
-    "divergence(str name, Tensor[] queries, Tensor[] documents, Tensor scales, int reference, "
-    "bool mixture_first, Tensor? exclude_offsets, Tensor? exclude, Tensor? listed_offsets, "
-    "Tensor? listed, Tensor? weights, bool[] grad_queries, bool[] grad_documents) "
-    "-> (Tensor, Tensor, Tensor, Tensor[], Tensor[])"
+    "divergence(str name, str[] sides, Tensor[] queries, Tensor[] documents, Tensor scales, "
+    "int reference, bool mixture_first, Tensor? exclude_offsets, Tensor? exclude, "
+    "Tensor? listed_offsets, Tensor? listed, Tensor? weights, bool[] grad_queries, "
+    "bool[] grad_documents) -> (Tensor, Tensor, Tensor, Tensor[], Tensor[])"
 )
 
 _Divergences = tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]
@@ -179,6 +179,7 @@ def _divergence_results(
 
 def _divergence(
     name: str,
+    sides: list[str],
     queries: list[Tensor],
     documents: list[Tensor],
     scales: Tensor,
@@ -192,7 +193,7 @@ def _divergence(
     grad_queries: list[bool],
     grad_documents: list[bool],
 ) -> _Divergences:
-    """Documents: those of each view, or one matrix for all."""
+    """Documents: those of each view, or one matrix for all. Sides: what messages call a view."""
     results = _divergence_results(queries, documents, grad_queries, grad_documents)
     divergences, masses, variances, of_queries, of_documents = results
     m = len(documents[0])
@@ -208,13 +209,15 @@ def _divergence(
     dd = [x.numpy() if want else None for x, want in zip(of_documents, grad_documents, strict=True)]
     each = range(len(queries))
     _native.divergence(
+        name,
         [
             (
                 _rows(queries[v]),
                 d[v % len(d)],
                 of_queries[v].numpy() if grad_queries[v] else None,
                 dd[v % len(d)],
-                checked_factor(scales[v], queries[v].dtype, name),
+                checked_factor(scales[v], queries[v].dtype, name, sides[v]),
+                sides[v],
             )
             for v in each
         ],
@@ -233,7 +236,7 @@ def _divergence(
 
 
 def _divergence_shapes(
-    name: str, queries: list[Tensor], documents: list[Tensor], *rest: Any
+    name: str, sides: list[str], queries: list[Tensor], documents: list[Tensor], *rest: Any
 ) -> _Divergences:
     return _divergence_results(queries, documents, *rest[-2:])
 

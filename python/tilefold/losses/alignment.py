@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import inputs, listed
+from . import inputs, listed, sums
 from .divergence import Mixture, divergence
 
 _OP = "alignment_loss"
 _DIVERGENCES = ("forward_kl", "reverse_kl", "js")
 _STUDENT, _TEACHER, _MEAN = 0, 1, -1  # views, and their mixture
-Side = Tensor | tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Tensor]
+Side = Tensor | Pair
 
 
 def alignment_loss(
@@ -89,20 +90,24 @@ def alignment_loss(
     if candidates is not None and exclude is not None:
         raise ValueError(f"{_OP}: pass candidates or exclude, not both")
     scale = inputs.scale(_OP, temperature, log_scale)
-    teacher_scale = inputs.scale(_OP, teacher_temperature, None)
+    teacher_scale = inputs.scale(_OP, teacher_temperature, None, name="teacher_temperature")
+    if not train_teacher:
+        teacher_scale = teacher_scale.detach()
     sides = [_side("student", student), _side("teacher", teacher, constant=not train_teacher)]
     if candidates is None and not any(isinstance(side, Tensor) for side in sides):
-        scales = torch.stack([scale, teacher_scale if train_teacher else teacher_scale.detach()])
+        scales = torch.stack([scale, teacher_scale])
         return _over_batch(sides, scales, exclude, divergence, train_teacher, reduction)
     if exclude is not None:
         raise ValueError(f"{_OP}: exclude needs embeddings on both sides, got scores")
     offsets, scores = _listed(sides, candidates)
-    student_scores, teacher_scores = (
-        s * inputs.checked_scale(_OP, factor).to(s.dtype)
-        for s, factor in zip(scores, (scale, teacher_scale), strict=True)
+    s, t = (
+        sums.scaled(x.double(), inputs.checked_scale(_OP, factor))
+        for x, factor in zip(scores, (scale, teacher_scale), strict=True)
     )
-    losses = listed.alignment(student_scores, teacher_scores, offsets, divergence)
-    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+    losses = listed.alignment(s, t, offsets, divergence)
+    if reduction != "none":
+        losses = sums.total(losses) / (len(losses) if reduction == "mean" else 1)
+    return losses.to(scores[0].dtype)
 
 
 def _side(name: str, given: Any, *, constant: bool = False) -> Side:
@@ -141,20 +146,28 @@ def _over_batch(
         q, d, tq, td = (x.double() for x in (q, d, tq, td))
     spared = None if exclude is None else inputs.lists(_OP, exclude, "exclude", len(q))
 
-    def loss(mixture: Mixture) -> Tensor:
+    def loss(mixture: Mixture, queries: Pair, documents: Pair) -> Tensor:
         found = divergence(
-            _OP, (q, tq), (d, td), scales, mixture, exclude=spared, reduction=reduction
+            _OP,
+            queries,
+            documents,
+            scales,
+            mixture,
+            (" of the student", " of the teacher"),
+            exclude=spared,
+            reduction=reduction,
         )
         return found.loss
 
     if kind == "js":
-        return loss(Mixture(_MEAN, False, (0.5, 0.5)))
-    # The other side is held constant: its gradient is that of the same divergence seen from there.
+        return loss(Mixture(_MEAN, False, (0.5, 0.5)), (q, tq), (d, td))
     forward = kind == "forward_kl"
-    value = loss(Mixture(_TEACHER, forward, (1.0, 0.0)))
+    constant = tq.detach(), td.detach()
+    value = loss(Mixture(_TEACHER, forward, (1.0, 0.0)), (q, constant[0]), (d, constant[1]))
     if not train_teacher:
         return value
-    other = loss(Mixture(_STUDENT, not forward, (0.0, 1.0)))
+    # The teacher's gradient is that of the same divergence seen from there.
+    other = loss(Mixture(_STUDENT, not forward, (0.0, 1.0)), (q.detach(), tq), (d.detach(), td))
     return value + (other - other.detach())
 
 
@@ -166,10 +179,15 @@ def _listed(sides: list[Any], candidates: Any) -> tuple[Tensor, list[Tensor]]:
         if rows or any(s.ndim != 2 for s in given):
             raise ValueError(f"{_OP}: scores need candidates, unless both sides have scores [n, k]")
         n, k = given[0].shape
+        if n == 0:
+            raise ValueError(f"{_OP}: student scores must have at least 1 row, got 0")
         offsets, indices = torch.arange(n + 1) * k, None
     else:
         queries = len(rows[0][0]) if rows else None
         offsets, indices = inputs.candidates(_OP, candidates, queries)
+        if not rows:
+            beyond = int(indices.max()) + 1 if len(indices) else 0
+            inputs.check_lists(_OP, offsets, indices, "candidates", beyond)
     scores = []
     for name, side in zip(("student", "teacher"), sides, strict=True):
         if isinstance(side, Tensor):
@@ -184,7 +202,7 @@ def _listed(sides: list[Any], candidates: Any) -> tuple[Tensor, list[Tensor]]:
                 )
             inputs.check_lists(_OP, offsets, indices, "candidates", len(d))
             inputs.check_finite(_OP, _names(name), (q, d))
-            scores.append(listed.scores(q, d, offsets, indices))
+            scores.append(inputs.finite_scores(_OP, listed.scores(q, d, offsets, indices)))
     wider = torch.promote_types(scores[0].dtype, scores[1].dtype)
     return offsets, [s.to(wider) for s in scores]
 
@@ -233,6 +251,12 @@ class AlignmentLoss(torch.nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
+        for given in (temperature, teacher_temperature):
+            inputs.checked_scale("AlignmentLoss", inputs.scale("AlignmentLoss", given, None))
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(
+                f"AlignmentLoss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
+            )
         if divergence not in _DIVERGENCES:
             raise ValueError(
                 f"AlignmentLoss: divergence must be one of {_DIVERGENCES}, got {divergence!r}"

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..torch_ops import result_dtype
 from . import inputs, ranks, spread
-from .gradients import inner_product
+from .derivative import first_derivative_only
+from .sums import inner_product
 
 _OP = "contrastive_loss"
 
@@ -219,14 +220,14 @@ class _Contrastive(torch.autograd.Function):
         else:
             ctx.save_for_backward(*inputs, query_weights, document_weights)
             ctx.gradients = gradients
-        total = query_weights @ losses
+        total = inner_product(query_weights, losses)
         if document_weights is not None:
-            total = total + document_weights @ document_losses
+            total = total + inner_product(document_weights, document_losses)
         return _as_result(total, queries)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        first_derivative_only(_OP)
         if ctx.reduction != "none" and ctx.compiled:
             queries, scale, *gradients = ctx.saved_tensors
             gradients = [g * grad for g in gradients]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..torch_ops import result_dtype
-from .gradients import inner_product
+from .derivative import first_derivative_only
+from .sums import inner_product, total
 
 
 class Mixture(NamedTuple):
@@ -36,6 +37,7 @@ def divergence(
     documents: Sequence[Tensor],
     scales: Tensor,
     mixture: Mixture,
+    sides: Sequence[str],
     *,
     exclude: tuple[Tensor, Tensor] | None = None,
     listed: tuple[Tensor, Tensor] | None = None,
@@ -49,6 +51,7 @@ def divergence(
         documents: of each view ``[m, dim]``, or one for all.
         scales: ``[views]`` what inner products are multiplied by.
         mixture: what they are compared with.
+        sides: what messages call each view, such as " of the teacher".
         exclude: lists of documents that are no candidates.
         listed: lists of the only documents of the mixture.
         reduction: "mean" or "sum" over queries, or "none".
@@ -56,7 +59,15 @@ def divergence(
     lists = (*(exclude or (None, None)), *(listed or (None, None)))
     graph = torch.is_grad_enabled()  # inside forward it never is
     results = _Divergence.apply(  # type: ignore[no-untyped-call]
-        name, mixture, lists, reduction, graph, len(queries), scales, *queries, *documents
+        (name, tuple(sides)),
+        mixture,
+        lists,
+        reduction,
+        graph,
+        len(queries),
+        scales,
+        *queries,
+        *documents,
     )
     return Divergence(*results)
 
@@ -67,7 +78,7 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        name: str,
+        names: tuple[str, tuple[str, ...]],
         mixture: Mixture,
         lists: tuple[Tensor | None, ...],
         reduction: str,
@@ -79,11 +90,14 @@ class _Divergence(torch.autograd.Function):
         *_, ctx.wants_scales = ctx.needs_input_grad[:7]
         wanted = [graph and want for want in ctx.needs_input_grad[7:]]
         wants = (
-            [graph and (want or ctx.wants_scales) for want in wanted[:views]],
+            [
+                graph and (want or (ctx.wants_scales and share != 0))
+                for want, share in zip(wanted[:views], mixture.shares, strict=True)
+            ],
             wanted[views:],
         )
         how = (mixture.reference, mixture.first, *lists)
-        ctx.call = (name, how, views, wants, reduction)
+        ctx.call = (names, how, views, wants, reduction)
         shares = scales.new_tensor(mixture.shares)
         n = len(rows[0])
         each = shares / n if reduction == "mean" else shares
@@ -91,7 +105,7 @@ class _Divergence(torch.autograd.Function):
         known = reduction != "none" and (any(wants[0]) or any(wants[1]))
         nothing = ([False] * views, [False] * (len(rows) - views))
         divergences, masses, variances, of_queries, of_documents = torch.ops.tilefold.divergence(
-            name,
+            *names,
             rows[:views],
             rows[views:],
             scales,
@@ -107,14 +121,14 @@ class _Divergence(torch.autograd.Function):
             ctx.save_for_backward(scales, *rows, weights)
             ctx.gradients = (*of_queries, *of_documents) if known else None
         losses = each @ divergences
-        loss = (losses if reduction == "none" else losses.sum()).to(result_dtype(rows[0]))
+        loss = (losses if reduction == "none" else total(losses)).to(result_dtype(rows[0]))
         ctx.mark_non_differentiable(divergences, masses, variances)
         return loss, divergences, masses, variances
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        name, how, views, wants, reduction = ctx.call
+        names, how, views, wants, reduction = ctx.call
+        first_derivative_only(names[0])
         scales, *saved = ctx.saved_tensors
         if ctx.compiled and reduction != "none":
             rows = saved[: len(saved) // 2]
@@ -125,13 +139,14 @@ class _Divergence(torch.autograd.Function):
         else:
             *rows, weights = saved
             *_, of_queries, of_documents = torch.ops.tilefold.divergence(
-                name, rows[:views], rows[views:], scales, *how, weights * grad.double(), *wants
+                *names, rows[:views], rows[views:], scales, *how, weights * grad.double(), *wants
             )
             gradients = [*of_queries, *of_documents]
         of_scales = None
         if ctx.wants_scales:  # every score is scale <q, d>, as in contrastive.py
-            parts = [
-                inner_product(q, g) for q, g in zip(rows[:views], gradients[:views], strict=True)
+            parts = [  # 0 where no gradient was needed
+                inner_product(q[: len(g)], g)
+                for q, g in zip(rows[:views], gradients[:views], strict=True)
             ]
             of_scales = torch.stack(parts) / scales
         wanted = ctx.needs_input_grad[7:]

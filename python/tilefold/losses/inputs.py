@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..lists import Lists, checked
+from ..torch_ops import result_dtype
 
 
 class Batch(NamedTuple):
@@ -96,17 +97,31 @@ def candidates(op: str, value: Any, n: int | None) -> tuple[Tensor, Tensor]:
     """Offsets and indices, from those or from ``[n, k]`` indices."""
     if isinstance(value, Tensor) and value.ndim == 2:
         rows, k = value.shape
+        if rows == 0:
+            raise ValueError(f"{op}: candidates must have at least 1 row, got 0")
         if n is not None and rows != n:
             raise ValueError(f"{op}: candidates must have {n} rows, one per query, got {rows}")
         return torch.arange(rows + 1) * k, _integers(op, value.reshape(-1), "candidates")
     if not (isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor)):
         raise TypeError(f"{op}: candidates must be [n, k] indices or (offsets, indices)")
-    return lists(op, value, "candidates", len(value[0]) - 1 if n is None else n)
+    rows = len(value[0]) - 1 if n is None else n
+    if rows < 1:
+        raise ValueError(
+            f"{op}: offsets of candidates must have 2 elements or more, got {rows + 1}"
+        )
+    return lists(op, value, "candidates", rows)
 
 
 def check_lists(op: str, offsets: Tensor, indices: Tensor, name: str, m: int) -> None:
     """Raises for lists that are not of m documents."""
     checked(Lists(offsets.numpy(), indices.numpy()), op, name, m)
+
+
+def finite_scores(op: str, scores: Tensor) -> Tensor:
+    """Scores of finite rows, unless they overflow."""
+    if not torch.isfinite(scores.detach()).all():
+        raise ValueError(f"{op}: scores are beyond {scores.dtype}; scale embeddings down")
+    return scores
 
 
 def check_finite(op: str, names: tuple[str, ...], rows: tuple[Tensor, ...]) -> None:
@@ -150,7 +165,7 @@ def gates(op: str, value: Any, queries: Tensor, documents: Tensor) -> tuple[Tens
             f"{len(q)} and {len(d)}"
         )
     if torch.float64 in (q.dtype, queries.dtype):
-        q, d = q.to(queries.dtype), d.to(queries.dtype)
+        q, d = q.to(result_dtype(queries)), d.to(result_dtype(queries))
     return q.detach(), d.detach()
 
 
@@ -167,13 +182,17 @@ def soft_targets(op: str, value: Any, listed: int) -> Tensor:
     return value.detach().to("cpu", torch.float64)
 
 
-def scale(op: str, temperature: Any, log_scale: Any) -> Tensor:
+def scale(op: str, temperature: Any, log_scale: Any, name: str = "temperature") -> Tensor:
     """What scores are multiplied by: a float64 number, checked by the op."""
     if temperature is not None and log_scale is not None:
         raise ValueError(f"{op}: pass temperature or log_scale, not both")
-    name = "temperature" if log_scale is None else "log_scale"
+    name = name if log_scale is None else "log_scale"
     given = temperature if log_scale is None else log_scale
-    value = torch.as_tensor(1.0 if given is None else given).to("cpu", torch.float64)
+    try:
+        value = torch.as_tensor(1.0 if given is None else given).to("cpu", torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(given).__name__
+        raise TypeError(f"{op}: {name} must be a number or a tensor, got {kind}") from error
     if value.numel() != 1:
         raise ValueError(f"{op}: {name} must be one number, got shape {tuple(value.shape)}")
     value = value.reshape(())

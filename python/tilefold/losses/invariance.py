@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import inputs, listed
+from ..torch_ops import result_dtype
+from . import inputs, listed, sums
 from .contrastive import contrastive_loss
 from .divergence import Mixture, divergence
 
@@ -41,7 +42,9 @@ def invariance_loss(
     exclude: tuple[Tensor, Tensor] | None = None,
     temperature: float | Tensor | None = None,
     log_scale: Tensor | float | None = None,
-    **masks: Any,
+    query_ids: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    mode: str | None = None,
 ) -> Invariance:
     """How much retrieval changes between views of the same queries: rewrites, context windows.
 
@@ -73,8 +76,7 @@ def invariance_loss(
             with `candidates`.
         temperature: scores are divided by it; a number or a tensor, which then gets a gradient.
         log_scale: scores are multiplied by its exponential instead.
-        masks: `query_ids`, `document_ids` and `mode` of `contrastive_loss`, for "risk" and
-            "variance".
+        query_ids, document_ids, mode: as in `contrastive_loss`, for "risk" and "variance".
 
     Returns:
         `Invariance`: the loss, a mean over queries, and what it is made of. A query without a
@@ -95,8 +97,9 @@ def invariance_loss(
     if form not in _FORMS:
         raise ValueError(f"{_OP}: form must be one of {_FORMS}, got {form!r}")
     q, d = _views("queries", queries), _views("documents", documents, shared=True)
-    if len(d) not in (1, len(q)):
+    if len(d) != len(q) and documents.ndim == 3:
         raise ValueError(f"{_OP}: documents are of {len(d)} views, but queries of {len(q)}")
+    masks = {"query_ids": query_ids, "document_ids": document_ids, "mode": mode}
     scale: dict[str, Any] = {"temperature": temperature, "log_scale": log_scale}
     if form == "consistency":
         _unused(form, positives=positives, gates=gates, **masks)
@@ -107,11 +110,11 @@ def invariance_loss(
     if positives is None:
         raise ValueError(f"{_OP}: form {form!r} needs positives")
     closed: list[Any] = [None] * len(q) if gates is None else _gates(gates, len(q))
+    masks["mode"] = mode or "each"
+    options: dict[str, Any] = {"exclude": exclude, **scale, **masks}
     risks = torch.stack(
         [
-            contrastive_loss(
-                x, d[s % len(d)], positives, exclude=exclude, gates=gate, **scale, **masks
-            )
+            contrastive_loss(x, d[s % len(d)], positives, gates=gate, **options)
             for s, (x, gate) in enumerate(zip(q, closed, strict=True))
         ]
     )
@@ -156,7 +159,11 @@ def _consistency(
     exclude: Any,
 ) -> Invariance:
     views, n = len(q), len(q[0])
-    pairs = [inputs.matched(_OP, x, d[s % len(d)]) for s, x in enumerate(q)]
+    sides = [f" of view {s}" for s in range(views)]
+    pairs = [
+        inputs.matched(_OP, x, d[s % len(d)], (f"queries{sides[s]}", f"documents{sides[s]}"))
+        for s, x in enumerate(q)
+    ]
     if candidates is not None:
         if exclude is not None:
             raise ValueError(f"{_OP}: pass candidates or exclude, not both")
@@ -171,6 +178,7 @@ def _consistency(
         documents[:1] if len(d) == 1 else documents,
         scale.expand(views),
         mean,
+        sides,
         exclude=spared,
         listed=kept,
     )
@@ -183,29 +191,35 @@ def _over_lists(
 ) -> Invariance:
     offsets, indices = inputs.candidates(_OP, candidates, len(pairs[0][0]))
     inputs.check_lists(_OP, offsets, indices, "candidates", len(pairs[0][1]))
-    for pair in pairs:
-        inputs.check_finite(_OP, ("queries", "documents"), pair)
-    scores = torch.stack([listed.scores(*pair, offsets, indices) for pair in pairs])
+    scores = []
+    for s, pair in enumerate(pairs):
+        inputs.check_finite(_OP, (f"queries of view {s}", f"documents of view {s}"), pair)
+        found = inputs.finite_scores(_OP, listed.scores(*pair, offsets, indices))
+        scores.append(sums.scaled(found.double(), scale))
     kept = None
     if invariant is not None:
         if not isinstance(invariant, Tensor) or invariant.dtype != torch.bool:
             raise TypeError(f"{_OP}: with candidates, invariant must be a bool tensor")
-        kept = invariant.reshape(-1)
-        if len(kept) != len(indices):
+        shapes: list[tuple[int, ...]] = [(len(indices),)]
+        if isinstance(candidates, Tensor):
+            shapes.append(tuple(candidates.shape))
+        if tuple(invariant.shape) not in shapes:
             raise ValueError(
-                f"{_OP}: invariant must have {len(indices)} elements, one per candidate, "
-                f"got {len(kept)}"
+                f"{_OP}: invariant must have shape {' or '.join(map(str, shapes))}, one per "
+                f"candidate, got {tuple(invariant.shape)}"
             )
-    found = listed.consistency(scores * scale.to(scores.dtype), offsets, kept)
-    mean, spread = found.means.detach(), found.variances.detach()
-    return Invariance(
-        found.losses.mean(),
-        found.divergences.detach(),
+        kept = invariant.reshape(-1)
+    agreement = listed.consistency(torch.stack(scores), offsets, kept)
+    mean, spread = agreement.means.detach(), agreement.variances.detach()
+    results = (
+        sums.total(agreement.losses) / len(agreement.losses),
+        agreement.divergences.detach(),
         listed.sums(spread, offsets),
         listed.sums(mean if kept is None else mean * kept, offsets),
         mean,
         spread,
     )
+    return Invariance(*(x.to(result_dtype(pairs[0][0])) for x in results))
 
 
 class InvarianceLoss(torch.nn.Module):
@@ -224,6 +238,7 @@ class InvarianceLoss(torch.nn.Module):
         super().__init__()
         if form not in _FORMS:
             raise ValueError(f"InvarianceLoss: form must be one of {_FORMS}, got {form!r}")
+        inputs.checked_scale("InvarianceLoss", inputs.scale("InvarianceLoss", temperature, None))
         self.form, self.temperature = form, temperature
 
     def forward(

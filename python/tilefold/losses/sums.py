@@ -1,0 +1,24 @@
+"""Sums in an order that sizes alone determine; those of torch change with the number of threads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ROWS = 1024  # at a time; torch splits reductions of 32,768 numbers or more among threads
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of ``[n]`` numbers."""
+    return torch.stack([part.sum() for part in torch.split(x, _ROWS)]).sum()
+
+
+def inner_product(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of a * b, ``[n, dim]`` or ``[n]``, in float64."""
+    parts = zip(torch.split(a, _ROWS), torch.split(b, _ROWS), strict=True)
+    return torch.stack([(x.double() * y).sum(0) for x, y in parts]).sum(0).sum()
+
+
+def scaled(x: Tensor, scale: Tensor) -> Tensor:
+    """``x [n] * scale``, whose gradient is such a sum."""
+    return torch.cat([part * scale for part in torch.split(x, _ROWS)])
