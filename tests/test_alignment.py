@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tilefold
-from tilefold import reference
+from tilefold import _native, reference
 from tilefold.losses import AlignmentLoss, alignment_loss
 from tilefold.testing import assert_as_close_as_torch, peak_memory
 
@@ -345,6 +345,27 @@ def test_there_is_no_second_derivative():
     loss = alignment_loss((rows[0], rows[1]), (rows[2], rows[3]))
     with pytest.raises(RuntimeError, match="alignment_loss: there is no second derivative"):
         torch.autograd.grad(loss, rows[0], create_graph=True)
+
+
+def test_the_extension_refuses_what_it_cannot_use():
+    rows, out = np.ones((3, 4), np.float32), (np.zeros((1, 3)), np.zeros(3), np.zeros(3))
+    view = (rows, rows, None, None, 1.0, "")
+    offsets = np.arange(4)
+    for views, options, message in [
+        ([], {}, "loss: expected 1 to 256 views, got 0"),
+        ([view[:5]], {}, "loss: a view must have 6 parts, got 5"),
+        ([(rows, rows[:0], *view[2:])], {}, "must have at least 1 row, got 3 and 0"),
+        ([view, (rows[:2], rows[:2], *view[2:])], {}, "views must have 3 queries and 3 documents"),
+        ([view], {"reference": 1}, "loss: reference must be -1 to 0, got 1"),
+        ([view], {"listed": offsets}, "loss: listed need both offsets and indices"),
+        (
+            [view],
+            {"mixture_first": False, "listed_offsets": offsets, "listed": offsets[:3]},
+            "loss: lists are for mixture_first",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            _native.divergence("loss", views, *out, **options)
 
 
 def test_the_module_is_the_function():
