@@ -55,7 +55,7 @@ STANDS_ALONE = {"_native", "reference"}
 CPP_FLOORS = [
     {"args.h", "check.h", "dlpack.h", "parallel.h", "pulse.h", "select.h", "cpu/supports.h"},
     {"kernels.h", "logsum.h", "view.h", "walk.h"},
-    {"group.h", "identity.h", "marks.h"},
+    {"arguments.h", "group.h", "identity.h", "marks.h"},
     {"refine.h", "scores.h"},
     {"candidates.h"},
     {"contrastive.h", "divergence.h", "search.h", "ops.h"},

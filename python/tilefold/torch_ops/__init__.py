@@ -1,0 +1,10 @@
+"""The kernels as ops of torch, registered with torch.library so that torch.compile sees them.
+
+What only the values of arguments show (indices out of range, a scale that is not positive) is
+checked here, because a compiled graph has no values before.
+"""
+
+from . import contrastive as contrastive
+from . import divergence as divergence
+from .library import checked_factor as checked_factor
+from .library import result_dtype as result_dtype
