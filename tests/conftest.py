@@ -1,6 +1,7 @@
-"""Fixtures that several test files share: the rows of the table, and the folder of data sets."""
+"""Fixtures that test files share: the rows of the table, data sets, one thread for torch."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,13 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no data sets here: set TILEFOLD_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """On a busy machine, torch's threads wait for each other longer than tiny models compute."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

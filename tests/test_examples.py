@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,7 @@ from tilefold.examples import contrastive  # noqa: E402
 WORDS = ["the", "red", "blue", "hen", "fox", "barn", "runs", "sleeps", "over", "under"]
 OPTIONS = argparse.Namespace(learning_rate=1e-3, temperature=0.05, seed=3)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On a busy machine, threads would wait for each other longer than these models compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

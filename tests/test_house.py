@@ -37,7 +37,7 @@ FLOORS = [
         "shards",
         "threads",
     },
-    {"gradcache", "identity", "lists"},
+    {"gradcache", "identity", "lists", "replay"},
     {"torch_ops"},
     {"losses"},
     {"integrations"},
@@ -160,6 +160,7 @@ def test_extras_are_imported_where_they_are_used(path):
         "integrations",
         "losses",
         "mining",
+        "replay",
         "torch_ops",
         "train",
     }:

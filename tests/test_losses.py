@@ -545,10 +545,26 @@ def test_the_module_is_the_function():
         learned(q, d, lists, exclude=spared),
         contrastive_loss(q, d, lists, temperature=0.1, exclude=spared),
     )
-    assert "temperature=0.1 at first, learned" in repr(learned)
+    shown = "temperature=0.1 at first, learned, mode='each', symmetric=False, reduction='mean'"
+    assert repr(learned) == f"ContrastiveLoss({shown})"
     assert list(learned.state_dict()) == ["log_scale"]
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
-        ContrastiveLoss(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"temperature": 0}, ValueError, "temperature must be positive, got 0"),
+        ({"temperature": "0.1"}, TypeError, "temperature must be a number, got str"),
+        ({"temperature": torch.tensor(0.1)}, TypeError, "temperature must be a number, got Tensor"),
+        ({"mode": "all"}, ValueError, "mode must be 'each' or 'sum', got 'all'"),
+        ({"reduction": "avg"}, ValueError, "reduction must be 'mean', .* got 'avg'"),
+        ({"symmetric": "yes"}, TypeError, "symmetric must be True or False, got str"),
+        ({"symmetric": True, "reduction": "none"}, ValueError, "has no symmetric form"),
+    ],
+)
+def test_the_module_refuses_options_when_it_is_made(options, error, message):
+    with pytest.raises(error, match=message):
+        ContrastiveLoss(**options)
 
 
 # ---- bad input -----------------------------------------------------------------------------------

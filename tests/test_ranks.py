@@ -21,6 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 import tilefold
 from tilefold import reference
 from tilefold.gradcache import cached_backward
+from tilefold.integrations.sentence_transformers import (
+    CachedInBatchContrastiveLoss,
+    InBatchContrastiveLoss,
+)
 from tilefold.losses import ContrastiveLoss, contrastive_loss
 from tilefold.testing import assert_as_close_as_torch, peak_memory
 
@@ -184,21 +188,72 @@ def of_training(rank: int, world: int) -> Iterator[tuple[str, Any]]:
     replica(q, d).backward()
     yield "DDP", parameters(model)
 
+    chunks = q.split(2), d.split(3 + rank)  # not as many on each rank
     model = TwoTowers(group())
     queries, documents, loss = (DistributedDataParallel(part) for part in model.children())
+    cached_backward(loss, (queries, chunks[0]), (documents, chunks[1]))
+    yield "DDP, cached", parameters(model)
 
     @contextlib.contextmanager
     def no_sync() -> Iterator[None]:
         with queries.no_sync(), documents.no_sync():
             yield
 
-    chunks = (queries, q.split(2)), (documents, d.split(3 + rank))
-    cached_backward(loss, *chunks, no_sync=no_sync)
-    yield "DDP, cached", parameters(model)
+    model = TwoTowers(group())
+    queries, documents = (DistributedDataParallel(part) for part in list(model.children())[:2])
+    functions = (lambda x: queries(x), chunks[0]), (lambda x: documents(x), chunks[1])
+    cached_backward(model.loss, *functions, no_sync=no_sync)
+    yield "DDP of functions, not of the loss", parameters(model)
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor | None]:
     return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+class Words(nn.Embedding):
+    """What the losses for sentence-transformers take for a model."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(9)
+        super().__init__(9, DIM, dtype=torch.float64)
+        self.register_buffer("positions", torch.arange(3))  # which DDP sends around
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sentence_embedding": super().forward(features["input_ids"]).mean(1)}
+
+
+def columns(rank: int) -> list[dict[str, Tensor]]:
+    """Anchors of three words, and documents of two: some of each repeat those of other ranks."""
+    rng, n = np.random.default_rng([rank, 8]), QUERIES[rank]
+    anchors = np.concatenate([[[1, 2, 3]], rng.integers(0, 9, (n - 1, 3))])
+    positives = np.concatenate([rng.integers(0, 9, (n - 1, 2)), [[4, 5]]])
+    parts = anchors, positives, rng.integers(0, 9, (n, 2))
+    return [{"input_ids": torch.as_tensor(ids)} for ids in parts]
+
+
+def of_columns(rank: int, world: int) -> Iterator[tuple[str, Any]]:
+    """Losses for sentence-transformers of models that DDP knows, with a temperature it does not."""
+    for make, options in LOSSES:
+        model = Words()
+        loss = make(DistributedDataParallel(model), **options, process_group=group()).double()
+        value = loss(columns(rank))
+        value.backward()
+        log_scale = loss.objective.log_scale
+        found = {"loss": value.detach(), "words": model.weight.grad, "scale": log_scale.grad}
+        yield f"{make.__name__}, {options}", found
+    alone = InBatchContrastiveLoss(DistributedDataParallel(Words()), learn_temperature=True)
+    with pytest.raises(ValueError, match="would become another in each process"):
+        alone(columns(rank))
+
+
+LOSSES: list[tuple[type[InBatchContrastiveLoss], dict[str, Any]]] = [
+    (make, {"learn_temperature": True, "temperature": 0.3, "symmetric": symmetric, **more})
+    for make, more in (
+        (InBatchContrastiveLoss, {}),
+        (CachedInBatchContrastiveLoss, {"mini_batch_size": 2}),
+    )
+    for symmetric in (False, True)
+]
 
 
 def of_patterns(rank: int, world: int) -> Iterator[tuple[str, Any]]:
@@ -220,6 +275,18 @@ def of_patterns(rank: int, world: int) -> Iterator[tuple[str, Any]]:
         with torch.no_grad():
             loss = contrastive_loss(q, d, symmetric=symmetric, **masks)
         yield f"no graph, {symmetric}", loss
+
+
+def of_rounding(rank: int, world: int) -> Iterator[tuple[str, Any]]:
+    """Replicas of a learned scale that differ in their last bits."""
+    log_scale = torch.tensor(1.5 + rank * 1e-9, dtype=torch.float64)
+    q, d = leaves(rank, world)
+    yield (
+        "rounded",
+        contrastive_loss(
+            q, d, **arguments(part(rank)), log_scale=log_scale, process_group=group()
+        ).detach(),
+    )
 
 
 def of_errors(rank: int, world: int) -> Iterator[tuple[str, Any]]:
@@ -340,7 +407,16 @@ def child(rank: int, world: int, folder: str) -> None:
     )
     found = {}
     try:
-        for task in (of_cases, of_training, of_patterns, of_errors, of_groups, of_memory):
+        for task in (
+            of_cases,
+            of_training,
+            of_columns,
+            of_patterns,
+            of_rounding,
+            of_errors,
+            of_groups,
+            of_memory,
+        ):
             found |= dict(task(rank, world))
     finally:
         dist.destroy_process_group()
@@ -398,7 +474,7 @@ def test_every_dtype_is_as_close_as_torch(ranks, dtype):
         assert_as_close_as_torch(found[name], torchs, truth, in_norm=True, name=name)
 
 
-@pytest.mark.parametrize("name", ["DDP", "DDP, cached"])
+@pytest.mark.parametrize("name", ["DDP", "DDP, cached", "DDP of functions, not of the loss"])
 def test_gradients_under_ddp_are_those_of_one_process(ranks, name):
     model, (q, d) = TwoTowers(), embeddings(len(ranks))
     first = np.cumsum([0, *DOCUMENTS])
@@ -406,6 +482,27 @@ def test_gradients_under_ddp_are_those_of_one_process(ranks, name):
     model.loss(model.queries(q), model.documents(d), torch.tensor(own)).backward()
     for of_rank in ranks:
         torch.testing.assert_close(of_rank[name], parameters(model), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("make", "options"), LOSSES)
+def test_columns_of_texts_over_ranks_are_those_of_one_process(ranks, make, options):
+    """With repeated texts masked wherever they are."""
+    loss, world = make(Words(), **options).double(), len(ranks)
+    parts = [columns(rank) for rank in range(world)]
+    whole_columns = [
+        {"input_ids": torch.cat([part[i]["input_ids"] for part in parts])} for i in range(3)
+    ]
+    value = loss(whole_columns)
+    value.backward()
+    unmasked = make(Words(), **options, mask_duplicates=False).double()(whole_columns)
+    assert unmasked > value + 0.01
+    name = f"{make.__name__}, {options}"
+    values = torch.stack([of_rank[name]["loss"] for of_rank in ranks])
+    torch.testing.assert_close(values.mean(), value.detach(), rtol=1e-12, atol=0)
+    expected = {"words": loss.model.weight.grad, "scale": loss.objective.log_scale.grad}
+    for of_rank in ranks:
+        found = {key: of_rank[name][key] for key in expected}
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -449,6 +546,13 @@ def test_a_graph_may_be_gone_through_twice(ranks, symmetric):
     torch.testing.assert_close(values.mean(), loss.detach())
 
 
+def test_scales_may_differ_in_their_last_bits(ranks):
+    masks = arguments(whole(len(ranks)))
+    expected = contrastive_loss(*embeddings(len(ranks)), **masks, log_scale=1.5)
+    found = torch.stack([of_rank["rounded"] for of_rank in ranks]).mean()
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=0)
+
+
 def test_no_rank_holds_its_scores(ranks):
     for of_rank in ranks:
         assert of_rank["memory"] < 80 << 20
@@ -489,12 +593,18 @@ def test_what_is_no_group_is_refused(lone_group):
     q, d = leaves(0, 1)
     with pytest.raises(TypeError, match=r"process_group must be .* got str"):
         contrastive_loss(q, d, torch.arange(5), process_group="gloo")
+    with pytest.raises(TypeError, match=r"process_group must be .* got str"):
+        ContrastiveLoss(process_group="gloo")
+    assert "process_group=..." in repr(ContrastiveLoss(process_group=lone_group))
 
 
 def test_a_group_needs_torch_distributed():
     q, d = leaves(0, 1)
-    with pytest.raises(ValueError, match=r"needs torch\.distributed, which is not initialised"):
+    message = r"needs torch\.distributed, which is not initialised"
+    with pytest.raises(ValueError, match=message):
         contrastive_loss(q, d, torch.arange(5), process_group="gloo")
+    with pytest.raises(ValueError, match=message):
+        ContrastiveLoss(process_group="gloo")
 
 
 # ---- bad input -----------------------------------------------------------------------------------

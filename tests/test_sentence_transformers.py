@@ -17,16 +17,18 @@ datasets = pytest.importorskip("datasets")
 from sentence_transformers import SentenceTransformer  # noqa: E402
 from sentence_transformers.sentence_transformer import losses  # noqa: E402
 
+from tilefold.integrations.mini_batches import mini_batches  # noqa: E402
 from tilefold.integrations.sentence_transformers import (  # noqa: E402
-    CachedContrastiveLoss,
-    ContrastiveLoss,
+    CachedInBatchContrastiveLoss,
+    InBatchContrastiveLoss,
 )
 
 WORDS = [f"w{i}" for i in range(60)]
-CLASSES = [ContrastiveLoss, CachedContrastiveLoss]
+CLASSES = [InBatchContrastiveLoss, CachedInBatchContrastiveLoss]
 
-# Of torch, datasets and others about each other.
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # Of torch, datasets and others about each other.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -118,25 +120,29 @@ def test_caching_changes_nothing_with_dropout(model, learn):
     """One mini-batch takes the random numbers that the whole batch takes."""
     batch = texts(12, columns=3)
     options: dict[str, Any] = {"learn_temperature": learn, "symmetric": True}
-    plain = outcome(ContrastiveLoss(model, **options), batch, scale=0.5)
-    whole = outcome(CachedContrastiveLoss(model, mini_batch_size=12, **options), batch, scale=0.5)
+    plain = outcome(InBatchContrastiveLoss(model, **options), batch, scale=0.5)
+    whole = outcome(
+        CachedInBatchContrastiveLoss(model, mini_batch_size=12, **options), batch, scale=0.5
+    )
     assert_same(whole, plain, rtol=1e-5, atol=1e-6)
     model.eval()
-    assert (outcome(ContrastiveLoss(model, **options), batch, scale=0.5)[0] != plain[0]).all()
+    assert (
+        outcome(InBatchContrastiveLoss(model, **options), batch, scale=0.5)[0] != plain[0]
+    ).all()
 
 
 @pytest.mark.parametrize("size", [1, 5, 12])
 def test_mini_batches_change_nothing_but_dropout(model, size):
     model.eval()
     batch = texts(12, columns=3)
-    plain = outcome(ContrastiveLoss(model), batch)
-    assert_same(outcome(CachedContrastiveLoss(model, mini_batch_size=size), batch), plain)
+    plain = outcome(InBatchContrastiveLoss(model), batch)
+    assert_same(outcome(CachedInBatchContrastiveLoss(model, mini_batch_size=size), batch), plain)
 
 
 def test_dropout_is_the_same_in_both_passes(model):
     """Else the gradient of a loss of mini-batches would not be that of its own value."""
     batch = texts(6)
-    loss = CachedContrastiveLoss(model, mini_batch_size=2)
+    loss = CachedInBatchContrastiveLoss(model, mini_batch_size=2)
     weight = next(p for n, p in model.named_parameters() if n.endswith("embeddings.LayerNorm.bias"))
     gradient = outcome(loss, batch) and weight.grad.clone()
     direction, step = gradient / gradient.norm(), 1e-2
@@ -155,7 +161,7 @@ def test_without_gradients_each_text_is_encoded_once(model):
     calls = []
     model.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     batch = features(model, texts(6))
-    loss = CachedContrastiveLoss(model, mini_batch_size=2)
+    loss = CachedInBatchContrastiveLoss(model, mini_batch_size=2)
     with torch.no_grad():
         value = loss(batch, None)
     assert not value.requires_grad
@@ -169,7 +175,7 @@ def test_mini_batches_are_cut_to_their_longest_text(model):
     model.register_forward_pre_hook(lambda _, args: widths.append(args[0]["input_ids"].shape))
     column = ["w1", "w2 w3", "w1 w2 w3 w4 w5", "w7"]
     with torch.no_grad():
-        CachedContrastiveLoss(model, mini_batch_size=2)(features(model, [column] * 2), None)
+        CachedInBatchContrastiveLoss(model, mini_batch_size=2)(features(model, [column] * 2), None)
     assert widths == [(2, 4), (2, 7)] * 2
 
 
@@ -177,7 +183,7 @@ def test_activations_of_one_mini_batch_are_held(model):
     alive, most = weakref.WeakSet(), []
     model[0].register_forward_hook(lambda *args: alive.add(args[2]["token_embeddings"]))
     model.register_forward_pre_hook(lambda *_: most.append(len(alive)))
-    loss = CachedContrastiveLoss(model, mini_batch_size=1)
+    loss = CachedInBatchContrastiveLoss(model, mini_batch_size=1)
     loss(features(model, texts(4)), None).backward()
     assert len(most) == 16
     assert max(most) <= 1
@@ -211,11 +217,11 @@ def test_under_autocast_backward_may_come_outside(model):
 def test_matryoshka_loss_takes_it_inside(model):
     model.eval()
     batch, dims = texts(8, columns=3), [16, 8, 4]
-    ours = losses.MatryoshkaLoss(model, ContrastiveLoss(model), dims)
+    ours = losses.MatryoshkaLoss(model, InBatchContrastiveLoss(model), dims)
     theirs = losses.MatryoshkaLoss(model, losses.MultipleNegativesRankingLoss(model), dims)
     assert_same(outcome(ours, batch), outcome(theirs, batch))
-    with pytest.raises(TypeError, match=r"MatryoshkaLoss cannot .* use ContrastiveLoss"):
-        losses.MatryoshkaLoss(model, CachedContrastiveLoss(model), dims)
+    with pytest.raises(TypeError, match=r"MatryoshkaLoss cannot .* use InBatchContrastiveLoss"):
+        losses.MatryoshkaLoss(model, CachedInBatchContrastiveLoss(model), dims)
 
 
 def test_ddp_exchanges_gradients_once_for_each_column(model, tmp_path):
@@ -225,7 +231,7 @@ def test_ddp_exchanges_gradients_once_for_each_column(model, tmp_path):
     try:
         model.eval()
         batch = texts(6, columns=3)
-        plain = outcome(ContrastiveLoss(model), batch)
+        plain = outcome(InBatchContrastiveLoss(model), batch)
         wrapped = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
         exchanged = []
 
@@ -236,7 +242,7 @@ def test_ddp_exchanges_gradients_once_for_each_column(model, tmp_path):
             return future
 
         wrapped.register_comm_hook(None, exchange)
-        loss = CachedContrastiveLoss(wrapped, mini_batch_size=2)
+        loss = CachedInBatchContrastiveLoss(wrapped, mini_batch_size=2)
         loss.zero_grad()
         value = loss(features(model, batch), None)
         value.backward()
@@ -287,7 +293,7 @@ def test_an_anchor_may_be_its_own_positive(model):
     results = []
     for mask in (True, False):
         torch.manual_seed(0)
-        results.append(ContrastiveLoss(model, mask_duplicates=mask)(batch, None))
+        results.append(InBatchContrastiveLoss(model, mask_duplicates=mask)(batch, None))
     assert results[0] == results[1] > 0
 
 
@@ -298,7 +304,7 @@ def test_padding_does_not_tell_texts_apart(model):
         model.tokenizer.padding_side = side
         short, long = ["w1 w2", "w3"], ["w3", "w1 w2 w3 w4 w5 w6"]
         with torch.no_grad():
-            value = ContrastiveLoss(model.eval())(features(model, [short, long]), None)
+            value = InBatchContrastiveLoss(model.eval())(features(model, [short, long]), None)
         results.append(value)
         # anchor 1 is document 0, so nothing is left to compare its positive with
         q, d = (torch.tensor(model.encode(x)) for x in (short, long))
@@ -323,13 +329,31 @@ def test_static_embeddings_are_told_apart_by_offsets():
     torch.manual_seed(0)
     model = Bag(9, 4)
     batch = [column([1], [2, 3], [1]), column([4, 5], [6], [7])]
-    value = ContrastiveLoss(model)(batch)
+    value = InBatchContrastiveLoss(model)(batch)
     q, d = (nn.functional.normalize(model(x)["sentence_embedding"], dim=1) for x in batch)
     scores = q @ d.T / 0.05
     scores[0, 2] = scores[2, 0] = -torch.inf
     torch.testing.assert_close(value, nn.functional.cross_entropy(scores, torch.arange(3)))
-    with pytest.raises(ValueError, match=r"need features with a row for each text.*use Contrastiv"):
-        CachedContrastiveLoss(model)(batch)
+    with pytest.raises(ValueError, match=r"need features with a row for each text.*use InBatch"):
+        CachedInBatchContrastiveLoss(model)(batch)
+
+
+def test_texts_told_apart_by_more_than_tokens_are_cut_alike():
+    """Positions of words have an axis more; names come as lists, and some hold for all texts."""
+    features = {
+        "input_ids": torch.arange(15).reshape(3, 5),
+        "attention_mask": torch.tensor([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]]),
+        "bbox": torch.arange(60).reshape(3, 5, 4),
+        "task": ["a", "b", "c"],
+        "prompt": "one for all",
+        "prompt_length": torch.tensor([2]),
+    }
+    parts = mini_batches(features, 2, "op")
+    shapes = [[tuple(part[k].shape) for k in ("input_ids", "bbox")] for part in parts]
+    assert shapes == [[(2, 2), (2, 2, 4)], [(1, 3), (1, 3, 4)]]
+    assert torch.equal(parts[1]["bbox"], features["bbox"][2:, :3])
+    assert [part["task"] for part in parts] == [["a", "b"], ["c"]]
+    assert all(part["prompt"] == "one for all" and part["prompt_length"] == 2 for part in parts)
 
 
 # ---- the trainer ---------------------------------------------------------------------------------
@@ -387,7 +411,7 @@ def test_a_learned_temperature_gets_the_gradients_of_its_own_step(model, tmp_pat
     """Those of two batches, where they are accumulated, and none of the step before."""
     seen: list[tuple[Tensor, Tensor]] = []
 
-    class Watched(ContrastiveLoss):
+    class Watched(InBatchContrastiveLoss):
         def forward(self, *args: Any) -> Tensor:
             value, own = super().forward(*args), self.objective.log_scale
             (alone,) = torch.autograd.grad(value, own, retain_graph=True)
@@ -403,17 +427,28 @@ def test_a_learned_temperature_gets_the_gradients_of_its_own_step(model, tmp_pat
         torch.testing.assert_close(second[1], first[0] / 2)
 
 
-def test_clearing_the_model_clears_a_learned_temperature(model):
-    """Trainers before 6.2 clear no more, and gradients of all steps would add up."""
-    loss, batch = ContrastiveLoss(model.eval(), learn_temperature=True), texts(4)
-    own, found = loss.objective.log_scale, []
-    for _ in range(2):
-        model.zero_grad()
-        for _ in range(2):
-            loss(features(model, batch), None).backward()
-            found.append(own.grad.clone())
-    assert found[0] != 0
-    torch.testing.assert_close(torch.stack(found), found[0] * torch.tensor([1, 2, 1, 2]))
+@pytest.mark.slow
+@pytest.mark.parametrize("make", CLASSES)
+def test_the_trainer_compiles(model, make, tmp_path):
+    options = {"torch_compile": True, "torch_compile_backend": "eager", "max_steps": 2}
+    trainer = train(model, make(model), tmp_path, **options)
+    assert trainer.state.log_history[0]["loss"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at embeddings
+@pytest.mark.parametrize("make", CLASSES)
+def test_a_compiled_loss_is_the_same(model, make):
+    model.eval()
+    batch = texts(6)
+    batch[1][2] = batch[1][0]
+    plain = make(model)
+    expected = outcome(plain, batch)
+    plain.zero_grad()
+    value = torch.compile(plain, backend="eager")(features(model, batch))
+    value.backward()
+    found = [p.grad for p in plain.parameters() if p.grad is not None]
+    assert_same([value.detach(), *found], expected)
 
 
 @pytest.mark.parametrize("make", CLASSES)
@@ -453,7 +488,7 @@ def test_the_configuration_is_json(model, make):
 )
 def test_wrong_input_is_named(
     model: SentenceTransformer,
-    make: type[ContrastiveLoss],
+    make: type[InBatchContrastiveLoss],
     change: Callable[..., Any],
     message: str,
 ):
@@ -461,8 +496,39 @@ def test_wrong_input_is_named(
         make(model)(*change(features(model, texts(3))))
 
 
-def test_wrong_options_are_named(model):
-    with pytest.raises(ValueError, match="mini_batch_size must be at least 1, got 0"):
-        CachedContrastiveLoss(model, mini_batch_size=0)
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
-        CachedContrastiveLoss(model, temperature=0)
+@pytest.mark.parametrize("make", CLASSES)
+@pytest.mark.parametrize("mask", [True, False])
+def test_columns_of_different_length_are_named(model, make, mask):
+    anchors, positives, negatives = texts(6, columns=3)
+    batch = features(model, [anchors, positives, negatives[:5]])
+    message = f"^{make.__name__}: .* the anchors, has 6 rows, and column 2 has 5"
+    with pytest.raises(ValueError, match=message):
+        make(model, mask_duplicates=mask)(batch)
+
+
+def test_embeddings_elsewhere_are_refused_with_the_way_out():
+    column = {"sentence_embedding": torch.ones(3, 4, device="meta")}
+    loss = InBatchContrastiveLoss(nn.Identity(), mask_duplicates=False)
+    with pytest.raises(ValueError, match=r"are on meta, .* use_cpu=True, or with MultipleNegative"):
+        loss([column, column])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"mini_batch_size": 0}, ValueError, "mini_batch_size must be at least 1, got 0"),
+        ({"mini_batch_size": 2.5}, TypeError, "mini_batch_size must be an int, got float"),
+        ({"temperature": 0}, ValueError, "temperature must be positive, got 0"),
+        ({"symmetric": 1}, TypeError, "symmetric must be True or False, got int"),
+        ({"scale": 20.0}, TypeError, "scale"),
+    ],
+)
+def test_wrong_options_are_named(model, options, error, message):
+    with pytest.raises(error, match=message):
+        CachedInBatchContrastiveLoss(model, **options)
+
+
+def test_all_options_are_shown():
+    shown = repr(CachedInBatchContrastiveLoss(nn.Identity(), temperature=0.1, normalize=False))
+    assert "normalize=False, mask_duplicates=True, mini_batch_size=32" in shown
+    assert "temperature=0.1, mode='each', symmetric=False, reduction='mean'" in shown

@@ -8,56 +8,21 @@ more to carry its part of them into the parameters.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from .replay import Replay, tensors
 
 NoSync = Callable[[], AbstractContextManager[Any]]
 
 
-class _Conditions(NamedTuple):
-    """What an encoder sees besides its chunk: random numbers and autocast.
-
-    Random states are those of the CPU and of every CUDA device in use, before a chunk was encoded.
-    """
-
-    cpu: Tensor
-    cuda: list[Tensor]
-    autocast: list[dict[str, Any]]
-
-    @classmethod
-    def now(cls) -> _Conditions:
-        in_use = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        autocast = [
-            {
-                "device_type": device,
-                "enabled": torch.is_autocast_enabled(device),
-                "dtype": torch.get_autocast_dtype(device),
-                "cache_enabled": torch.is_autocast_cache_enabled(),
-            }
-            for device in (["cpu", "cuda"] if in_use else ["cpu"])
-        ]
-        states = torch.cuda.get_rng_state_all() if in_use else []
-        return cls(torch.get_rng_state(), states, autocast)
-
-    @contextlib.contextmanager
-    def replayed(self) -> Iterator[None]:
-        """The same random numbers again; afterwards those go on that would have come anyway."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=range(len(self.cuda))))
-            torch.set_rng_state(self.cpu)
-            if self.cuda:
-                torch.cuda.set_rng_state_all(self.cuda)
-            for options in self.autocast:
-                stack.enter_context(torch.autocast(**options))
-            yield
-
-
 def cached_embeddings(
-    encode: Callable[[Any], Tensor], chunks: Sequence[Any], *, no_sync: NoSync | None = None
+    encode: Callable[[Any], Tensor], chunks: Iterable[Any], *, no_sync: NoSync | None = None
 ) -> Tensor:
     """Embeddings of a batch of which one chunk's activations are held at any time.
 
@@ -66,22 +31,30 @@ def cached_embeddings(
     a graph, and once more inside ``backward()``. Without gradients (``torch.no_grad()``) there is
     no second pass and nothing is kept for one.
 
-    Gradients arrive through ``backward()`` alone: ``torch.autograd.grad``, ``backward(inputs=...)``
-    and second derivatives do not see the parameters. Encoders must not mix rows of a batch (as
-    batch normalisation does), and must give the same for a chunk when called again, but for
-    dropout: nothing may change parameters, chunks or `encode` before ``backward()``.
+    The result always requires a gradient: only the second pass shows whether `encode` has anything
+    to train. Gradients arrive through ``backward()`` alone: ``torch.autograd.grad``,
+    ``backward(inputs=...)`` and second derivatives do not see the parameters. Encoders must not mix
+    rows of a batch (as batch normalisation does), and must give the same for a chunk when called
+    again, but for dropout: nothing may change parameters, chunks or `encode` before ``backward()``.
+    An exception in the second pass leaves the gradients of the chunks before it: clear them before
+    you try again.
 
     Args:
         encode: a function from a chunk to embeddings ``[rows, dim]``.
-        chunks: the chunks of the batch: anything that `encode` takes.
+        chunks: the chunks of the batch: anything that `encode` takes. They are kept until the
+            graph is freed. Gradients stop at chunks, so what made them cannot be trained.
         no_sync: under DDP the method `no_sync` of the model: gradients are then exchanged with the
-            last chunk only.
+            last chunk only, so ranks may have different numbers of chunks. By default that of
+            `encode`, where it is a `DistributedDataParallel`; a function that calls one needs it.
+            DDP's ``static_graph=True`` is not supported.
 
     Returns:
         ``[rows of all chunks, dim]``.
 
     Raises:
-        ValueError: no chunk.
+        ValueError: no chunk, a tensor that is not split, a chunk with a graph behind it, embeddings
+            that do not have two dimensions.
+        TypeError: `encode` does not return a tensor.
 
     Source:
         Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup
@@ -94,12 +67,34 @@ def cached_embeddings(
         >>> encoder.weight.grad.shape
         torch.Size([4, 8])
     """
-    if not len(chunks):
-        raise ValueError("cached_embeddings: expected a chunk or more, got none")
-    if not torch.is_grad_enabled():
-        return torch.cat([encode(chunk) for chunk in chunks])
+    return _embeddings("cached_embeddings", encode, chunks, no_sync)
+
+
+def no_sync_of(model: Any) -> NoSync | None:
+    """What keeps a model from exchanging gradients, compiled or not; None where it does not."""
+    model = getattr(model, "_orig_mod", model)
+    return model.no_sync if isinstance(model, DistributedDataParallel) else None
+
+
+def _embeddings(
+    op: str, encode: Callable[[Any], Tensor], chunks: Iterable[Any], no_sync: NoSync | None
+) -> Tensor:
+    if isinstance(chunks, Tensor | Mapping):
+        kind = type(chunks).__name__
+        raise ValueError(f"{op}: chunks must be several, got one {kind}; split it into chunks")
+    chunks = list(chunks)
+    if not chunks:
+        raise ValueError(f"{op}: expected a chunk or more, got none")
+    for i, chunk in enumerate(chunks):
+        if torch.is_grad_enabled() and not all(x.is_leaf for x in tensors(chunk)):
+            raise ValueError(
+                f"{op}: chunk {i} has a graph behind it, which gradients do not reach; make it "
+                "inside encode, or detach it"
+            )
     place = torch.empty(0, requires_grad=True)  # in the graph, which encoders are not part of
-    embeddings: Tensor = _Cached.apply(place, encode, chunks, no_sync)  # type: ignore[no-untyped-call]
+    embeddings: Tensor = _Cached.apply(  # type: ignore[no-untyped-call]
+        place, op, encode, chunks, no_sync or no_sync_of(encode)
+    )
     return embeddings
 
 
@@ -110,16 +105,17 @@ class _Cached(torch.autograd.Function):
     def forward(
         ctx: Any,
         place: Tensor,
+        op: str,
         encode: Callable[[Any], Tensor],
-        chunks: Sequence[Any],
+        chunks: list[Any],
         no_sync: NoSync | None,
     ) -> Tensor:
-        ctx.encode, ctx.chunks, ctx.no_sync = encode, chunks, no_sync
-        ctx.conditions, parts = [], []
+        ctx.op, ctx.encode, ctx.no_sync, ctx.trained = op, encode, no_sync, False
+        ctx.replays, parts = [], []
         for chunk in chunks:
-            ctx.conditions.append(_Conditions.now())
-            parts.append(encode(chunk))
-        # Under autocast, casts of weights that were kept without a graph would be used again.
+            ctx.replays.append(Replay.of(chunk))
+            parts.append(_checked(op, encode(chunk)))
+        # Before 2.10, torch would use casts of weights that were kept without a graph once more.
         torch.clear_autocast_cache()
         ctx.rows = [len(part) for part in parts]
         return torch.cat(parts)
@@ -128,19 +124,30 @@ class _Cached(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, ...]:
         shares = torch.split(grad, ctx.rows)
-        for i, (chunk, before) in enumerate(zip(ctx.chunks, ctx.conditions, strict=True)):
+        for i, replay in enumerate(ctx.replays):
             last = i == len(shares) - 1
             with contextlib.nullcontext() if ctx.no_sync is None or last else ctx.no_sync():
-                with before.replayed(), torch.enable_grad():
-                    again = ctx.encode(chunk)
-                if again.requires_grad:  # else the encoder is frozen
-                    again.backward(shares[i])
-        return (None,) * 4
+                with replay.again(ctx.op) as chunk, torch.enable_grad():
+                    embeddings = ctx.encode(chunk)
+                if embeddings.requires_grad:  # else the encoder is frozen
+                    ctx.trained = True
+                    embeddings.backward(shares[i])
+        return (None,) * 5
+
+
+def _checked(op: str, embeddings: Any) -> Tensor:
+    if not isinstance(embeddings, Tensor):
+        kind = type(embeddings).__name__
+        raise TypeError(f"{op}: encode must return a tensor [rows, dim], got {kind}")
+    if embeddings.ndim != 2:
+        shape = tuple(embeddings.shape)
+        raise ValueError(f"{op}: encode must return a tensor [rows, dim], got shape {shape}")
+    return embeddings
 
 
 def cached_backward(
     loss: Callable[..., Tensor],
-    *towers: tuple[Callable[[Any], Tensor], Sequence[Any]],
+    *towers: tuple[Callable[[Any], Tensor], Iterable[Any]],
     no_sync: NoSync | None = None,
     scaler: Any = None,
 ) -> Tensor:
@@ -148,23 +155,26 @@ def cached_backward(
 
     The gradients are those of ``loss(*(torch.cat([encode(c) for c in chunks]) for encode, chunks in
     towers)).backward()``, dropout included, up to the order in which chunks are added; but only one
-    chunk's activations are held at any time, for one more forward pass. Encoders must not mix rows
-    of a batch (as batch normalisation does).
+    chunk's activations are held at any time, for one more forward pass. What `cached_embeddings`
+    says of encoders, chunks and exceptions holds here, too.
 
     Args:
         loss: takes the embeddings ``[rows, dim]`` of each tower, in order, and returns a number.
             Its own parameters, such as a temperature, get their gradients, too.
         towers: pairs ``(encode, chunks)``: a function from a chunk to embeddings ``[rows, dim]``,
             and the chunks of the batch: anything that it takes.
-        no_sync: under DDP the method `no_sync` of the model (or a function that enters those of
-            several): gradients are then exchanged with the last chunk of each tower only.
+        no_sync: as in `cached_embeddings`, for all towers (for several models, a function that
+            enters the methods of all). Gradients are exchanged with the last chunk of each tower.
         scaler: a `torch.amp.GradScaler`, which scales the loss as it would without caching.
 
     Returns:
         The loss, without a graph.
 
     Raises:
-        ValueError: no tower, a tower without chunks, or a loss that is not a number.
+        ValueError: no tower, chunks or embeddings that cannot be used, a loss that is not a number
+            with a graph, a call under ``torch.no_grad()``, and towers and a loss that have nothing
+            to train (an `encode` that runs under ``torch.no_grad()`` itself, or frozen parameters).
+        TypeError: a tower that is not a pair, `encode` or `loss` not returning a tensor.
 
     Source:
         Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup
@@ -179,13 +189,50 @@ def cached_backward(
         >>> encoder.weight.grad.shape
         torch.Size([4, 8])
     """
-    if not towers or not all(len(chunks) for _, chunks in towers):
-        raise ValueError("cached_backward: expected at least one tower, each with a chunk or more")
-    embeddings = [cached_embeddings(encode, chunks, no_sync=no_sync) for encode, chunks in towers]
+    op = "cached_backward"
+    if not torch.is_grad_enabled():
+        raise ValueError(f"{op}: gradients are disabled here, by torch.no_grad() or the like")
+    if not towers:
+        raise ValueError(f"{op}: expected at least one tower, got none")
+    for tower in towers:
+        _check_tower(op, tower)
+    embeddings = [_embeddings(op, encode, chunks, no_sync) for encode, chunks in towers]
+    nodes = [x.grad_fn for x in embeddings]
     value = loss(*embeddings)
-    if value.numel() != 1:
-        raise ValueError(
-            f"cached_backward: loss must return one number, got shape {tuple(value.shape)}"
-        )
+    _check_loss(op, value)
     (value if scaler is None else scaler.scale(value)).backward()
+    if not any(node.trained for node in nodes) and not _trains_more(value):  # type: ignore[union-attr]
+        raise ValueError(
+            f"{op}: nothing was trained: no chunk of any tower has a graph; does encode run under "
+            "no_grad?"
+        )
     return value.detach()
+
+
+def _check_tower(op: str, tower: Any) -> None:
+    if not (isinstance(tower, tuple | list) and len(tower) == 2 and callable(tower[0])):
+        kind = type(tower).__name__
+        raise TypeError(f"{op}: each tower must be a pair (encode, chunks), got {kind}")
+
+
+def _check_loss(op: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: loss must return a tensor, got {type(value).__name__}")
+    if value.numel() != 1:
+        raise ValueError(f"{op}: loss must return one number, got shape {tuple(value.shape)}")
+    if not value.requires_grad:
+        raise ValueError(f"{op}: loss returned a number without a graph; is it detached?")
+
+
+def _trains_more(value: Tensor) -> bool:
+    """Whether the graph of a loss reaches anything besides cached embeddings."""
+    nodes, seen = [value.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen or hasattr(node, "replays"):
+            continue
+        if hasattr(node, "variable"):
+            return True
+        seen.add(node)
+        nodes += [following for following, _ in node.next_functions]
+    return False

@@ -12,31 +12,32 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 
 from .. import losses
-from ..gradcache import cached_embeddings
-from .features import Features, masks_of_duplicates, mini_batches
+from ..gradcache import cached_embeddings, no_sync_of
+from .duplicates import masks_of_duplicates
+from .mini_batches import Features, mini_batches
 
 
-class ContrastiveLoss(nn.Module):
-    """`tilefold.losses.contrastive_loss` for the trainer of sentence-transformers.
+class InBatchContrastiveLoss(nn.Module):
+    """`tilefold.losses.contrastive_loss` for the trainer of sentence-transformers, on the CPU.
 
     Columns of the data set are anchor, positive and any number of negatives. The candidates of an
     anchor are the positives and negatives of all anchors. With ``mask_duplicates=False`` this
     equals ``MultipleNegativesRankingLoss(model, scale=1 / temperature)``, and with `symmetric` the
-    one with directions "query_to_doc" and "doc_to_query", without the matrix of scores.
+    one with directions "query_to_doc" and "doc_to_query", without the matrix of scores. There are
+    kernels for the CPU only so far: train with ``use_cpu=True``, or use that loss.
 
     With `mask_duplicates`, repeated texts are no negatives of each other: the document of an equal
     anchor, a document equal to one that is not a negative, and a document equal to the anchor.
     Texts are compared by their tokens as the model reads them, prompt included, so dropout does
-    not matter, nor padding; a batch sampler without duplicates is not needed.
+    not matter, nor padding where there is an attention mask (without one, padding counts as
+    tokens); a batch sampler without duplicates is not needed.
 
     A learned temperature is part of the optimizer of the trainer, under the name ``log_scale``
     (as in ``learning_rate_mapping={"log_scale": 1e-3}``: rates for encoders hardly move it). The
     trainer saves models without their losses: to keep it, save ``loss.objective.state_dict()``.
-    Trainers before 6.2 do not clear the gradients of losses, either, so this one does: where no
-    parameter of the model has a gradient, its own is dropped before the next is added.
+    Under DDP it needs a `process_group`, over which its gradient is averaged.
 
     Args:
         model: a `SentenceTransformer`, or what takes features and returns a dict with
@@ -46,9 +47,15 @@ class ContrastiveLoss(nn.Module):
         symmetric: half of this loss plus half of the same over documents.
         normalize: scale embeddings to length 1, so that scores are cosines.
         mask_duplicates: repeated texts are no negatives. It needs features of text: ``input_ids``.
+        process_group: processes whose batches are one, as sentence-transformers says it with
+            ``gather_across_devices=True``; usually ``torch.distributed.group.WORLD``, which is None
+            until the training arguments have been made. Otherwise each process keeps to its own
+            candidates. Repeated texts are found on all processes, but for a document equal to an
+            anchor of another process.
 
     Raises:
         ValueError: a temperature that is not positive.
+        TypeError: what is no number, no bool or no process group.
 
     Source:
         Henderson et al., Efficient Natural Language Response Suggestion for Smart Reply
@@ -59,7 +66,7 @@ class ContrastiveLoss(nn.Module):
         >>> class Model(torch.nn.Embedding):
         ...     def forward(self, features):
         ...         return {"sentence_embedding": super().forward(features["input_ids"]).mean(1)}
-        >>> loss = ContrastiveLoss(Model(10, 4))
+        >>> loss = InBatchContrastiveLoss(Model(10, 4))
         >>> anchors, positives = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
         >>> loss([{"input_ids": anchors}, {"input_ids": positives}]).backward()
         >>> loss.model.weight.grad.shape
@@ -75,11 +82,15 @@ class ContrastiveLoss(nn.Module):
         symmetric: bool = False,
         normalize: bool = True,
         mask_duplicates: bool = True,
+        process_group: torch.distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = losses.ContrastiveLoss(
-            temperature, learn_temperature=learn_temperature, symmetric=symmetric
+            temperature,
+            learn_temperature=learn_temperature,
+            symmetric=symmetric,
+            process_group=process_group,
         )
         self.normalize = normalize
         self.mask_duplicates = mask_duplicates
@@ -97,7 +108,9 @@ class ContrastiveLoss(nn.Module):
             One number, float32, or float64 for a model of that.
 
         Raises:
-            ValueError: fewer than two columns, labels, features that do not tell texts apart.
+            ValueError: fewer than two columns, columns of different length, labels, features that
+                do not tell texts apart, embeddings that are not on the CPU, and under DDP a
+                learned temperature without a process group.
         """
         columns, name = list(sentence_features), type(self).__name__
         if len(columns) < 2:
@@ -108,9 +121,15 @@ class ContrastiveLoss(nn.Module):
             raise ValueError(
                 f"{name}: labels are not used, but the data set has some; remove their column"
             )
+        own, group = self.objective.log_scale, self.objective.process_group
+        if own is not None and group is None and no_sync_of(self.model) is not None:
+            raise ValueError(
+                f"{name}: a learned temperature would become another in each process; pass "
+                "process_group=torch.distributed.group.WORLD, or learn_temperature=False"
+            )
         masks = masks_of_duplicates(columns, name) if self.mask_duplicates else {}
-        self._begin_anew()
         embeddings = [self._embed(column) for column in columns]
+        _check(name, embeddings)
         if self.normalize:
             embeddings = [F.normalize(x, dim=-1) for x in embeddings]
         loss: Tensor = self.objective(embeddings[0], torch.cat(embeddings[1:]), **masks)
@@ -120,13 +139,8 @@ class ContrastiveLoss(nn.Module):
         embeddings: Tensor = self.model(column)["sentence_embedding"]
         return embeddings
 
-    def _begin_anew(self) -> None:
-        """Drops a gradient that an optimizer has used; some trainers clear the model alone."""
-        own = self.objective.log_scale
-        if own is not None and torch.is_grad_enabled():
-            trained = [p for p in self.model.parameters() if p.requires_grad]
-            if trained and all(p.grad is None for p in trained):
-                own.grad = None
+    def extra_repr(self) -> str:
+        return f"normalize={self.normalize}, mask_duplicates={self.mask_duplicates}"
 
     def get_config_dict(self) -> dict[str, Any]:
         """What the model card says of this loss."""
@@ -153,22 +167,38 @@ class ContrastiveLoss(nn.Module):
 """
 
 
-class CachedContrastiveLoss(ContrastiveLoss):
-    """`ContrastiveLoss` for batches larger than memory: a mini-batch is encoded at a time.
+def _check(op: str, columns: list[Tensor]) -> None:
+    device, rows = columns[0].device, [len(x) for x in columns]
+    if device.type != "cpu":
+        raise ValueError(
+            f"{op}: embeddings are on {device}, but there are kernels for the CPU only; train with "
+            "use_cpu=True, or with MultipleNegativesRankingLoss or its cached form"
+        )
+    for i, n in enumerate(rows):
+        if n != rows[0]:
+            raise ValueError(
+                f"{op}: columns must have the same length, but column 0, the anchors, has "
+                f"{rows[0]} rows, and column {i} has {n}"
+            )
 
-    The loss and the gradients are those of `ContrastiveLoss`, dropout included, for one more
+
+class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
+    """`InBatchContrastiveLoss` for batches larger than memory, encoding a mini-batch at a time.
+
+    The loss and the gradients are those of `InBatchContrastiveLoss`, dropout included, for one more
     forward pass (see `tilefold.gradcache.cached_embeddings`); what is held are the activations of
     one mini-batch and the embeddings. Each mini-batch is cut to the longest of its texts, so less
     is padding. Losses that change what the model does while they are called, as `MatryoshkaLoss`
     and `AdaptiveLayerLoss` do, cannot have this one inside.
 
     Args:
-        model, temperature, learn_temperature, symmetric, normalize, mask_duplicates: as in
-            `ContrastiveLoss`.
+        model, temperature, learn_temperature, symmetric, normalize, mask_duplicates, process_group:
+            as in `InBatchContrastiveLoss`.
         mini_batch_size: texts of a column that are encoded at a time.
 
     Raises:
         ValueError: a temperature that is not positive, a mini-batch without texts.
+        TypeError: what is no number, no bool or no process group.
 
     Source:
         Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup
@@ -178,7 +208,7 @@ class CachedContrastiveLoss(ContrastiveLoss):
         >>> class Model(torch.nn.Embedding):
         ...     def forward(self, features):
         ...         return {"sentence_embedding": super().forward(features["input_ids"]).mean(1)}
-        >>> loss = CachedContrastiveLoss(Model(10, 4), mini_batch_size=1)
+        >>> loss = CachedInBatchContrastiveLoss(Model(10, 4), mini_batch_size=1)
         >>> anchors, positives = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
         >>> loss([{"input_ids": anchors}, {"input_ids": positives}]).backward()
         >>> loss.model.weight.grad.shape
@@ -188,19 +218,41 @@ class CachedContrastiveLoss(ContrastiveLoss):
     # How losses of sentence-transformers that change the model ask whether they can.
     uses_gradient_cache = True
 
-    def __init__(self, model: nn.Module, *, mini_batch_size: int = 32, **options: Any) -> None:
-        super().__init__(model, **options)
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        mini_batch_size: int = 32,
+        temperature: float = 0.05,
+        learn_temperature: bool = False,
+        symmetric: bool = False,
+        normalize: bool = True,
+        mask_duplicates: bool = True,
+        process_group: torch.distributed.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            temperature=temperature,
+            learn_temperature=learn_temperature,
+            symmetric=symmetric,
+            normalize=normalize,
+            mask_duplicates=mask_duplicates,
+            process_group=process_group,
+        )
+        name = type(self).__name__
+        if not isinstance(mini_batch_size, int):
+            kind = type(mini_batch_size).__name__
+            raise TypeError(f"{name}: mini_batch_size must be an int, got {kind}")
         if mini_batch_size < 1:
-            raise ValueError(
-                f"CachedContrastiveLoss: mini_batch_size must be at least 1, got {mini_batch_size}"
-            )
+            raise ValueError(f"{name}: mini_batch_size must be at least 1, got {mini_batch_size}")
         self.mini_batch_size = mini_batch_size
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, mini_batch_size={self.mini_batch_size}"
 
     def _embed(self, column: Features) -> Tensor:
         chunks = mini_batches(column, self.mini_batch_size, type(self).__name__)
-        model = getattr(self.model, "_orig_mod", self.model)  # without torch.compile
-        no_sync = model.no_sync if isinstance(model, DistributedDataParallel) else None
-        return cached_embeddings(self._embed_copy, chunks, no_sync=no_sync)
+        return cached_embeddings(self._embed_copy, chunks, no_sync=no_sync_of(self.model))
 
     def _embed_copy(self, chunk: Features) -> Tensor:
         """Modules write into features, where activations would stay until the second pass."""
@@ -218,8 +270,8 @@ class CachedContrastiveLoss(ContrastiveLoss):
             TypeError: always.
         """
         raise TypeError(
-            "CachedContrastiveLoss: MatryoshkaLoss cannot have this loss inside; use "
-            "ContrastiveLoss"
+            "CachedInBatchContrastiveLoss: MatryoshkaLoss cannot have this loss inside; use "
+            "InBatchContrastiveLoss"
         )
 
     @property

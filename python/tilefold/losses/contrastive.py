@@ -134,11 +134,14 @@ def contrastive_loss(
     return _of_rank(part, mode, reduction)
 
 
-def _check_options(mode: str, reduction: str, symmetric: bool, soft: bool) -> None:
+def _check_options(mode: Any, reduction: Any, symmetric: Any, soft: bool) -> None:
     if mode not in ("each", "sum"):
         raise ValueError(f"{_OP}: mode must be 'each' or 'sum', got {mode!r}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{_OP}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    if not isinstance(symmetric, bool):
+        kind = type(symmetric).__name__
+        raise TypeError(f"{_OP}: symmetric must be True or False, got {kind}")
     if symmetric and reduction == "none":
         raise ValueError(
             f"{_OP}: reduction='none' has no symmetric form; call it twice, transposed"
@@ -265,7 +268,13 @@ class ContrastiveLoss(torch.nn.Module):
         temperature: scores are divided by it; where it is learned, it begins there.
         learn_temperature: keep ``log_scale = -log(temperature)`` as a parameter, as CLIP does.
         mode, symmetric, reduction, process_group: as in `contrastive_loss`. Groups can be neither
-            copied nor pickled, so take `process_group` away before you do that to the module.
+            copied nor pickled, so take `process_group` away before you do that to the module. The
+            gradient of a learned temperature is averaged over its ranks, whether DDP knows of it
+            or not.
+
+    Raises:
+        ValueError: a temperature that is not positive, an unknown mode or reduction.
+        TypeError: what is no number, no bool or no process group.
 
     Example:
         >>> loss = ContrastiveLoss(temperature=0.05, learn_temperature=True)
@@ -286,8 +295,14 @@ class ContrastiveLoss(torch.nn.Module):
         process_group: torch.distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(temperature, float | int):
+            kind = type(temperature).__name__
+            raise TypeError(f"ContrastiveLoss: temperature must be a number, got {kind}")
         if not 0 < temperature < math.inf:
             raise ValueError(f"ContrastiveLoss: temperature must be positive, got {temperature}")
+        _check_options(mode, reduction, symmetric, False)
+        if process_group is not None:
+            ranks.alone(_OP, process_group)
         log_scale = torch.tensor(-math.log(temperature))
         self.log_scale = torch.nn.Parameter(log_scale) if learn_temperature else None
         self.temperature = temperature
@@ -311,18 +326,22 @@ class ContrastiveLoss(torch.nn.Module):
             queries, documents: as in `contrastive_loss`.
             positives: the same; by default document i is the positive of query i, and documents
                 beyond the queries are hard negatives.
-            masks: `exclude`, `query_ids`, `document_ids`, as in `contrastive_loss`.
+            masks: `exclude`, `query_ids`, `document_ids`, `soft_targets`, `gates`, as in
+                `contrastive_loss`.
         """
         if positives is None:
             positives = torch.arange(len(queries))
-        scale = (
-            {"temperature": self.temperature}
-            if self.log_scale is None
-            else {"log_scale": self.log_scale}
-        )
+        scale: dict[str, Any] = {"temperature": self.temperature}
+        if self.log_scale is not None:
+            log_scale: Tensor = self.log_scale
+            if self.process_group is not None:
+                log_scale = ranks.averaged(log_scale, self.process_group)
+            scale = {"log_scale": log_scale}
         options = self.options | {"process_group": self.process_group}
         return contrastive_loss(queries, documents, positives, **scale, **masks, **options)
 
     def extra_repr(self) -> str:
         learned = "" if self.log_scale is None else " at first, learned"
-        return f"temperature={self.temperature}{learned}"
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        ranks_too = "" if self.process_group is None else ", process_group=..."
+        return f"temperature={self.temperature}{learned}{options}{ranks_too}"

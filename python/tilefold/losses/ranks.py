@@ -95,6 +95,29 @@ class _Gathered(torch.autograd.Function):
         return parts.sum(0, dtype=result_dtype(grad)).to(grad.dtype), None, None
 
 
+def averaged(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """The same number, and to it the mean of the gradients of all ranks.
+
+    DDP does this to the parameters that it knows of. Once more does not matter: all ranks have the
+    mean by then.
+    """
+    same: Tensor = _Averaged.apply(x, group)  # type: ignore[no-untyped-call]
+    return same
+
+
+class _Averaged(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        return x.view_as(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        ones = [1] * dist.get_world_size(ctx.group)
+        return collected(grad.reshape(1), ones, ctx.group).mean().reshape(grad.shape), None
+
+
 def _as_bytes(x: Tensor) -> Tensor:
     """The same memory: backends do not know every dtype."""
     return x.view(torch.uint8)

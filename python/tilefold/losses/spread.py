@@ -20,7 +20,7 @@ from ..identity import identity
 from ..lists import Integers, Lists, checked, shares, transposed, united
 from ..torch_ops import checked_factor
 from . import ranks
-from .inputs import Batch
+from .inputs import Batch, check_finite
 
 
 class Part(NamedTuple):
@@ -62,11 +62,7 @@ def _check(op: str, batch: Batch) -> None:
     """Refuses now what the op would refuse while other ranks wait."""
     m = len(batch.documents)
     checked_factor(batch.scale, batch.queries.dtype, op)
-    for name, x in (("queries", batch.queries), ("documents", batch.documents)):
-        finite = torch.isfinite(x.detach()).all(1)
-        if not finite.all():
-            row = int(finite.int().argmin())
-            raise ValueError(f"{op}: {name} have a NaN or an infinity in row {row}")
+    check_finite(op, ("queries", "documents"), (batch.queries, batch.documents))
     positives = _in_numpy(batch.positives)
     counts = np.diff(checked(positives, op, "positives", m).offsets)
     if not counts.all():

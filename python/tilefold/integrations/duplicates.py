@@ -1,13 +1,13 @@
-"""Features of a column of texts, as tokenizers of sentence-transformers make them.
+"""Which texts of a batch are the same, told by their tokens, whatever the padding.
 
-Tensors with a row for each text, padded to the longest; or for StaticEmbedding one text after the
-other, with their offsets. Texts are told apart by their tokens, whatever the padding.
+Tokenizers of sentence-transformers give tensors with a row for each text, padded to the longest; or
+for StaticEmbedding one text after the other, with their offsets.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Features = Mapping[str, Any]
+from .mini_batches import Features
 
 # What a model may read beside the text, or instead of it.
 _NOT_TEXT = ("pixel_values", "pixel_values_videos", "input_features", "input_values")
-# Where rows of one text follow the other without padding.
-_UNPADDED = ("offsets", "cu_seq_lens_q")
 
 
+# Hashes are no tensors, so torch.compile goes around them.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def masks_of_duplicates(columns: Sequence[Features], op: str) -> dict[str, Any]:
     """Which documents are no negatives, as `contrastive_loss` takes it.
 
@@ -31,8 +31,8 @@ def masks_of_duplicates(columns: Sequence[Features], op: str) -> dict[str, Any]:
         op: what errors name.
 
     Returns:
-        `query_ids` and `document_ids`, equal for equal texts, and as `exclude` the documents with
-        the text of the anchor.
+        `query_ids` and `document_ids`, equal for equal texts in every process, and as `exclude` the
+        documents among these with the text of the anchor.
 
     Raises:
         ValueError: features that do not tell texts apart.
@@ -78,39 +78,3 @@ def _texts(features: Features, op: str) -> list[bytes]:
 
 def _array(x: Tensor) -> NDArray[np.int64]:
     return x.detach().to("cpu", torch.int64).numpy()
-
-
-def mini_batches(features: Features, size: int, op: str) -> list[Features]:
-    """Features of `size` texts at a time, each cut to the longest of its texts.
-
-    Args:
-        features: tensors with a row for each text; anything else holds for all of them.
-        size: texts in each.
-        op: what errors name.
-
-    Raises:
-        ValueError: features that are not one row for each text.
-    """
-    # "prompt_length" of a column may be one number, as a tensor
-    batched = {
-        key: len(x) for key, x in features.items() if isinstance(x, Tensor) and x.numel() > 1
-    }
-    rows = max(batched.values(), default=1)
-    if any(key in features for key in _UNPADDED) or set(batched.values()) - {rows}:
-        raise ValueError(
-            f"{op}: mini-batches need features with a row for each text, got "
-            f"{ {key: tuple(features[key].shape) for key in batched} }; use ContrastiveLoss"
-        )
-    return [_part(features, batched, slice(i, i + size)) for i in range(0, rows, size)]
-
-
-def _part(features: Features, batched: Mapping[str, int], rows: slice) -> Features:
-    part = {key: x[rows] if key in batched else x for key, x in features.items()}
-    mask = part.get("attention_mask")
-    if mask is None or not mask.any():
-        return part
-    width = int(mask.any(dim=0).nonzero().max()) + 1
-    return {
-        key: x[:, :width] if key in batched and x.shape == mask.shape else x
-        for key, x in part.items()
-    }
