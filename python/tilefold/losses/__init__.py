@@ -1,8 +1,9 @@
 """Losses over all pairs of a batch that never hold the matrix of pairs."""
 
-from .alignment import AlignmentLoss, alignment_loss
-from .contrastive import ContrastiveLoss, contrastive_loss
-from .invariance import Invariance, InvarianceLoss, invariance_loss
+from .alignment import alignment_loss
+from .contrastive import contrastive_loss
+from .invariance import Invariance, invariance_loss
+from .modules import AlignmentLoss, ContrastiveLoss, InvarianceLoss
 from .negatives import count_negatives
 
 __all__ = [

@@ -11,7 +11,7 @@ from . import inputs, listed, sums
 from .divergence import Mixture, divergence
 
 _OP = "alignment_loss"
-_DIVERGENCES = ("forward_kl", "reverse_kl", "js")
+DIVERGENCES = ("forward_kl", "reverse_kl", "js")
 _STUDENT, _TEACHER, _MEAN = 0, 1, -1  # views, and their mixture
 Pair = tuple[Tensor, Tensor]
 Side = Tensor | Pair
@@ -83,8 +83,8 @@ def alignment_loss(
         >>> alignment_loss((torch.eye(3), torch.eye(3)), (torch.eye(3), torch.zeros(3, 3)))
         tensor(0.1195)
     """
-    if divergence not in _DIVERGENCES:
-        raise ValueError(f"{_OP}: divergence must be one of {_DIVERGENCES}, got {divergence!r}")
+    if divergence not in DIVERGENCES:
+        raise ValueError(f"{_OP}: divergence must be one of {DIVERGENCES}, got {divergence!r}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{_OP}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if candidates is not None and exclude is not None:
@@ -226,52 +226,3 @@ def _scores_given(name: str, scores: Tensor, offsets: Tensor) -> Tensor:
             f"{_OP}: {name} scores must be finite, got {float(flat[place])} for query {query}"
         )
     return flat.to(torch.float64 if flat.dtype == torch.float64 else torch.float32)
-
-
-class AlignmentLoss(torch.nn.Module):
-    """`alignment_loss` as a module.
-
-    Args:
-        temperature, teacher_temperature, divergence, train_teacher, reduction: as there.
-
-    Example:
-        >>> loss = AlignmentLoss(temperature=0.05, divergence="js")
-        >>> student, teacher = (torch.eye(3), torch.eye(3)), (torch.eye(3), torch.zeros(3, 3))
-        >>> loss(student, teacher)
-        tensor(0.3183)
-    """
-
-    def __init__(
-        self,
-        temperature: float | None = None,
-        *,
-        teacher_temperature: float | None = None,
-        divergence: str = "forward_kl",
-        train_teacher: bool = False,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__()
-        for given in (temperature, teacher_temperature):
-            inputs.checked_scale("AlignmentLoss", inputs.scale("AlignmentLoss", given, None))
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(
-                f"AlignmentLoss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
-            )
-        if divergence not in _DIVERGENCES:
-            raise ValueError(
-                f"AlignmentLoss: divergence must be one of {_DIVERGENCES}, got {divergence!r}"
-            )
-        self.options: dict[str, Any] = {
-            "temperature": temperature,
-            "teacher_temperature": teacher_temperature,
-            "divergence": divergence,
-            "train_teacher": train_teacher,
-            "reduction": reduction,
-        }
-
-    def forward(self, student: Side, teacher: Side, **masks: Any) -> Tensor:
-        """The loss of `alignment_loss`; masks are `candidates` or `exclude`."""
-        return alignment_loss(student, teacher, **masks, **self.options)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -109,7 +108,7 @@ def contrastive_loss(
     """
 
     def batch() -> inputs.Batch:
-        _check_options(mode, reduction, symmetric, soft_targets is not None)
+        check_options(mode, reduction, symmetric, soft_targets is not None)
         if gates is not None and process_group is not None:
             raise ValueError(f"{_OP}: gates have no form over the ranks of a process_group")
         q, d = inputs.matched(_OP, queries, documents)
@@ -134,7 +133,8 @@ def contrastive_loss(
     return _of_rank(part, mode, reduction)
 
 
-def _check_options(mode: Any, reduction: Any, symmetric: Any, soft: bool) -> None:
+def check_options(mode: Any, reduction: Any, symmetric: Any, soft: bool) -> None:
+    """Raises for options that are unknown or do not go together."""
     if mode not in ("each", "sum"):
         raise ValueError(f"{_OP}: mode must be 'each' or 'sum', got {mode!r}")
     if reduction not in ("mean", "sum", "none"):
@@ -259,89 +259,3 @@ class _Contrastive(torch.autograd.Function):
 
 def _as_result(loss: Tensor, queries: Tensor) -> Tensor:
     return loss.to(result_dtype(queries))
-
-
-class ContrastiveLoss(torch.nn.Module):
-    """`contrastive_loss` as a module, which may learn its temperature.
-
-    Args:
-        temperature: scores are divided by it; where it is learned, it begins there.
-        learn_temperature: keep ``log_scale = -log(temperature)`` as a parameter, as CLIP does.
-        mode, symmetric, reduction, process_group: as in `contrastive_loss`. Groups can be neither
-            copied nor pickled, so take `process_group` away before you do that to the module. The
-            gradient of a learned temperature is averaged over its ranks, whether DDP knows of it
-            or not.
-
-    Raises:
-        ValueError: a temperature that is not positive, an unknown mode or reduction.
-        TypeError: what is no number, no bool or no process group.
-
-    Example:
-        >>> loss = ContrastiveLoss(temperature=0.05, learn_temperature=True)
-        >>> queries, documents = torch.eye(3), torch.eye(3).requires_grad_()
-        >>> loss(queries, documents).backward()
-        >>> loss.log_scale.grad is not None
-        True
-    """
-
-    def __init__(
-        self,
-        temperature: float = 0.05,
-        *,
-        learn_temperature: bool = False,
-        mode: str = "each",
-        symmetric: bool = False,
-        reduction: str = "mean",
-        process_group: torch.distributed.ProcessGroup | None = None,
-    ) -> None:
-        super().__init__()
-        if not isinstance(temperature, float | int):
-            kind = type(temperature).__name__
-            raise TypeError(f"ContrastiveLoss: temperature must be a number, got {kind}")
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"ContrastiveLoss: temperature must be positive, got {temperature}")
-        _check_options(mode, reduction, symmetric, False)
-        if process_group is not None:
-            ranks.alone(_OP, process_group)
-        log_scale = torch.tensor(-math.log(temperature))
-        self.log_scale = torch.nn.Parameter(log_scale) if learn_temperature else None
-        self.temperature = temperature
-        self.options: dict[str, Any] = {
-            "mode": mode,
-            "symmetric": symmetric,
-            "reduction": reduction,
-        }
-        self.process_group = process_group
-
-    def forward(
-        self,
-        queries: Tensor,
-        documents: Tensor,
-        positives: Tensor | tuple[Tensor, Tensor] | None = None,
-        **masks: Any,
-    ) -> Tensor:
-        """The loss of `contrastive_loss`.
-
-        Args:
-            queries, documents: as in `contrastive_loss`.
-            positives: the same; by default document i is the positive of query i, and documents
-                beyond the queries are hard negatives.
-            masks: `exclude`, `query_ids`, `document_ids`, `soft_targets`, `gates`, as in
-                `contrastive_loss`.
-        """
-        if positives is None:
-            positives = torch.arange(len(queries))
-        scale: dict[str, Any] = {"temperature": self.temperature}
-        if self.log_scale is not None:
-            log_scale: Tensor = self.log_scale
-            if self.process_group is not None:
-                log_scale = ranks.averaged(log_scale, self.process_group)
-            scale = {"log_scale": log_scale}
-        options = self.options | {"process_group": self.process_group}
-        return contrastive_loss(queries, documents, positives, **scale, **masks, **options)
-
-    def extra_repr(self) -> str:
-        learned = "" if self.log_scale is None else " at first, learned"
-        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
-        ranks_too = "" if self.process_group is None else ", process_group=..."
-        return f"temperature={self.temperature}{learned}{options}{ranks_too}"

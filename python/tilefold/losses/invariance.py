@@ -13,7 +13,7 @@ from .contrastive import contrastive_loss
 from .divergence import Mixture, divergence
 
 _OP = "invariance_loss"
-_FORMS = ("consistency", "risk", "variance")
+FORMS = ("consistency", "risk", "variance")
 
 
 class Invariance(NamedTuple):
@@ -94,8 +94,8 @@ def invariance_loss(
         >>> found.views.shape, found.mass
         (torch.Size([2, 3]), tensor([1., 1., 1.]))
     """
-    if form not in _FORMS:
-        raise ValueError(f"{_OP}: form must be one of {_FORMS}, got {form!r}")
+    if form not in FORMS:
+        raise ValueError(f"{_OP}: form must be one of {FORMS}, got {form!r}")
     q, d = _views("queries", queries), _views("documents", documents, shared=True)
     if len(d) != len(q) and documents.ndim == 3:
         raise ValueError(f"{_OP}: documents are of {len(d)} views, but queries of {len(q)}")
@@ -220,40 +220,3 @@ def _over_lists(
         spread,
     )
     return Invariance(*(x.to(result_dtype(pairs[0][0])) for x in results))
-
-
-class InvarianceLoss(torch.nn.Module):
-    """`invariance_loss` as a module that returns the loss alone.
-
-    Args:
-        form, temperature: as there.
-
-    Example:
-        >>> loss = InvarianceLoss(temperature=0.05)
-        >>> loss(torch.eye(3).expand(2, 3, 3), torch.eye(3))
-        tensor(0.)
-    """
-
-    def __init__(self, form: str = "consistency", *, temperature: float | None = None) -> None:
-        super().__init__()
-        if form not in _FORMS:
-            raise ValueError(f"InvarianceLoss: form must be one of {_FORMS}, got {form!r}")
-        inputs.checked_scale("InvarianceLoss", inputs.scale("InvarianceLoss", temperature, None))
-        self.form, self.temperature = form, temperature
-
-    def forward(
-        self, queries: Tensor, documents: Tensor, positives: Any = None, **options: Any
-    ) -> Tensor:
-        """The loss of `invariance_loss`; `options` are those of its form."""
-        found = invariance_loss(
-            queries,
-            documents,
-            positives,
-            form=self.form,
-            temperature=self.temperature,
-            **options,
-        )
-        return found.loss
-
-    def extra_repr(self) -> str:
-        return f"form={self.form!r}, temperature={self.temperature}"

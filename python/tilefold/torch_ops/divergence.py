@@ -77,7 +77,7 @@ def _divergence(
     own = lists(listed_offsets, listed, "invariant")
     d = [contiguous(x) for x in documents]
     dd = [x.numpy() if want else None for x, want in zip(of_documents, grad_documents, strict=True)]
-    each = range(len(queries))
+    each, one_scale = range(len(queries)), bool((scales == scales[0]).all())
     _native.divergence(
         name,
         [
@@ -86,7 +86,7 @@ def _divergence(
                 d[v % len(d)],
                 of_queries[v].numpy() if grad_queries[v] else None,
                 dd[v % len(d)],
-                checked_factor(scales[v], queries[v].dtype, name, sides[v]),
+                checked_factor(scales[v], queries[v].dtype, name, "" if one_scale else sides[v]),
                 sides[v],
             )
             for v in each
