@@ -40,6 +40,7 @@ def alignment_loss(
       be embeddings, and neither of the matrices ``[n, m]`` is ever formed: memory is that of
       gradients and of a block of queries (40 MiB).
     - With `candidates`, those listed for a query are its only ones. Scores come in their order.
+      (torch.compile breaks its graph there.)
     - Scores ``[n, k]`` on both sides need no `candidates`.
 
     With S the student's and T the teacher's distribution, the loss of a query is

@@ -69,6 +69,7 @@ def invariance_loss(
         form: "consistency", "risk" or "variance".
         candidates: for "consistency": ``[n, k]`` int64 indices of documents or
             ``(offsets [n + 1], indices)``, the only candidates of each query; all by default.
+            torch.compile breaks its graph at them.
         invariant: for "consistency": which candidates are. With `candidates` a bool for each of
             them, ``[n, k]`` or ``[listed]``; else ``(offsets [n + 1], indices)``. All by default.
         gates: for "risk": ``(queries [S, n, e], documents [m, e] or [S, m, e])``.
