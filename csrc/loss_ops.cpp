@@ -35,6 +35,12 @@ Lists lists(const char* name, const View& offsets, const View& indices, int64_t 
   return l;
 }
 
+// Where the gradient of vectors goes, or null: fp64 for fp64, fp32 for all others.
+void* gradient_of(const Matrix& m, const View& gradient) {
+  if (m.dtype == Dtype::f64) return gradient.write_if_given<double>(m.rows * m.dim);
+  return gradient.write_if_given<float>(m.rows * m.dim);
+}
+
 // The largest magnitude; NaN and infinities are beyond all numbers.
 double largest_of(const float* x, int64_t n) {
   int32_t most = 0;  // magnitudes are ordered like the bits of numbers without their sign
@@ -144,13 +150,8 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
   a.document_losses = v.document_losses.write_if_given<double>(m);
   a.query_weights = v.query_weights.read<double>(n);
   a.document_weights = v.document_weights.read<double>(m);
-  if (a.queries.dtype == Dtype::f64) {
-    a.grad_queries = v.grad_queries.write_if_given<double>(n * dim);
-    a.grad_documents = v.grad_documents.write_if_given<double>(m * dim);
-  } else {
-    a.grad_queries = v.grad_queries.write_if_given<float>(n * dim);
-    a.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
-  }
+  a.grad_queries = gradient_of(a.queries, v.grad_queries);
+  a.grad_documents = gradient_of(a.documents, v.grad_documents);
   threads = threads_of("contrastive_loss", threads);
   check(v.gate_queries.given() == v.gate_documents.given(),
         "contrastive_loss: gates need both queries and documents");
@@ -165,8 +166,9 @@ void contrastive(const ContrastiveViews& v, double scale, bool each, int threads
     const auto doubles = [](const Matrix& x) { return x.dtype == Dtype::f64; };
     check_type(q.dtype == d.dtype && q.dtype != Dtype::i8 && doubles(q) == doubles(a.queries),
                "contrastive_loss: gates must have the dtype of queries and documents");
-    check_finite("contrastive_loss: queries of gates", q, threads);
-    check_finite("contrastive_loss: documents of gates", d, threads);
+    const double of_q = check_finite("contrastive_loss: queries of gates", q, threads);
+    const double of_d = check_finite("contrastive_loss: documents of gates", d, threads);
+    check_scores("contrastive_loss: gates", q, of_q, of_d, 1);
   }
   const double q = check_finite("contrastive_loss: queries", a.queries, threads);
   const double d = check_finite("contrastive_loss: documents", a.documents, threads);
@@ -189,13 +191,8 @@ ScoreView score_view(const std::string& op, const ScoreViewViews& v, int threads
   check_type(s.queries.dtype == s.documents.dtype && s.queries.dtype != Dtype::i8, queries,
              " and documents must have one floating-point dtype");
   check(std::isfinite(v.scale) && v.scale > 0, op, ": scale must be positive, got ", v.scale);
-  if (s.queries.dtype == Dtype::f64) {
-    s.grad_queries = v.grad_queries.write_if_given<double>(n * dim);
-    s.grad_documents = v.grad_documents.write_if_given<double>(m * dim);
-  } else {
-    s.grad_queries = v.grad_queries.write_if_given<float>(n * dim);
-    s.grad_documents = v.grad_documents.write_if_given<float>(m * dim);
-  }
+  s.grad_queries = gradient_of(s.queries, v.grad_queries);
+  s.grad_documents = gradient_of(s.documents, v.grad_documents);
   const double q = check_finite(queries.c_str(), s.queries, threads);
   const double d = check_finite(documents.c_str(), s.documents, threads);
   check_scores(op.c_str(), s.queries, q, d, s.scale);

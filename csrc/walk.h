@@ -22,8 +22,8 @@ struct Walk {
   double beat = 0;  // share of the whole that scoring one chunk is
 
   static constexpr int64_t chunk_documents = 128;  // with their scores in L2
-  static constexpr int64_t most_queries =
-      512;  // of a block: packing a chunk is then 1 % of using it
+  // Of a block: packing a chunk is then 1 % of using it.
+  static constexpr int64_t most_queries = 512;
   static constexpr int64_t score_bytes = 40 << 20;  // of a block; the larger part of all scratch
 
   // `pair_bytes`: what is kept of one pair of the block; `pair_work`: operations to score it.

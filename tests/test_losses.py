@@ -644,6 +644,7 @@ POSITIVES = torch.arange(3)
             ValueError,
             "gates must be of 3 q.* got 3 and 4",
         ),
+        ((Q, D, POSITIVES), {"gates": (1e20 * Q, 1e20 * D)}, ValueError, "gates: scores may reach"),
         ((Q, D, POSITIVES), {"gates": (Q / 0, D)}, ValueError, "queries of gates have a NaN or an"),
         ((Q, D, POSITIVES), {"query_ids": POSITIVES[:2]}, ValueError, "query_ids must have 3 elem"),
         ((Q, D, POSITIVES), {"document_ids": Q[0]}, TypeError, "document_ids must be int64"),

@@ -25,8 +25,9 @@ struct Number<double> {
   static Lanes splat(double a) { return broadcast_doubles(a); }
 };
 
-// e^a for a up to 88, to about 1.5 units in the last place; 0 where it would be subnormal. e^a = 2^n e^r with |r| at
-// most ln(2) / 2, where the Taylor series up to r^7 is off by less than 6e-9, relatively.
+// e^a for a up to 88, to about 1.5 units in the last place; 0 where it would be subnormal.
+// e^a = 2^n e^r with |r| at most ln(2) / 2, where the Taylor series up to r^7 is off by less than
+// 6e-9, relatively.
 inline Floats exponential(Floats a) {
   const Floats smallest = broadcast(-87.0f);
   const uint32_t counts = at_least(a, smallest);

@@ -56,7 +56,8 @@ def contrastive_loss(
     over ranks, of values and of gradients, is that of one process. Do not multiply by the number of
     ranks again, as recipes for losses of gathered rows do; and make a learned scale known to DDP.
     "none" is the losses of own queries as they are: multiply a weighted sum of them by the number
-    of ranks. A rank holds the embeddings of all and their gradients, never scores.
+    of ranks. A rank holds the embeddings of all and their gradients, never scores;
+    masks by id become lists there, so ids of few values (labels) cost memory for all pairs of them.
 
     Gradients have the same bits for any number of threads. The loss and the gradients are formed in
     float32 for half-precision inputs, in float64 for float64. The second derivative is not offered.

@@ -10,6 +10,8 @@ from torch import Tensor
 from ..lists import Lists, checked
 from ..torch_ops import result_dtype
 
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 class Batch(NamedTuple):
     """What a loss is computed of; of lists the types are right, their values not looked at yet."""
@@ -29,9 +31,6 @@ class Batch(NamedTuple):
         exclude, gates = self.exclude or (None, None), self.gates or (None, None)
         ids = (self.query_ids, self.document_ids)
         return (*self.positives, self.soft_targets, *exclude, *ids, *gates)
-
-
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def floating(op: str, name: str, x: Any) -> None:

@@ -111,7 +111,7 @@ def invariance_loss(
     if positives is None:
         raise ValueError(f"{_OP}: form {form!r} needs positives")
     closed: list[Any] = [None] * len(q) if gates is None else _gates(gates, len(q))
-    masks["mode"] = mode or "each"
+    masks["mode"] = "each" if mode is None else mode
     options: dict[str, Any] = {"exclude": exclude, **scale, **masks}
     risks = torch.stack(
         [

@@ -75,21 +75,23 @@ def _divergence(
 
     out = lists(exclude_offsets, exclude, "exclude")
     own = lists(listed_offsets, listed, "invariant")
-    d = [contiguous(x) for x in documents]
-    dd = [x.numpy() if want else None for x, want in zip(of_documents, grad_documents, strict=True)]
-    each, one_scale = range(len(queries)), bool((scales == scales[0]).all())
+    own_documents = [  # with their gradient; the same memory for views that share them
+        (contiguous(x), gradient.numpy() if want else None)
+        for x, gradient, want in zip(documents, of_documents, grad_documents, strict=True)
+    ]
+    one_scale = bool((scales == scales[0]).all())
     _native.divergence(
         name,
         [
             (
                 contiguous(queries[v]),
-                d[v % len(d)],
+                own_documents[v % len(documents)][0],
                 of_queries[v].numpy() if grad_queries[v] else None,
-                dd[v % len(d)],
+                own_documents[v % len(documents)][1],
                 checked_factor(scales[v], queries[v].dtype, name, "" if one_scale else sides[v]),
                 sides[v],
             )
-            for v in each
+            for v in range(len(queries))
         ],
         divergences.numpy(),
         masses.numpy(),
