@@ -196,7 +196,18 @@ def test_bfloat16(compare, quick):
     }
     case = f"contrastive, N = {len(batch.queries):,}, bfloat16"
     work = {"gflop_per_s": gflop(batch)}
-    compare.run(case, contenders, {"torch": 1.4}, work=work, check=agrees)
+    outcome = compare.run(case, contenders, {"torch": 1.4}, work=work, check=agrees)
+    kind = "bf16" if machine()["row"].endswith("bf16") else "fp32"
+    peak = 2 * _native.peak(kind) / 1e9
+    rate = gflop(batch) / outcome.timings["tilefold"].median
+    line = compare.table.add(
+        f"{case}, two cores",
+        f"{rate:,.0f} GFLOP/s",
+        rate / peak,
+        against=f"of the {kind} peak",
+        peers=f"{kind} peak {peak:,.0f} GFLOP/s",
+    )
+    compare.extra_info["lines"] = [line._asdict()]
 
 
 def test_symmetric(compare, large):

@@ -188,6 +188,18 @@ struct ProductArgs {
   bool accumulate;
 };
 
+// The same for bf16: exact products of pairs along the inner dimension, summed in fp32. Row i of a
+// has pair j at a[i * a_row + j * a_pair], and half a pair at the end where `inner` is odd.
+struct PairProductArgs {
+  const Bfloat* a;
+  int64_t rows, a_row;
+  int64_t inner, a_pair;
+  const Bfloat* b;  // [inner / 2, rounded up][tile columns][2]
+  float* c;
+  int64_t c_row, columns;
+  bool accumulate;
+};
+
 // One panel's scores for some documents, and what is folded of them.
 template <class T>
 struct FoldArgs {

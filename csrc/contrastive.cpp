@@ -76,10 +76,9 @@ class Contrastive {
         k_(loss_kernels<T>(row)),
         walk_(a.queries.rows, a.documents.rows, k_.columns, sizeof(T) * (a.gated() ? 2 : 1),
               2 * static_cast<double>(a.queries.dim), threads, pulse),
-        scores_(a.queries, a.documents, walk_, row),
+        scores_(Scores<T>::make(a.queries, a.documents, walk_, row)),
         identity_(a.identity, walk_) {
-    if (a.gated())
-      gates_ = std::make_unique<Scores<T>>(a.gate_queries, a.gate_documents, walk_, row);
+    if (a.gated()) gates_ = Scores<T>::make(a.gate_queries, a.gate_documents, walk_, row);
     const int64_t padded = walk_.blocks() * walk_.block;
     shifts_.assign(size(padded), std::numeric_limits<T>::infinity());
     weights_.assign(size(padded), 0);
@@ -122,7 +121,7 @@ class Contrastive {
   // are kept apart) and for what is left out. And what each chunk holds of each query's softmax.
   void score_block(int64_t b) {
     walk_.go_to(b);
-    scores_.load_queries();
+    scores_->load_queries();
     if (gates_) gates_->load_queries();
     marks_ = std::make_unique<Marks>(a_.positives, a_.excluded, walk_);
     walk_.parallel(walk_.chunks, [&](int64_t c) { score_chunk(c); });
@@ -130,23 +129,23 @@ class Contrastive {
 
   void score_chunk(int64_t c) {
     if (walk_.pulse.stopped()) return;
-    scores_.multiply(c);
+    scores_->multiply(c);
     if (gates_) {
       gates_->multiply(c);
       for_panels(c, k_.close_gates);
     }
     for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark) {
-      T& score = scores_.at(mark->query, mark->document);
+      T& score = scores_->at(mark->query, mark->document);
       if (mark->listed >= 0)
         positive_scores_[size(mark->listed)] = static_cast<double>(score) * a_.scale;
       score = -std::numeric_limits<T>::infinity();
     }
     identity_.for_each(
-        c, [&](int64_t q, int64_t d) { scores_.at(q, d) = -std::numeric_limits<T>::infinity(); });
-    scores_.leave_out_padding(c);
+        c, [&](int64_t q, int64_t d) { scores_->at(q, d) = -std::numeric_limits<T>::infinity(); });
+    scores_->leave_out_padding(c);
     for (int64_t p = 0; p < walk_.panels(); ++p) {
       const int64_t at = c * walk_.block + p * walk_.width;
-      k_.fold_queries({scores_.panel(p, walk_.first_of(c)), walk_.documents_of(c),
+      k_.fold_queries({scores_->panel(p, walk_.first_of(c)), walk_.documents_of(c),
                        static_cast<T>(a_.scale), most_.data() + at, sum_.data() + at});
     }
     walk_.pulse.beat(walk_.beat);
@@ -155,7 +154,7 @@ class Contrastive {
   void for_panels(int64_t c, void (*kernel)(const GateArgs<T>&)) {
     const int64_t first = walk_.first_of(c);
     for (int64_t p = 0; p < walk_.panels(); ++p)
-      kernel({scores_.panel(p, first), gates_->panel(p, first), walk_.documents_of(c)});
+      kernel({scores_->panel(p, first), gates_->panel(p, first), walk_.documents_of(c)});
   }
 
   void settle_queries() {
@@ -190,7 +189,7 @@ class Contrastive {
       const int64_t first = walk_.first_of(c), n = walk_.documents_of(c);
       T most[Walk::chunk_documents], sum[Walk::chunk_documents];
       for (int64_t p = 0; p < walk_.panels(); ++p) {
-        k_.fold_documents({scores_.panel(p, first), n, 1, most, sum});
+        k_.fold_documents({scores_->panel(p, first), n, 1, most, sum});
         for (int64_t d = 0; d < n; ++d) document_sums_[size(first + d)].add(most[d], sum[d]);
       }
     });
@@ -220,7 +219,7 @@ class Contrastive {
   // Scores become their gradients; then both products.
   void differentiate() {
     walk_.parallel(walk_.chunks, [&](int64_t c) { differentiate_chunk(c); });
-    if (a_.grad_queries) scores_.multiply_for_queries(static_cast<T*>(a_.grad_queries));
+    if (a_.grad_queries) scores_->multiply_for_queries(static_cast<T*>(a_.grad_queries));
   }
 
   void differentiate_chunk(int64_t c) {
@@ -228,23 +227,23 @@ class Contrastive {
     const bool both = a_.symmetric();
     for (int64_t p = 0; p < walk_.panels(); ++p) {
       const int64_t query = walk_.first + p * walk_.width;
-      k_.weigh({scores_.panel(p, first), walk_.documents_of(c), shifts_.data() + query,
+      k_.weigh({scores_->panel(p, first), walk_.documents_of(c), shifts_.data() + query,
                 weights_.data() + query, both ? document_shifts_.data() + first : nullptr,
                 both ? document_weights_.data() + first : nullptr});
     }
     for (const Mark* mark = marks_->begin(c); mark != marks_->end(c); ++mark)
       if (mark->listed >= 0)
-        scores_.at(mark->query, mark->document) =
+        scores_->at(mark->query, mark->document) =
             static_cast<T>(positive_gradients_[size(mark->listed)]);
     if (gates_) for_panels(c, k_.pass_gates);
     if (a_.grad_documents)
-      scores_.multiply_for_documents(c, static_cast<T*>(a_.grad_documents), walk_.first > 0);
+      scores_->multiply_for_documents(c, static_cast<T*>(a_.grad_documents), walk_.first > 0);
   }
 
   const ContrastiveArgs& a_;
   const LossKernels<T>& k_;
   Walk walk_;
-  Scores<T> scores_;
+  std::unique_ptr<Scores<T>> scores_;
   Identity identity_;
   std::unique_ptr<Scores<T>> gates_;  // or null
   std::vector<T> most_, sum_;         // [chunks][block]

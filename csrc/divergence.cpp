@@ -41,8 +41,7 @@ class Divergence {
         known_(shifts_.size()),
         rests_(shifts_.size()) {
     for (int v = 0; v < a.n_views; ++v)
-      scores_.push_back(
-          std::make_unique<Scores<T>>(a.views[v].queries, a.views[v].documents, walk_, row));
+      scores_.push_back(Scores<T>::make(a.views[v].queries, a.views[v].documents, walk_, row));
     if (a.listed.offsets) listed_.resize(size(a.listed.offsets[walk_.n] * a.n_views));
   }
 

@@ -14,16 +14,21 @@ extern const Kernels avx2_kernels;
 #ifdef TILEFOLD_ROW_AVX512
 extern const Kernels avx512_kernels;
 #endif
+#ifdef TILEFOLD_ROW_AVX512_BF16
+extern const Kernels avx512_bf16_kernels;
+#endif
 
 extern const Kernels* const rows[] = {
+#ifdef TILEFOLD_ROW_AVX512_BF16
+    &avx512_bf16_kernels,
+#endif
 #ifdef TILEFOLD_ROW_AVX512
     &avx512_kernels,
 #endif
 #ifdef TILEFOLD_ROW_AVX2
     &avx2_kernels,
 #endif
-    &scalar_kernels,
-    nullptr,
+    &scalar_kernels,      nullptr,
 };
 
 const Kernels& row_named(const std::string& name) {

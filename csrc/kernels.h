@@ -51,10 +51,26 @@ struct LossKernels {
   void (*weigh_mixture)(const MixtureArgs<T>&);
 };
 
+// Products of bf16 inputs, in tiles of as many columns as those of fp32. Pairs of the inner dimension
+// lie together: [inner / 2, rounded up][tile columns][2], zeros where there is nothing.
+struct PairKernels {
+  // Null where a row has no such instruction: inputs are widened to fp32.
+  void (*multiply)(const PairProductArgs&);
+  // n rows x [n][dim], inner along dim
+  void (*pack_rows)(const Bfloat* x, int64_t stride, int64_t n, int64_t dim, Bfloat* out);
+  // Some columns of n rows, inner along n
+  void (*pack_columns)(const Bfloat* x, int64_t stride, int64_t n, int64_t columns, Bfloat* out);
+  // A panel [n_documents][tile columns], rounded: pairs of queries, rows of `out` `stride` apart
+  void (*round_queries)(const float* panel, int64_t n_documents, int64_t stride, Bfloat* out);
+  // The same: pairs of documents, packed
+  void (*round_documents)(const float* panel, int64_t n_documents, Bfloat* out);
+};
+
 // The rates a row can reach at best: arithmetic on registers alone, for benchmarks.
 struct PeakKernels {
   double (*fp32)(int64_t rounds);  // returns operations done; one multiply-add is two
   double (*int8)(int64_t rounds);
+  double (*bf16)(int64_t rounds);  // null where PairKernels are
 };
 
 struct Kernels {
@@ -65,6 +81,7 @@ struct Kernels {
   SearchKernels search;
   LossKernels<float> loss_fp32;
   LossKernels<double> loss_fp64;
+  PairKernels loss_bf16;
   PeakKernels peak;
 };
 

@@ -234,5 +234,5 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "Integer inner products of one block of codes with a few queries.");
 
   m.def("peak", &ops::peak, "kind"_a, py::call_guard<py::gil_scoped_release>(),
-        "Arithmetic rate of one core on the row in use: operations per second, fp32 or int8.");
+        "Arithmetic rate of one core on the row in use: operations per second, fp32, int8 or bf16.");
 }

@@ -136,9 +136,11 @@ void tile(const View& codes, const View& queries, const View& products, int64_t 
 }
 
 double peak(const std::string& kind) {
-  check(kind == "fp32" || kind == "int8", "peak: kind must be fp32 or int8, got ", kind);
-  const PeakKernels& kernels = active_row().peak;
-  const auto run = kind == "fp32" ? kernels.fp32 : kernels.int8;
+  check(kind == "fp32" || kind == "int8" || kind == "bf16",
+        "peak: kind must be fp32, int8 or bf16, got ", kind);
+  const Kernels& row = active_row();
+  const auto run = kind == "fp32" ? row.peak.fp32 : kind == "int8" ? row.peak.int8 : row.peak.bf16;
+  check(run, "peak: the row '", row.name, "' multiplies bf16 as fp32");
   run(100000);
   const auto begin = std::chrono::steady_clock::now();
   const double operations = run(4000000);

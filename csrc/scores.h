@@ -1,41 +1,29 @@
 // Scores of a block of queries with all documents, in one view of them; and, once a loss has turned
 // the scores into their gradients, the two products that carry these on to queries and documents.
 #pragma once
-#include <cstddef>
 #include <memory>
 
 #include "args.h"
+#include "buffer.h"
 #include "kernels.h"
 #include "walk.h"
 
 namespace tilefold {
 
-// Memory for tiles, on whole cache lines, not initialised.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t size = 0)
-      : memory_(new T[static_cast<std::size_t>(size) + 64 / sizeof(T)]) {
-    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
-    data_ = memory_.get() + (64 - address % 64) % 64 / sizeof(T);
-  }
-  T* data() { return data_; }
-
- private:
-  std::unique_ptr<T[]> memory_;
-  T* data_;
-};
-
 // T is fp64 for fp64 inputs, fp32 for others.
 template <class T>
 class Scores {
  public:
-  Scores(const Matrix& queries, const Matrix& documents, const Walk& walk, const Kernels& row);
+  static std::unique_ptr<Scores> make(const Matrix& queries, const Matrix& documents,
+                                      const Walk& walk, const Kernels& row);
+  virtual ~Scores() = default;
 
   // Packs the queries of the walk's block, for products of both directions.
-  void load_queries();
+  void load_queries() {
+    walk_.parallel(walk_.panels(), [&](int64_t p) { pack(p); });
+  }
   // Inner products with the documents of a chunk.
-  void multiply(int64_t chunk);
+  virtual void multiply(int64_t chunk) = 0;
   // -inf for queries that pad the last panel.
   void leave_out_padding(int64_t chunk);
 
@@ -47,23 +35,28 @@ class Scores {
   }
 
   // Gradients of a chunk's scores, which stand in their place, times queries.
-  void multiply_for_documents(int64_t chunk, T* out, bool accumulate);
+  virtual void multiply_for_documents(int64_t chunk, T* out, bool accumulate) = 0;
   // Gradients of all scores of the block times documents; splits the work among threads.
-  void multiply_for_queries(T* out);
+  void multiply_for_queries(T* out) {
+    walk_.parallel(ceil_div(tiles_, tile_group), [&](int64_t g) { fold_into_queries(g, out); });
+  }
 
- private:
-  const T* rows(const Matrix& m, int64_t first, int64_t n, T* buffer, int64_t& stride) const;
-  Buffer<T> buffer_for(const Matrix& m, int64_t rows) const;
-  void pack(int64_t panel);
-  void fold_into_queries(int64_t group, T* out);
+ protected:
+  Scores(const Matrix& queries, const Matrix& documents, const Walk& walk);
+  virtual void pack(int64_t panel) = 0;
+  // A few tiles of columns of [queries, documents] [documents, dim].
+  virtual void fold_into_queries(int64_t group, T* out) = 0;
+
+  // Inner dimension of a product: so much of a packed tile stays in L1, and with the panel of scores
+  // that it meets in the product for queries.
+  static constexpr int64_t depth = 256, panel_depth = 128;
+  static constexpr int64_t tile_group = 4;  // packed tiles of columns that a task uses at once
 
   Matrix query_matrix_, document_matrix_;
   const Walk& walk_;
-  const LossKernels<T>& k_;
-  void (*widen_)(const Matrix&, int64_t, float*);
-  int64_t dim_, tiles_;   // tiles of columns of [.., dim]
-  Buffer<T> by_rows_;     // panels [width queries], transposed
-  Buffer<T> by_columns_;  // the same queries, [tiles][block][width]
+  int64_t dim_, tiles_;  // tiles of columns of [.., dim]
+
+ private:
   Buffer<T> scores_;
 };
 

@@ -17,6 +17,7 @@ from tilefold.testing import assert_as_close_as_torch, peak_memory
 
 DIMS = [1, 3, 16, 23, 24, 25, 47, 48, 49, 257, 384]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+PRECISIONS = [torch.float32, torch.float64]
 
 
 def vectors(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -119,17 +120,30 @@ def test_the_loss_is_that_of_the_matrix(isa, dim, dtype):
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 130), (23, 127), (24, 128), (25, 129), (50, 257)])
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_every_shape_is_folded_whole(isa, n, m, symmetric):
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
+def test_every_shape_is_folded_whole(isa, n, m, dtype, symmetric):
     lists = [[i % m] for i in range(n)]
-    assert_like_the_matrix(vectors(n, 33), vectors(m, 33, seed=1), lists, symmetric=symmetric)
+    q, d = vectors(n, 33, dtype=dtype), vectors(m, 33, seed=1, dtype=dtype)
+    assert_like_the_matrix(q, d, lists, symmetric=symmetric)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("mode", ["each", "sum"])
-def test_more_queries_than_a_block_holds(isa, mode, symmetric):
+@pytest.mark.parametrize(("mode", "dtype"), [("each", DTYPES[0]), ("sum", DTYPES[1])], ids=str)
+def test_more_queries_than_a_block_holds(isa, mode, dtype, symmetric):
     rng = np.random.default_rng(0)
-    q, d = vectors(530, 17), vectors(300, 17, seed=1)
+    q, d = vectors(530, 17, dtype=dtype), vectors(300, 17, seed=1, dtype=dtype)
     assert_like_the_matrix(q, d, ragged(rng, 530, 300, 3), mode=mode, symmetric=symmetric)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+def test_half_precision_is_that_of_inputs_alone(isa, dtype):
+    """Scores and their softmax are as exact as those of the same numbers in float32."""
+    q, d = vectors(70, 257, dtype=dtype), vectors(140, 257, seed=1, dtype=dtype)
+    lists = [[i] for i in range(70)]
+    mine = contrastive_loss(q, d, torch.arange(70), temperature=0.02, reduction="none")
+    float32, truth = (by_matrix(q.to(t), d.to(t), lists, 50, reduction="none") for t in PRECISIONS)
+    assert mine.dtype == torch.float32
+    assert_as_close_as_torch(mine, float32, truth)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

@@ -70,6 +70,27 @@ inline __m128i low_bytes(__m512i a) {
   for (int l = 0; l < 16; ++l) bytes[l] = static_cast<uint8_t>(words[l]);
   return load<__m128i>(bytes);
 }
+inline __m512 dot_bfloats(__m512 sum, __m512i a, __m512i b) {
+  const Uint32x16 x = (Uint32x16)a, y = (Uint32x16)b;
+  const auto widened = [](uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+  };
+  for (int l = 0; l < 16; ++l) {
+    sum[l] = fmaf(widened(x[l] & 0xffff0000u), widened(y[l] & 0xffff0000u), sum[l]);
+    sum[l] = fmaf(widened(x[l] << 16), widened(y[l] << 16), sum[l]);
+  }
+  return sum;
+}
+inline __m256i narrowed(__m512 a) {
+  uint32_t bits[16];
+  store(bits, a);
+  uint16_t halves[16];
+  for (int l = 0; l < 16; ++l)
+    halves[l] = static_cast<uint16_t>((bits[l] + 0x7fffu + (bits[l] >> 16 & 1)) >> 16);
+  return load<__m256i>(halves);
+}
 inline __mmask16 at_least(__m512 a, __m512 b) {
   unsigned mask = 0;
   for (int l = 0; l < 16; ++l) mask |= static_cast<unsigned>(a[l] >= b[l]) << l;
@@ -133,3 +154,7 @@ inline __mmask16 at_least(__m512 a, __m512 b) {
 #define _mm512_mask_blend_ps(mask, a, b) \
   EMULATED::each(a, [&](float x, int l) { return (mask) >> l & 1 ? (b)[l] : x; })
 #define _mm512_dpbusd_epi32(sum, codes, query) EMULATED::dot_bytes(sum, codes, query)
+#define _mm512_or_si512(a, b) ((__m512i)((EMULATED::Uint32x16)(a) | (EMULATED::Uint32x16)(b)))
+#define __m512bh __m512i
+#define _mm512_dpbf16_ps(sum, a, b) EMULATED::dot_bfloats(sum, a, b)
+#define _mm512_cvtneps_pbh(a) EMULATED::narrowed(a)

@@ -12,6 +12,32 @@ namespace {
 template <class T>
 constexpr int tile_columns = product_registers * Number<T>::width;
 
+// N rows of sums into C.
+template <int N, class T, class Lanes>
+inline __attribute__((always_inline)) void put_rows(Lanes (&sum)[N][product_registers], T* c,
+                                                    int64_t c_row, int64_t columns,
+                                                    bool accumulate) {
+  using L = Number<T>;
+  if (columns == tile_columns<T>) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < product_registers; ++v) {
+        T* at = c + i * c_row + v * L::width;
+        store(at, accumulate ? add(load(at), sum[i][v]) : sum[i][v]);
+      }
+    return;
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) {
+    T lane[tile_columns<T>];
+#pragma GCC unroll 4
+    for (int v = 0; v < product_registers; ++v) store(lane + v * L::width, sum[i][v]);
+    T* out = c + i * c_row;
+    for (int64_t j = 0; j < columns; ++j) out[j] = accumulate ? out[j] + lane[j] : lane[j];
+  }
+}
+
 // N rows of A at once.
 template <int N, class T>
 __attribute__((noinline)) void product_rows(const ProductArgs<T>& p, const T* a, T* c) {
@@ -31,24 +57,7 @@ __attribute__((noinline)) void product_rows(const ProductArgs<T>& p, const T* a,
       }
     }
   }
-  if (p.columns == tile_columns<T>) {
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i)
-#pragma GCC unroll 4
-      for (int v = 0; v < product_registers; ++v) {
-        T* at = c + i * p.c_row + v * L::width;
-        store(at, p.accumulate ? add(load(at), sum[i][v]) : sum[i][v]);
-      }
-    return;
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) {
-    T lane[tile_columns<T>];
-#pragma GCC unroll 4
-    for (int v = 0; v < product_registers; ++v) store(lane + v * L::width, sum[i][v]);
-    T* out = c + i * p.c_row;
-    for (int64_t j = 0; j < p.columns; ++j) out[j] = p.accumulate ? out[j] + lane[j] : lane[j];
-  }
+  put_rows<N>(sum, c, p.c_row, p.columns, p.accumulate);
 }
 
 template <class T>

@@ -19,6 +19,14 @@ bool supports_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 #endif
 }
+
+bool supports_avx512_bf16() {
+#ifdef TILEFOLD_EMULATE_AVX512
+  return true;
+#else
+  return supports_avx512() && __builtin_cpu_supports("avx512bf16");
+#endif
+}
 #endif
 
 }  // namespace tilefold

@@ -7,5 +7,6 @@ namespace tilefold {
 bool supports_scalar();
 bool supports_avx2();
 bool supports_avx512();
+bool supports_avx512_bf16();
 
 }  // namespace tilefold

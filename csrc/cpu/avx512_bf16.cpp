@@ -1,0 +1,24 @@
+// The avx512_bf16 row of the table: the avx512 row, and products of bf16 inputs as such.
+#define ISA avx512_bf16
+#include "lanes_avx512_bf16.h"
+#include "tile_avx512.h"
+//
+#include "pairs.h"
+#include "row.h"
+
+namespace tilefold {
+
+extern const Kernels avx512_bf16_kernels = {
+    "avx512_bf16",
+    "cpu",
+    "AVX-512 F, BW, DQ, VL, VNNI and BF16",
+    supports_avx512_bf16,
+    ISA::search_kernels,
+    ISA::loss_kernels<float>,
+    ISA::loss_kernels<double>,
+    {ISA::multiply_pairs, ISA::pack_row_pairs, ISA::pack_column_pairs, ISA::round_queries,
+     ISA::round_documents},
+    {ISA::peak_fp32, ISA::peak_int8, ISA::peak_bf16},
+};
+
+}  // namespace tilefold

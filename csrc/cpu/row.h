@@ -1,0 +1,29 @@
+// The columns of the table that every row has: its lanes and its tile, included before this, under
+// the algorithms that all rows share.
+#pragma once
+#include "../kernels.h"
+#include "estimate.h"
+#include "gate.h"
+#include "mixture.h"
+#include "peak.h"
+#include "quantise.h"
+#include "scan.h"
+#include "score.h"
+#include "softmax.h"
+#include "supports.h"
+
+namespace tilefold::ISA {
+namespace {
+
+constexpr SearchKernels search_kernels = {query_tile,     query_levels, widen,      finite_row,
+                                          pack_documents, pack_query,   tile_codes, tile,
+                                          scan,           estimate,     score};
+
+template <class T>
+constexpr LossKernels<T> loss_kernels = {tile_columns<T>, pack_rows<T>,    pack_columns<T>,
+                                         multiply<T>,     fold_queries<T>, fold_documents<T>,
+                                         weigh<T>,        close_gates<T>,  pass_gates<T>,
+                                         fold_mixture<T>, weigh_mixture<T>};
+
+}  // namespace
+}  // namespace tilefold::ISA
