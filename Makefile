@@ -66,7 +66,7 @@ doctor: $(VENV)/.installed-doctor ## say what this machine offers tilefold and w
 # ASan must know the real __cxa_throw before the extension throws.
 SANITIZE := build/sanitize
 SITE := 'import sysconfig; print(sysconfig.get_path("purelib"))'
-# The avx512 row is emulated in this build, so that it is tested on machines without AVX-512, too.
+# The avx512 rows are emulated in this build, so that they are tested on machines without AVX-512, too.
 sanitize: $(VENV)/.installed-test ## run the kernel tests under ASan and UBSan (Linux, g++)
 	@echo "==> sanitize: ASan and UBSan over the kernels and the border"
 	@case "$$($(CXX) -print-file-name=libasan.so)" in \
