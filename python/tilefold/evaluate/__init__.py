@@ -1,0 +1,49 @@
+"""Evaluation of rankings, answers and choices: a number per query, and what many of them say.
+
+Values of queries are float64 `[n]`, NaN where a query has none; `mean`, `bootstrap` and
+`paired_test` take those of any measure.
+"""
+
+from .answers import answer_hits, has_answer, top_k_accuracy
+from .choices import MMLU_GROUPS, Accuracy, ChoiceAccuracy, choice_accuracy
+from .gold import average_rank, average_rank_of, gold_ranks, gold_ranks_of
+from .measures import Measure
+from .predictions import (
+    alias_match,
+    evaluate_predictions,
+    exact_match,
+    f1,
+    normalise_answer,
+    relaxed_alias_match,
+)
+from .rankings import evaluate
+from .significance import PairedTest, holm, paired_test
+from .summaries import Interval, bootstrap, mean
+
+__all__ = [
+    "MMLU_GROUPS",
+    "Accuracy",
+    "ChoiceAccuracy",
+    "Interval",
+    "Measure",
+    "PairedTest",
+    "alias_match",
+    "answer_hits",
+    "average_rank",
+    "average_rank_of",
+    "bootstrap",
+    "choice_accuracy",
+    "evaluate",
+    "evaluate_predictions",
+    "exact_match",
+    "f1",
+    "gold_ranks",
+    "gold_ranks_of",
+    "has_answer",
+    "holm",
+    "mean",
+    "normalise_answer",
+    "paired_test",
+    "relaxed_alias_match",
+    "top_k_accuracy",
+]
