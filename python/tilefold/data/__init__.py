@@ -1,0 +1,38 @@
+"""File formats: collections, training data, questions, runs and judgments.
+
+One reader for all formats of a kind, which tells them apart by their content. Every complaint names
+the file and the line, files are streamed, and each is read once.
+"""
+
+from .choices import MultipleChoice, read_choices
+from .collection import Collection, read_beir, read_collection, read_msmarco
+from .formats import FORMATS, detect
+from .judgments import Judgments, Qrels
+from .questions import Question, read_questions
+from .reader import read
+from .runs import Run, read_qrels, read_run, write_run
+from .training import read_training, write_training
+from .training_set import TrainingSet
+
+__all__ = [
+    "FORMATS",
+    "Collection",
+    "Judgments",
+    "MultipleChoice",
+    "Qrels",
+    "Question",
+    "Run",
+    "TrainingSet",
+    "detect",
+    "read",
+    "read_beir",
+    "read_choices",
+    "read_collection",
+    "read_msmarco",
+    "read_qrels",
+    "read_questions",
+    "read_run",
+    "read_training",
+    "write_run",
+    "write_training",
+]

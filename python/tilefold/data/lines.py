@@ -1,0 +1,119 @@
+"""The one place that opens a data file: plain or gzip, UTF-8, and every line with its number."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple, NoReturn
+
+StrPath = str | os.PathLike[str]
+
+_GZIP = b"\x1f\x8b"
+_BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
+_CHUNK = 1 << 20  # bytes; a record of DPR's files has about 0.1 MB
+
+
+class Place(NamedTuple):
+    """A line of a file, for complaints."""
+
+    path: StrPath
+    line: int  # from 1; a row where there are no lines
+
+    def fail(self, problem: str) -> NoReturn:
+        """Raises ValueError with the file, the line and the problem."""
+        raise ValueError(f"{os.fspath(self.path)}:{self.line}: {problem}")
+
+
+def lines(path: StrPath) -> Iterator[tuple[Place, str]]:
+    """Every line with its place and its end, blank ones included; one is held at a time.
+
+    Raises:
+        ValueError: bytes that are not UTF-8, or a broken gzip file: with file and line.
+    """
+    place = Place(path, 1)
+    with _failing_at(lambda: place), _opened(path) as file:
+        for number, raw in enumerate(file, 1):
+            place = Place(path, number)
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                place.fail(f"not UTF-8: {error.reason} at byte {error.start + 1}")
+            yield place, text
+
+
+def filled_lines(path: StrPath) -> Iterator[tuple[Place, str]]:
+    """Every line that is not blank, without its end."""
+    for place, text in lines(path):
+        if text.strip():
+            yield place, text.rstrip("\r\n")
+
+
+def chunks(path: StrPath) -> Iterator[str]:
+    """The text of a file in pieces of about a megabyte, for files that may be one long line.
+
+    Raises:
+        ValueError: bytes that are not UTF-8, or a broken gzip file: with file and line.
+    """
+    place = Place(path, 1)
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with _failing_at(lambda: place), _opened(path) as file:
+        while True:
+            raw = file.read(_CHUNK)
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                before = error.object[: error.start].count(b"\n")
+                Place(path, place.line + before).fail(f"not UTF-8: {error.reason}")
+            if not raw:
+                return
+            place = Place(path, place.line + text.count("\n"))
+            yield text
+
+
+def opening(path: StrPath, size: int = 4) -> bytes:
+    """The first bytes of a file, unpacked."""
+    with _failing_at(lambda: Place(path, 1)), _opened(path) as file:
+        return file.read(size)
+
+
+@contextlib.contextmanager
+def replacing(path: StrPath) -> Iterator[IO[str]]:
+    """A text file that appears whole, in place of the one before, or not at all."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def clipped(text: str) -> str:
+    """The text, or its start where it is long."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@contextlib.contextmanager
+def _opened(path: StrPath) -> Iterator[io.BufferedIOBase]:
+    """The file; a gzip file unpacked, whatever its name."""
+    with Path(path).open("rb") as file:
+        if file.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
+
+
+@contextlib.contextmanager
+def _failing_at(place: Callable[[], Place]) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN_GZIP as error:
+        place().fail(f"the gzip file is broken at or after this line: {error}")

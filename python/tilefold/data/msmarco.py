@@ -1,0 +1,43 @@
+"""Triples of MS MARCO: query, relevant and other passage between tabs, as texts or as ids.
+
+Source: the files of the MS MARCO passage ranking task, microsoft.github.io/msmarco.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from .lines import Place, StrPath, filled_lines
+from .passages import Example, Passage
+
+
+def triples(path: StrPath) -> Iterator[Example]:
+    """Lines of three texts; nothing is quoted."""
+    for place, (query, positive, negative) in _threes(path):
+        yield Example(place, query, [Passage(positive)], [Passage(negative)], partial=True)
+
+
+def id_triples(
+    path: StrPath, corpus: Mapping[str, str], queries: Mapping[str, str], *, drop: bool
+) -> Iterator[Example]:
+    """Lines of three ids; a document that is not in the corpus is an error, or else left out."""
+    for place, (query, *documents) in _threes(path):
+        if query not in queries:
+            place.fail(f"query {query!r} is not among the queries")
+        absent = [name for name in documents if name not in corpus]
+        if absent and not drop:
+            place.fail(f"document {absent[0]!r} is not in the collection")
+        positives, negatives = (
+            [Passage(corpus[name], name=name)] if name in corpus else [] for name in documents
+        )
+        yield Example(place, queries[query], positives, negatives, name=query, partial=True)
+
+
+def _threes(path: StrPath) -> Iterator[tuple[Place, list[str]]]:
+    for place, line in filled_lines(path):
+        cells = line.split("\t")
+        if len(cells) != 3:
+            place.fail(
+                f"expected query, positive and negative between tabs, got {len(cells)} cells"
+            )
+        yield place, cells

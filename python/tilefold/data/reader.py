@@ -1,0 +1,53 @@
+"""One reader for everything: it looks at a source and calls the reader of its format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .choices import MultipleChoice, read_choices
+from .collection import Collection, read_collection
+from .formats import FORMATS, detect
+from .judgments import Judgments
+from .questions import Question, read_questions
+from .runs import Run, read_qrels, read_run
+from .training import read_training
+from .training_set import TrainingSet
+
+Data = TrainingSet | Collection | list[Question] | list[MultipleChoice] | Run | Judgments
+
+_READERS: dict[str, Callable[..., Data]] = {
+    "training": read_training,
+    "collection": read_collection,
+    "questions": read_questions,
+    "choices": read_choices,
+    "run": read_run,
+    "qrels": read_qrels,
+}
+
+
+def read(source: Any, **options: Any) -> Data:
+    """Reads a source of any format that tilefold knows; what comes back is what it holds.
+
+    A training set, a collection, questions, multiple-choice questions, a run, or judgments: as
+    `read_training`, `read_collection`, `read_questions`, `read_choices`, `read_run` or `read_qrels`
+    give them. Where the same files can be read in two ways (a folder of BEIR, as a collection or to
+    train on), call the one that is meant.
+
+    Args:
+        source: a file, a folder, or a `datasets.Dataset`.
+        options: those of the reader, such as `split`.
+
+    Raises:
+        ValueError: no format fits: says what was seen and what is known. A bad line: with its file
+            and number.
+        TypeError: an option that the reader does not have.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "qrels.txt"
+    >>> _ = path.write_text("q1 0 d7 1\\n")
+    >>> read(path).qrels.gains
+    array([1.])
+    """
+    reader = _READERS[FORMATS[detect(source)].kind]
+    return reader(source, **options)

@@ -1,0 +1,243 @@
+"""Records: JSON objects, a line each or in an array of any size, checked field by field.
+
+An array is decoded through a window of text that moves on with every record, so that files of many
+gigabytes need the memory of one record.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from .lines import Place, StrPath, chunks, clipped, filled_lines
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_LONGEST_TOKEN = 16  # characters; an error nearer to the end may be that of a token cut in two
+
+
+class Record(NamedTuple):
+    """Named values and where they stand. What is asked for and not there is an error that says so.
+
+    >>> record = Record(Place("train.jsonl", 7), {"query": "who?", "pos": ["she"]})
+    >>> record.string("query"), record.strings("pos")
+    ('who?', ['she'])
+    >>> record.string("id")
+    Traceback (most recent call last):
+    ValueError: train.jsonl:7: the field 'id' is missing; there are ['query', 'pos']
+    """
+
+    place: Place
+    fields: Mapping[str, Any]
+    within: str = ""  # "positive_ctxs[0]: " where the record is part of another
+
+    def fail(self, problem: str) -> NoReturn:
+        """Raises ValueError with the file, the line and the problem."""
+        self.place.fail(f"{self.within}{problem}")
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.fields.get(name) is not None
+
+    def only(self, known: Collection[str]) -> None:
+        """Refuses fields that are not known."""
+        unknown = [name for name in self.fields if name not in known]
+        if unknown:
+            self.fail(f"unknown fields {unknown}; this format has {list(known)}")
+
+    def value(self, name: str) -> Any:
+        """Whatever the field holds."""
+        if name not in self.fields:
+            self.fail(f"the field {name!r} is missing; there are {list(self.fields)}")
+        return self.fields[name]
+
+    def string(self, name: str) -> str:
+        """The text of a field."""
+        return self._text(name, self.value(name))
+
+    def optional(self, name: str) -> str:
+        """The text of a field, or "" where it is missing or null."""
+        return self.string(name) if self.has(name) else ""
+
+    def identifier(self, name: str) -> str:
+        """An id that is not empty; an integer is taken as its digits, as other files spell it."""
+        value = self.value(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value == "":
+            self.fail(f"{name!r} is empty")
+        return self._text(name, value)
+
+    def number(self, name: str) -> float:
+        """A number, also where it is written as text."""
+        return self._number(name, self.value(name))
+
+    def strings(self, name: str) -> list[str]:
+        """A list of texts; empty where the field is missing or null."""
+        return [self._text(f"{name}[{at}]", item) for at, item in enumerate(self._items(name))]
+
+    def numbers(self, name: str) -> list[float]:
+        """A list of numbers; empty where the field is missing or null."""
+        return [self._number(f"{name}[{at}]", item) for at, item in enumerate(self._items(name))]
+
+    def records(self, name: str) -> list[Record]:
+        """A list of objects; empty where the field is missing or null."""
+        parts = [
+            Record(self.place, item, f"{self.within}{name}[{at}]: ")
+            for at, item in enumerate(self._items(name))
+        ]
+        for part in parts:
+            if not isinstance(part.fields, dict):
+                part.fail(f"expected a JSON object, got {_shown(part.fields)}")
+        return parts
+
+    def _items(self, name: str) -> list[Any]:
+        value = self.fields.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list | tuple):
+            self.fail(f"{name!r} must be a list, got {_shown(value)}")
+        return list(value)
+
+    def _text(self, name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            self.fail(f"{name!r} must be a string, got {_shown(value)}")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{name!r} has half a surrogate pair, which is not text")
+        return value
+
+    def _number(self, name: str, value: Any) -> float:
+        try:
+            if not isinstance(value, bool):
+                return float(value)
+        except (TypeError, ValueError):
+            pass
+        self.fail(f"{name!r} must be a number, got {_shown(value)}")
+
+
+def json_records(path: StrPath) -> Iterator[Record]:
+    """The objects of a JSON array or of JSON lines, whichever the file holds."""
+    return json_array(path) if first_character(path) == "[" else json_lines(path)
+
+
+def first_character(path: StrPath) -> str:
+    """The first one that is not white space; "" where a file has none."""
+    return next((text.strip()[0] for text in chunks(path) if text.strip()), "")
+
+
+def json_lines(path: StrPath) -> Iterator[Record]:
+    """The JSON object of every line that is not blank."""
+    for place, text in filled_lines(path):
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            place.fail(f"not valid JSON: {error.msg} at column {error.colno}")
+        yield _record(place, value)
+
+
+def json_array(path: StrPath) -> Iterator[Record]:
+    """The objects of a JSON array; only one and a piece of the file are in memory."""
+    window = _Window(path)
+    if window.take() != "[":
+        window.fail("expected a JSON array")
+    if window.peek() == "]":
+        window.take()
+    else:
+        while True:
+            yield _record(*window.decode())
+            mark = window.take()
+            if mark == "]":
+                break
+            if mark != ",":
+                window.fail(
+                    "expected ',' or ']' after a record" if mark else "the array is cut off"
+                )
+    if window.peek():
+        window.fail("the array has ended, but the file goes on")
+
+
+def _record(place: Place, value: Any) -> Record:
+    if not isinstance(value, dict):
+        place.fail(f"expected a JSON object, got {_shown(value)}")
+    return Record(place, value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return clipped(json.dumps(value))
+    except TypeError:  # what a table of Arrow may hold: dates, bytes
+        return clipped(repr(value))
+
+
+class _Window:
+    """The part of a JSON text that is being decoded."""
+
+    def __init__(self, path: StrPath) -> None:
+        self._path = path
+        self._chunks = chunks(path)
+        self._decoder = json.JSONDecoder()
+        self._text = ""
+        self._at = 0  # the next character
+        self._line, self._counted = 1, 0  # the line of the character `_counted`
+        self._records = 0
+
+    def peek(self) -> str:
+        """The next character that is not white space; "" at the end."""
+        while True:
+            space = _SPACE.match(self._text, self._at)
+            self._at = space.end() if space else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._extend():
+                return ""
+
+    def take(self) -> str:
+        """The same, which is then behind."""
+        mark = self.peek()
+        self._at += len(mark)
+        return mark
+
+    def decode(self) -> tuple[Place, Any]:
+        """The next value and where it begins."""
+        self.peek()
+        place = self._place(self._at)
+        self._records += 1
+        while True:
+            try:
+                value, self._at = self._decoder.raw_decode(self._text, self._at)
+                return place, value
+            except json.JSONDecodeError as error:
+                cut = (
+                    error.msg.startswith("Unterminated string")
+                    or error.pos >= len(self._text) - _LONGEST_TOKEN
+                )
+                if not (cut and self._extend()):
+                    self._place(error.pos).fail(
+                        f"not valid JSON: {error.msg}, in record {self._records} of the array"
+                    )
+
+    def fail(self, problem: str) -> NoReturn:
+        """Raises ValueError for the character before the next one."""
+        self._place(max(self._at - 1, 0)).fail(problem)
+
+    def _extend(self) -> bool:
+        """Reads on, at least as much as is still needed; whether there was anything."""
+        self._place(self._at)
+        kept = self._text[self._at :]
+        pieces = [kept]
+        for piece in self._chunks:
+            pieces.append(piece)
+            if sum(map(len, pieces[1:])) >= len(kept):  # so that a long record costs linear time
+                break
+        self._text, self._at, self._counted = "".join(pieces), 0, 0
+        return len(self._text) > len(kept)
+
+    def _place(self, at: int) -> Place:
+        if at < self._counted:
+            return Place(self._path, self._line)
+        self._line += self._text.count("\n", self._counted, at)
+        self._counted = at
+        return Place(self._path, self._line)

@@ -1,0 +1,230 @@
+"""Runs and judgments of TREC: what a system found for each query, and what it should have.
+
+Tools break ties in different ways; a run that is read is ordered as trec_eval orders it, and a run
+that is written has no ties.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .formats import chosen
+from .judgments import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_judgments
+from .lines import Place, StrPath, filled_lines, replacing
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was found for each query, best first; documents are numbered as they come."""
+
+    query_ids: list[str]
+    document_ids: list[str]
+    offsets: IdArray  # [n + 1]
+    ids: IdArray  # [results] of query i: ids[offsets[i]:offsets[i + 1]]
+    scores: NDArray[np.float32]  # [results], falling
+    tag: str  # that of the first line
+
+    def ranking(
+        self, query_ids: Sequence[str], document_ids: Sequence[str], k: int | None = None
+    ) -> IdArray:
+        """The ids [n, k] that `evaluate` takes, in the numbers of a collection or of judgments.
+
+        Documents of the run that are not among `document_ids` get numbers beyond the last one: they
+        are found, and count as not relevant. A query that the run lacks has -1 everywhere.
+
+        Args:
+            query_ids: the queries of the rows.
+            document_ids: names of the documents 0, 1, ...; of a collection
+                `[*collection.document_ids, *collection.absent]`.
+            k: ranks to keep; None for as many as the longest list has.
+        """
+        number = {name: index for index, name in enumerate(document_ids)}
+        numbers = np.array(
+            [number.setdefault(name, len(number)) for name in self.document_ids], np.int64
+        )
+        rows = {name: row for row, name in enumerate(self.query_ids)}
+        lengths = np.diff(self.offsets)
+        depth = int(lengths.max(initial=0)) if k is None else k
+        found = np.full((len(query_ids), depth), -1, np.int64)
+        for row, name in enumerate(query_ids):
+            if name in rows:
+                start, stop = self.offsets[rows[name] : rows[name] + 2]
+                best = self.ids[start : min(stop, start + depth)]
+                found[row, : len(best)] = numbers[best]
+        return found
+
+
+def read_run(path: StrPath) -> Run:
+    """Reads lines `query Q0 document rank score tag`, ordered as trec_eval orders them.
+
+    That is by score in fp32, descending, then by document, descending; the ranks of the file do not
+    count. The tag is the rest of the line. Lines that begin with # are comments.
+
+    Raises:
+        ValueError: too few columns, a score that is no number, a document found twice for a query,
+            an empty file: with file and line.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "dense.trec"
+    >>> _ = path.write_text("q1 Q0 d7 1 0.5 demo\\nq1 Q0 d9 2 0.75 demo\\n")
+    >>> run = read_run(path)
+    >>> run.document_ids, run.ids, run.scores
+    (['d7', 'd9'], array([1, 0]), array([0.75, 0.5 ], dtype=float32))
+    """
+    queries: dict[str, int] = {}
+    documents: dict[str, int] = {}
+    owners, ids, scores, numbers = array("q"), array("q"), array("f"), array("q")
+    tag = ""
+    for place, text in filled_lines(path):
+        if text.startswith("#"):
+            continue
+        fields = text.split(None, 5)
+        if len(fields) < 6:
+            place.fail(f"expected query, Q0, document, rank, score and tag, got {text!r}")
+        query, _, document, _, score, name = fields
+        owners.append(queries.setdefault(query, len(queries)))
+        ids.append(documents.setdefault(document, len(documents)))
+        scores.append(_score(place, score))
+        numbers.append(place.line)
+        tag = tag or name.strip()
+    if not queries:
+        raise ValueError(f"{path}: no results")
+    found = _Found(
+        list(queries),
+        list(documents),
+        np.array(owners, np.int64),
+        np.array(ids, np.int64),
+        np.array(numbers, np.int64),
+        np.array(scores, np.float32),
+    )
+    _refuse_twice(path, found)
+    order = _order(found)
+    return Run(
+        found.queries,
+        found.documents,
+        np.cumsum([0, *np.bincount(found.owners)], dtype=np.int64),
+        found.ids[order],
+        found.scores[order],
+        tag,
+    )
+
+
+def read_qrels(path: StrPath, *, format: str | None = None) -> Judgments:
+    """Reads judgments by themselves: four columns of TREC, or the three of BEIR.
+
+    With a collection they are part of it, see `read_collection`.
+
+    Args:
+        path: the file.
+        format: "trec-qrels" or "beir-qrels", to leave nothing to detection.
+
+    Raises:
+        ValueError: neither format, another number of columns, a gain that is no integer, a document
+            judged twice for a query, an empty file: with file and line.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "qrels.txt"
+    >>> _ = path.write_text("q1 0 d7 1\\nq1 0 d9 0\\n")
+    >>> read_qrels(path).document_ids
+    ['d7', 'd9']
+    """
+    name = chosen(path, format, ("qrels",), "read_qrels")
+    read = trec_judgments if name == "trec-qrels" else beir_judgments
+    judged = by_query(path, read(path), None, "")
+    number: dict[str, int] = {}
+    numbered = [
+        {number.setdefault(document, len(number)): gain for document, gain in gains.items()}
+        for gains in judged.values()
+    ]
+    return Judgments(list(judged), list(number), Qrels.pack(numbered))
+
+
+def _score(place: Place, text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        place.fail(f"the score must be a number, got {text!r}")
+    if score != score:
+        place.fail("the score is NaN, which has no rank")
+    return score
+
+
+class _Found(NamedTuple):
+    """A run in the order of its file."""
+
+    queries: list[str]
+    documents: list[str]
+    owners: IdArray  # [results] the query of each
+    ids: IdArray
+    lines: IdArray
+    scores: NDArray[np.float32]
+
+
+def _order(found: _Found) -> IdArray:
+    """Results by query, then score and name of the document, both descending."""
+    names = found.documents
+    places = np.empty(len(names), np.int64)
+    places[sorted(range(len(names)), key=lambda at: names[at].encode())] = np.arange(len(names))
+    order: IdArray = np.lexsort((-places[found.ids], -found.scores, found.owners))
+    return order
+
+
+def _refuse_twice(path: StrPath, found: _Found) -> None:
+    keys = found.owners * len(found.documents) + found.ids
+    order = np.argsort(keys, kind="stable")
+    twice = order[1:][keys[order][1:] == keys[order][:-1]]
+    if len(twice):
+        at = int(twice.min())
+        query, document = found.queries[found.owners[at]], found.documents[found.ids[at]]
+        place = Place(path, int(found.lines[at]))
+        place.fail(f"document {document!r} is found twice for query {query!r}")
+
+
+def write_run(
+    path: StrPath,
+    query_ids: Sequence[str],
+    document_ids: Sequence[str],
+    scores: Any,
+    ids: Any,
+    *,
+    tag: str = "tilefold",
+) -> None:
+    """Writes a TREC run that every tool ranks alike: scores fall strictly, in fp32 and as text.
+
+    Tools break ties in different ways, so a score that does not lie below the one before it is
+    lowered to the next fp32 number. The file appears whole or not at all.
+
+    Args:
+        path: file to write; an existing one is replaced.
+        query_ids, document_ids: names of queries and of documents, without white space.
+        scores: [n, k] float32, best first.
+        ids: [n, k] document numbers, -1 where there is no result.
+        tag: last column of the file.
+    """
+    for name in (*query_ids, *document_ids, tag):
+        if name.split() != [name]:
+            raise ValueError(
+                f"write_run: {name!r} cannot stand in a run: empty or with white space"
+            )
+    with replacing(path) as file:
+        for query, falling, found in zip(
+            query_ids, _strictly_falling(scores), np.asarray(ids), strict=True
+        ):
+            for rank, (score, document) in enumerate(zip(falling, found, strict=True), 1):
+                if document >= 0:
+                    name = document_ids[document]
+                    file.write(f"{query} Q0 {name} {rank} {score:.9g} {tag}\n")
+
+
+def _strictly_falling(scores: Any) -> NDArray[np.float32]:
+    falling = np.array(scores, np.float32)
+    for rank in range(1, falling.shape[1]):
+        below = np.nextafter(falling[:, rank - 1], np.float32(-np.inf))
+        np.minimum(falling[:, rank], below, out=falling[:, rank])
+    return falling

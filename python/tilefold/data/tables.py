@@ -1,0 +1,83 @@
+"""Tables: rows between commas or tabs, Parquet files, and datasets of Hugging Face."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from .lines import Place, StrPath, lines
+from .records import Record
+
+
+def rows(path: StrPath, delimiter: str) -> Iterator[tuple[Place, list[str]]]:
+    """The cells of each row; a quoted cell may go over several lines.
+
+    Raises:
+        ValueError: quotes that do not close: with file and line.
+    """
+    reader = csv.reader((text for _, text in lines(path)), delimiter=delimiter, strict=True)
+    while True:
+        place = Place(path, reader.line_num + 1)
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            place.fail(f"not a table: {error}")
+        if cells is None:
+            return
+        if any(cell.strip() for cell in cells):
+            yield place, cells
+
+
+def delimiter_of(path: StrPath) -> str:
+    """Tab if the first line has one, else comma."""
+    _, first = next(lines(path), (None, ""))
+    return "\t" if "\t" in first else ","
+
+
+def table_records(path: StrPath, delimiter: str) -> Iterator[Record]:
+    """The rows of a table, under the names that its first row gives."""
+    table = rows(path, delimiter)
+    place, header = next(table, (Place(path, 1), []))
+    if len(set(header)) < len(header):
+        place.fail(f"a column is named twice: {header}")
+    for place, cells in table:
+        if len(cells) != len(header):
+            place.fail(f"expected {len(header)} cells, as the header has, got {len(cells)}")
+        yield Record(place, dict(zip(header, cells, strict=True)))
+
+
+def parquet_records(path: StrPath) -> Iterator[Record]:
+    """The rows of a Parquet file, a batch at a time; complaints name the row.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+        ValueError: the file is broken.
+    """
+    try:
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ImportError(
+            f"reading Parquet needs pyarrow ({error}): pip install pyarrow"
+        ) from error
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Record(Place(path, number), row)
+    except importlib.import_module("pyarrow").ArrowInvalid as error:
+        Place(path, number + 1).fail(f"not valid Parquet: {error}")
+
+
+def dataset_records(dataset: Any) -> Iterator[Record]:
+    """The rows of a `datasets.Dataset` or `IterableDataset`; complaints name the row."""
+    for number, row in enumerate(dataset, 1):
+        yield Record(Place(f"<{type(dataset).__name__}>", number), row)
+
+
+def is_dataset(source: Any) -> bool:
+    """Whether the source is rows with named columns rather than a path."""
+    return hasattr(source, "column_names") and hasattr(source, "__iter__")
