@@ -90,7 +90,7 @@ def test_batch_size_and_order_do_not_matter(load, batch_size: int):
 def test_more_texts_than_are_sorted_at_a_time_keep_their_order(load, monkeypatch):
     encoder = load()
     expected = encoder.encode(TEXTS)
-    monkeypatch.setattr("tilefold.encoder._BLOCK", 2)
+    monkeypatch.setattr("tilefold.encoder.encoder._BLOCK", 2)
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
 
 
@@ -181,7 +181,10 @@ def test_threads_of_torch_are_left_alone(load):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"pooling": "max"}, r"unknown pooling 'max'; use one of \['mean', 'cls'\]"),
+        (
+            {"pooling": "max"},
+            r"unknown pooling 'max'; use one of \['mean', 'cls', 'last', 'decoder'\]",
+        ),
         ({"max_length": 25}, "max_length must be between 1 and the model's 24, got 25"),
         ({"max_length": 0}, "between 1 and the model's 24, got 0"),
     ],

@@ -155,6 +155,7 @@ def test_extras_are_imported_where_they_are_used(path):
     allowed = set(sys.stdlib_module_names) | {"numpy", "safetensors", "tilefold"}
     if dotted(path).partition(".")[0] in {
         "capture",
+        "encoder",
         "examples",
         "gradcache",
         "integrations",

@@ -1,0 +1,68 @@
+"""`tilefold.json`: what a folder of transformers does not say about an encoder, read strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FILE = "tilefold.json"
+VERSION = 1
+_TOWER = {"pooling": str, "normalize": bool, "max_length": int, "prefix": str}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "encoder": {**_TOWER, "projection": list},
+    "tied": {"query": _TOWER, "document": _TOWER, "projection": list, "title_format": str},
+    "untied": {"title_format": str},
+}
+
+
+def write(folder: Path, kind: str, record: Mapping[str, Any]) -> None:
+    """Writes the settings of an "encoder", or of "tied" or "untied" towers."""
+    text = json.dumps({"version": VERSION, "kind": kind, **record}, indent=2, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The kind and its fields.
+
+    Raises:
+        ValueError: not JSON, another version, a field that is missing, unknown or of a wrong type:
+            with the file and the name of the field.
+    """
+    record = read_json(path)
+    version, kind = record.pop("version", None), record.pop("kind", None)
+    if version != VERSION:
+        raise ValueError(f"{path}: expected version {VERSION}, got {version!r}")
+    if kind not in _FIELDS:
+        raise ValueError(f"{path}: 'kind' must be one of {list(_FIELDS)}, got {kind!r}")
+    _check(path, record, _FIELDS[kind])
+    return kind, record
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, or a ValueError that names the file."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(record).__name__}")
+    return record
+
+
+def _check(path: Path, record: Any, fields: Mapping[str, Any], within: str = "") -> None:
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: {within[:-1]!r} must be an object, got {record!r}")
+    for name in {**fields, **record}:  # in the order of the file format, then what is too much
+        if name not in fields:
+            raise ValueError(f"{path}: unknown field {within + name!r}")
+        if name not in record:
+            raise ValueError(f"{path}: the field {within + name!r} is missing")
+        expected, value = fields[name], record[name]
+        if isinstance(expected, dict):
+            _check(path, value, expected, f"{within}{name}.")
+        elif type(value) is not expected:
+            raise ValueError(
+                f"{path}: {within + name!r} must be {expected.__name__}, got {value!r}"
+            )
