@@ -43,6 +43,7 @@ FLOORS = [
     {"integrations"},
     {"__init__"},
     {"bm25", "data", "encoder", "fusion"},
+    {"mining"},
     {"evaluate", "pydocs"},
     {"comparison"},
     {"demo", "doctor", "examples"},

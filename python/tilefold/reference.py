@@ -257,3 +257,114 @@ def consistency_losses(
         divergences.append((log_target.exp() * (log_target - log_p[:, shared[own]])).sum(1))
     p, of_views = torch.stack(probabilities, 1), torch.stack(divergences, 1)
     return of_views.mean(0), of_views, p.mean(0), p.var(0, correction=0)
+
+
+def mined_negatives(
+    queries: NDArray[np.generic],
+    documents: NDArray[np.generic],
+    positives: Sequence[Sequence[int]],
+    *,
+    n_negatives: int = 1,
+    range_min: int = 0,
+    range_max: int | None = None,
+    min_score: float | None = None,
+    max_score: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    sampling: str = "top",
+    seed: int = 0,
+    groups: Sequence[int] | None = None,
+    exclude: Sequence[Sequence[int]] | None = None,
+) -> list[list[int]]:
+    """Hard negatives of every query, from the whole matrix of scores.
+
+    Candidates of a query are the first document of each group, without the groups of positives and
+    of what is excluded. They are ranked by score, then row; of the ranks from range_min to
+    range_max those pass whose score is at least min_score and at most max_score,
+    ``p - absolute_margin`` and ``p - |p| relative_margin``, p the lowest score of a positive.
+    Limits are computed in fp64 and rounded to fp32.
+
+    Args:
+        queries: ``[n, dim]``.
+        documents: ``[m, dim]``.
+        positives: rows of documents of each query.
+        n_negatives: how many of those that pass.
+        range_min: first rank.
+        range_max: rank after the last; all if absent.
+        min_score: inclusive, like the other limits.
+        max_score: see `min_score`.
+        absolute_margin: see above.
+        relative_margin: see above.
+        sampling: "top" the first that pass, or "random" those that come first in `drawing_order`.
+        seed: of `drawing_order`.
+        groups: ``[m]``, equal for documents that are the same; all differ if absent.
+        exclude: rows of documents of each query that are no candidates.
+
+    Returns:
+        Rows of documents of each query, by rank.
+
+    Example:
+        >>> documents = np.float32([[3], [2], [1]])
+        >>> mined_negatives(documents[:1], documents, [[0]], absolute_margin=4)
+        [[2]]
+    """
+    scores = canonical_scores(queries, documents)
+    same = list(range(len(documents))) if groups is None else [groups.index(g) for g in groups]
+    mined = []
+    for query, own in enumerate(positives):
+        s = scores[query]
+        left_out = {same[d] for d in (*own, *(exclude[query] if exclude else ()))}
+        candidates = sorted(set(same) - left_out, key=lambda d: (-s[d], d))[range_min:range_max]
+        p = float(min(s[d] for d in own))
+        low = -math.inf if min_score is None else min_score
+        high = [math.inf if max_score is None else max_score]
+        high += [] if absolute_margin is None else [p - absolute_margin]
+        high += [] if relative_margin is None else [p - abs(p) * relative_margin]
+        passed = [d for d in candidates if np.float32(low) <= s[d] <= np.float32(min(high))]
+        rank = {d: i for i, d in enumerate(passed)}
+        chosen = passed
+        if sampling == "random":
+            order = drawing_order(seed, query, len(documents))
+            chosen = [d for d in order if d in rank]
+        mined.append(sorted(chosen[:n_negatives], key=lambda d: rank[d]))
+    return mined
+
+
+def drawing_order(seed: int, query: int, m: int) -> list[int]:
+    """The order in which m documents are drawn for a query: a pseudo-random permutation.
+
+    Eight rounds of a Feistel network over numbers of two equal halves, of at least four bits each;
+    a number that is no document goes through it again until it is one.
+
+    Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002; Steele, Lea and
+    Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, for the mixing.
+
+    Example:
+        >>> sorted(drawing_order(0, 0, 5))
+        [0, 1, 2, 3, 4]
+    """
+    word, golden = 2**64 - 1, 0x9E3779B97F4A7C15
+
+    def mixed(x: int) -> int:
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & word
+        x = (x ^ x >> 27) * 0x94D049BB133111EB & word
+        return x ^ x >> 31
+
+    key = mixed(mixed(seed + golden & word) + query + golden & word)
+    bits = max(4, math.ceil((m - 1).bit_length() / 2))
+    half = (1 << bits) - 1
+
+    def once(number: int) -> int:
+        left, right = number >> bits, number & half
+        for i in range(8):
+            turned = mixed(key + i * golden + right & word) & half
+            left, right = right, left ^ turned
+        return left << bits | right
+
+    order = []
+    for place in range(m):
+        document = once(place)
+        while document >= m:
+            document = once(document)
+        order.append(document)
+    return order

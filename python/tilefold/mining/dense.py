@@ -1,0 +1,190 @@
+"""mine(): hard negatives by the vectors of queries and documents."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Array, Vectors, as_vectors
+from ..index import FlatIndex
+from ..lists import Lists, united
+from ..running import Progress, as_integer
+from .corpus import Corpus
+from .inputs import Ranks, ScoreWindow, as_lists, as_positives, check_finite, checked_batch_size
+from .mined import Mined, joined, listed, part
+from .miner import Batch, Miner
+from .shuffle import Shuffle
+
+
+def mine(
+    queries: Array,
+    documents: Array | FlatIndex,
+    positives: Lists,
+    *,
+    n_negatives: int = 1,
+    range_min: int = 0,
+    range_max: int | None = None,
+    min_score: float | None = None,
+    max_score: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    sampling: Literal["top", "random"] = "top",
+    seed: int = 0,
+    groups: Array | None = None,
+    exclude: Lists | None = None,
+    batch_size: int = 4096,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Mined:
+    """Documents that score high for a query and are none of its positives.
+
+    Equals ranking all documents by inner product for every query, as `tilefold.search` does, and
+    taking what passes every option, without forming the score matrix or ranking more than is
+    needed. Positives and the score window are left out inside the search, so it goes on until
+    `n_negatives` are found, however many documents are too close to the positive.
+
+    A negative must pass all of these:
+
+    - it is no positive of the query and not in its `exclude`, nor of the group of one that is;
+    - its rank among the documents that pass the first test is `range_min` or more, from 0, and
+      below `range_max`. Scores play no part in this: a document above `max_score` has a rank;
+    - its score is at least `min_score` and at most each of `max_score`, ``p - absolute_margin`` and
+      ``p - |p| relative_margin``, where p is the score of the query's positive: of several, the
+      lowest. For p > 0 a relative margin of 0.05 is the TopK-PercPos 95 % of NV-Retriever; for
+      p < 0, too, it keeps negatives below the positive.
+
+    The options are those of `sentence_transformers.util.mine_hard_negatives`. What differs: that
+    function counts `range_min` among the documents within the score window; looks no deeper than
+    some ten times `n_negatives` if `range_max` is not given, and up to the number of positives
+    deeper than `range_max` if it is; and draws "random" from that.
+
+    Args:
+        queries: ``[n, dim]``, of the kinds and dtypes that `tilefold.search` takes.
+        documents: ``[m, dim]``, or a `FlatIndex` whose ids are rows, 0 to m - 1.
+        positives: rows of documents for each query, at least one.
+        n_negatives: how many to find for each query; fewer where fewer pass.
+        range_min: ranks below this are passed over.
+        range_max: ranks from this on are not looked at; all are by default.
+        min_score: lowest score of a negative.
+        max_score: highest score of a negative.
+        absolute_margin: how far at least a negative stays below the positive, 0 or more.
+        relative_margin: the same as a share of the positive's score.
+        sampling: "top" takes the hardest that pass; "random" draws from all that pass, each as
+            likely as the others, without replacement. Without `range_max` or `min_score` most of
+            those are easy.
+        seed: of the draw, 0 to 2^64 - 1. What a query draws depends on the seed, the query's row
+            and the documents alone.
+        groups: ``[m]`` integers, equal for documents that are the same, such as
+            ``np.unique(texts, return_inverse=True)[1]``: the first of them stands for all, and is
+            no negative of a query that has another as its positive.
+        exclude: rows of documents for each query that are no negatives, beside its positives.
+        batch_size: queries at a time: memory beyond the result is bounded by `batch_size` times the
+            deepest rank that is looked at. The result does not depend on it.
+        num_threads: by default `get_num_threads()`. The result does not depend on it.
+        progress: called as ``progress(queries_done, queries)``.
+
+    Returns:
+        `Mined`: negatives as `Lists`, the hardest of each query first, ties by row; their scores,
+        those of the positives, and what is known of what was left out.
+
+    Raises:
+        TypeError: no arrays, numbers or lists, or of the wrong dtype.
+        ValueError: shapes that do not fit, non-finite vectors, a query without positives, rows that
+            are no documents, options out of range, or that cannot be met together.
+
+    Source: Moreira et al., "NV-Retriever: Improving text embedding models with effective
+    hard-negative mining", 2024, section 3, for the margins.
+
+    Example:
+        >>> import numpy as np
+        >>> documents = np.float32([[1, 0], [0.9, 0.1], [0.6, 0.4], [0, 1]])
+        >>> positives = Lists(np.array([0, 1]), np.array([0]))
+        >>> mined = mine(documents[:1], documents, positives, n_negatives=2, relative_margin=0.2)
+        >>> mined.negatives.indices, mined.scores
+        (array([2, 3]), array([0.6, 0. ], dtype=float32))
+    """
+    ranks = Ranks("mine", n_negatives, range_min, range_max)
+    window = ScoreWindow("mine", min_score, max_score, absolute_margin, relative_margin)
+    step = checked_batch_size(batch_size, "mine")
+    rows = _checked_queries(queries)
+    n = len(rows)
+    corpus = Corpus("mine", documents, groups, num_threads)
+    if rows.shape[1] != corpus.dim:
+        raise ValueError(
+            f"mine: queries have dim {rows.shape[1]} but documents have dim {corpus.dim}"
+        )
+    own = as_positives(positives, "mine", n, corpus.size)
+    left_out = _left_out(corpus, own, exclude, n)
+    positive_scores = corpus.scores(rows, own.owners(), own.indices)
+    ceilings = window.ceilings(_lowest(positive_scores, own) if window.margins else np.zeros(n))
+    floors = None if window.min_score is None else np.full(n, window.min_score, np.float32)
+    miner = Miner(corpus, ranks, _shuffle(sampling, seed, corpus.size))
+    lists, scores = [], []
+    for begin in range(0, n, step):
+        end = min(n, begin + step)
+        batch = Batch(
+            np.arange(begin, end),
+            rows[begin:end],
+            part(left_out, begin, end),
+            None if floors is None else floors[begin:end],
+            {name: limits[begin:end] for name, limits in ceilings.items()},
+        )
+        negatives = miner.mine(batch, _counting(progress, begin, end, n))
+        lists.append(listed(negatives.ids))
+        scores.append(negatives.scores[negatives.ids >= 0])
+        if progress is not None:
+            progress(end, n)
+    return Mined(
+        joined(lists),
+        np.concatenate([np.empty(0, np.float32), *scores]),
+        ranks.n_negatives,
+        positive_scores,
+        miner.removed,
+    )
+
+
+def _checked_queries(queries: Array) -> Vectors:
+    """All queries, before the first of their batches is searched."""
+    rows = as_vectors(queries, "mine", "queries")
+    check_finite(rows, "mine", "queries")
+    return rows
+
+
+def _left_out(corpus: Corpus, positives: Lists, exclude: Lists | None, n: int) -> Lists:
+    """What is no negative of a query, whatever its score and rank."""
+    others = Lists(np.zeros(n + 1, np.int64), np.empty(0, np.int64))
+    if exclude is not None:
+        others = as_lists(exclude, "mine", "exclude", n, corpus.size)
+    return united(corpus.standing_for(positives), corpus.standing_for(others), corpus.size)
+
+
+def _lowest(scores: NDArray[np.float32], positives: Lists) -> NDArray[np.float64]:
+    """``[n]`` the lowest score of each query's positives."""
+    if not len(scores):
+        return np.empty(0)
+    lowest = np.minimum.reduceat(scores, positives.offsets[:-1])
+    if not np.isfinite(lowest).all():
+        query = int(np.argmin(np.isfinite(lowest)))
+        raise ValueError(
+            f"mine: a positive of query {query} scores {lowest[query]}, and margins need finite "
+            "scores"
+        )
+    return lowest.astype(np.float64)
+
+
+def _shuffle(sampling: str, seed: int, m: int) -> Shuffle | None:
+    if sampling not in ("top", "random"):
+        raise ValueError(f'mine: sampling must be "top" or "random", got {sampling!r}')
+    number = as_integer(seed, "mine", "seed")
+    if not 0 <= number < 2**64:
+        raise ValueError(f"mine: seed must be 0 to 2^64 - 1, got {number}")
+    return None if sampling == "top" else Shuffle(number, m)
+
+
+def _counting(progress: Progress | None, begin: int, end: int, n: int) -> Progress | None:
+    """Progress in queries, from progress in documents for some of them."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(begin + (end - begin) * done // max(total, 1), n)

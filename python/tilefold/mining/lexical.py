@@ -1,0 +1,177 @@
+"""mine_bm25(): hard negatives by the words of queries and documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..arrays import Array
+from ..bm25 import Bm25
+from ..lists import Integers, Lists
+from ..running import Progress, SearchResult
+from .inputs import Ranks, as_lists, as_positives, checked_batch_size, first_of_groups
+from .mined import Mined, joined, listed
+
+IsPositive = Callable[[int, int], bool]
+
+
+def mine_bm25(
+    queries: Sequence[str],
+    documents: Sequence[str] | Bm25,
+    positives: Lists,
+    *,
+    n_negatives: int = 1,
+    range_min: int = 0,
+    range_max: int | None = None,
+    is_positive: IsPositive | None = None,
+    groups: Array | None = None,
+    exclude: Lists | None = None,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Mined:
+    """Documents that BM25 ranks high for a query and that are none of its positives.
+
+    The hard negatives of DPR: the best passages by BM25 that do not contain an answer, which
+    `is_positive` says. Ranks are those of documents that are neither positives nor left out,
+    whatever `is_positive` says of them; documents that share no word with the query have none.
+
+    Args:
+        queries: n texts.
+        documents: m texts, or the index of them.
+        positives: rows of documents for each query, at least one.
+        n_negatives: how many to find for each query; fewer where fewer pass.
+        range_min: ranks below this are passed over.
+        range_max: ranks from this on are not looked at; all are by default, until enough are found.
+        is_positive: called as ``is_positive(query_row, document_row)`` for documents in the order
+            of their ranks; those for which it holds are no negatives.
+        groups: ``[m]`` integers, equal for documents that are the same: the first stands for all.
+        exclude: rows of documents for each query that are no negatives, beside its positives.
+        batch_size: queries at a time. The result does not depend on it.
+        progress: called as ``progress(queries_done, queries)``.
+
+    Returns:
+        `Mined`, without `positive_scores`; ``removed["is_positive"]`` counts the documents that
+        it held for.
+
+    Raises:
+        ImportError: bm25s is not installed.
+        TypeError: a string in place of texts, or no lists.
+        ValueError: a query without positives, rows that are no documents, ranks out of range.
+
+    Source: Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP
+    2020, section 3.2.
+
+    Example:
+        >>> documents = ["the red fox", "a red fox hunts", "a red hen", "a blue barn"]
+        >>> positives = Lists(np.array([0, 1]), np.array([1]))
+        >>> hunts = lambda query, document: "hunts" in documents[document]
+        >>> mined = mine_bm25(
+        ...     ["red fox"], documents, positives, n_negatives=3, is_positive=hunts
+        ... )
+        >>> mined.negatives.indices, mined.short
+        (array([0, 2]), array([0]))
+    """
+    ranks = Ranks("mine_bm25", n_negatives, range_min, range_max)
+    step = checked_batch_size(batch_size, "mine_bm25")
+    if isinstance(queries, str) or isinstance(documents, str):
+        raise TypeError("mine_bm25: queries and documents must be lists of texts, got a string")
+    n, m = len(queries), len(documents)
+    own = as_positives(positives, "mine_bm25", n, m)
+    others = None if exclude is None else as_lists(exclude, "mine_bm25", "exclude", n, m)
+    first = first_of_groups(groups, "mine_bm25", m)
+    first = np.arange(m) if first is None else first
+    words = documents if isinstance(documents, Bm25) else Bm25(documents)
+    lists = [own] if others is None else [own, others]
+    miner = _Miner(words, ranks, lists, first, is_positive)
+    found = []
+    for begin in range(0, n, step):
+        end = min(n, begin + step)
+        found.append(miner.mine(queries[begin:end], begin))
+        if progress is not None:
+            progress(end, n)
+    scores = [negatives.scores[negatives.ids >= 0] for negatives in found]
+    return Mined(
+        joined([listed(negatives.ids) for negatives in found]),
+        np.concatenate([np.empty(0, np.float32), *scores]),
+        ranks.n_negatives,
+        removed=miner.removed,
+    )
+
+
+class _Miner:
+    """Goes down the ranking of each query, deeper for those that it leaves short."""
+
+    def __init__(
+        self,
+        words: Bm25,
+        ranks: Ranks,
+        left_out: Sequence[Lists],
+        first: Integers,
+        is_positive: IsPositive | None,
+    ) -> None:
+        self._words, self._ranks, self._first = words, ranks, first
+        self._left_out, self._is_positive = left_out, is_positive
+        self.removed: Counter[str] = Counter()
+
+    def mine(self, queries: Sequence[str], begin: int) -> SearchResult:
+        """Negatives ``[b, n_negatives]`` of queries from row `begin` on, ended by -1."""
+        n = self._ranks.n_negatives
+        result = SearchResult(
+            np.full((len(queries), n), -np.inf, np.float32), np.full((len(queries), n), -1)
+        )
+        walks = [_Walk(begin + row, self._left_out_of(begin + row)) for row in range(len(queries))]
+        depth = n + self._ranks.range_min + max(len(walk.left_out) for walk in walks)
+        asking = list(range(len(queries)))
+        while asking:
+            depth = min(depth, len(self._words))
+            ranked = self._words.search([queries[row] for row in asking], depth)
+            for row, scores, ids in zip(asking, *ranked, strict=True):
+                columns = self._follow(walks[row], ids)
+                result.scores[row, : len(columns)] = scores[columns]
+                result.ids[row, : len(columns)] = ids[columns]
+            asking = [row for row in asking if not walks[row].ended and depth < len(self._words)]
+            depth *= 4
+        return result
+
+    def _left_out_of(self, row: int) -> set[int]:
+        parts = (lists.indices[slice(*lists.offsets[row : row + 2])] for lists in self._left_out)
+        return {int(document) for part in parts for document in self._first[part]}
+
+    def _follow(self, walk: _Walk, ids: Integers) -> list[int]:
+        """Goes on where the walk had come to; the columns of all its negatives."""
+        for column in range(walk.column, len(ids)):
+            document = int(ids[column])
+            if document < 0 or walk.rank == self._ranks.range_max:
+                walk.ended = True
+                break
+            if self._first[document] != document or document in walk.left_out:
+                continue
+            walk.rank += 1
+            if walk.rank <= self._ranks.range_min or self._holds(walk.row, document):
+                continue
+            walk.found.append(column)
+            if len(walk.found) == self._ranks.n_negatives:
+                walk.ended = True
+                break
+        walk.column = len(ids)
+        return walk.found
+
+    def _holds(self, row: int, document: int) -> bool:
+        positive = self._is_positive is not None and bool(self._is_positive(row, document))
+        self.removed["is_positive"] += positive
+        return positive
+
+
+@dataclass
+class _Walk:
+    """How far one query has come down its ranking; a deeper ranking begins the same."""
+
+    row: int
+    left_out: set[int]
+    column: int = 0
+    rank: int = 0
+    found: list[int] = field(default_factory=list)
+    ended: bool = False
