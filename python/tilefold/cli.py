@@ -35,6 +35,49 @@ _VERBS = {
   tilefold eval scifact --k 1000 --measures nDCG@10 R@1000 --run dense.trec
 """,
     ),
+    "train": (
+        "commands.train",
+        "train a retriever: DPR's recipe, from files to a measured model",
+        """
+  tilefold train --config examples/scifact.yaml
+  tilefold train --config examples/scifact.yaml --learning_rate 1e-5 --output_dir out
+  tilefold train --config examples/scifact.yaml --resume_from_checkpoint last
+  torchrun --nproc-per-node 2 -m tilefold train --config examples/scifact.yaml
+  tilefold train --list-arguments
+""",
+    ),
+    "mine": (
+        "commands.mine",
+        "find hard negatives for a training set",
+        """
+  tilefold mine scifact --out negatives.jsonl
+  tilefold mine nq-train.json --bm25 --out negatives.jsonl
+  tilefold mine scifact --relative-margin 0.05 --range-max 50 --sampling random --out hard.jsonl
+""",
+    ),
+    "encode": (
+        "commands.encode",
+        "encode a corpus into shards that search reads",
+        """
+  tilefold encode scifact --out vectors
+  tilefold encode collection.tsv --num-shards 16 --shard 3 --dtype bfloat16 --out vectors
+""",
+    ),
+    "index": (
+        "commands.index",
+        "join shards into one index",
+        """
+  tilefold index vectors --out index
+""",
+    ),
+    "search": (
+        "commands.search",
+        "search an encoded corpus",
+        """
+  tilefold search vectors --query "does vitamin D prevent falls"
+  tilefold search index --queries scifact --k 100 --run run.trec
+""",
+    ),
     "doctor": (
         "doctor",
         "say what this machine offers and test every kernel",
@@ -74,7 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     parser = _parser(words[0] if words else "")
-    args = parser.parse_args(words)
+    args, more = parser.parse_known_args(words)
+    if more and not hasattr(args, "more"):  # a verb that has it parses the others itself
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:
+        args.more = more
     if not hasattr(args, "run_verb"):
         parser.print_help()
         return 0

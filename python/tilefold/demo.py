@@ -1,7 +1,8 @@
 """`tilefold demo`: the main job on real text, without a network.
 
 The documentation of Python on this machine is encoded, searched exactly, by HNSW and by words, and
-measured; then tilefold is timed beside its peers and its answers are compared with theirs.
+measured; then tilefold is timed beside its peers and its answers are compared with theirs. Last,
+MiniLM is fine-tuned.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .data import Collection
+from .demo_training import show_training
 from .hnsw import HnswIndex
 from .index import FlatIndex
 from .pydocs import read_pydocs
@@ -63,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="also read the documentation of these installed packages, as in numpy,torch",
     )
+    parser.add_argument(
+        "--no-training", action="store_true", help="leave out fine-tuning, which takes two minutes"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -74,13 +79,13 @@ def main(args: argparse.Namespace) -> int:
     fact("model", f"all-MiniLM-L6-v2, {encoder.dim} dimensions, from an installed package")
     collection = read_pydocs([name.strip() for name in args.packages.split(",") if name.strip()])
     if args.query is None:
-        _measure(collection, encoder)
+        _measure(collection, encoder, training=not args.no_training)
     else:
         _ask(collection, encoder, [args.query] if args.query else _typed())
     return 0
 
 
-def _measure(collection: Collection, encoder: Encoder) -> None:
+def _measure(collection: Collection, encoder: Encoder, *, training: bool) -> None:
     describe(collection)
     embedded = embed(collection, encoder)
     note(
@@ -102,6 +107,8 @@ def _measure(collection: Collection, encoder: Encoder) -> None:
         note(f"HNSW found {share:.2%} of the {_K} nearest documents.")
     _show_speed(embedded, index, approximate)
     _show_samples(collection, exact)
+    if training:
+        show_training(collection, encoder, embedded)
     heading("What to try next")
     for command, purpose in _NEXT:
         say(f"  {command:<38}{purpose}")

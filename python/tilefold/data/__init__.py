@@ -11,6 +11,7 @@ from .judgments import Judgments, Qrels
 from .questions import Question, read_questions
 from .reader import read
 from .runs import Run, read_qrels, read_run, write_run
+from .texts import read_documents, read_query_texts
 from .training import read_training, write_training
 from .training_set import TrainingSet
 
@@ -28,8 +29,10 @@ __all__ = [
     "read_beir",
     "read_choices",
     "read_collection",
+    "read_documents",
     "read_msmarco",
     "read_qrels",
+    "read_query_texts",
     "read_questions",
     "read_run",
     "read_training",

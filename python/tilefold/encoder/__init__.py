@@ -15,7 +15,7 @@ except ImportError as error:
     ) from error
 
 from .bi_encoder import BiEncoder
-from .encoder import Encoder, minilm
+from .encoder import Encoder, find_model, minilm
 from .lora import Lora, add_lora
 from .pooling import POOLINGS, cls_pool, decoder_pool, last_pool, mean_pool
 
@@ -27,6 +27,7 @@ __all__ = [
     "add_lora",
     "cls_pool",
     "decoder_pool",
+    "find_model",
     "last_pool",
     "mean_pool",
     "minilm",

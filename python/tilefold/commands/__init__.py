@@ -1,0 +1,1 @@
+"""The verbs of the `tilefold` command, a file each."""

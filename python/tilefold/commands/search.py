@@ -1,0 +1,56 @@
+"""`tilefold search`: queries against an encoded corpus, to a TREC run."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..data import read_query_texts, write_run
+from ..running import SearchResult
+from ..terminal import clip, fact, heading, note, say, title, width
+from .corpus import Corpus, open_corpus
+from .model import add_model_arguments, load_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tilefold search`."""
+    parser.add_argument("corpus", help="a folder of 'tilefold encode' or 'tilefold index'")
+    option = parser.add_argument
+    option("--queries", metavar="FILE", help="a file of queries, or a folder of a collection")
+    option("--query", action="append", default=[], metavar="TEXT", help="a query; may be repeated")
+    option("--k", type=int, default=100, metavar="N", help="results per query (default: 100)")
+    option("--run", metavar="FILE", help="write a TREC run")
+    add_model_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `tilefold search`."""
+    if bool(args.query) == bool(args.queries):
+        raise ValueError("give --queries FILE, or --query TEXT")
+    if args.queries and not args.run:
+        raise ValueError("--queries needs --run FILE, where the results go")
+    corpus = open_corpus(args.corpus)
+    asked = read_query_texts(args.queries) if args.queries else dict.fromkeys(args.query, "")
+    texts = list(asked.values()) if args.queries else list(asked)
+    model = load_model(args)
+    if model.dim != corpus.dim:
+        raise ValueError(
+            f"{args.model} has {model.dim} dimensions, but {args.corpus} has {corpus.dim}; search "
+            "with the model that encoded it"
+        )
+    found = corpus.search(model.encode_queries(texts, batch_size=args.batch_size), args.k)
+    if args.run:
+        write_run(args.run, list(asked), corpus.names, found.scores, found.ids)
+        title(f"{args.queries} against {args.corpus}")
+        fact("queries", f"{len(texts):,} on {len(corpus.names):,} documents, k = {args.k}")
+        note(f"Wrote {args.run}.")
+    else:
+        _show(corpus, texts, found)
+    return 0
+
+
+def _show(corpus: Corpus, texts: list[str], found: SearchResult) -> None:
+    for text, best, rows in zip(texts, found.scores, found.ids, strict=True):
+        heading(clip(text, width()))
+        for score, row in zip(best, rows, strict=True):
+            if row >= 0:
+                say(f"  {score:>9.4f}  {corpus.names[row]}")

@@ -1,0 +1,103 @@
+"""`tilefold train`: from files to a trained retriever, measured before and after."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..terminal import count, fact, heading, note, table, title
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The configuration file; everything else goes to the dataclasses of `arguments.py`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML with any of the arguments below")
+    parser.add_argument(
+        "--list-arguments", action="store_true", help="write all arguments and their defaults"
+    )
+    parser.usage = "%(prog)s [--config FILE] [--NAME VALUE ...]"
+    parser.set_defaults(more=[])
+
+
+def main(args: argparse.Namespace) -> int:
+    """Trains; 0 when done."""
+    from ..train.arguments import parse, parser
+
+    if args.list_arguments:
+        parser().print_help()
+        return 0
+    arguments = parse(args.more, args.config)
+    return _train(arguments)
+
+
+def _train(arguments: Any) -> int:
+    import yaml
+
+    from ..train.arguments import resolved
+    from ..train.checkpoints import MODEL, remove_unfinished
+    from ..train.setting import prepare
+
+    model, data, training = arguments
+    output = Path(training.output_dir)
+    resume = _to_resume(training, output)
+    run = prepare(arguments)
+    first = training.process_index == 0
+    if first:
+        output.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(output)
+        (output / "train.yaml").write_text(yaml.safe_dump(resolved(arguments), sort_keys=False))
+        title(f"Training {model.model_name_or_path} on {data.train_path}")
+        n = run.trainer.draw.data
+        fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
+    before = run.trainer.evaluate() if run.trainer.validation is not None else {}
+    begin = time.perf_counter()
+    run.trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    seconds = time.perf_counter() - begin
+    after = run.trainer.evaluate() if run.trainer.validation is not None else {}
+    run.trainer.save_model()
+    if first:
+        _report(before, after)
+        note(
+            f"{count(run.trainer.state.global_step, 'step')} in {seconds:,.0f} s; the model is in "
+            f"{output / MODEL}, what was asked for in {output / 'train.yaml'}."
+        )
+    return 0
+
+
+def _report(before: Mapping[str, float], after: Mapping[str, float]) -> None:
+    if not after:
+        return
+    heading("On the validation queries")
+    columns = {"before": before, "after": after}
+    table(
+        [name.removeprefix("eval_") for name in after],
+        {name: [f"{values[m]:.4f}" for m in after] for name, values in columns.items()},
+    )
+
+
+def _to_resume(training: Any, output: Path) -> Path | None:
+    """The checkpoint to go on from.
+
+    Raises:
+        ValueError: there is a training in the folder, and nobody said whether to go on with it; or
+            there is none to go on with.
+    """
+    from ..train.checkpoints import last_checkpoint
+
+    wanted, last = training.resume_from_checkpoint, last_checkpoint(output)
+    if wanted in (None, "", "False", "false"):
+        if last is not None or (output / "train.yaml").exists():
+            raise ValueError(
+                f"output_dir: {output} holds a training already; go on with it by "
+                "--resume_from_checkpoint last, or name another folder"
+            )
+        return None
+    if wanted in ("last", "True", "true"):
+        if last is None:
+            raise ValueError(f"resume_from_checkpoint: {output} has no finished checkpoint")
+        return last
+    if not Path(wanted).is_dir():
+        raise ValueError(f"resume_from_checkpoint: there is no folder {wanted}")
+    return Path(wanted)

@@ -1,0 +1,251 @@
+"""What a training is told, under the names of Tevatron and of the trainer of transformers."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser, TrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """The towers."""
+
+    model_name_or_path: str = field(
+        metadata={"help": "folder or hub name of the encoder; 'minilm' for all-MiniLM-L6-v2"}
+    )
+    untie_encoder: bool = field(
+        default=False, metadata={"help": "train two towers, not one for both sides"}
+    )
+    pooling: str = field(default="cls", metadata={"help": "cls, mean, last or decoder"})
+    normalize: bool = field(default=False, metadata={"help": "scale embeddings to length 1"})
+    query_prefix: str = field(default="", metadata={"help": "before every query"})
+    passage_prefix: str = field(default="", metadata={"help": "before every passage"})
+    query_max_len: int = field(default=256, metadata={"help": "tokens of a query that are read"})
+    passage_max_len: int = field(
+        default=256, metadata={"help": "tokens of a passage that are read"}
+    )
+    lora: bool = field(default=False, metadata={"help": "train low-rank adapters, not the model"})
+    lora_r: int = field(default=8, metadata={"help": "their rank"})
+    lora_alpha: float = field(default=16.0, metadata={"help": "their scale, times the rank"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before them"})
+    lora_target_modules: str | None = field(
+        default=None,
+        metadata={"help": "names of modules, separated by commas; by default peft's for the model"},
+    )
+
+
+@dataclass
+class DataArguments:
+    """What is trained and validated on."""
+
+    train_path: str = field(metadata={"help": "training file or folder, in any format of tilefold"})
+    train_split: str = field(default="train", metadata={"help": "of a folder with judgments"})
+    title_format: str = field(
+        default="{title} [SEP] {text}",
+        metadata={"help": "how a passage's title and text are joined"},
+    )
+    dev_path: str | None = field(
+        default=None, metadata={"help": "collection to validate on: a folder with judgments"}
+    )
+    dev_split: str = field(default="dev", metadata={"help": "its split"})
+    dev_holdout: int = field(
+        default=0,
+        metadata={
+            "help": "validate on so many training queries instead, which are then not trained on"
+        },
+    )
+    dev_measures: list[str] = field(
+        default_factory=lambda: ["nDCG@10", "RR@10"], metadata={"help": "what to measure there"}
+    )
+
+
+@dataclass
+class RetrieverTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments`, with DPR's recipe as default, and what retrievers need.
+
+    The recipe is that of Karpukhin et al. (arXiv:2004.04906, section 5) and their code: in-batch
+    negatives and one hard negative, Adam without weight decay, a linear schedule with warm-up,
+    gradients cut at 2.
+    """
+
+    output_dir: str | None = field(
+        default=None, metadata={"help": "where checkpoints and the model are written"}
+    )
+    learning_rate: float = field(default=2e-5, metadata={"help": "peak rate of Adam"})
+    per_device_train_batch_size: int = field(
+        default=128, metadata={"help": "queries in a step, of each process"}
+    )
+    num_train_epochs: float = field(
+        default=40.0, metadata={"help": "passes over the training queries"}
+    )
+    max_grad_norm: float = field(
+        default=2.0, metadata={"help": "longer gradients are cut to this length"}
+    )
+    adam_epsilon: float = field(default=1e-8, metadata={"help": "of Adam"})
+    weight_decay: float = field(default=0.0, metadata={"help": "of AdamW"})
+    seed: int = field(
+        default=12345, metadata={"help": "of weights, order, dropout and drawn negatives"}
+    )
+    warmup_steps: float = field(
+        default=1237, metadata={"help": "steps of rising rate; below 1, a share of all steps"}
+    )
+
+    train_group_size: int = field(
+        default=2, metadata={"help": "passages of a query in a step: a positive, hard negatives"}
+    )
+    positive_passage_no_shuffle: bool = field(
+        default=False, metadata={"help": "always the first positive"}
+    )
+    negative_passage_no_shuffle: bool = field(
+        default=False, metadata={"help": "always the first hard negatives"}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "scores are divided by it"})
+    learn_temperature: bool = field(default=False, metadata={"help": "train the temperature, too"})
+    symmetric: bool = field(
+        default=False, metadata={"help": "half of the loss from documents to queries"}
+    )
+    grad_cache: bool = field(
+        default=False, metadata={"help": "encode chunk by chunk: large batches in little memory"}
+    )
+    gc_q_chunk_size: int = field(default=32, metadata={"help": "queries in a chunk"})
+    gc_p_chunk_size: int = field(default=32, metadata={"help": "passages in a chunk"})
+
+    refresh_steps: int = field(
+        default=0, metadata={"help": "mine hard negatives again with the model every so many steps"}
+    )
+    refresh_at_start: bool = field(default=False, metadata={"help": "and before the first step"})
+    refresh_depth: int = field(default=200, metadata={"help": "from so many of the best passages"})
+    refresh_negatives: int = field(
+        default=20, metadata={"help": "hard negatives kept for each query"}
+    )
+    refresh_skip: int = field(
+        default=0, metadata={"help": "of the best passages, leave out so many"}
+    )
+    refresh_relative_margin: float | None = field(
+        default=None,
+        metadata={
+            "help": "leave out passages closer than this share to the positive's score: 0.05"
+        },
+    )
+    encode_batch_size: int = field(
+        default=64, metadata={"help": "texts at once where nothing is trained"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Batches are rows of a TrainingSet, which the trainer itself turns into tensors.
+        self.remove_unused_columns = False
+        for name in ("train_group_size", "gc_q_chunk_size", "gc_p_chunk_size", "refresh_depth"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("refresh_steps", "refresh_skip"):
+            _at_least(name, getattr(self, name), 0)
+        _at_least("refresh_negatives", self.refresh_negatives, 1)
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature: expected a number above 0, got {self.temperature}")
+        if self.refresh_skip >= self.refresh_depth:
+            raise ValueError(
+                f"refresh_skip: expected less than refresh_depth, {self.refresh_depth}, "
+                f"got {self.refresh_skip}"
+            )
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}: expected {least} or more, got {value}")
+
+
+Arguments = tuple[ModelArguments, DataArguments, RetrieverTrainingArguments]
+
+
+def parser() -> HfArgumentParser:
+    """Of all three, for command lines."""
+    kinds: Any = (ModelArguments, DataArguments, RetrieverTrainingArguments)
+    return HfArgumentParser(kinds, allow_abbrev=False)
+
+
+def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
+    """Arguments of a YAML file, and of a command line, which goes before.
+
+    Args:
+        words: such as ``["--learning_rate", "1e-5"]``.
+        config: a YAML file with the same names; ``${NAME}`` and ``${NAME:-otherwise}`` stand for
+            environment variables.
+
+    Raises:
+        ValueError: a file that is no mapping, unknown names, wrong kinds, missing arguments.
+        OSError: no such file.
+    """
+    given = [] if config is None else _words(Path(config))
+    reader = parser()
+    reader.exit_on_error = False
+    reader.error = _refuse  # type: ignore[method-assign,assignment]
+    try:
+        model, data, training = reader.parse_args_into_dataclasses(
+            [*given, *words], look_for_args_file=False
+        )
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    return model, data, training
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)
+
+
+def _words(path: Path) -> list[str]:
+    """A YAML mapping as a command line."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: expected a mapping of names to values")
+    words: list[str] = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(_expanded(str(item), path) for item in values)]
+    return words
+
+
+def _expanded(value: str, path: Path) -> str:
+    """With ``${NAME}`` and ``${NAME:-otherwise}`` replaced as a shell would."""
+
+    def of(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1]) or match[2]
+        if found is None:
+            raise ValueError(f"{path}: {value} needs the environment variable {match[1]}")
+        return found
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", of, value)
+
+
+def resolved(arguments: Arguments) -> dict[str, Any]:
+    """Every argument that is not at its default, by name: what reproduces the training."""
+    changed: dict[str, Any] = {}
+    for part in arguments:
+        for item in dataclasses.fields(part):
+            if not item.init:
+                continue
+            value = getattr(part, item.name)
+            if value != _default(item) and isinstance(value, str | int | float | list):
+                changed[item.name] = value
+    return changed
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return item.default

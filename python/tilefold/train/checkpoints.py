@@ -1,0 +1,57 @@
+"""What a checkpoint holds besides what `transformers` writes, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from ..lists import Lists
+
+MODEL = "model"  # folder for `BiEncoder.from_pretrained`
+WEIGHTS = "objective.safetensors"  # of the model and of the loss, to go on training
+_NEGATIVES = "negatives.safetensors"
+
+
+def save_negatives(folder: Path, negatives: Lists, step: int) -> None:
+    """Writes mined negatives, and the step before which they were mined."""
+    arrays = {name: np.ascontiguousarray(x) for name, x in negatives._asdict().items()}
+    save_file(arrays, folder / _NEGATIVES, metadata={"mined_at": str(step)})
+
+
+def load_negatives(folder: Path) -> tuple[Lists, int] | None:
+    """What `save_negatives` wrote; None where it did not."""
+    path = folder / _NEGATIVES
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="numpy") as file:
+        lists = Lists(file.get_tensor("offsets"), file.get_tensor("indices"))
+        return lists, int(file.metadata()["mined_at"])
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The newest checkpoint that was written to its end; None where there is none."""
+    steps = {path: _step(path) for path in Path(folder).glob("checkpoint-*")}
+    finished = {path: step for path, step in steps.items() if step is not None}
+    return max(finished, key=finished.__getitem__, default=None)
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Removes checkpoints whose writer was killed, or had no space left: nobody can resume them."""
+    for path in Path(folder).glob("checkpoint-*"):
+        if _step(path) is None:
+            shutil.rmtree(path)
+
+
+def _step(path: Path) -> int | None:
+    """The step of a checkpoint, from the file that `transformers` writes last."""
+    try:
+        state: dict[str, Any] = json.loads((path / "trainer_state.json").read_text("utf-8"))
+        return int(state["global_step"])
+    except (OSError, ValueError, KeyError):
+        return None

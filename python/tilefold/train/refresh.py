@@ -1,0 +1,69 @@
+"""Hard negatives mined with the model under training, again and again (ANCE)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from ..data import TrainingSet
+from ..encoder import BiEncoder
+from ..lists import Lists
+from ..mining import mine
+from .ranks import encode_together
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """When hard negatives are mined, and which.
+
+    Args:
+        every: steps between; 0 for never again.
+        at_start: before the first step, too.
+        depth: from so many of the best passages that are no positives.
+        skip: of these, leave out the first.
+        n_negatives: kept for each query, drawn from the others.
+        relative_margin: leave out what is closer than this share to the positive's score.
+        batch_size: texts encoded at once.
+        seed: of the draw.
+
+    Source:
+        Xiong et al., Approximate Nearest Neighbor Negative Contrastive Learning for Dense Text
+        Retrieval (arXiv:2007.00808), here without approximation, and in step with training.
+    """
+
+    every: int
+    at_start: bool = False
+    depth: int = 200
+    skip: int = 0
+    n_negatives: int = 20
+    relative_margin: float | None = None
+    batch_size: int = 64
+    seed: int = 0
+
+    def due(self, step: int) -> bool:
+        """Whether to mine before this step."""
+        if step == 0:
+            return self.at_start
+        return self.every > 0 and step % self.every == 0
+
+    def run(self, model: BiEncoder, data: TrainingSet, *, step: int) -> Lists:
+        """Negatives of every query, hardest first."""
+        options = {"batch_size": self.batch_size, "progress": False}
+        queries = encode_together(partial(model.encode_queries, **options), data.queries)
+        documents = encode_together(partial(model.encode_corpus, **options), data.documents)
+        mined = mine(
+            queries,
+            documents,
+            data.positives,
+            n_negatives=self.n_negatives,
+            range_min=self.skip,
+            range_max=self.depth,
+            relative_margin=self.relative_margin,
+            sampling="random",
+            groups=np.unique(data.documents, return_inverse=True)[1],
+            seed=self.seed + step,
+        )
+        negatives: Lists = mined.negatives
+        return negatives

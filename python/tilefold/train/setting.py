@@ -1,0 +1,67 @@
+"""From arguments to a trainer: reads the data, loads the towers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..data import TrainingSet, read_collection, read_training
+from ..encoder import BiEncoder, Lora, find_model
+from .arguments import Arguments, DataArguments, ModelArguments
+from .trainer import RetrieverTrainer
+from .validation import Validation, hold_out
+
+
+class Setting(NamedTuple):
+    """A trainer, ready to train."""
+
+    trainer: RetrieverTrainer
+
+
+def prepare(arguments: Arguments) -> Setting:
+    """Reads what the arguments name.
+
+    Raises:
+        ValueError, OSError: files or models that cannot be used.
+    """
+    model, data, training = arguments
+    train_set, validation = _read(data, training.encode_batch_size, training.seed)
+    trainer = RetrieverTrainer(_load(model), training, train_set, validation=validation)
+    return Setting(trainer)
+
+
+def _read(data: DataArguments, batch_size: int, seed: int) -> tuple[TrainingSet, Validation | None]:
+    train_set = read_training(
+        data.train_path, split=data.train_split, title_format=data.title_format
+    )
+    if data.dev_holdout and data.dev_path:
+        raise ValueError("dev_holdout: give dev_path or dev_holdout, not both")
+    if data.dev_holdout:
+        train_set, collection = hold_out(train_set, data.dev_holdout, seed=seed)
+    elif data.dev_path:
+        collection = read_collection(data.dev_path, split=data.dev_split)
+    else:
+        return train_set, None
+    return train_set, Validation(collection, tuple(data.dev_measures), batch_size)
+
+
+def _load(model: ModelArguments) -> BiEncoder:
+    lora = None
+    if model.lora:
+        named = model.lora_target_modules
+        lora = Lora(
+            model.lora_r,
+            model.lora_alpha,
+            model.lora_dropout,
+            named.split(",") if named and named != "all-linear" else named,
+        )
+    return BiEncoder.from_pretrained(
+        find_model(model.model_name_or_path),
+        tied=not model.untie_encoder,
+        pooling=model.pooling,
+        normalize=model.normalize,
+        query_prefix=model.query_prefix,
+        document_prefix=model.passage_prefix,
+        query_max_length=model.query_max_len,
+        document_max_length=model.passage_max_len,
+        lora=lora,
+    )

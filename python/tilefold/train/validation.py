@@ -1,0 +1,95 @@
+"""How good a model is on queries that it is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Collection, Qrels, TrainingSet
+from ..encoder import BiEncoder
+from ..evaluate import Measure, average_rank_of, evaluate, mean
+from ..search import search
+from .batches import of_row
+from .ranks import encode_together
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A collection and what to measure on it.
+
+    Args:
+        collection: documents, queries, judgments.
+        measures: such as "nDCG@10". "average rank" is reported besides, as DPR validates: the mean
+            0-based rank of the first relevant document of each query among all documents.
+        batch_size: texts encoded at once.
+    """
+
+    collection: Collection
+    measures: Sequence[str] = ("nDCG@10", "RR@10")
+    batch_size: int = 64
+
+    def run(self, model: BiEncoder) -> dict[str, float]:
+        """Every measure's mean, and "average_rank"."""
+        texts = self.collection
+        queries, documents = (
+            encode_together(partial(encode, batch_size=self.batch_size, progress=False), part)
+            for encode, part in (
+                (model.encode_queries, texts.queries),
+                (model.encode_corpus, texts.documents),
+            )
+        )
+        measures = [Measure.parse(name) for name in self.measures]
+        k = max(measure.cutoff or len(documents) for measure in measures)
+        found = search(queries, documents, min(k, len(documents)))
+        ids = np.pad(found.ids, ((0, 0), (0, k - found.ids.shape[1])), constant_values=-1)
+        values = evaluate(ids, texts.qrels, measures)
+        result = {name: mean(value) for name, value in values.items()}
+        asked, gold = self._gold()
+        return result | {"average_rank": average_rank_of(queries[asked], documents, gold)}
+
+    def _gold(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Queries that have a relevant document in the collection, and the first of each."""
+        offsets, ids, gains = self.collection.qrels
+        rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        relevant = (gains >= 1) & (ids < len(self.collection.documents))
+        queries, first = np.unique(rows[relevant], return_index=True)
+        return queries, ids[relevant][first]
+
+
+def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Collection]:
+    """Takes n queries away, with those that share a positive with them, to validate on.
+
+    Args:
+        data: queries with positives.
+        n: queries to validate on.
+        seed: of the choice.
+
+    Returns:
+        What is left to train on, and a collection of all documents with the n queries.
+
+    Raises:
+        ValueError: fewer than n + 1 queries.
+    """
+    if not 0 < n < len(data):
+        raise ValueError(f"dev_holdout: expected 1 to {len(data) - 1} queries, got {n}")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:n])
+    known = np.unique(np.concatenate([of_row(data.positives, row) for row in chosen]))
+    texts = {data.queries[row] for row in chosen}
+    kept = [
+        row
+        for row in range(len(data))
+        if not np.isin(of_row(data.positives, row), known).any() and data.queries[row] not in texts
+    ]
+    judged = [dict.fromkeys(of_row(data.positives, row).tolist(), 1.0) for row in chosen]
+    collection = Collection(
+        data.document_ids,
+        data.documents,
+        [data.query_ids[row] for row in chosen],
+        [data.queries[row] for row in chosen],
+        Qrels.pack(judged),
+    )
+    return data.take(kept), collection

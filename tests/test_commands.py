@@ -1,0 +1,159 @@
+"""The verbs from files to a measured retriever, as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
+
+from tilefold.cli import main
+from tilefold.data import read_training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+N = 20
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """A BEIR folder: query i asks for word i, document i has it, document N + i almost."""
+    folder = tmp_path / "collection"
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [
+        {"_id": f"d{i}", "title": f"w{i % N}", "text": f"w{(i + i // N) % N} is w{i // N}"}
+        for i in range(2 * N)
+    ]
+    queries = [{"_id": f"q{i}", "text": f"who is w{i}"} for i in range(N)]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = "".join(f"q{i}\td{i}\t1\n" for i in range(N))
+    for split in ("train", "test"):
+        (folder / "qrels" / f"{split}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_bert: Path, collection: Path) -> Path:
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        f"model_name_or_path: {tiny_bert}\n"
+        f"train_path: {collection}\n"
+        f"dev_path: {collection}\n"
+        "dev_split: test\n"
+        "dev_measures: [nDCG@10]\n"
+        f"output_dir: {tmp_path / 'out'}\n"
+        "pooling: mean\n"
+        "per_device_train_batch_size: 5\n"
+        "max_steps: 4\n"
+        "save_steps: 2\n"
+        "learning_rate: 1.0e-3\n"
+        "warmup_steps: 1\n"
+        "refresh_at_start: true\n"
+        "refresh_depth: 5\n"
+        "use_cpu: true\n"
+        "report_to: none\n"
+        "disable_tqdm: true\n"
+    )
+    return path
+
+
+def test_train_writes_a_model_and_what_was_asked_for(config, tmp_path, capsys):
+    assert main(["train", "--config", str(config), "--learning_rate", "2e-3"]) == 0
+    said = capsys.readouterr().out
+    assert "nDCG@10" in said
+    assert "before" in said
+    asked = (tmp_path / "out" / "train.yaml").read_text()
+    assert "learning_rate: 0.002" in asked
+    assert (tmp_path / "out" / "model").is_dir()
+    assert (tmp_path / "out" / "checkpoint-4").is_dir()
+
+
+def test_a_training_is_not_written_over_but_gone_on_with(config, tmp_path, capsys):
+    assert main(["train", "--config", str(config), "--max_steps", "2"]) == 0
+    assert main(["train", "--config", str(config)]) == 1
+    assert "holds a training already; go on with it by --resume" in capsys.readouterr().err
+    more = ["--resume_from_checkpoint", "last"]
+    assert main(["train", "--config", str(config), *more]) == 0
+    assert (tmp_path / "out" / "checkpoint-4").is_dir()
+    nowhere = ["--output_dir", str(tmp_path / "new"), *more]
+    assert main(["train", "--config", str(config), *nowhere]) == 1
+    assert "has no finished checkpoint" in capsys.readouterr().err
+
+
+def test_what_was_asked_for_gives_the_same_model_again(config, tmp_path, tiny_bert):
+    from tilefold.encoder import BiEncoder
+
+    assert main(["train", "--config", str(config)]) == 0
+    again = ["--output_dir", str(tmp_path / "again")]
+    assert main(["train", "--config", str(tmp_path / "out" / "train.yaml"), *again]) == 0
+    one, other = (
+        BiEncoder.from_pretrained(tmp_path / name / "model").encode_queries(["who is w3"])
+        for name in ("out", "again")
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--learning_rat", "1"], "learning_rat"),
+        (["--learning_rate", "fast"], "invalid float value"),
+        (["--train_path", "nowhere"], "nowhere"),
+        (["--model_name_or_path", "./nowhere"], "nowhere"),
+        (["--dev_holdout", "3"], "give dev_path or dev_holdout, not both"),
+    ],
+)
+def test_what_train_cannot_do_is_said_in_a_line(config, capsys, words, message):
+    assert main(["train", "--config", str(config), *words]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("tilefold train: ")
+    assert said.count("\n") == 1
+    assert message in said
+
+
+def test_mined_negatives_can_be_trained_on(collection, tiny_bert, tmp_path, capsys):
+    out = tmp_path / "hard.jsonl"
+    model = ["--model", str(tiny_bert), "--pooling", "mean"]
+    assert main(["mine", str(collection), "--out", str(out), "--negatives", "3", *model]) == 0
+    assert "3.0 a query; 0 queries with fewer" in capsys.readouterr().out
+    mined = read_training(out)
+    assert np.diff(mined.negatives.offsets).tolist() == [3] * N
+    assert not set(mined.negatives.indices[:3]) & set(mined.positives.indices[:1])
+
+
+def test_negatives_by_words(collection, tmp_path, capsys):
+    pytest.importorskip("bm25s")
+    out = tmp_path / "hard.jsonl"
+    words = ["mine", str(collection), "--out", str(out), "--negatives", "1", "--bm25"]
+    assert main(words) == 0
+    assert len(read_training(out)) == N
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["shards", "index"])
+def test_a_corpus_is_encoded_and_searched(collection, tiny_bert, tmp_path, capsys, indexed):
+    model = ["--model", str(tiny_bert), "--pooling", "mean"]
+    where = tmp_path / "vectors"
+    for shard in ("0", "1"):
+        part = ["--out", str(where), "--num-shards", "2", "--shard", shard]
+        assert main(["encode", str(collection), *part, *model]) == 0
+    if indexed:
+        assert main(["index", str(where), "--out", str(tmp_path / "index")]) == 0
+        where = tmp_path / "index"
+    run = tmp_path / "run.trec"
+    found = ["--queries", str(collection), "--k", "5", "--run", str(run)]
+    assert main(["search", str(where), *found, *model]) == 0
+    lines = [line.split() for line in run.read_text().splitlines()]
+    assert len(lines) == 5 * N
+    assert {line[2] for line in lines} <= {f"d{i}" for i in range(2 * N)}
+    capsys.readouterr()
+    assert main(["search", str(where), "--query", "who is w3", "--k", "2", *model]) == 0
+    assert capsys.readouterr().out.count("  d") == 2
+
+
+def test_search_says_what_it_needs(collection, tiny_bert, tmp_path, capsys):
+    assert main(["search", str(tmp_path), "--query", "a"]) == 1
+    assert "holds no shards of a corpus" in capsys.readouterr().err
+    assert main(["search", str(tmp_path)]) == 1
+    assert "give --queries FILE, or --query TEXT" in capsys.readouterr().err

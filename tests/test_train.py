@@ -1,0 +1,474 @@
+"""Training: what is drawn, what a step adds, what is resumed, what processes do together."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install tilefold[train]"
+)
+
+from tilefold.data import Collection, Qrels, TrainingSet  # noqa: E402
+from tilefold.encoder import BiEncoder  # noqa: E402
+from tilefold.lists import Lists  # noqa: E402
+from tilefold.losses import ContrastiveLoss  # noqa: E402
+from tilefold.train import (  # noqa: E402
+    Draw,
+    Objective,
+    RetrieverTrainer,
+    Validation,
+    hold_out,
+    train_step,
+)
+from tilefold.train.arguments import RetrieverTrainingArguments, parse, resolved  # noqa: E402
+from tilefold.train.checkpoints import last_checkpoint, remove_unfinished  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# Under its name before transformers 5, or the one since.
+CHECKPOINTING = "activation_checkpointing"
+if CHECKPOINTING not in {item.name for item in dataclasses.fields(RetrieverTrainingArguments)}:
+    CHECKPOINTING = "gradient_checkpointing"
+
+
+def csr(lists: list[list[int]]) -> Lists:
+    offsets = np.cumsum([0, *map(len, lists)])
+    return Lists(offsets, np.array([i for part in lists for i in part], np.int64))
+
+
+def a_set(n: int = 24, negatives: bool = True) -> TrainingSet:
+    """Query i asks for word i; passages i (positive), n + i and 2 n + i (hard negatives)."""
+    return TrainingSet(
+        [f"q{i}" for i in range(n)],
+        [f"who is w{i}" for i in range(n)],
+        [f"d{i}" for i in range(3 * n)],
+        [f"w{i % n} w{(i + i // n) % n} of w{i // n}" for i in range(3 * n)],
+        csr([[i] for i in range(n)]),
+        csr([[n + i, 2 * n + i] if negatives else [] for i in range(n)]),
+        [() for _ in range(n)],
+    )
+
+
+def as_collection(data: TrainingSet) -> Collection:
+    judged = Qrels.pack([{i: 1.0} for i in range(len(data))])
+    return Collection(data.document_ids, data.documents, data.query_ids, data.queries, judged)
+
+
+@pytest.fixture
+def model(tiny_bert: Path) -> BiEncoder:
+    return load(tiny_bert)
+
+
+def load(folder: Path, **options: Any) -> BiEncoder:
+    return BiEncoder.from_pretrained(folder, pooling="mean", normalize=False, **options)
+
+
+def arguments(folder: Path, **options: Any) -> RetrieverTrainingArguments:
+    return RetrieverTrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "per_device_train_batch_size": 6,
+            "num_train_epochs": 2,
+            "warmup_steps": 2,
+            "learning_rate": 1e-3,
+            "use_cpu": True,
+            "report_to": [],
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "disable_tqdm": True,
+            "dataloader_drop_last": True,
+            **options,
+        }
+    )
+
+
+def losses_of(trainer: RetrieverTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def weights(model: torch.nn.Module) -> dict[str, Any]:
+    return {name: x.detach().clone() for name, x in model.state_dict().items()}
+
+
+def assert_same_bits(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, x in one.items():
+        assert torch.equal(x, other[name]), name
+
+
+# ---- what is drawn -------------------------------------------------------------------------------
+
+
+def test_a_draw_depends_on_seed_step_and_query_alone():
+    data = a_set()
+    one, other = (Draw(data, group_size=2, seed=3) for _ in range(2))
+    whole = one.batch(list(range(24)), step=5)
+    backwards = other.batch(list(range(23, -1, -1)), step=5)
+    pairs = list(zip(whole.documents[::2], whole.documents[1::2], strict=True))
+    turned = list(zip(backwards.documents[::2], backwards.documents[1::2], strict=True))
+    assert pairs == turned[::-1]
+    assert whole.documents != one.batch(list(range(24)), step=6).documents
+    assert whole.documents != Draw(data, group_size=2, seed=4).batch(range(24), step=5).documents
+
+
+def test_a_query_with_few_negatives_brings_few():
+    data = a_set(3).with_negatives(csr([[3, 4], [], [5]]))
+    batch = Draw(data, group_size=3, seed=0).batch([0, 1, 2], step=0)
+    assert batch.positives.tolist() == [0, 3, 4]
+    assert len(batch.documents) == 6
+
+
+def test_the_first_of_each_is_taken_when_asked_for():
+    data = TrainingSet(
+        ["a"], ["w1"], list("uvwx"), list("uvwx"), csr([[2, 0]]), csr([[3, 1]]), [()]
+    )
+    draw = Draw(data, group_size=2, seed=0, first_positive=True, first_negatives=True)
+    assert {tuple(draw.batch([0], step=s).documents) for s in range(20)} == {("w", "x")}
+    free = Draw(data, group_size=2, seed=0)
+    drawn = {tuple(free.batch([0], step=s).documents) for s in range(40)}
+    assert drawn == {("w", "x"), ("w", "v"), ("u", "x"), ("u", "v")}
+
+
+def test_known_positives_that_others_bring_are_no_negatives():
+    data = TrainingSet(
+        ["a", "b", "c"],
+        ["w1", "w2", "w2"],
+        list("uvw"),
+        list("uvw"),
+        csr([[0, 1], [1], [2]]),
+        csr([[], [], []]),
+        [()] * 3,
+    )
+    draw = Draw(data, group_size=1, seed=0, first_positive=True)
+    batch = draw.batch([0, 1, 2], step=0)
+    # query 0 knows document 1; queries 1 and 2 are the same, so what answers one answers both
+    assert [
+        row.tolist() for row in torch.tensor_split(batch.exclude[1], batch.exclude[0][1:-1])
+    ] == [[0, 1], [1], [2]]
+    assert batch.negatives() == pytest.approx((1 + 1 + 1) / 3)
+
+
+def test_held_out_queries_share_no_positive_with_those_that_are_trained():
+    data = TrainingSet(
+        [f"q{i}" for i in range(10)],
+        [f"w{i // 2}" for i in range(10)],
+        list("abcdefghij"),
+        list("abcdefghij"),
+        csr([[i % 7] for i in range(10)]),
+        csr([[] for _ in range(10)]),
+        [()] * 10,
+    )
+    rest, collection = hold_out(data, 3, seed=1)
+    held = {int(i) for i in collection.qrels.ids}
+    assert len(collection.queries) == 3
+    assert not held & set(rest.positives.indices.tolist())
+    assert not set(rest.queries) & set(collection.queries)
+    with pytest.raises(ValueError, match="dev_holdout: expected 1 to 9 queries, got 10"):
+        hold_out(data, 10, seed=0)
+
+
+# ---- a step --------------------------------------------------------------------------------------
+
+
+def test_chunks_give_the_gradients_of_the_whole_batch(model):
+    batch = Draw(a_set(), group_size=3, seed=0).batch(range(12), step=0)
+    found = []
+    for sizes in (None, (5, 7), (1, 36)):
+        objective = Objective(model, ContrastiveLoss(0.5, learn_temperature=True)).eval()
+        objective.zero_grad()
+        loss = train_step(objective, batch, chunk_sizes=sizes, weight=0.5)
+        grads = [p.grad.clone() for p in objective.parameters() if p.grad is not None]
+        found.append((loss, torch.cat([g.ravel() for g in grads])))
+    for loss, grad in found[1:]:
+        torch.testing.assert_close(loss, found[0][0])
+        torch.testing.assert_close(grad, found[0][1], rtol=1e-4, atol=1e-6)
+
+
+def test_training_lowers_the_loss_and_finds_what_it_was_taught(model, tmp_path):
+    data = a_set()
+    validation = Validation(as_collection(data), ["RR@10"])
+    trainer = RetrieverTrainer(
+        model, arguments(tmp_path, num_train_epochs=25), data, validation=validation
+    )
+    before = trainer.evaluate()
+    trainer.train()
+    losses, after = losses_of(trainer), trainer.evaluate()
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert after["eval_RR@10"] > before["eval_RR@10"] + 0.2
+    assert after["eval_average_rank"] < before["eval_average_rank"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 5},
+        {CHECKPOINTING: True},
+        {"bf16": True},
+    ],
+    ids=["chunks", "checkpointing", "bf16"],
+)
+def test_what_saves_memory_or_time_trains_alike(tiny_bert, tmp_path, options):
+    curves = []
+    for extra in ({}, options):
+        model = without_dropout(load(tiny_bert))
+        trainer = RetrieverTrainer(model, arguments(tmp_path, **extra), a_set())
+        trainer.train()
+        curves.append(losses_of(trainer))
+    assert len(curves[0]) == 8
+    tolerance = 0.05 if "bf16" in options else 1e-3
+    np.testing.assert_allclose(curves[1], curves[0], rtol=tolerance)
+
+
+def without_dropout(model: BiEncoder) -> BiEncoder:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def test_accumulated_batches_weigh_alike(tiny_bert, tmp_path):
+    """The mean over batches of a step, not their sum."""
+    norms = []
+    for extra in ({}, {"gradient_accumulation_steps": 2}):
+        trainer = RetrieverTrainer(
+            without_dropout(load(tiny_bert)),
+            arguments(tmp_path, max_steps=1, max_grad_norm=1e9, **extra),
+            a_set(),
+        )
+        trainer.train()
+        norms.append(trainer.state.log_history[0]["grad_norm"])
+    assert 0.4 < norms[1] / norms[0] < 1.3
+
+
+def test_the_log_says_how_many_negatives_there_are(model, tmp_path):
+    trainer = RetrieverTrainer(model, arguments(tmp_path, max_steps=2, train_group_size=3), a_set())
+    trainer.train()
+    assert [e["n_negatives"] for e in trainer.state.log_history if "loss" in e] == [17, 17]
+
+
+# ---- refreshed negatives -------------------------------------------------------------------------
+
+
+def test_negatives_are_mined_with_the_model_as_it_is(model, tmp_path):
+    data = a_set(negatives=False)
+    options = {"refresh_steps": 3, "refresh_at_start": True, "refresh_depth": 8}
+    trainer = RetrieverTrainer(
+        model, arguments(tmp_path, max_steps=5, refresh_negatives=4, **options), data
+    )
+    trainer.train()
+    negatives = trainer.draw.data.negatives
+    assert np.diff(negatives.offsets).tolist() == [4] * 24
+    for row in range(24):
+        own = negatives.indices[negatives.offsets[row] : negatives.offsets[row + 1]]
+        assert row not in own
+    ages = [e["negatives_age"] for e in trainer.state.log_history if "loss" in e]
+    assert ages == [1, 2, 3, 1, 2]
+    assert not len(data.negatives.indices)
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"refresh_steps": 4, "refresh_at_start": True, "refresh_depth": 8, "grad_cache": True},
+        {"gradient_accumulation_steps": 2, "learn_temperature": True, "temperature": 0.5},
+    ],
+    ids=["plain", "refreshed", "accumulated"],
+)
+def test_a_resumed_training_ends_in_the_same_bits(tiny_bert, tmp_path, options):
+    schedule = {"max_steps": 7, "save_strategy": "steps", "save_steps": 3, **options}
+
+    def run(folder: Path, resume: Path | None) -> RetrieverTrainer:
+        transformers.set_seed(0)
+        trainer = RetrieverTrainer(load(tiny_bert), arguments(folder, **schedule), a_set())
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        return trainer
+
+    whole = run(tmp_path / "whole", None)
+    again = run(tmp_path / "again", tmp_path / "whole" / "checkpoint-3")
+    assert_same_bits(weights(whole.objective), weights(again.objective))
+    assert losses_of(again)[-4:] == losses_of(whole)[-4:]
+    moved = load(tiny_bert).state_dict()
+    assert any(not torch.equal(x, moved[n]) for n, x in weights(whole.objective.model).items())
+
+
+def test_a_checkpoint_holds_a_model_that_loads_as_it_was(model, tmp_path):
+    trainer = RetrieverTrainer(
+        model, arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=2), a_set()
+    )
+    trainer.train()
+    again = BiEncoder.from_pretrained(tmp_path / "checkpoint-2" / "model")
+    texts = ["who is w3", "w4"]
+    np.testing.assert_array_equal(again.encode_queries(texts), model.encode_queries(texts))
+
+
+def test_the_best_checkpoint_is_what_is_left_at_the_end(tiny_bert, tmp_path):
+    data = a_set()
+    trainer = RetrieverTrainer(
+        load(tiny_bert),
+        arguments(
+            tmp_path,
+            max_steps=6,
+            learning_rate=3e-2,  # too much, so that the last is not the best
+            save_strategy="steps",
+            save_steps=1,
+            eval_strategy="steps",
+            eval_steps=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="RR@10",
+            greater_is_better=True,
+        ),
+        data,
+        validation=Validation(as_collection(data), ["RR@10"]),
+    )
+    trainer.train()
+    found = [e["eval_RR@10"] for e in trainer.state.log_history if "eval_RR@10" in e]
+    assert max(found) > found[-1]
+    assert trainer.evaluate()["eval_RR@10"] == max(found)
+
+
+def test_a_checkpoint_that_was_not_finished_is_passed_over(model, tmp_path):
+    trainer = RetrieverTrainer(
+        model, arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=1), a_set()
+    )
+    trainer.train()
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text('{"global_step": 2, "ep')
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+TWO = """
+import json, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_train import a_set, arguments, load, losses_of, without_dropout
+from tilefold.train import RetrieverTrainer
+torch.set_num_threads(1)
+options = json.loads(sys.argv[4])
+args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
+trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, a_set())
+trainer.train()
+if args.process_index == 0:
+    Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 3},
+        {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
+        {"refresh_steps": 2, "refresh_at_start": True, "refresh_depth": 8},
+    ],
+    ids=["plain", "chunks", "learned", "refreshed"],
+)
+def test_two_processes_train_as_one_with_twice_the_batch(tiny_bert, tmp_path, options):
+    options = {"learning_rate": 1e-4, **options}
+    one = RetrieverTrainer(
+        without_dropout(load(tiny_bert)),
+        arguments(tmp_path / "one", **{**options, "per_device_train_batch_size": 12}),
+        a_set(),
+    )
+    one.train()
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    (tmp_path / "two").mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    tests = str(Path(__file__).parent)
+    child = subprocess.run(
+        [*command, str(script), tests, str(tiny_bert), str(tmp_path / "two"), json.dumps(options)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr[-4000:]
+    two = json.loads((tmp_path / "two" / "losses.json").read_text())
+    assert len(two) == 4
+    np.testing.assert_allclose(two, losses_of(one), rtol=1e-4)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_trained_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="dataloader_num_workers: expected 0"):
+        RetrieverTrainer(model, arguments(tmp_path, dataloader_num_workers=2), a_set())
+    with pytest.raises(ValueError, match="no queries"):
+        RetrieverTrainer(model, arguments(tmp_path), a_set().take([]))
+    trainer = RetrieverTrainer(model, arguments(tmp_path), a_set())
+    with pytest.raises(ValueError, match="there is no Validation"):
+        trainer.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("temperature", 0.0, "temperature: expected a number above 0, got 0.0"),
+        ("train_group_size", 0, "train_group_size: expected 1 or more, got 0"),
+        ("refresh_steps", -1, "refresh_steps: expected 0 or more, got -1"),
+        ("refresh_skip", 200, "refresh_skip: expected less than refresh_depth, 200, got 200"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(tmp_path, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **{name: value})
+
+
+def test_a_flag_goes_before_the_file(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("model_name_or_path: x\ntrain_path: y\nlearning_rate: 1.0e-4\nuse_cpu: true\n")
+    model, data, training = parse(["--learning_rate", "3e-4", "--output_dir", "o"], path)
+    assert (model.model_name_or_path, data.train_path) == ("x", "y")
+    assert training.learning_rate == 3e-4
+    kept = resolved((model, data, training))
+    assert kept["learning_rate"] == 3e-4
+    assert kept["train_path"] == "y"
+    assert "weight_decay" not in kept
+
+
+def test_a_configuration_may_name_environment_variables(tmp_path, monkeypatch):
+    path = tmp_path / "a.yaml"
+    path.write_text("model_name_or_path: ${MODEL}/x\ntrain_path: ${DATA:-../data}/y\n")
+    monkeypatch.setenv("MODEL", "m")
+    monkeypatch.delenv("DATA", raising=False)
+    model, data, _ = parse(["--output_dir", "o"], path)
+    assert (model.model_name_or_path, data.train_path) == ("m/x", "../data/y")
+    monkeypatch.delenv("MODEL")
+    with pytest.raises(ValueError, match="needs the environment variable MODEL"):
+        parse([], path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1\n", "learning_rat"),
+        ("[1, 2]\n", "expected a mapping"),
+        ("a: [\n", "not YAML"),
+        ("learning_rate: fast\n", "learning_rate"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse(["--model_name_or_path", "x", "--train_path", "y"], path)
