@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilefold.data import Qrels, read_beir
+from tilefold.data import Qrels, read_beir, write_run
 from tilefold.evaluate import Measure, bootstrap, evaluate, mean
 
 MEASURES = (
@@ -276,6 +276,29 @@ def test_real_collections_equal_ir_measures(data_folder: Path, name: str):
         ours = np.array(list(evaluate(ids, qrels, measures).values()))
         theirs = by_ir_measures(ids[kept], [judged[row] for row in kept], measures)
         np.testing.assert_allclose(ours[:, kept], theirs, atol=1e-12, err_msg=split)
+
+
+def test_a_written_run_is_ranked_alike_though_scores_were_tied(data_folder: Path, tmp_path: Path):
+    ir_measures = pytest.importorskip("ir_measures", reason="pip install tilefold[eval]")
+    pytest.importorskip("bm25s", reason="bm25s is not installed: pip install tilefold[demo]")
+    ids, qrels = by_bm25(data_folder / "cranfield" / "beir", "test")
+    tied = np.repeat(np.arange(20, 0, -1), 5) * np.ones((len(ids), 1))  # five of each score
+    queries = [str(query) for query in range(len(ids))]
+    path = tmp_path / "tied.trec"
+    write_run(path, queries, [str(number) for number in range(ids.max() + 1)], tied, ids)
+    measures = {ir_measures.parse_measure(name): name for name in ("nDCG@3", "RR", "P@1", "AP")}
+    values = evaluate(ids, qrels, measures.values())
+    judged = {
+        str(query): {str(document): gain for document, gain in gains.items()}
+        for query, gains in enumerate(unpack(qrels))
+    }
+    n_compared = 0
+    run = ir_measures.read_trec_run(str(path))
+    for found in ir_measures.iter_calc(list(measures), judged, run):
+        ours = values[measures[found.measure]][int(found.query_id)]
+        assert found.value == pytest.approx(ours, abs=1e-12)
+        n_compared += 1
+    assert n_compared == len(measures) * len(queries)
 
 
 def test_every_collection_is_compared(data_folder: Path):

@@ -56,7 +56,7 @@ def judge(ids: Any, qrels: tuple[Any, Any, Any]) -> Judged:
 
 
 def _exponential(gains: FloatArray) -> FloatArray:
-    raised: FloatArray = np.exp2(np.maximum(gains, 0)) - 1
+    raised: FloatArray = np.exp2(gains) - 1
     return raised
 
 
