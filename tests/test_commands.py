@@ -52,6 +52,7 @@ def config(tmp_path: Path, tiny_bert: Path, collection: Path) -> Path:
         "warmup_steps: 1\n"
         "refresh_at_start: true\n"
         "refresh_depth: 5\n"
+        "refresh_negatives: 3\n"
         "use_cpu: true\n"
         "report_to: none\n"
         "disable_tqdm: true\n"
@@ -65,7 +66,7 @@ def test_train_writes_a_model_and_what_was_asked_for(config, tmp_path, capsys):
     assert "nDCG@10" in said
     assert "before" in said
     asked = (tmp_path / "out" / "train.yaml").read_text()
-    assert "learning_rate: 0.002" in asked
+    assert "learning_rate: 2e-3" in asked
     assert (tmp_path / "out" / "model").is_dir()
     assert (tmp_path / "out" / "checkpoint-4").is_dir()
 

@@ -34,6 +34,7 @@ from tilefold.train.checkpoints import last_checkpoint, remove_unfinished  # noq
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+REFRESHED = {"refresh_at_start": True, "refresh_depth": 8, "refresh_negatives": 4}
 # Under its name before transformers 5, or the one since.
 CHECKPOINTING = "activation_checkpointing"
 if CHECKPOINTING not in {item.name for item in dataclasses.fields(RetrieverTrainingArguments)}:
@@ -260,10 +261,13 @@ def test_the_log_says_how_many_negatives_there_are(model, tmp_path):
 
 def test_negatives_are_mined_with_the_model_as_it_is(model, tmp_path):
     data = a_set(negatives=False)
-    options = {"refresh_steps": 3, "refresh_at_start": True, "refresh_depth": 8}
-    trainer = RetrieverTrainer(
-        model, arguments(tmp_path, max_steps=5, refresh_negatives=4, **options), data
-    )
+    options = {
+        "refresh_steps": 3,
+        "refresh_at_start": True,
+        "refresh_depth": 8,
+        "refresh_negatives": 4,
+    }
+    trainer = RetrieverTrainer(model, arguments(tmp_path, max_steps=5, **options), data)
     trainer.train()
     negatives = trainer.draw.data.negatives
     assert np.diff(negatives.offsets).tolist() == [4] * 24
@@ -282,7 +286,13 @@ def test_negatives_are_mined_with_the_model_as_it_is(model, tmp_path):
     "options",
     [
         {},
-        {"refresh_steps": 4, "refresh_at_start": True, "refresh_depth": 8, "grad_cache": True},
+        {
+            "refresh_steps": 4,
+            "refresh_at_start": True,
+            "refresh_depth": 8,
+            "refresh_negatives": 4,
+            "grad_cache": True,
+        },
         {"gradient_accumulation_steps": 2, "learn_temperature": True, "temperature": 0.5},
     ],
     ids=["plain", "refreshed", "accumulated"],
@@ -298,10 +308,10 @@ def test_a_resumed_training_ends_in_the_same_bits(tiny_bert, tmp_path, options):
 
     whole = run(tmp_path / "whole", None)
     again = run(tmp_path / "again", tmp_path / "whole" / "checkpoint-3")
-    assert_same_bits(weights(whole.objective), weights(again.objective))
+    assert_same_bits(weights(whole.trained), weights(again.trained))
     assert losses_of(again)[-4:] == losses_of(whole)[-4:]
     moved = load(tiny_bert).state_dict()
-    assert any(not torch.equal(x, moved[n]) for n, x in weights(whole.objective.model).items())
+    assert any(not torch.equal(x, moved[n]) for n, x in weights(whole.trained.model).items())
 
 
 def test_a_checkpoint_holds_a_model_that_loads_as_it_was(model, tmp_path):
@@ -377,7 +387,7 @@ if args.process_index == 0:
         {},
         {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 3},
         {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
-        {"refresh_steps": 2, "refresh_at_start": True, "refresh_depth": 8},
+        {"refresh_steps": 2, **REFRESHED},
     ],
     ids=["plain", "chunks", "learned", "refreshed"],
 )
@@ -426,7 +436,7 @@ def test_what_cannot_be_trained_is_refused(model, tmp_path):
         ("temperature", 0.0, "temperature: expected a number above 0, got 0.0"),
         ("train_group_size", 0, "train_group_size: expected 1 or more, got 0"),
         ("refresh_steps", -1, "refresh_steps: expected 0 or more, got -1"),
-        ("refresh_skip", 200, "refresh_skip: expected less than refresh_depth, 200, got 200"),
+        ("refresh_skip", 190, "refresh_negatives: expected at most .*, 10, got 20"),
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path, name, value, message):
@@ -440,10 +450,12 @@ def test_a_flag_goes_before_the_file(tmp_path):
     model, data, training = parse(["--learning_rate", "3e-4", "--output_dir", "o"], path)
     assert (model.model_name_or_path, data.train_path) == ("x", "y")
     assert training.learning_rate == 3e-4
-    kept = resolved((model, data, training))
-    assert kept["learning_rate"] == 3e-4
-    assert kept["train_path"] == "y"
-    assert "weight_decay" not in kept
+    again = tmp_path / "again.yaml"
+    again.write_text(resolved(["--learning_rate", "3e-4", "--output_dir=o", "--bf16"], path))
+    assert (
+        parse([], again)[2].to_dict()
+        == parse(["--learning_rate", "3e-4", "--output_dir", "o", "--bf16"], path)[2].to_dict()
+    )
 
 
 def test_a_configuration_may_name_environment_variables(tmp_path, monkeypatch):

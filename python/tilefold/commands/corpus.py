@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,15 +33,19 @@ def open_corpus(folder: str | Path) -> Corpus:
     root = Path(folder)
     if (root / _NAMES).is_file():
         index = FlatIndex.load(root / _INDEX)
-        return Corpus(index.search, named(map_tensors(root / _NAMES)), index.dim)
+        return Corpus(partial(_plain, index.search), named(map_tensors(root / _NAMES)), index.dim)
     paths = shards_of(root)
     dim = map_tensors(paths[0])["vectors"].shape[1]
 
-    def search(queries: Any, k: int, **options: Any) -> SearchResult:
-        found = search_shards(queries, paths, k, **options)
-        return SearchResult(found.scores, found.ids)
+    def search(queries: Any, k: int) -> Any:
+        return search_shards(queries, paths, k)
 
-    return Corpus(search, names_of(paths), dim)
+    return Corpus(partial(_plain, search), names_of(paths), dim)
+
+
+def _plain(search: Callable[..., Any], queries: Any, k: int) -> SearchResult:
+    found = search(queries, k)
+    return SearchResult(found.scores, found.ids)
 
 
 def save_index(folder: str | Path, shards: str | Path) -> FlatIndex:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..encoder import BiEncoder, find_model
+    from ..encoder import BiEncoder
 
 _SETTINGS = (
     "pooling",

@@ -23,19 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Trains; 0 when done."""
-    from ..train.arguments import parse, parser
+    from ..train.arguments import parse, parser, resolved
 
     if args.list_arguments:
         parser().print_help()
         return 0
-    arguments = parse(args.more, args.config)
-    return _train(arguments)
+    return _train(parse(args.more, args.config), resolved(args.more, args.config))
 
 
-def _train(arguments: Any) -> int:
-    import yaml
-
-    from ..train.arguments import resolved
+def _train(arguments: Any, asked: str) -> int:
     from ..train.checkpoints import MODEL, remove_unfinished
     from ..train.setting import prepare
 
@@ -47,7 +43,7 @@ def _train(arguments: Any) -> int:
     if first:
         output.mkdir(parents=True, exist_ok=True)
         remove_unfinished(output)
-        (output / "train.yaml").write_text(yaml.safe_dump(resolved(arguments), sort_keys=False))
+        (output / "train.yaml").write_text(asked, encoding="utf-8")
         title(f"Training {model.model_name_or_path} on {data.train_path}")
         n = run.trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import os
 import re
@@ -12,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from transformers import HfArgumentParser, TrainingArguments
+
+from .. import __version__
 
 
 @dataclass
@@ -99,6 +102,8 @@ class RetrieverTrainingArguments(TrainingArguments):
         default=1237, metadata={"help": "steps of rising rate; below 1, a share of all steps"}
     )
 
+    logging_steps: float = field(default=10, metadata={"help": "steps between lines of the log"})
+
     train_group_size: int = field(
         default=2, metadata={"help": "passages of a query in a step: a positive, hard negatives"}
     )
@@ -141,7 +146,7 @@ class RetrieverTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         # Batches are rows of a TrainingSet, which the trainer itself turns into tensors.
         self.remove_unused_columns = False
         for name in ("train_group_size", "gc_q_chunk_size", "gc_p_chunk_size", "refresh_depth"):
@@ -151,10 +156,11 @@ class RetrieverTrainingArguments(TrainingArguments):
         _at_least("refresh_negatives", self.refresh_negatives, 1)
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: expected a number above 0, got {self.temperature}")
-        if self.refresh_skip >= self.refresh_depth:
+        room = self.refresh_depth - self.refresh_skip
+        if self.refresh_negatives > room:
             raise ValueError(
-                f"refresh_skip: expected less than refresh_depth, {self.refresh_depth}, "
-                f"got {self.refresh_skip}"
+                f"refresh_negatives: expected at most refresh_depth - refresh_skip, {room}, "
+                f"got {self.refresh_negatives}"
             )
 
 
@@ -232,20 +238,31 @@ def _expanded(value: str, path: Path) -> str:
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", of, value)
 
 
-def resolved(arguments: Arguments) -> dict[str, Any]:
-    """Every argument that is not at its default, by name: what reproduces the training."""
-    changed: dict[str, Any] = {}
-    for part in arguments:
-        for item in dataclasses.fields(part):
-            if not item.init:
-                continue
-            value = getattr(part, item.name)
-            if value != _default(item) and isinstance(value, str | int | float | list):
-                changed[item.name] = value
-    return changed
+def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
+    """What `parse` was given, as YAML that gives the same again; defaults are the versions' own.
+
+    >>> print(resolved(["--learning_rate", "1e-5", "--bf16"]).partition("\\n")[2].strip())
+    learning_rate: 1e-5
+    bf16: true
+    """
+    import yaml
+
+    merged: dict[str, list[str]] = {}
+    name = ""
+    for word in [*([] if config is None else _words(Path(config))), *words]:
+        if word.startswith("--"):
+            name, given, value = word.removeprefix("--").partition("=")
+            merged[name] = [value] if given else []
+        else:
+            merged[name].append(word)
+    flat = {name: _flat(values) for name, values in merged.items()}
+    return (
+        f"# tilefold {__version__}, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}\n{yaml.safe_dump(flat, sort_keys=False)}"
+    )
 
 
-def _default(item: dataclasses.Field[Any]) -> Any:
-    if item.default_factory is not dataclasses.MISSING:
-        return item.default_factory()
-    return item.default
+def _flat(values: list[str]) -> bool | str | list[str]:
+    if not values:
+        return True
+    return values[0] if len(values) == 1 else values

@@ -99,7 +99,7 @@ class Draw:
         """A positive of the query, and hard negatives."""
         rng = np.random.default_rng([self.seed, step, row])
         positives, negatives = of_row(self.data.positives, row), of_row(self.data.negatives, row)
-        positive = 0 if self.first_positive else rng.integers(len(positives))
+        positive = 0 if self.first_positive else int(rng.integers(len(positives)))
         wanted = min(self.group_size - 1, len(negatives))
         chosen: NDArray[np.int64] = np.arange(wanted)
         if not self.first_negatives:

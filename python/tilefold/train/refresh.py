@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Refresh:
 
     def run(self, model: BiEncoder, data: TrainingSet, *, step: int) -> Lists:
         """Negatives of every query, hardest first."""
-        options = {"batch_size": self.batch_size, "progress": False}
+        options: dict[str, Any] = {"batch_size": self.batch_size, "progress": False}
         queries = encode_together(partial(model.encode_queries, **options), data.queries)
         documents = encode_together(partial(model.encode_corpus, **options), data.documents)
         mined = mine(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..data import TrainingSet, read_collection, read_training
 from ..encoder import BiEncoder, Lora, find_model
 from .arguments import Arguments, DataArguments, ModelArguments
+from .lines import show_lines
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
 
@@ -26,6 +27,7 @@ def prepare(arguments: Arguments) -> Setting:
     model, data, training = arguments
     train_set, validation = _read(data, training.encode_batch_size, training.seed)
     trainer = RetrieverTrainer(_load(model), training, train_set, validation=validation)
+    show_lines(trainer)
     return Setting(trainer)
 
 

@@ -89,14 +89,16 @@ class RetrieverTrainer(Trainer):
             Objective(model, loss),
             args,
             data_collator=_rows,
-            train_dataset=range(len(data)),  # type: ignore[arg-type]
-            eval_dataset=validation,  # type: ignore[arg-type]
+            train_dataset=range(len(data)),
+            eval_dataset=validation,
             **options,
         )
         self._train_on(data)
 
+    args: RetrieverTrainingArguments  # rather than those of transformers alone
+
     @property
-    def objective(self) -> Objective:
+    def trained(self) -> Objective:
         """The model and its loss, unwrapped."""
         return self.model  # type: ignore[return-value]
 
@@ -115,8 +117,8 @@ class RetrieverTrainer(Trainer):
         if self.args.grad_cache:
             return self._cached(model, batch)
         with self.compute_loss_context_manager():
-            queries, documents, _ = model(*self.objective.tokens(batch))
-        loss = self.objective.loss_of(batch, queries, documents)
+            queries, documents, _ = model(*self.trained.tokens(batch))
+        loss = self.trained.loss_of(batch, queries, documents)
         loss = loss / self.current_gradient_accumulation_steps
         self.accelerator.backward(loss)
         return loss.detach()
@@ -126,13 +128,13 @@ class RetrieverTrainer(Trainer):
         weight = 1 / self.current_gradient_accumulation_steps
         sizes = self.args.gc_q_chunk_size, self.args.gc_p_chunk_size
         with self.accelerator.no_sync(model), self.compute_loss_context_manager():
-            loss = cached_step(self.objective, model, batch, sizes, weight)
+            loss = cached_step(self.trained, model, batch, sizes, weight)
         if ranks.world() > 1 and self.accelerator.sync_gradients:
-            ranks.average_gradients(self.objective.parameters())
+            ranks.average_gradients(self.trained.parameters())
         return loss
 
     def _train_on(self, data: TrainingSet) -> None:
-        args: Any = self.args
+        args = self.args
         self.draw = Draw(
             data,
             group_size=args.train_group_size,
@@ -143,7 +145,7 @@ class RetrieverTrainer(Trainer):
 
     def _mine(self, step: int) -> None:
         data = self.draw.data
-        negatives = self.refresh.run(self.objective.model, data, step=step)
+        negatives = self.refresh.run(self.trained.model, data, step=step)
         self._train_on(data.with_negatives(negatives))
         self._mined_at = step
 
@@ -158,7 +160,7 @@ class RetrieverTrainer(Trainer):
             raise ValueError(
                 "RetrieverTrainer.evaluate: there is no Validation; give one to the trainer"
             )
-        found = validation.run(self.objective.model)
+        found = validation.run(self.trained.model)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
@@ -182,8 +184,8 @@ class RetrieverTrainer(Trainer):
             return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        self.objective.model.save_pretrained(folder / MODEL)
-        safetensors.torch.save_model(self.objective, str(folder / WEIGHTS))
+        self.trained.model.save_pretrained(folder / MODEL)
+        safetensors.torch.save_model(self.trained, str(folder / WEIGHTS))
         if self._mined_at is not None:
             save_negatives(folder, self.draw.data.negatives, self._mined_at)
 
@@ -191,7 +193,7 @@ class RetrieverTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         if not (folder / WEIGHTS).is_file():
             raise FileNotFoundError(f"{folder} is no checkpoint of RetrieverTrainer: no {WEIGHTS}")
-        safetensors.torch.load_model(self.objective, str(folder / WEIGHTS))
+        safetensors.torch.load_model(self.trained, str(folder / WEIGHTS))
         mined = load_negatives(folder)
         if mined is not None:
             negatives, self._mined_at = mined
@@ -199,7 +201,7 @@ class RetrieverTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         folder = Path(str(self.state.best_model_checkpoint))
-        safetensors.torch.load_model(self.objective, str(folder / WEIGHTS))
+        safetensors.torch.load_model(self.trained, str(folder / WEIGHTS))
 
 
 def _rows(rows: list[int]) -> dict[str, Tensor]:
