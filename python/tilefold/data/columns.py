@@ -67,7 +67,8 @@ def _is_negative(name: str) -> bool:
 
 
 def _tuple(row: Record, names: list[str]) -> Example:
-    positive = [Passage(row.string(names[1]))] if row.optional(names[1]) else []
+    given = row.value(names[1]) is not None and row.string(names[1])
+    positive = [Passage(given)] if given else []
     texts = (row.optional(name) for name in row.fields if name not in names[:2])
     negatives = [Passage(text) for text in texts if text]
     return Example(row.place, row.string(names[0]), positive, negatives, partial=True)
