@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from tilefold.data import (
     FORMATS,
@@ -20,6 +22,7 @@ from tilefold.data import (
     read_collection,
     read_training,
 )
+from tilefold.data.records import json_array
 
 PASSAGES = [{"docid": "1", "text": "p"}]
 BEIR = {
@@ -159,3 +162,46 @@ def test_an_empty_file_is_an_error(source, content: str):
 def test_a_missing_file_is_an_error(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none")
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+ARRAYS = st.lists(st.dictionaries(st.text(max_size=3), VALUES, max_size=3), max_size=5)
+
+
+@given(ARRAYS, st.integers(1, 64), st.sampled_from([None, 0, 2]), st.booleans())
+def test_an_array_read_in_pieces_is_what_json_reads(tmp_path, records, chunk, indent, ascii_only):
+    text = json.dumps(records, indent=indent, ensure_ascii=ascii_only)
+    path = tmp_path / "array.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tilefold.data.lines._CHUNK", chunk)
+        found = list(json_array(path))
+    assert [record.fields for record in found] == json.loads(path.read_text("utf-8"))
+    if indent == 2:
+        starts = [line for line, part in enumerate(text.split("\n"), 1) if part[:3] == "  {"]
+        assert [record.place.line for record in found] == starts
+
+
+@given(ARRAYS, st.integers(1, 64), st.data())
+def test_an_array_that_is_cut_off_anywhere_is_an_error_with_a_line(tmp_path, records, chunk, data):
+    text = json.dumps(records, indent=1)
+    path = tmp_path / "array.json"
+    path.write_text(text[: data.draw(st.integers(0, len(text) - 1))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tilefold.data.lines._CHUNK", chunk)
+        with pytest.raises(ValueError, match=r"array.json:(\d+): ") as error:
+            list(json_array(path))
+    assert int(str(error.value).split(":")[1]) <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5000])
+@pytest.mark.parametrize("form", ['{{"query": {}}}\n', '[{{"query": {}}}]\n'])
+def test_json_beyond_all_limits_is_an_error_with_its_line(source, form: str, value: str):
+    with pytest.raises(ValueError, match=r"file:1: cannot decode JSON: "):
+        read(source(form.format(value)))

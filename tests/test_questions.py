@@ -232,7 +232,7 @@ def test_instructions_are_taken_apart_into_options(write: Write):
             [ARC | {"answerKey": "3"}],
             r"c.csv:1: 'answerKey' is '3', but the options are \['1', '2'",
         ),
-        ([ARC | {"question": "?"}], r"c.csv:1: question\[0\]: expected a JSON object, got \"\?\""),
+        ([ARC | {"question": "?"}], r"c.csv:1: question: expected a JSON object, got \"\?\""),
         ([INSTRUCTION | {"answer": "answer3"}], r"c.csv:1: 'answer' is 'answer3', but the options"),
         ([INSTRUCTION | {"instruction": "Who?"}], r"c.csv:1: 'instruction' is not a question with"),
         ([INSTRUCTION | {"id": 1}], r"c.csv:1: unknown fields \['id'\]"),

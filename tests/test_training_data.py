@@ -438,6 +438,20 @@ def test_judgments_of_absent_documents_are_an_error_or_left_out(beir):
         read_training(beir("q1\tgone\t1\n"), on_missing_positive="drop")
 
 
+def test_no_file_of_a_folder_is_opened_twice(beir, monkeypatch):
+    opened = []
+    plain = Path.open
+
+    def counting(path: Path, *arguments, **keywords):
+        opened.append(path.name)
+        return plain(path, *arguments, **keywords)
+
+    root = beir("q0\td1\t1\n")
+    monkeypatch.setattr(Path, "open", counting)
+    read_training(root)
+    assert sorted(opened) == ["corpus.jsonl", "queries.jsonl", "train.tsv"]
+
+
 def test_a_query_that_is_judged_without_a_positive_is_an_error_or_left_out(beir):
     root = beir("query-id\tcorpus-id\tscore\nq0\td1\t1\nq1\td1\t0\n")
     with pytest.raises(ValueError, match=r"train.tsv:3: the query 'q1\?' has no positive"):

@@ -76,7 +76,8 @@ def _tuple(row: Record, names: list[str]) -> Example:
 
 def _pair(row: Record, names: list[str], label: str) -> Example:
     anchor, text = (row.string(name) for name in names if name != label)
-    value = row.number(label)
+    given = row.value(label)
+    value = float(given) if isinstance(given, bool) else row.number(label)
     if not 0 <= value <= 1:
         row.fail(f"{label!r} must be between 0 (do not belong together) and 1, got {value:g}")
     passages = (
