@@ -1,5 +1,6 @@
-"""Data: BEIR folders are read strictly, and runs are written so that no tool sees a tie."""
+"""Collections: folders of BEIR and of MS MARCO are read strictly, and once."""
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,16 +8,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tilefold.data import Collection, Qrels, read_beir, write_run
+from tilefold.data import Collection, Qrels, read_beir, read_collection, read_msmarco
 
 Folder = Callable[..., Path]
 
 CORPUS = [{"_id": "d1", "title": "One", "text": "first"}, {"_id": "d2", "text": "second"}]
 QUERIES = [{"_id": "q1", "text": "who?"}, {"_id": "q2", "text": "why?"}, {"_id": "q3", "text": "x"}]
 QRELS = ["query-id\tcorpus-id\tscore", "q2\td2\t2", "q1\td1\t1", "q1\td2\t0"]
-SMALL = ("adi", "cacm", "cisi", "codebase_chunks", "cranfield", "lisa", "medline", "npl_vaswani",
-         "scifact", "stackfaq", "time", "trecqa")  # fmt: skip
-LARGE = ("lama_trex", "wiki_mix", "xquad_r")
+# {name: (documents, {split: judged queries})}
+SMALL = {
+    "adi": (82, {"test": 35}),
+    "cacm": (3204, {"test": 52}),
+    "cisi": (1460, {"test": 76}),
+    "codebase_chunks": (737, {"test": 248}),
+    "cranfield": (1400, {"test": 225}),
+    "lisa": (5999, {"test": 35}),
+    "medline": (1033, {"test": 30}),
+    "npl_vaswani": (11429, {"test": 93}),
+    "scifact": (5183, {"test": 300, "train": 809}),
+    "stackfaq": (719, {"test": 1249}),
+    "time": (423, {"test": 83}),
+    "trecqa": (7053, {"train": 83, "dev": 78, "test": 89}),
+}
+WIKI_MIX = {"nq": 2655, "popqa": 1000, "squad": 2910, "hotpot100": 100, "musique100": 100}
+LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+LARGE = {
+    "lama_trex": (89299, {"test": 22881}),
+    "wiki_mix": (21935, WIKI_MIX),
+    "xquad_r": (13014, dict.fromkeys(LANGUAGES, 1190)),
+}
 
 
 @pytest.fixture
@@ -75,6 +95,11 @@ def test_integer_ids_are_their_digits_and_a_missing_title_is_none(folder: Folder
         ({"corpus": [CORPUS[0], "{not json"]}, r"corpus.jsonl:2: not valid JSON"),
         ({"corpus": ["[1]"]}, r"corpus.jsonl:1: expected a JSON object"),
         ({"corpus": [{"_id": "d1"}]}, r"corpus.jsonl:1: the field 'text' is missing; .*\['_id'\]"),
+        (
+            {"corpus": [{"_id": "d1", "titel": "T", "text": ""}]},
+            r"corpus.jsonl:1: unknown fields \['titel'\]; this format has",
+        ),
+        ({"queries": [{"_id": "q", "text": "", "title": ""}]}, r"queries.jsonl:1: unknown fields"),
         ({"corpus": [{"text": "x"}]}, r"corpus.jsonl:1: the field '_id' is missing"),
         ({"corpus": [{"_id": "", "text": "x"}]}, r"corpus.jsonl:1: '_id' is empty"),
         ({"corpus": [{"_id": None, "text": "x"}]}, r"'_id' must be a string, got null"),
@@ -141,6 +166,118 @@ def test_packed_judgments_keep_queries_without_any():
     assert [part.tolist() for part in qrels] == [[0, 1, 1, 3], [3, 1, 0], [1, 2, 1]]
 
 
+def test_a_title_format_joins_titles_and_leaves_texts_without_one_alone(folder: Folder):
+    collection = read_beir(folder(), title_format="{title} [SEP] {text}")
+    assert collection.documents == ["One [SEP] first", "second"]
+
+
+@pytest.mark.parametrize("template", ["{title}", "{text} {name}", "{text} {}", "{text"])
+def test_a_title_format_without_the_text_or_with_anything_else_is_refused(folder, template: str):
+    with pytest.raises(ValueError, match="title_format: .*" + template.replace("{", r"\{")):
+        read_beir(folder(), title_format=template)
+
+
+def test_packed_files_are_read_like_plain_ones(folder: Folder):
+    root = folder()
+    plain = read_beir(root)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (root / f"{name}.gz").write_bytes(gzip.compress((root / name).read_bytes()))
+        (root / name).unlink()
+    packed = read_beir(root)
+    assert packed.documents == plain.documents
+    assert packed.queries == plain.queries
+    assert packed.qrels.ids.tolist() == plain.qrels.ids.tolist()
+
+
+def test_a_packed_file_that_is_cut_off_is_an_error_with_its_line(folder: Folder):
+    root = folder()
+    whole = gzip.compress((root / "corpus.jsonl").read_bytes())
+    (root / "corpus.jsonl").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"corpus.jsonl:1: the gzip file is broken"):
+        read_beir(root)
+
+
+def test_no_file_of_a_collection_is_opened_twice(folder: Folder, monkeypatch):
+    opened = []
+    plain = Path.open
+
+    def counting(path: Path, *arguments, **keywords):
+        opened.append(path.name)
+        return plain(path, *arguments, **keywords)
+
+    root = folder()
+    monkeypatch.setattr(Path, "open", counting)
+    read_collection(root)
+    assert sorted(opened) == ["corpus.jsonl", "queries.jsonl", "test.tsv"]
+
+
+# ---- MS MARCO ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def msmarco(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of MS MARCO out of lines."""
+
+    def make(
+        collection: Sequence[str] = ("7\tseven", '8\t"eight'),
+        queries: Sequence[str] = ("q1\twho?", "q2\twhy?", "q3\tx"),
+        qrels: Sequence[str] = ("q2\t0\t8\t1", "q1 0 7 1"),
+    ) -> Path:
+        files = {"collection": collection, "queries.dev.small": queries, "qrels.dev.small": qrels}
+        for name, lines in files.items():
+            (tmp_path / f"{name}.tsv").write_text("".join(f"{line}\n" for line in lines))
+        return tmp_path
+
+    return make
+
+
+def test_a_folder_of_ms_marco_is_a_collection_too(msmarco):
+    collection = read_collection(msmarco(), "dev.small")
+    assert collection.document_ids == ["7", "8"]
+    assert collection.documents == ["seven", '"eight']
+    assert (collection.query_ids, collection.queries) == (["q1", "q2"], ["who?", "why?"])
+    assert [part.tolist() for part in collection.qrels] == [[0, 1, 2], [0, 1], [1, 1]]
+
+
+def test_documents_of_ms_marco_may_have_titles(msmarco):
+    root = msmarco(collection=("7\tT\tseven", "8\t\teight"))
+    assert read_msmarco(root, "dev.small").documents == ["T seven", "eight"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"collection": ["7"]}, r"collection.tsv:1: expected an id, a tab and a text, got '7'"),
+        ({"collection": ["7\ta\tb\tc"]}, r"collection.tsv:1: expected an id, a tab and a text"),
+        ({"collection": ["7\ta", "7\tb"]}, r"collection.tsv:2: the id '7' is already .* line 1"),
+        ({"collection": []}, r"collection.tsv: the file is empty"),
+        ({"queries": ["q1\twho\tare you"]}, r"queries.dev.small.tsv:1: expected an id"),
+        ({"qrels": ["q1\t7\t1"]}, r"qrels.dev.small.tsv:1: expected query, iteration, document"),
+        ({"qrels": ["q1 0 7 yes"]}, r"qrels.dev.small.tsv:1: the gain must be an integer"),
+        ({"qrels": ["q9 0 7 1"]}, r"small.tsv:1: query 'q9' is not in queries.dev.small.tsv"),
+    ],
+)
+def test_a_bad_line_of_ms_marco_is_an_error_with_its_file_and_number(msmarco, change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        read_collection(msmarco(**change), "dev.small")
+
+
+def test_a_split_of_ms_marco_that_is_not_there_is_an_error_that_lists_the_others(msmarco):
+    root = msmarco()
+    with pytest.raises(FileNotFoundError, match=r"has no split 'train'; it has: dev.small"):
+        read_collection(root, "train")
+    (root / "queries.dev.small.tsv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"without queries.dev.small.tsv, which the split"):
+        read_collection(root, "dev.small")
+
+
+def test_a_folder_without_a_collection_is_an_error_with_both_layouts(tmp_path: Path):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no collection: expected corpus.jsonl.* or collection.tsv"
+    ):
+        read_collection(tmp_path)
+
+
 # ---- real collections ----------------------------------------------------------------------------
 
 
@@ -160,43 +297,11 @@ def consistent(collection: Collection) -> bool:
     "name", [*SMALL, *(pytest.param(n, marks=pytest.mark.slow) for n in LARGE)]
 )
 def test_every_collection_loads_with_every_split(data_folder: Path, name: str):
+    n_documents, splits = (SMALL | LARGE)[name]
     root = data_folder / name / "beir"
-    splits = [path.stem for path in (root / "qrels").glob("*.tsv")]
-    assert splits
-    for split in splits[:3]:
-        collection = read_beir(root, split)
+    assert {path.stem for path in (root / "qrels").glob("*.tsv")} == set(splits)
+    for split, n_queries in splits.items():
+        collection = read_collection(root, split)
         assert consistent(collection)
+        assert (len(collection.documents), len(collection.queries)) == (n_documents, n_queries)
         assert len(collection.absent) == (2 if name == "time" else 0)
-
-
-# ---- runs ----------------------------------------------------------------------------------------
-
-
-def test_a_run_falls_strictly_even_in_fp32_where_scores_are_tied(tmp_path: Path):
-    path = tmp_path / "dense.trec"
-    tied = np.float32([[1, 1, 1, 0.5], [0, 0, -np.inf, -np.inf]])
-    write_run(path, ["q1", "q2"], list("abcd"), tied, [[2, 0, 1, 3], [3, 1, -1, -1]])
-    rows = [line.split() for line in path.read_text().splitlines()]
-    assert [(row[0], row[2], row[3]) for row in rows] == [
-        *(("q1", name, str(rank)) for rank, name in enumerate("cabd", 1)),
-        ("q2", "d", "1"),
-        ("q2", "b", "2"),
-    ]
-    for query in ("q1", "q2"):
-        scores = np.array([row[4] for row in rows if row[0] == query], np.float32)
-        assert (np.diff(scores) < 0).all()
-    assert {(row[1], row[5]) for row in rows} == {("Q0", "tilefold")}
-
-
-def test_a_run_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
-    path = tmp_path / "dense.trec"
-    path.write_text("old")
-    with pytest.raises(IndexError):
-        write_run(path, ["q1"], ["a"], [[1.0, 0.5]], [[0, 5]])
-    assert path.read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["dense.trec"]
-
-
-def test_a_name_with_white_space_cannot_stand_in_a_run(tmp_path: Path):
-    with pytest.raises(ValueError, match="'two words' cannot stand in a run"):
-        write_run(tmp_path / "x", ["q"], ["two words"], [[1.0]], [[0]])

@@ -131,9 +131,7 @@ def _index(place: Place, answer: str) -> int:
 def _arc(path: Path) -> _Found:
     for record in records(path):
         record.only(("id", "question", "answerKey"))
-        (question,) = Record(record.place, {"question": [record.value("question")]}).records(
-            "question"
-        )
+        question = record.record("question")
         question.only(("stem", "choices", "question_concept"))
         options = question.records("choices")
         labels = [option.identifier("label") for option in options]

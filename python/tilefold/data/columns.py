@@ -67,7 +67,8 @@ def _is_negative(name: str) -> bool:
 
 
 def _tuple(row: Record, names: list[str]) -> Example:
-    positive = [Passage(row.string(names[1]))] if row.optional(names[1]) else []
+    given = row.value(names[1]) is not None and row.string(names[1])
+    positive = [Passage(given)] if given else []
     texts = (row.optional(name) for name in row.fields if name not in names[:2])
     negatives = [Passage(text) for text in texts if text]
     return Example(row.place, row.string(names[0]), positive, negatives, partial=True)
@@ -75,7 +76,8 @@ def _tuple(row: Record, names: list[str]) -> Example:
 
 def _pair(row: Record, names: list[str], label: str) -> Example:
     anchor, text = (row.string(name) for name in names if name != label)
-    value = row.number(label)
+    given = row.value(label)
+    value = float(given) if isinstance(given, bool) else row.number(label)
     if not 0 <= value <= 1:
         row.fail(f"{label!r} must be between 0 (do not belong together) and 1, got {value:g}")
     passages = (

@@ -222,8 +222,6 @@ def is_json(path: StrPath) -> bool:
 
 
 def _head(source: Any) -> Head:
-    if isinstance(source, Mapping):
-        raise TypeError(f"expected one split of a dataset, got several: {list(source)}")
     if is_dataset(source):
         return _fields_head("a dataset", dataset_records(source), source)
     path = Path(source)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..lists import Lists
 from .judgments import FloatArray
-from .lines import Place, clipped
+from .lines import Place, StrPath, clipped
 from .passages import Example, Join, Passage
 from .training_set import TrainingSet
 
@@ -39,10 +39,11 @@ class Gathering:
         self._positives: list[dict[int, float]] = []
         self._negatives: list[dict[int, float]] = []
         self._seen = 0
+        self._path: StrPath = ""
 
     def add(self, example: Example) -> None:
         """One more record."""
-        number, self._seen = self._seen, self._seen + 1
+        number, self._seen, self._path = self._seen, self._seen + 1, example.place.path
         if not (example.positives or example.partial):
             if self.drop:
                 return
@@ -65,7 +66,7 @@ class Gathering:
         kept = [row for row, listed in enumerate(self._positives) if listed]
         if len(kept) < len(self._queries) and not self.drop:
             row = next(row for row, listed in enumerate(self._positives) if not listed)
-            no_positive(Place(source, self._query_lines[row]), self._queries[row])
+            no_positive(Place(self._path, self._query_lines[row]), self._queries[row])
         if not kept:
             raise ValueError(f"{source}: no query has a positive")
         positives, positive_scores = _packed([self._positives[row] for row in kept])

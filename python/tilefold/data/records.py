@@ -81,16 +81,19 @@ class Record(NamedTuple):
         """A list of numbers; empty where the field is missing or null."""
         return [self._number(f"{name}[{at}]", item) for at, item in enumerate(self._items(name))]
 
+    def record(self, name: str) -> Record:
+        """An object."""
+        return self._record(name, self.value(name))
+
     def records(self, name: str) -> list[Record]:
         """A list of objects; empty where the field is missing or null."""
-        parts = [
-            Record(self.place, item, f"{self.within}{name}[{at}]: ")
-            for at, item in enumerate(self._items(name))
-        ]
-        for part in parts:
-            if not isinstance(part.fields, dict):
-                part.fail(f"expected a JSON object, got {_shown(part.fields)}")
-        return parts
+        return [self._record(f"{name}[{at}]", item) for at, item in enumerate(self._items(name))]
+
+    def _record(self, name: str, value: Any) -> Record:
+        part = Record(self.place, value, f"{self.within}{name}: ")
+        if not isinstance(value, dict):
+            part.fail(f"expected a JSON object, got {_shown(value)}")
+        return part
 
     def _items(self, name: str) -> list[Any]:
         value = self.fields.get(name)
@@ -135,6 +138,8 @@ def json_lines(path: StrPath) -> Iterator[Record]:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             place.fail(f"not valid JSON: {error.msg} at column {error.colno}")
+        except (ValueError, RecursionError) as error:  # a number or a nesting beyond all limits
+            place.fail(f"cannot decode JSON: {error}")
         yield _record(place, value)
 
 
@@ -218,6 +223,8 @@ class _Window:
                     self._place(error.pos).fail(
                         f"not valid JSON: {error.msg}, in record {self._records} of the array"
                     )
+            except (ValueError, RecursionError) as error:
+                place.fail(f"cannot decode JSON: {error}, in record {self._records} of the array")
 
     def fail(self, problem: str) -> NoReturn:
         """Raises ValueError for the character before the next one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .lines import Place, StrPath, lines
@@ -73,7 +73,13 @@ def parquet_records(path: StrPath) -> Iterator[Record]:
 
 
 def dataset_records(dataset: Any) -> Iterator[Record]:
-    """The rows of a `datasets.Dataset` or `IterableDataset`; complaints name the row."""
+    """The rows of a `datasets.Dataset` or `IterableDataset`; complaints name the row.
+
+    Raises:
+        TypeError: a `DatasetDict`, which holds several.
+    """
+    if isinstance(dataset, Mapping):
+        raise TypeError(f"expected one split of a dataset, got several: {list(dataset)}")
     for number, row in enumerate(dataset, 1):
         yield Record(Place(f"<{type(dataset).__name__}>", number), row)
 
