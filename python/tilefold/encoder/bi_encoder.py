@@ -24,6 +24,7 @@ from .weights import find
 Document = str | Mapping[str, Any]  # a text, or an object with "text" and perhaps "title"
 
 _TITLE_FORMAT = "{title} {text}"
+_ADAPTERS = "queries", "documents"  # of towers that share a model; BERT has layers called query
 
 
 class BiEncoder(nn.Module):
@@ -259,13 +260,13 @@ class _Towers(NamedTuple):
         if query.adapter is not None or document.adapter is not None:
             raise ValueError("BiEncoder.from_pretrained: lora, but there is an adapter already")
         shared = query.model is document.model
-        add_lora(query, **vars(lora), name="query" if shared and apart else "default")
+        add_lora(query, **vars(lora), name=_ADAPTERS[0] if shared and apart else "default")
         if shared:
             document.model = query.model
         if shared and not apart:
             document.adapter = query.adapter
         else:
-            add_lora(document, **vars(lora), name="document" if shared else "default")
+            add_lora(document, **vars(lora), name=_ADAPTERS[1] if shared else "default")
 
 
 def _given(options: Mapping[str, Any], **of_tower: Any) -> dict[str, Any]:
@@ -293,11 +294,11 @@ def _load_two(folder: Path, query: Mapping[str, Any], document: Mapping[str, Any
     if bases[0] is None or bases[0] != bases[1]:
         towers = Encoder.from_pretrained(q, **query), Encoder.from_pretrained(d, **document)
         return _Towers(*towers, title_format)
-    first = Encoder.from_pretrained(q, adapter="query", **query)
+    first = Encoder.from_pretrained(q, adapter=_ADAPTERS[0], **query)
     says = describe(d).document
-    model = load_adapter(first.model, d, "document")
-    options = {**first.settings(), **says, **document, "adapter": "document"}
-    return _Towers(first, Encoder(model, first.tokenizer, **options), title_format)
+    model = load_adapter(first.model, d, _ADAPTERS[1])
+    second = Encoder(model, first.tokenizer, **{**says, **document, "adapter": _ADAPTERS[1]})
+    return _Towers(first, second, title_format)
 
 
 def _load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> _Towers:
@@ -305,8 +306,8 @@ def _load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str,
     poolings = {options.get("pooling") for options in (query, document)}
     model, tokenizer, says = load(name, pooling=poolings.pop())
     encoder = Encoder(model, tokenizer, **{**says.query, **query})
-    options = {**says.document, **document}
-    other = encoder.with_options(**options)
+    options = {**says.document, **document, "projection": encoder.projection}
+    other = Encoder(model, tokenizer, **options)
     same = other.settings() == encoder.settings()
     return _Towers(encoder, encoder if same else other, says.title_format)
 
