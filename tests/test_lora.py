@@ -86,6 +86,7 @@ def test_a_new_adapter_changes_nothing_and_freezes_the_model(load):
     expected = plain.encode_queries(TEXTS)
     np.testing.assert_allclose(adapted.encode_queries(TEXTS), expected, atol=1e-6)
     np.testing.assert_allclose(adapted.encode_corpus(TEXTS), expected, atol=1e-6)
+    assert not any(part.training for part in adapted.modules())
     names = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert names
     assert all("lora_" in name for name in names)

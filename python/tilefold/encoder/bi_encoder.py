@@ -60,6 +60,7 @@ class BiEncoder(nn.Module):
             )
         self.title_format = title_format
         self.dim = dims[0]
+        self.train(self.query_encoder.training)
 
     @classmethod
     def from_pretrained(

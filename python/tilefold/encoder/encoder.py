@@ -102,6 +102,7 @@ class Encoder(nn.Module):
         self.projection = projection
         self.adapter = adapter
         self.dim = _dim(config.hidden_size, projection)
+        self.train(model.training)  # a model that was loaded is ready to encode
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
@@ -366,13 +367,14 @@ def _check_texts(texts: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Dropout off, and the module's mode restored."""
-    training = module.training
+    """Dropout off, and the mode of every part restored."""
+    training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         yield
     finally:
-        module.train(training)
+        for part in training:
+            part.training = True
 
 
 def _bar(total: float, progress: bool | str) -> Any:

@@ -226,9 +226,10 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         if not hasattr(model, "peft_config"):
             adapted: nn.Module = peft.get_peft_model(model, config, adapter_name=name)
-            return adapted
+            return adapted.train(model.training)
         trained = {key for key, weight in model.named_parameters() if weight.requires_grad}
         model.add_adapter(name, config)  # which freezes the new one: it is not in use yet
+    model.train(model.training)
     for key, weight in model.named_parameters():
         weight.requires_grad_(key in trained or _belongs(key, name))
     return model  # type: ignore[no-any-return]
