@@ -90,7 +90,7 @@ def test_batch_size_and_order_do_not_matter(load, batch_size: int):
 def test_more_texts_than_are_sorted_at_a_time_keep_their_order(load, monkeypatch):
     encoder = load()
     expected = encoder.encode(TEXTS)
-    monkeypatch.setattr("tilefold.encoder.encoder._BLOCK", 2)
+    monkeypatch.setattr("tilefold.encoder.batches._BLOCK", 2)
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-5)
 
 
@@ -205,6 +205,16 @@ def test_padding_on_either_side_gives_the_embedding_without_any(saved, name: str
         assert len(set(alone[:, 0].tolist())) == len(TEXTS)
 
 
+@pytest.mark.parametrize("name", ["GPT2Model", "LlamaModel", "T5Model"])
+def test_decoders_keep_no_cache_of_what_they_will_not_continue(saved, name: str):
+    pooling = "decoder" if name == "T5Model" else "last"
+    encoder = Encoder.from_pretrained(saved(name), max_length=24, pooling=pooling)
+    outputs = []
+    encoder.model.register_forward_hook(lambda module, given, output: outputs.append(output))
+    encoder.encode(TEXTS)
+    assert all(output.past_key_values is None for output in outputs)
+
+
 def test_the_first_decoder_state_is_that_of_the_whole_model(saved):
     folder = saved("T5Model")
     encoder = Encoder.from_pretrained(folder, pooling="decoder", normalize=False, max_length=24)
@@ -253,6 +263,32 @@ def test_an_encoder_that_could_not_be_loaded_again_is_not_saved(tmp_path: Path):
 def test_a_prefix_stands_before_every_text(load):
     expected = load().encode(["the " + text for text in TEXTS])
     np.testing.assert_allclose(load(prefix="the ").encode(TEXTS), expected, atol=1e-6)
+
+
+def test_texts_can_end_with_a_token_of_their_own_even_when_cut(tmp_path: Path):
+    torch.manual_seed(0)
+    folder = tmp_path / "gpt2"
+    transformers.GPT2Model(transformers.GPT2Config(**ARCHITECTURES["GPT2Model"])).save_pretrained(
+        folder
+    )
+    save_tokenizer(folder, eos_token="[SEP]", special=False)
+    options = {"max_length": 4, "append_eos": True, "pooling": "last"}
+    encoder = Encoder.from_pretrained(folder, **options)
+    eos = encoder.tokenizer.eos_token_id
+    tokens = [row["input_ids"] for row in encoder.tokenize([*TEXTS, "fox [SEP]"])]
+    assert all(row[-1] == eos and row.count(eos) == 1 for row in tokens)
+    assert [len(row) for row in tokens] == [3, 1, 4, 2, 4, 2]
+    plain = Encoder.from_pretrained(folder, max_length=24, pooling="last")
+    cut = ["red fox", "", "the blue hen", "fox", "a a a"]
+    expected = plain.encode([f"{text} [SEP]" for text in cut])
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
+    encoder.save_pretrained(tmp_path / "saved")
+    assert Encoder.from_pretrained(tmp_path / "saved").append_eos
+    with pytest.raises(ValueError, match="rather than append_eos"):
+        encoder.export_sentence_transformers(tmp_path / "exported")
+    encoder.tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="append_eos, but the tokenizer has no end-of-sequence"):
+        encoder.with_options()
 
 
 def test_a_projection_follows_pooling_and_is_trained(load):

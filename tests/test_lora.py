@@ -180,6 +180,19 @@ def test_the_model_itself_keeps_its_adapter_and_its_frozen_weights(load):
     assert [weight.requires_grad for weight in model.parameters()] == flags
 
 
+def test_towers_with_models_of_their_own_have_adapters_of_their_own(load, tiny, tmp_path: Path):
+    model = load(document=tiny, lora=Lora(r=2))
+    assert model.query_encoder.model is not model.document_encoder.model
+    disturb(model)
+    embed(model.query_encoder).pow(3).sum().backward()
+    assert all(name.startswith("query_encoder") for name in trained(model))
+    model.save_pretrained(tmp_path / "saved")
+    again = BiEncoder.from_pretrained(tmp_path / "saved")
+    for side in ("encode_queries", "encode_corpus"):
+        expected = getattr(model, side)(TEXTS)
+        np.testing.assert_allclose(getattr(again, side)(TEXTS), expected, atol=1e-6)
+
+
 # ---- save, load, merge ---------------------------------------------------------------------------
 
 

@@ -79,6 +79,12 @@ def add_lora(
         ImportError: peft is not installed.
         ValueError: the model has an adapter or a layer of that name, or peft knows no target
             modules for it.
+
+    >>> from tilefold.encoder import minilm
+    >>> encoder = minilm()
+    >>> add_lora(encoder, r=2)
+    >>> sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
+    18432
     """
     peft = _peft()
     lora = Lora(r, alpha, dropout, target_modules)
