@@ -15,8 +15,9 @@ except ImportError as error:
     ) from error
 
 from .bi_encoder import BiEncoder
-from .encoder import Encoder, find_model, minilm
+from .encoder import Encoder
 from .lora import Lora, add_lora
+from .offline import find_model, minilm
 from .pooling import POOLINGS, cls_pool, decoder_pool, last_pool, mean_pool
 
 __all__ = [

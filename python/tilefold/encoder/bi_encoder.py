@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from . import settings
-from .checkpoint import describe, load
 from .encoder import Encoder
 from .folder import written_aside
-from .lora import CONFIG, Lora, add_lora, load_adapter
-from .weights import find
+from .lora import Lora
+from .towers import Towers, given, load_one, load_two, two_towers
 
 Document = str | Mapping[str, Any]  # a text, or an object with "text" and perhaps "title"
 
@@ -37,6 +35,13 @@ class BiEncoder(nn.Module):
 
     Raises:
         ValueError: the towers differ in dimension, or the format has other fields.
+
+    >>> from tilefold.encoder import minilm
+    >>> model = BiEncoder(minilm())
+    >>> queries = model.encode_queries(["what do cats do?"])
+    >>> documents = model.encode_corpus(["Invoices are due.", {"title": "Cats", "text": "sleep."}])
+    >>> (queries @ documents.T).argmax()
+    np.int64(1)
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class BiEncoder(nn.Module):
             )
         self.title_format = title_format
         self.dim = dims[0]
+        self.train(self.query_encoder.training)
 
     @classmethod
     def from_pretrained(
@@ -96,9 +102,9 @@ class BiEncoder(nn.Module):
             ValueError: weights are missing; a module of sentence-transformers has no counterpart
                 here; the folder holds two encoders, or an adapter, and something else is asked.
         """
-        query = _given(options, prefix=query_prefix, max_length=query_max_length)
-        documents = _given(options, prefix=document_prefix, max_length=document_max_length)
-        folder = _two_towers(name) if document is None else None
+        query = given(options, prefix=query_prefix, max_length=query_max_length)
+        documents = given(options, prefix=document_prefix, max_length=document_max_length)
+        folder = two_towers(name) if document is None else None
         if tied and (document is not None or folder is not None):
             raise ValueError(
                 f"BiEncoder.from_pretrained: tied=True, but {document or folder} has an encoder "
@@ -106,11 +112,11 @@ class BiEncoder(nn.Module):
             )
         if document is not None:
             first = Encoder.from_pretrained(name, **query)
-            towers = _Towers(first, Encoder.from_pretrained(document, **documents))
+            towers = Towers(first, Encoder.from_pretrained(document, **documents))
         elif folder is not None:
-            towers = _load_two(folder, query, documents)
+            towers = load_two(folder, query, documents)
         else:
-            towers = _load_one(name, query, documents)
+            towers = load_one(name, query, documents)
             if tied is False:
                 towers = towers.apart(share_model=lora is not None)
         if lora is not None:
@@ -236,81 +242,3 @@ class BiEncoder(nn.Module):
         if not isinstance(title, str) or not isinstance(text, str):
             raise TypeError(f"{where}: 'title' and 'text' must be strings, got {document!r:.80}")
         return self.title_format.format(title=title, text=text).strip() if title else text
-
-
-class _Towers(NamedTuple):
-    """What was loaded, before it becomes a BiEncoder."""
-
-    query: Encoder
-    document: Encoder
-    title_format: str | None = None
-
-    def apart(self, *, share_model: bool) -> _Towers:
-        """With weights of its own for documents: all but a model that is going to be frozen."""
-        own = {"projection": copy.deepcopy(self.query.projection)}
-        document = self.query.with_options(**self.document.settings(), **own)
-        if not share_model:
-            document.model = copy.deepcopy(self.query.model)
-        return self._replace(document=document)
-
-    def add(self, lora: Lora, *, apart: bool) -> None:
-        """Adds adapters: one that both use, or one for each, which share a model if they did."""
-        query, document = self[:2]
-        if query.adapter is not None or document.adapter is not None:
-            raise ValueError("BiEncoder.from_pretrained: lora, but there is an adapter already")
-        shared = query.model is document.model
-        add_lora(query, **vars(lora), name="query" if shared and apart else "default")
-        if shared:
-            document.model = query.model
-        if shared and not apart:
-            document.adapter = query.adapter
-        else:
-            add_lora(document, **vars(lora), name="document" if shared else "default")
-
-
-def _given(options: Mapping[str, Any], **of_tower: Any) -> dict[str, Any]:
-    """Options of both, then what is said of this one."""
-    return {**options, **{key: value for key, value in of_tower.items() if value is not None}}
-
-
-def _two_towers(name: str | Path) -> Path | None:
-    """The folder, if it is one that holds two encoders."""
-    path = find(name, settings.FILE)
-    if path is None or settings.read(path)[0] != "untied":
-        return None
-    if not Path(name).is_dir():
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(str(name)))
-    return path.parent
-
-
-def _load_two(folder: Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> _Towers:
-    """What `save_pretrained` wrote of untied towers; adapters of one model share it again."""
-    title_format = settings.read(folder / settings.FILE)[1]["title_format"]
-    q, d = folder / "query", folder / "document"
-    bases = [_base(tower) for tower in (q, d)]
-    if bases[0] is None or bases[0] != bases[1]:
-        towers = Encoder.from_pretrained(q, **query), Encoder.from_pretrained(d, **document)
-        return _Towers(*towers, title_format)
-    first = Encoder.from_pretrained(q, adapter="query", **query)
-    says = describe(d).document
-    model = load_adapter(first.model, d, "document")
-    options = {**first.settings(), **says, **document, "adapter": "document"}
-    return _Towers(first, Encoder(model, first.tokenizer, **options), title_format)
-
-
-def _load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> _Towers:
-    """Both towers from one checkpoint; one object where nothing tells them apart."""
-    poolings = {options.get("pooling") for options in (query, document)}
-    model, tokenizer, says = load(name, pooling=poolings.pop())
-    encoder = Encoder(model, tokenizer, **{**says.query, **query})
-    options = {**says.document, **document}
-    other = encoder.with_options(**options)
-    same = other.settings() == encoder.settings()
-    return _Towers(encoder, encoder if same else other, says.title_format)
-
-
-def _base(folder: Path) -> Any:
-    path = folder / CONFIG
-    return settings.read_json(path).get("base_model_name_or_path") if path.is_file() else None

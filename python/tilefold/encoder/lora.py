@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +77,14 @@ def add_lora(
 
     Raises:
         ImportError: peft is not installed.
-        ValueError: the model has an adapter of that name, or peft knows no target modules for it.
+        ValueError: the model has an adapter or a layer of that name, or peft knows no target
+            modules for it.
+
+    >>> from tilefold.encoder import minilm
+    >>> encoder = minilm()
+    >>> add_lora(encoder, r=2)
+    >>> sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
+    18432
     """
     peft = _peft()
     lora = Lora(r, alpha, dropout, target_modules)
@@ -115,7 +124,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
         report = peft.set_peft_model_state_dict(adapted, state, adapter_name=name)
     except RuntimeError as error:  # torch's word for shapes that differ
         raise ValueError(f"{folder}: the adapter does not fit the model: {error}") from error
-    wrong = [key for key in report.missing_keys if f".{name}." in key] + report.unexpected_keys
+    wrong = [key for key in report.missing_keys if _belongs(key, name)] + report.unexpected_keys
     if wrong:
         raise ValueError(
             f"{folder}: the adapter does not fit the model: {len(wrong)} weights are missing or of "
@@ -213,16 +222,29 @@ def _check_checkpointing(model: Any) -> None:
 
 
 def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
-    if not hasattr(model, "peft_config"):
-        adapted: nn.Module = peft.get_peft_model(model, config, adapter_name=name)
-        return adapted
-    if name in model.peft_config:
+    if name in getattr(model, "peft_config", {}):
         raise ValueError(f"add_lora: the model already has an adapter {name!r}; choose a new name")
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    model.add_adapter(name, config)
-    for weight in trained:
-        weight.requires_grad_(True)
+    # peft takes the name out of those of weights wherever it stands, as in `self.query`.
+    layers = [f".{layer}" for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
+    if not name.isidentifier() or name in "lora_" or layers:
+        raise ValueError(f"add_lora: {name!r} cannot name an adapter {layers[:1]}: choose another")
+    with warnings.catch_warnings():  # what peft and transformers have to say to each other
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        if not hasattr(model, "peft_config"):
+            adapted: nn.Module = peft.get_peft_model(model, config, adapter_name=name)
+            return adapted.train(model.training)
+        trained = {key for key, weight in model.named_parameters() if weight.requires_grad}
+        model.add_adapter(name, config)  # which freezes the new one: it is not in use yet
+    model.train(model.training)
+    for key, weight in model.named_parameters():
+        weight.requires_grad_(key in trained or _belongs(key, name))
     return model  # type: ignore[no-any-return]
+
+
+def _belongs(key: str, name: str) -> bool:
+    """Whether a parameter is of that adapter: `....lora_A.<name>.weight`."""
+    parts = key.split(".")
+    return any(a.startswith("lora_") and b == name for a, b in itertools.pairwise(parts))
 
 
 def _peft() -> Any:

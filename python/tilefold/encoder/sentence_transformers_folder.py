@@ -36,6 +36,8 @@ _EXPECTED = {  # of the module Transformer; None: not set, or empty
     **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs")),
     **dict.fromkeys(("model_args", "tokenizer_args", "config_args")),  # their names before 6
 }
+# The first of these that is not empty, as sentence-transformers documents; 6.2 itself takes an
+# empty "document", which it adds, for the first one.
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 FILE = "tilefold.json"
 VERSION = 1
-_TOWER = {"pooling": str, "normalize": bool, "max_length": int, "prefix": str}
+_TOWER = {"pooling": str, "normalize": bool, "max_length": int, "prefix": str, "append_eos": bool}
 _FIELDS: dict[str, dict[str, Any]] = {
     "encoder": {**_TOWER, "projection": list},
     "tied": {"query": _TOWER, "document": _TOWER, "projection": list, "title_format": str},
