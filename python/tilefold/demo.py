@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .data import Collection
 from .demo_training import show_training
+from .evaluate import evaluate
 from .hnsw import HnswIndex
 from .index import FlatIndex
 from .pydocs import read_pydocs
@@ -31,7 +32,7 @@ from .testing import assert_same_up_to_rounding, measure
 from .threads import get_num_threads
 
 if TYPE_CHECKING:
-    from .encoder import Encoder
+    from .encoder import BiEncoder
 
 Vectors = NDArray[np.float32]
 Search = Callable[[Vectors, int], Any]
@@ -73,26 +74,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold demo`."""
     title(f"tilefold demo: search the documentation of Python {platform.python_version()}")
-    from .encoder import minilm
+    from .encoder import BiEncoder, minilm
 
-    encoder = minilm()  # first, so that what is not installed is said at once
-    fact("model", f"all-MiniLM-L6-v2, {encoder.dim} dimensions, from an installed package")
+    model = BiEncoder(minilm())  # first, so that what is not installed is said at once
+    fact("model", f"all-MiniLM-L6-v2, {model.dim} dimensions, from an installed package")
     collection = read_pydocs([name.strip() for name in args.packages.split(",") if name.strip()])
     if args.query is None:
-        _measure(collection, encoder, training=not args.no_training)
+        _measure(collection, model, training=not args.no_training)
     else:
-        _ask(collection, encoder, [args.query] if args.query else _typed())
+        _ask(collection, model, [args.query] if args.query else _typed())
     return 0
 
 
-def _measure(collection: Collection, encoder: Encoder, *, training: bool) -> None:
+def _measure(collection: Collection, model: BiEncoder, *, training: bool) -> None:
     describe(collection)
-    embedded = embed(collection, encoder)
+    embedded = embed(collection, model)
     note(
         "A document is the parameters and the docstring of a function, method or class, without "
         "the first line and with its name masked; the query is that first line."
     )
-    index = FlatIndex(encoder.dim)
+    index = FlatIndex(model.dim)
     index.add(embedded.documents)
     exact = SearchResult(*index.search(embedded.queries, _K)[:2])
     rankings = {"dense, exact": exact}
@@ -101,14 +102,14 @@ def _measure(collection: Collection, encoder: Encoder, *, training: bool) -> Non
         rankings["dense, HNSW"] = approximate.search(embedded.queries, _K)
     rankings |= lexical(collection, exact, _K)
     heading(f"Quality: mean over {len(collection.queries):,} queries, 95% bootstrap interval")
-    show_quality(rankings, collection.qrels, MEASURES)
+    show_quality({n: evaluate(r.ids, collection.qrels, MEASURES) for n, r in rankings.items()})
     if approximate is not None:
         share = approximate.recall(index, embedded.queries, _K)
         note(f"HNSW found {share:.2%} of the {_K} nearest documents.")
     _show_speed(embedded, index, approximate)
     _show_samples(collection, exact)
     if training:
-        show_training(collection, encoder, embedded)
+        show_training(collection, model, embedded)
     heading("What to try next")
     for command, purpose in _NEXT:
         say(f"  {command:<38}{purpose}")
@@ -220,17 +221,17 @@ def _show_hits(
         say(f"    {score:.3f}  {collection.document_ids[document]}{mark}")
 
 
-def _ask(collection: Collection, encoder: Encoder, questions: Iterable[str]) -> None:
+def _ask(collection: Collection, model: BiEncoder, questions: Iterable[str]) -> None:
     """Answers questions from names and summaries, which take seconds to encode."""
     offsets, relevant, _ = collection.qrels
     summaries = np.repeat(np.array(collection.queries, object), np.diff(offsets))
     names = [collection.document_ids[document] for document in relevant]
     texts = [f"{name}: {summary}" for name, summary in zip(names, summaries, strict=True)]
-    index = FlatIndex(encoder.dim)
-    index.add(encoder.encode(texts, progress="summaries"))
+    index = FlatIndex(model.dim)
+    index.add(model.encode_corpus(texts, progress="summaries"))
     fact("documents", f"{len(texts):,} summaries")
     for question in questions:
-        vector = encoder.encode([question], progress=False)[0]
+        vector = model.encode_queries([question], progress=False)[0]
         scores, ids = index.search(vector, min(5, len(texts)))[:2]
         column = min(width() // 2 - 10, max(len(names[document]) for document in ids))
         say()

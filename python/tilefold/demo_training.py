@@ -23,7 +23,7 @@ from .search import search
 from .terminal import fact, heading, note, table
 
 if TYPE_CHECKING:
-    from .encoder import Encoder
+    from .encoder import BiEncoder
 
 _MEASURES = ("nDCG@10", "R@100", "RR@10")
 _HELD_OUT = 3  # one module of so many
@@ -34,13 +34,13 @@ _TOKENS = 96  # that are read in training, of a docstring of any length
 Values = Mapping[str, NDArray[np.float64]]
 
 
-def show_training(collection: Collection, encoder: Encoder, before: Embedded) -> None:
-    """Trains the encoder, and writes how well held-out modules are found before and after.
+def show_training(collection: Collection, model: BiEncoder, before: Embedded) -> None:
+    """Trains the model, and writes how well held-out modules are found before and after.
 
     Args:
         collection: of `read_pydocs`.
-        encoder: is trained in place.
-        before: the collection through the encoder as it is.
+        model: is trained in place.
+        before: the collection through the model as it is.
     """
     try:
         importlib.import_module(".train", __package__)
@@ -52,29 +52,28 @@ def show_training(collection: Collection, encoder: Encoder, before: Embedded) ->
     heading(f"Fine-tuning on {len(data):,} queries; {len(asked):,} of other modules are asked")
     first = _measured(collection, before, asked)
     begin = time.perf_counter()
-    losses = _train(data, encoder)
+    losses = _train(data, model)
     fact("trained", f"{_STEPS} steps of {_BATCH} queries in {time.perf_counter() - begin:.0f} s")
     first_ten, last_ten = np.mean(losses[:10]), np.mean(losses[-10:])
     fact("loss", f"{first_ten:.2f} in the first ten steps, {last_ten:.2f} in the last ten")
-    then = _measured(collection, embed(collection, encoder), asked)
+    then = _measured(collection, embed(collection, model), asked)
     _show(first, then)
 
 
-def _train(data: TrainingSet, encoder: Encoder) -> list[float]:
+def _train(data: TrainingSet, model: BiEncoder) -> list[float]:
     """A training loop as one writes it."""
     import torch
 
-    from .encoder import BiEncoder
     from .losses import ContrastiveLoss
     from .train import Draw, Objective, train_step
 
     torch.manual_seed(0)
-    objective = Objective(BiEncoder(encoder), ContrastiveLoss(_TEMPERATURE))
+    objective = Objective(model, ContrastiveLoss(_TEMPERATURE))
     optimizer = torch.optim.AdamW(objective.parameters(), lr=_RATE)
     rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, _STEPS)
     draw = Draw(data, group_size=1, seed=0)
     rng, losses = np.random.default_rng(0), []
-    length, encoder.max_length = encoder.max_length, _TOKENS
+    length, model.document_encoder.max_length = model.document_encoder.max_length, _TOKENS
     objective.train()
     for step in _bar(range(_STEPS)):
         rows = rng.choice(len(data), _BATCH, replace=False)
@@ -82,7 +81,7 @@ def _train(data: TrainingSet, encoder: Encoder) -> list[float]:
         optimizer.step()
         optimizer.zero_grad()
         rates.step()
-    encoder.max_length = length
+    model.document_encoder.max_length = length
     return losses
 
 

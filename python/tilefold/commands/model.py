@@ -37,11 +37,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     option("--batch-size", type=int, default=32, metavar="N", help="texts at a time (default: 32)")
 
 
-def load_model(args: argparse.Namespace) -> BiEncoder:
-    """The model of the options; what they do not say, its folder does."""
+def load_model(args: argparse.Namespace, name: str | None = None) -> BiEncoder:
+    """The model of the options, or the one named; what they do not say, its folder does."""
     from ..encoder import BiEncoder, find_model
 
     settings: dict[str, Any] = {
         name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None
     }
-    return BiEncoder.from_pretrained(find_model(args.model), **settings)
+    return BiEncoder.from_pretrained(find_model(name or args.model), **settings)

@@ -1,0 +1,137 @@
+"""`tilefold eval`: how well a model, words, and both find what a collection's judgments name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..comparison import MEASURES, describe, embed, lexical, show_quality
+from ..data import Collection, read_collection, read_documents, read_questions, write_run
+from ..evaluate import (
+    Measure,
+    answer_hits,
+    bootstrap,
+    evaluate,
+    holm,
+    paired_test,
+    top_k_accuracy,
+)
+from ..running import SearchResult
+from ..search import search
+from ..terminal import fact, heading, note, title
+from .model import add_model_arguments, load_model
+
+_DEPTHS = (1, 5, 20, 100)  # of DPR's accuracies
+_TEXT_ALONE = "{text}"  # answers are not looked for in titles
+
+Values = dict[str, NDArray[np.float64]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tilefold eval`."""
+    parser.add_argument("folder", help="a collection in the layout of BEIR or MS MARCO")
+    option = parser.add_argument
+    option("--split", default="test", help="of its judgments (default: %(default)s)")
+    option(
+        "--measures",
+        nargs="+",
+        type=_measure,
+        default=[Measure.parse(name) for name in MEASURES],
+        metavar="NAME",
+        help=f"names of ir_measures (default: {' '.join(MEASURES)})",
+    )
+    option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
+    option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
+    option("--answers", metavar="FILE", help="also DPR's accuracy: passages with an answer")
+    option("--baseline", metavar="NAME", help="a model to compare with, query by query")
+    add_model_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `tilefold eval`."""
+    deepest = max(args.measures, key=lambda measure: measure.cutoff or 0)
+    if (deepest.cutoff or 0) > args.k:
+        raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
+    if args.run and not Path(args.run).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--run {args.run}: its folder does not exist")
+    collection = read_collection(args.folder, args.split)
+    answers = _answers(args, collection) if args.answers else None
+    title(f"{args.folder}, split {args.split}")
+    describe(collection)
+    dense = _dense(args, collection, args.model)
+    rankings = {"dense": dense}
+    if args.baseline:
+        rankings["baseline"] = _dense(args, collection, args.baseline)
+    rankings |= lexical(collection, dense, args.k)
+    heading("Mean over queries, 95% bootstrap interval")
+    values = {
+        name: evaluate(ranking.ids, collection.qrels, args.measures)
+        | ({} if answers is None else _accuracies(ranking.ids, *answers))
+        for name, ranking in rankings.items()
+    }
+    show_quality(values)
+    if args.baseline:
+        _compare(args, values["dense"], values["baseline"])
+    if args.run:
+        write_run(args.run, collection.query_ids, collection.document_ids, *dense)
+        heading(f"Wrote the dense ranking to {args.run}")
+    return 0
+
+
+def _dense(args: argparse.Namespace, collection: Collection, name: str) -> SearchResult:
+    model = load_model(args, name)
+    encoder = model.document_encoder
+    fact("model", f"{name}, {model.dim} dimensions, {encoder.pooling} pooling")
+    embedded = embed(collection, model, batch_size=args.batch_size)
+    return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
+
+
+def _answers(
+    args: argparse.Namespace, collection: Collection
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Texts of documents without their titles, and the answers of every query."""
+    known = {question.id: question.answers for question in read_questions(args.answers)}
+    missing = [name for name in collection.query_ids if name not in known]
+    if missing:
+        raise ValueError(
+            f"--answers {args.answers} has none for {len(missing)} of "
+            f"{len(collection.query_ids)} queries, such as {missing[0]!r}"
+        )
+    passages = list(read_documents(args.folder, title_format=_TEXT_ALONE).values())
+    return passages, [known[name] for name in collection.query_ids]
+
+
+def _accuracies(
+    ids: NDArray[np.int64], passages: list[str], answers: list[tuple[str, ...]]
+) -> Values:
+    hits = answer_hits(ids, passages, answers)
+    return top_k_accuracy(hits, [k for k in _DEPTHS if k <= ids.shape[1]])
+
+
+def _compare(args: argparse.Namespace, ours: Values, theirs: Values) -> None:
+    heading(f"{args.model} against {args.baseline}, the same queries")
+    tests = {name: paired_test(ours[name], theirs[name]) for name in ours}
+    adjusted = holm([test.p_value for test in tests.values()])
+    for (name, test), p in zip(tests.items(), adjusted, strict=True):
+        _, low, high = bootstrap(ours[name] - theirs[name])
+        fact(name, f"{test.difference:+.4f} [{low:+.4f}, {high:+.4f}], p = {p:.4f}")
+    note(
+        f"Two-sided paired permutation tests over {test.n:,} queries, corrected (Holm) for "
+        f"{len(tests)} measures."
+    )
+
+
+def _measure(text: str) -> Measure:
+    try:
+        return Measure.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _depth(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
