@@ -1,4 +1,4 @@
-"""The start of a source: its first record or line, or what lies in a folder; and all its records."""
+"""The start of a source: its first record, line or names in a folder; and all of its records."""
 
 from __future__ import annotations
 
