@@ -240,7 +240,7 @@ FLAG = {
     "pos": ["p", "q"],
     "neg": ["n", "n", "m"],
     "pos_scores": [2, 1.5],
-    "neg_scores": [0.5, 0.5, 0.25],
+    "neg_scores": [0.5, 0.1, 0.25],
     "prompt": "Find it:",
     "type": "normal",
 }

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .formats import chosen, is_json, records
+from .formats import chosen
+from .heads import is_json, records
 from .lines import Place, StrPath
 from .records import Record
 from .tables import rows

@@ -1,46 +1,13 @@
-"""Which format a source has: told from its first records, or from what lies in a folder."""
+"""Which format a source has: a table of what each looks like, the first that fits is taken."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from . import columns
-from .collection import layout_of
+from .heads import Head, head_of, named
 from .judgments import is_integer
-from .lines import Place, StrPath, clipped, filled_lines, opening
-from .records import Record, first_character, json_records
-from .tables import (
-    dataset_records,
-    delimiter_of,
-    is_dataset,
-    parquet_records,
-    rows,
-    table_records,
-)
-
-_PARQUET = b"PAR1"
-
-
-class Head(NamedTuple):
-    """What the start of a source shows."""
-
-    seen: str  # in words
-    layout: str | None = None  # of a folder
-    fields: Mapping[str, Any] = {}  # the first record of JSON or of Arrow
-    line: str = ""  # the first line of other text that is no comment
-    header: Sequence[str] = ()  # its first row as a table between tabs or else commas
-    near_collection: bool = False  # a file beside a collection.tsv
-
-    def has(self, *names: str) -> bool:
-        """Whether the first record, or the first row as a header, has all these names."""
-        return set(names) <= ({*self.fields} or {*self.header})
-
-    def cells(self) -> list[str]:
-        """The first line between tabs."""
-        return self.line.split("\t")
 
 
 class Format(NamedTuple):
@@ -186,12 +153,12 @@ def detect(source: Any, kinds: Sequence[str] = ()) -> str:
         FileNotFoundError: there is no such file.
     """
     known = {name: entry for name, entry in FORMATS.items() if not kinds or entry.kind in kinds}
-    head = _head(source)
+    head = head_of(source)
     for name, entry in known.items():
         if entry.fits(head):
             return name
     listed = "".join(f"\n  {name}: {entry.looks}" for name, entry in known.items())
-    raise ValueError(f"{_named(source)}: found {head.seen}, which is none of:{listed}")
+    raise ValueError(f"{named(source)}: found {head.seen}, which is none of:{listed}")
 
 
 def chosen(source: Any, format: str | None, kinds: Sequence[str], op: str) -> str:
@@ -202,62 +169,3 @@ def chosen(source: Any, format: str | None, kinds: Sequence[str], op: str) -> st
     if format not in names:
         raise ValueError(f"{op}: expected format to be one of {names}, got {format!r}")
     return format
-
-
-def records(source: Any) -> Iterator[Record]:
-    """The records of a source: of JSON, of Parquet, of a table with a header, or of a dataset."""
-    if is_dataset(source):
-        return dataset_records(source)
-    start = opening(source)
-    if start == _PARQUET:
-        return parquet_records(source)
-    if is_json(source):
-        return json_records(source)
-    return table_records(source, delimiter_of(source))
-
-
-def is_json(path: StrPath) -> bool:
-    """Whether a file holds JSON, going by its first character."""
-    return first_character(path) in {"{", "["}
-
-
-def _head(source: Any) -> Head:
-    if is_dataset(source):
-        return _fields_head("a dataset", dataset_records(source), source)
-    path = Path(source)
-    if path.is_dir():
-        listed = clipped(", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing")
-        return Head(f"a folder with {listed}", layout=layout_of(path))
-    if opening(path) == _PARQUET:
-        return _fields_head("a Parquet file", parquet_records(path), path)
-    if is_json(path):
-        return _fields_head("JSON", json_records(path), path)
-    return _text_head(path)
-
-
-def _fields_head(what: str, source: Iterator[Record], path: Any) -> Head:
-    first = next(source, None)
-    if first is None:
-        raise ValueError(f"{_named(path)}: the file is empty")
-    return Head(f"{what} with the fields {list(first.fields)}", fields=first.fields)
-
-
-def _text_head(path: Path) -> Head:
-    lines = (text for _, text in filled_lines(path) if not text.startswith("#"))
-    line = next(lines, None)
-    if line is None:
-        raise ValueError(f"{path}: the file is empty")
-    try:
-        _, header = next(rows(path, "\t" if "\t" in line else ","), (Place(path, 1), []))
-    except ValueError:  # not a table: a quote that never closes
-        header = []
-    return Head(
-        f"text whose first line is {clipped(line)!r}",
-        line=line,
-        header=header,
-        near_collection=layout_of(path.parent) == "msmarco",
-    )
-
-
-def _named(source: Any) -> str:
-    return f"<{type(source).__name__}>" if is_dataset(source) else os.fspath(source)

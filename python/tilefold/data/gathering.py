@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Gathering:
         self._texts = list(texts.values())
         self._text_lines = array("q", [0]) * len(texts)
 
-    def finish(self, source: Any) -> TrainingSet:
+    def finish(self, source: str) -> TrainingSet:
         """The set, once all examples are in."""
         if not self._seen:
             raise ValueError(f"{source}: the file is empty")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .formats import chosen, records
+from .formats import chosen
+from .heads import records
 from .lines import Place, StrPath
 from .records import Record
 from .tables import rows

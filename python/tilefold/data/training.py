@@ -22,8 +22,9 @@ from .collection import (
     read_files,
     read_queries,
 )
-from .formats import chosen, records
+from .formats import chosen
 from .gathering import Gathering, no_positive
+from .heads import named, records
 from .judgments import FloatArray, IdArray, Judgment
 from .lines import Place, StrPath, replacing
 from .passages import PROMPT_FORMAT, TITLE_FORMAT, Example, Passage, joined_prompt, joined_title
@@ -97,12 +98,12 @@ def read_training(
     if name not in _WITH_SPLITS and split != "train":
         raise ValueError(f"read_training: {name} has no splits, but split is {split!r}")
     drop = on_missing_positive == "drop"
+    gathering = Gathering(joined_title(title_format), joined_prompt(query_format), drop=drop)
     if name in ("beir", "msmarco"):
         return _judged(files_of(source, split), title_format, drop=drop)
-    gathering = Gathering(joined_title(title_format), joined_prompt(query_format), drop=drop)
     for example in _examples(name, source, split, gathering):
         gathering.add(example)
-    return gathering.finish(source)
+    return gathering.finish(named(source))
 
 
 def write_training(path: StrPath, training: TrainingSet) -> None:
@@ -114,6 +115,13 @@ def write_training(path: StrPath, training: TrainingSet) -> None:
     Args:
         path: file to write; an existing one is replaced.
         training: what to write.
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "train.csv").write_text("anchor,positive\\nwho?,she\\n")
+    >>> write_training(folder / "train.jsonl", read_training(folder / "train.csv"))
+    >>> read_training(folder / "train.jsonl").documents
+    ['she']
     """
     with replacing(path) as file:
         for row in range(len(training)):
