@@ -361,6 +361,29 @@ def test_a_checkpoint_that_was_not_finished_is_passed_over(model, tmp_path):
     assert last_checkpoint(tmp_path / "nothing") is None
 
 
+def test_a_full_disk_leaves_the_checkpoint_before(model, tmp_path, monkeypatch):
+    from tilefold.train import trainer as module
+
+    save, calls = module.safetensors.torch.save_model, []
+
+    def fails_the_second_time(model: Any, path: str) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(model, path)
+
+    monkeypatch.setattr(module.safetensors.torch, "save_model", fails_the_second_time)
+    schedule = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
+    trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    with pytest.raises(OSError, match="No space left"):
+        trainer.train()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
+    again = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    again.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+
+
 # ---- processes -----------------------------------------------------------------------------------
 
 TWO = """
