@@ -43,7 +43,8 @@ class Encoder(nn.Module):
             does for "last" pooling (Ma et al., SIGIR 2024); where it is there already, it stays.
         projection: applied after pooling, such as `nn.Linear(hidden, dim)`; what can be saved is
             `nn.Linear`, or `nn.Sequential` of these and activations.
-        adapter: of the model's LoRA adapters the one that is in use here; see `add_lora`.
+        adapter: of the model's LoRA adapters the one that is in use here, see `add_lora`; None runs
+            the model as it stands.
 
     Raises:
         ValueError: an argument that the model or the tokenizer cannot follow.

@@ -67,8 +67,9 @@ def add_lora(
 ) -> None:
     """Freezes the model of an encoder and gives it an adapter, which starts as no change at all.
 
-    Other encoders over the same model are left as they are: give them an adapter of another name,
-    and one frozen model serves them all. A projection is trained as before.
+    Encoders over one model may each have an adapter of another name, and switch to it when they
+    run. But peft changes layers in place: one that had this model before its first adapter, and has
+    none itself, runs through whichever is in use. A projection is trained as before.
 
     Args:
         encoder: an Encoder; its `adapter` becomes `name`.
