@@ -31,6 +31,8 @@ PROMISES = [
     "contrastive, N = 600, symmetric",
     "contrastive, N = 64, d = 384",
     "contrastive, N = 1,024, d = 768",
+    "mine 10 of 40 x 2,000 random ",
+    "mine 10 of 40 x 2,000 random, relative_margin = 0.05",
 ]
 
 pytest.importorskip("pytest_benchmark", reason="not installed: pip install tilefold[bench]")
