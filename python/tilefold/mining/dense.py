@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -119,18 +120,10 @@ def mine(
     left_out = _left_out(corpus, own, exclude, n)
     positive_scores = corpus.scores(rows, own.owners(), own.indices)
     ceilings = window.ceilings(_lowest(positive_scores, own) if window.margins else np.zeros(n))
-    floors = None if window.min_score is None else np.full(n, window.min_score, np.float32)
     miner = Miner(corpus, ranks, _shuffle(sampling, seed, corpus.size))
     lists, scores = [], []
-    for begin in range(0, n, step):
-        end = min(n, begin + step)
-        batch = Batch(
-            np.arange(begin, end),
-            rows[begin:end],
-            part(left_out, begin, end),
-            None if floors is None else floors[begin:end],
-            {name: limits[begin:end] for name, limits in ceilings.items()},
-        )
+    for batch in _batches(rows, left_out, window.min_score, ceilings, step):
+        begin, end = int(batch.numbers[0]), int(batch.numbers[-1]) + 1
         negatives = miner.mine(batch, _counting(progress, begin, end, n))
         lists.append(listed(negatives.ids))
         scores.append(negatives.scores[negatives.ids >= 0])
@@ -158,6 +151,25 @@ def _left_out(corpus: Corpus, positives: Lists, exclude: Lists | None, n: int) -
     if exclude is not None:
         others = as_lists(exclude, "mine", "exclude", n, corpus.size)
     return united(corpus.standing_for(positives), corpus.standing_for(others), corpus.size)
+
+
+def _batches(
+    queries: Vectors,
+    left_out: Lists,
+    floor: float | None,
+    ceilings: dict[str, NDArray[np.float32]],
+    step: int,
+) -> Iterator[Batch]:
+    for begin in range(0, len(queries), step):
+        numbers = np.arange(begin, min(len(queries), begin + step))
+        some = slice(begin, begin + step)
+        yield Batch(
+            numbers,
+            queries[some],
+            part(left_out, begin, begin + len(numbers)),
+            None if floor is None else np.full(len(numbers), floor, np.float32),
+            {name: limits[some] for name, limits in ceilings.items()},
+        )
 
 
 def _lowest(scores: NDArray[np.float32], positives: Lists) -> NDArray[np.float64]:

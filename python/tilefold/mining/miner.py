@@ -92,7 +92,8 @@ class Miner:
 
     def _of_scores(self, batch: Batch, shuffle: Shuffle, progress: Progress | None) -> SearchResult:
         """A draw from a score window, all of which is listed for queries where it is small."""
-        left_out, n = self._without_first(batch), self._ranks.n_negatives
+        left_out = self._without_first(batch)
+        n = min(self._ranks.n_negatives, self._corpus.size)
         scores = np.full((len(batch.numbers), n), -np.inf, np.float32)
         ids = np.full((len(batch.numbers), n), -1, np.int64)
         many = np.ones(len(ids), np.bool_)
@@ -118,7 +119,8 @@ class Miner:
         self, batch: Batch, rows: Integers, left_out: Lists, shuffle: Shuffle
     ) -> SearchResult:
         """The first documents in the order of each query's shuffle that pass."""
-        m, n = self._corpus.size, self._ranks.n_negatives
+        m = self._corpus.size
+        n = min(self._ranks.n_negatives, m)
         draw = _Draw(np.full((len(rows), n), -np.inf, np.float32), np.full((len(rows), n), -1))
         keys, begin = left_out.keys(m), 0
         floor, ceiling = batch.floor, batch.ceiling
