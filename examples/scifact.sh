@@ -7,4 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export TILEFOLD_DATA="${1:-${TILEFOLD_DATA:-../shared/data}}"
 tilefold train --config examples/scifact.yaml
-tilefold eval "$TILEFOLD_DATA/scifact/beir" --model build/scifact/model --baseline minilm
+tilefold eval "$TILEFOLD_DATA/scifact/beir" --model build/scifact/model --baseline minilm \
+    --document-max-length 256

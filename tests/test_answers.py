@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import time
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -270,15 +269,6 @@ def test_gold_passages_of_natural_questions_hold_their_answers(data_folder: Path
     assert (
         hits[:, 0].tolist() == strings == list(map(by_loop, (passages[i] for i in gold), answers))
     )
-
-
-@pytest.mark.slow
-def test_three_hundred_thousand_pairs_take_seconds(data_folder: Path):
-    passages, answers, _, _ = natural_questions(data_folder / "wiki_mix")
-    ids = np.random.default_rng(0).integers(len(passages), size=(len(answers), 100))
-    started = time.perf_counter()
-    answer_hits(ids, passages, answers)
-    assert time.perf_counter() - started < 30
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ PROMISES = [
     "contrastive, N = 1,024, d = 768",
     "mine 10 of 40 x 2,000 random ",
     "mine 10 of 40 x 2,000 random, relative_margin = 0.05",
+    "training step, MiniLM, batch 8",
 ]
 
 pytest.importorskip("pytest_benchmark", reason="not installed: pip install tilefold[bench]")

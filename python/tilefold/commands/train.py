@@ -38,25 +38,25 @@ def _train(arguments: Any, asked: str) -> int:
     model, data, training = arguments
     output = Path(training.output_dir)
     resume = _to_resume(training, output)
-    run = prepare(arguments)
+    trainer = prepare(arguments)
     first = training.process_index == 0
     if first:
         output.mkdir(parents=True, exist_ok=True)
         remove_unfinished(output)
         (output / "train.yaml").write_text(asked, encoding="utf-8")
         title(f"Training {model.model_name_or_path} on {data.train_path}")
-        n = run.trainer.draw.data
+        n = trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
-    before = run.trainer.evaluate() if run.trainer.validation is not None else {}
+    before = trainer.evaluate() if trainer.validation is not None else {}
     begin = time.perf_counter()
-    run.trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     seconds = time.perf_counter() - begin
-    after = run.trainer.evaluate() if run.trainer.validation is not None else {}
-    run.trainer.save_model()
+    after = trainer.evaluate() if trainer.validation is not None else {}
+    trainer.save_model()
     if first:
         _report(before, after)
         note(
-            f"{count(run.trainer.state.global_step, 'step')} in {seconds:,.0f} s; the model is in "
+            f"{count(trainer.state.global_step, 'step')} in {seconds:,.0f} s; the model is in "
             f"{output / MODEL}, what was asked for in {output / 'train.yaml'}."
         )
     return 0

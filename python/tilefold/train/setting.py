@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..data import TrainingSet, read_collection, read_training
 from ..encoder import BiEncoder, Lora, find_model
 from .arguments import Arguments, DataArguments, ModelArguments
@@ -12,14 +10,8 @@ from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
 
 
-class Setting(NamedTuple):
-    """A trainer, ready to train."""
-
-    trainer: RetrieverTrainer
-
-
-def prepare(arguments: Arguments) -> Setting:
-    """Reads what the arguments name.
+def prepare(arguments: Arguments) -> RetrieverTrainer:
+    """A trainer, ready to train, of what the arguments name.
 
     Raises:
         ValueError, OSError: files or models that cannot be used.
@@ -28,7 +20,7 @@ def prepare(arguments: Arguments) -> Setting:
     train_set, validation = _read(data, training.encode_batch_size, training.seed)
     trainer = RetrieverTrainer(_load(model), training, train_set, validation=validation)
     show_lines(trainer)
-    return Setting(trainer)
+    return trainer
 
 
 def _read(data: DataArguments, batch_size: int, seed: int) -> tuple[TrainingSet, Validation | None]:
