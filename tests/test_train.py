@@ -28,8 +28,9 @@ from tilefold.train import (  # noqa: E402
     hold_out,
     train_step,
 )
-from tilefold.train.arguments import RetrieverTrainingArguments, parse, resolved  # noqa: E402
+from tilefold.train.arguments import RetrieverTrainingArguments  # noqa: E402
 from tilefold.train.checkpoints import last_checkpoint, remove_unfinished  # noqa: E402
+from tilefold.train.configuration import parse, resolved  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

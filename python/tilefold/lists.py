@@ -21,6 +21,10 @@ class Lists(NamedTuple):
     offsets: Integers  # [n + 1]
     indices: Integers  # rising within each query
 
+    def of(self, query: int) -> Integers:
+        """What is listed for a query."""
+        return self.indices[self.offsets[query] : self.offsets[query + 1]]
+
     def owners(self) -> Integers:
         """The query of each index."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Trains; 0 when done."""
-    from ..train.arguments import parse, parser, resolved
+    from ..train.configuration import parse, parser, resolved
 
     if args.list_arguments:
         parser().print_help()

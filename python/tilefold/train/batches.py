@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import TrainingSet
-from ..lists import Integers, Lists
+from ..lists import Integers
 from ..losses import count_negatives
 
 
@@ -53,6 +53,7 @@ class Draw:
 
     Example:
         >>> from tilefold.data import TrainingSet
+        >>> from tilefold.lists import Lists
         >>> lists = Lists(np.array([0, 1]), np.array([0])), Lists(np.array([0, 1]), np.array([1]))
         >>> data = TrainingSet(["q"], ["who?"], ["a", "b"], ["she", "he"], *lists, [()])
         >>> Draw(data, group_size=2, seed=0).batch([0], step=0).documents
@@ -98,7 +99,7 @@ class Draw:
     def _group(self, row: int, step: int) -> Integers:
         """A positive of the query, and hard negatives."""
         rng = np.random.default_rng([self.seed, step, row])
-        positives, negatives = of_row(self.data.positives, row), of_row(self.data.negatives, row)
+        positives, negatives = self.data.positives.of(row), self.data.negatives.of(row)
         positive = 0 if self.first_positive else int(rng.integers(len(positives)))
         wanted = min(self.group_size - 1, len(negatives))
         chosen: NDArray[np.int64] = np.arange(wanted)
@@ -108,13 +109,8 @@ class Draw:
 
     def _known(self, rows: Sequence[int] | Integers, documents: Integers) -> tuple[Tensor, Tensor]:
         """Where known positives of each query stand among the batch's documents."""
-        known = (of_row(self.data.positives, int(row)) for row in rows)
+        known = (self.data.positives.of(int(row)) for row in rows)
         found = [np.flatnonzero(np.isin(documents, own)) for own in known]
         offsets = np.cumsum([0, *map(len, found)], dtype=np.int64)
         indices = np.concatenate([np.zeros(0, np.int64), *found])
         return torch.from_numpy(offsets), torch.from_numpy(indices)
-
-
-def of_row(lists: Lists, row: int) -> Integers:
-    """What is listed for a query."""
-    return lists.indices[lists.offsets[row] : lists.offsets[row + 1]]

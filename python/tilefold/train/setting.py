@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..data import TrainingSet, read_collection, read_training
 from ..encoder import BiEncoder, Lora, find_model
-from .arguments import Arguments, DataArguments, ModelArguments
+from .arguments import DataArguments, ModelArguments
+from .configuration import Arguments
 from .lines import show_lines
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out

@@ -13,7 +13,6 @@ from ..data import Collection, Qrels, TrainingSet
 from ..encoder import BiEncoder
 from ..evaluate import Measure, average_rank_of, evaluate, mean
 from ..search import search
-from .batches import of_row
 from .ranks import encode_together
 
 
@@ -77,14 +76,14 @@ def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Coll
     if not 0 < n < len(data):
         raise ValueError(f"dev_holdout: expected 1 to {len(data) - 1} queries, got {n}")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:n])
-    known = np.unique(np.concatenate([of_row(data.positives, row) for row in chosen]))
+    known = np.unique(np.concatenate([data.positives.of(row) for row in chosen]))
     texts = {data.queries[row] for row in chosen}
     kept = [
         row
         for row in range(len(data))
-        if not np.isin(of_row(data.positives, row), known).any() and data.queries[row] not in texts
+        if not np.isin(data.positives.of(row), known).any() and data.queries[row] not in texts
     ]
-    judged = [dict.fromkeys(of_row(data.positives, row).tolist(), 1.0) for row in chosen]
+    judged = [dict.fromkeys(data.positives.of(row).tolist(), 1.0) for row in chosen]
     collection = Collection(
         data.document_ids,
         data.documents,
