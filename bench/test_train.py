@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="not installed: pip install tilefold[train]")
-pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
+WHY = "not installed: pip install tilefold[train]"
+torch = pytest.importorskip("torch", reason=WHY, exc_type=ImportError)
+pytest.importorskip("tilefold.train", reason=WHY, exc_type=ImportError)
 
 from torch.nn import functional as F  # noqa: E402
 
@@ -78,4 +79,4 @@ def test_training_step(compare, quick, size, target):
         "torch": partial(by_hand, model, optimizer, batch, 0.05),
     }
     case = f"training step, MiniLM, batch {size}"
-    compare.run(case, contenders, {"torch": target}, check=alike)
+    compare.run(case, contenders, {"torch": target}, work={"queries_per_s": size}, check=alike)

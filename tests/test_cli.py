@@ -28,6 +28,7 @@ class WordEncoder:
     """Stands for a model: counts words, in 256 hashed dimensions."""
 
     dim = 256
+    title_format = "{title} {text}"
     document_encoder = SimpleNamespace(pooling="mean")
 
     def encode_queries(self, texts: Sequence[str], **options: object) -> np.ndarray:

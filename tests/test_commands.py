@@ -83,6 +83,38 @@ def test_a_training_is_not_written_over_but_gone_on_with(config, tmp_path, capsy
     assert "has no finished checkpoint" in capsys.readouterr().err
 
 
+def test_one_title_format_from_training_to_evaluation(config, tmp_path, monkeypatch):
+    from tilefold.encoder import BiEncoder
+    from tilefold.train import configuration, setting
+
+    joined = ["--title_format", "{title} of {text}"]
+    trainer = setting.prepare(configuration.parse(joined, config))
+    assert trainer.draw.data.documents[0] == "w0 of w0 is w0"
+    assert trainer.validation.collection.documents[0] == "w0 of w0 is w0"
+    assert trainer.trained.model.title_format == "{title} of {text}"
+    assert main(["train", "--config", str(config), *joined]) == 0
+    model = tmp_path / "out" / "model"
+    assert BiEncoder.from_pretrained(model).title_format == "{title} of {text}"
+    seen = []
+    encode = BiEncoder.encode_corpus
+
+    def seeing(self: BiEncoder, texts: list[str], **options: object) -> np.ndarray:
+        seen.append(texts[0])
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(BiEncoder, "encode_corpus", seeing)
+    folder = str(tmp_path / "collection")
+    assert main(["eval", folder, "--model", str(model), "--baseline", str(model)]) == 0
+    assert main(["mine", folder, "--model", str(model), "--out", str(tmp_path / "m.jsonl")]) == 0
+    assert seen == ["w0 of w0 is w0"] * 3
+
+
+def test_the_best_checkpoint_needs_a_measure_that_is_there(config, capsys):
+    words = ["train", "--config", str(config), "--metric_for_best_model", "ndcg@10"]
+    assert main(words) == 1
+    assert "expected one of nDCG@10, average_rank" in capsys.readouterr().err
+
+
 def test_what_was_asked_for_gives_the_same_model_again(config, tmp_path, tiny_bert):
     from tilefold.encoder import BiEncoder
 
@@ -151,6 +183,33 @@ def test_a_corpus_is_encoded_and_searched(collection, tiny_bert, tmp_path, capsy
     capsys.readouterr()
     assert main(["search", str(where), "--query", "who is w3", "--k", "2", *model]) == 0
     assert capsys.readouterr().out.count("  d") == 2
+
+
+def test_a_corpus_is_searched_with_the_model_that_encoded_it(
+    collection, tiny_bert, tmp_path, capsys
+):
+    model, out = ["--model", str(tiny_bert), "--pooling", "mean"], ["--out", str(tmp_path / "v")]
+    assert main(["encode", str(collection), *out, *model]) == 0
+    other = ["--model", str(tiny_bert), "--pooling", "cls"]
+    assert main(["search", str(tmp_path / "v"), "--query", "w1", *other]) == 1
+    assert "with pooling mean, but" in capsys.readouterr().err
+    assert main(["encode", str(collection), *out, *other]) == 1
+    assert "holds shards of another model" in capsys.readouterr().err
+    corpus = collection / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace(" is ", " of "))
+    assert main(["encode", str(collection), *out, *model]) == 1
+    assert "holds shards of another corpus" in capsys.readouterr().err
+    index = ["index", str(tmp_path / "v"), "--out", str(tmp_path / "i")]
+    assert main(index) == 0
+    assert main(index) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--min-score", "--relative-margin"])
+def test_options_of_vectors_do_not_go_with_words(collection, tmp_path, capsys, option):
+    words = ["mine", str(collection), "--bm25", "--out", str(tmp_path / "m"), option, "0.1"]
+    assert main(words) == 1
+    assert f"{option} does not go with --bm25" in capsys.readouterr().err
 
 
 def test_search_says_what_it_needs(collection, tiny_bert, tmp_path, capsys):

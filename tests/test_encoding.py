@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     [
         ({"num_shards": 5}, "another num_shards: 4, not 5"),
         ({"dtype": "float16"}, "another dtype: 'float32', not 'float16'"),
-        ({"model": "b"}, "another model: '', not 'b'"),
+        ({"model": "b"}, "another model: None, not 'b'"),
     ],
 )
 def test_shards_of_another_plan_are_refused(tmp_path, options, message):

@@ -178,6 +178,24 @@ def test_held_out_queries_share_no_positive_with_those_that_are_trained():
         hold_out(data, 10, seed=0)
 
 
+def test_the_same_text_under_two_ids_is_one_passage():
+    data = TrainingSet(
+        ["a", "b", "c"],
+        ["w1", "w2", "w3"],
+        ["x", "y", "z"],
+        ["same", "same", "other"],
+        csr([[0], [1], [2]]),
+        csr([[], [], []]),
+        [()] * 3,
+    )
+    batch = Draw(data, group_size=1, seed=0).batch([0, 1, 2], step=0)
+    assert batch.negatives() == pytest.approx((1 + 1 + 2) / 3)
+    for seed in range(6):
+        rest, collection = hold_out(data, 1, seed=seed)
+        asked = {collection.documents[i] for i in collection.qrels.ids}
+        assert not asked & {rest.documents[i] for i in rest.positives.indices}
+
+
 # ---- a step --------------------------------------------------------------------------------------
 
 
@@ -385,6 +403,26 @@ def test_a_full_disk_leaves_the_checkpoint_before(model, tmp_path, monkeypatch):
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
 
 
+def test_what_lacks_the_optimizer_is_not_resumed(model, tmp_path):
+    schedule = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    RetrieverTrainer(model, arguments(tmp_path, save_only_model=True, **schedule), a_set()).train()
+    trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    with pytest.raises(FileNotFoundError, match=r"it has no optimizer\.pt"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_folders_that_training_did_not_write_stay(tmp_path):
+    mine = tmp_path / "checkpoint-best"
+    mine.mkdir()
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-notes.txt").write_text("x")
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-best",
+        "checkpoint-notes.txt",
+    ]
+
+
 # ---- processes -----------------------------------------------------------------------------------
 
 TWO = """
@@ -460,6 +498,7 @@ def test_what_cannot_be_trained_is_refused(model, tmp_path):
         ("temperature", 0.0, "temperature: expected a number above 0, got 0.0"),
         ("train_group_size", 0, "train_group_size: expected 1 or more, got 0"),
         ("refresh_steps", -1, "refresh_steps: expected 0 or more, got -1"),
+        ("neftune_noise_alpha", 5.0, "neftune_noise_alpha: not for retrievers, got 5.0"),
         ("refresh_skip", 190, "refresh_negatives: expected at most .*, 10, got 20"),
     ],
 )
@@ -480,6 +519,22 @@ def test_a_flag_goes_before_the_file(tmp_path):
         parse([], again)[2].to_dict()
         == parse(["--learning_rate", "3e-4", "--output_dir", "o", "--bf16"], path)[2].to_dict()
     )
+
+
+def test_a_low_average_rank_is_the_best(tmp_path):
+    assert not arguments(tmp_path, metric_for_best_model="average_rank").greater_is_better
+    assert arguments(tmp_path, metric_for_best_model="nDCG@10").greater_is_better
+
+
+def test_a_configuration_may_hold_mappings_and_leading_dashes(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "model_name_or_path: x\ntrain_path: y\nquery_prefix: '-q '\n"
+        "lr_scheduler_kwargs: {num_cycles: 2}\n"
+    )
+    model, _, training = parse([], path)
+    assert model.query_prefix == "-q "
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
 
 
 def test_a_configuration_may_name_environment_variables(tmp_path, monkeypatch):

@@ -32,8 +32,8 @@ class Plan(NamedTuple):
     documents: int
     num_shards: int
     dtype: str
-    model: str  # what encodes, in words
-    corpus: str  # digest of the names of documents
+    model: Any  # what encodes, as JSON
+    corpus: str  # digest of names and texts
 
     def rows(self, shard: int) -> range:
         """Rows of the corpus that a shard holds."""
@@ -50,7 +50,7 @@ def encode_shards(
     num_shards: int = 1,
     shard: int | None = None,
     dtype: str = "float32",
-    model: str = "",
+    model: Any = None,
 ) -> Iterator[Path]:
     """Encodes a corpus, or one shard of it, and writes what is not there yet.
 
@@ -65,7 +65,7 @@ def encode_shards(
         num_shards: parts of nearly one size.
         shard: the one to write, from 0; all by default.
         dtype: "float32", "float16" or "bfloat16" on disk.
-        model: says what encodes; shards of another model are refused.
+        model: says what encodes, in JSON's terms; shards of another model are refused.
 
     Yields:
         The path of each shard as it is finished, whether it was written now or before.
@@ -83,7 +83,7 @@ def encode_shards(
         >>> [path.name for path in paths]
         ['00000-of-00002.safetensors', '00001-of-00002.safetensors']
     """
-    plan = Plan(len(texts), num_shards, dtype, model, _digest(names))
+    plan = Plan(len(texts), num_shards, dtype, model, _digest(names, texts))
     _check(plan, names, shard)
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
@@ -97,6 +97,18 @@ def encode_shards(
         yield path
 
 
+def plan_of(folder: str | Path) -> Plan:
+    """What the shards of a folder are.
+
+    Raises:
+        FileNotFoundError: it holds none.
+    """
+    plan = _read(Path(folder) / _PLAN)
+    if plan is None:
+        raise FileNotFoundError(f"{folder} holds no shards of a corpus: there is no {_PLAN}")
+    return plan
+
+
 def shards_of(folder: str | Path) -> list[Path]:
     """The shards of a folder, in order, for `search_shards`.
 
@@ -104,9 +116,7 @@ def shards_of(folder: str | Path) -> list[Path]:
         FileNotFoundError: the folder has no plan, or shards are missing: names them.
     """
     root = Path(folder)
-    plan = _read(root / _PLAN)
-    if plan is None:
-        raise FileNotFoundError(f"{root} holds no shards of a corpus: there is no {_PLAN}")
+    plan = plan_of(root)
     paths = [root / f"{i:05}-of-{plan.num_shards:05}.safetensors" for i in range(plan.num_shards)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if missing:
@@ -224,8 +234,8 @@ def _read(path: Path) -> Plan | None:
         raise ValueError(f"{path}: not the plan of shards: {error}") from error
 
 
-def _digest(names: Sequence[str]) -> str:
+def _digest(names: Sequence[str], texts: Sequence[str]) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for name in names:
-        digest.update(name.encode() + b"\0")
+    for part in (*names, *texts):
+        digest.update(part.encode() + b"\0")
     return digest.hexdigest()

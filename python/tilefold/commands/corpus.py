@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..encoding import named, names_of, shards_of, with_names
+from ..encoding import named, names_of, plan_of, shards_of, with_names
 from ..index import FlatIndex
 from ..running import SearchResult
 from ..shards import search_shards
 from ..storage import map_tensors, write_tensors
 
-_INDEX, _NAMES = "index", "names.safetensors"
+_INDEX, _NAMES, _MODEL = "index", "names.safetensors", "model.json"
 
 
 class Corpus(NamedTuple):
@@ -21,7 +24,7 @@ class Corpus(NamedTuple):
 
     search: Callable[..., SearchResult]
     names: list[str]
-    dim: int
+    model: Any  # what encoded it
 
 
 def open_corpus(folder: str | Path) -> Corpus:
@@ -33,14 +36,15 @@ def open_corpus(folder: str | Path) -> Corpus:
     root = Path(folder)
     if (root / _NAMES).is_file():
         index = FlatIndex.load(root / _INDEX)
-        return Corpus(partial(_plain, index.search), named(map_tensors(root / _NAMES)), index.dim)
+        return Corpus(
+            partial(_plain, index.search), named(map_tensors(root / _NAMES)), _model(root)
+        )
     paths = shards_of(root)
-    dim = map_tensors(paths[0])["vectors"].shape[1]
 
     def search(queries: Any, k: int) -> Any:
         return search_shards(queries, paths, k)
 
-    return Corpus(partial(_plain, search), names_of(paths), dim)
+    return Corpus(partial(_plain, search), names_of(paths), plan_of(root).model)
 
 
 def _plain(search: Callable[..., Any], queries: Any, k: int) -> SearchResult:
@@ -49,21 +53,33 @@ def _plain(search: Callable[..., Any], queries: Any, k: int) -> SearchResult:
 
 
 def save_index(folder: str | Path, shards: str | Path) -> FlatIndex:
-    """One index of all shards in a folder, saved with the names of documents.
+    """One index of all shards in a folder, saved with the names of documents, whole or not at all.
 
     Args:
         folder: where it goes.
         shards: a folder that `tilefold encode` wrote.
+
+    Raises:
+        FileExistsError: the folder is there already.
     """
-    paths = shards_of(shards)
+    root, paths = Path(folder), shards_of(shards)
+    if root.exists():
+        raise FileExistsError(f"{root} is there already; name another folder")
     index = FlatIndex(map_tensors(paths[0])["vectors"].shape[1])
     for path in paths:
         tensors = map_tensors(path)
         index.add(tensors["vectors"], ids=tensors["ids"])
-    root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    index.save(root / _INDEX)
-    partial = root / f".{_NAMES}.partial"
-    write_tensors(partial, with_names(names_of(paths)))
-    partial.replace(root / _NAMES)
+    aside = root.with_name(f".{root.name}.{os.getpid()}.partial")
+    try:
+        aside.mkdir(parents=True)
+        index.save(aside / _INDEX)
+        write_tensors(aside / _NAMES, with_names(names_of(paths)))
+        (aside / _MODEL).write_text(json.dumps(plan_of(shards).model), encoding="utf-8")
+        aside.rename(root)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return index
+
+
+def _model(root: Path) -> Any:
+    return json.loads((root / _MODEL).read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from functools import partial
 from ..data import read_documents
 from ..encoding import DTYPES, encode_shards
 from ..terminal import count, fact, note, title
-from .model import add_model_arguments, load_model
+from .model import add_model_arguments, described, load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
         num_shards=args.num_shards,
         shard=args.shard,
         dtype=args.dtype,
-        model=args.model,
+        model=described(model, args.model),
     )
     for path in shards:
         finished += 1

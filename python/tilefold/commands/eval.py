@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..comparison import MEASURES, describe, embed, lexical, show_quality
-from ..data import Collection, read_collection, read_documents, read_questions, write_run
+from ..data import (
+    TITLE_FORMAT,
+    Collection,
+    read_collection,
+    read_documents,
+    read_questions,
+    write_run,
+)
 from ..evaluate import (
     Measure,
     answer_hits,
@@ -22,7 +29,11 @@ from ..evaluate import (
 from ..running import SearchResult
 from ..search import search
 from ..terminal import fact, heading, note, title
-from .model import add_model_arguments, load_model
+from .destination import check_writable
+from .model import add_model_arguments, load_model, load_named
+
+if TYPE_CHECKING:
+    from ..encoder import BiEncoder
 
 _DEPTHS = (1, 5, 20, 100)  # of DPR's accuracies
 _TEXT_ALONE = "{text}"  # answers are not looked for in titles
@@ -46,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
     option("--answers", metavar="FILE", help="also DPR's accuracy: passages with an answer")
-    option("--baseline", metavar="NAME", help="a model to compare with, query by query")
+    option("--baseline", metavar="NAME", help="a model to compare with, as it is")
     add_model_arguments(parser)
 
 
@@ -55,16 +66,18 @@ def main(args: argparse.Namespace) -> int:
     deepest = max(args.measures, key=lambda measure: measure.cutoff or 0)
     if (deepest.cutoff or 0) > args.k:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
-    if args.run and not Path(args.run).absolute().parent.is_dir():
-        raise FileNotFoundError(f"--run {args.run}: its folder does not exist")
+    check_writable(args.run, "--run")
     collection = read_collection(args.folder, args.split)
     answers = _answers(args, collection) if args.answers else None
     title(f"{args.folder}, split {args.split}")
     describe(collection)
-    dense = _dense(args, collection, args.model)
+    dense = _dense(args, collection, load_model(args), args.model)
     rankings = {"dense": dense}
     if args.baseline:
-        rankings["baseline"] = _dense(args, collection, args.baseline)
+        length = args.document_max_length
+        options = {} if length is None else {"document_max_length": length}
+        baseline = load_named(args.baseline, **options)
+        rankings["baseline"] = _dense(args, collection, baseline, args.baseline)
     rankings |= lexical(collection, dense, args.k)
     heading("Mean over queries, 95% bootstrap interval")
     values = {
@@ -81,10 +94,14 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _dense(args: argparse.Namespace, collection: Collection, name: str) -> SearchResult:
-    model = load_model(args, name)
-    encoder = model.document_encoder
-    fact("model", f"{name}, {model.dim} dimensions, {encoder.pooling} pooling")
+def _dense(
+    args: argparse.Namespace, collection: Collection, model: BiEncoder, name: str
+) -> SearchResult:
+    """The ranking of a model, which reads titles and texts as it was trained to."""
+    of = model.document_encoder
+    fact("model", f"{name}, {model.dim} dimensions, {of.pooling} pooling")
+    if model.title_format != TITLE_FORMAT:
+        collection = read_collection(args.folder, args.split, title_format=model.title_format)
     embedded = embed(collection, model, batch_size=args.batch_size)
     return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
 

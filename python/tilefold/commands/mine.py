@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from ..data import TrainingSet, read_training, write_training
 from ..mining import mine, mine_bm25
 from ..terminal import count, fact, note, title
+from .destination import check_writable
 from .model import add_model_arguments, load_model
+
+if TYPE_CHECKING:
+    from ..encoder import BiEncoder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
     option("--out", required=True, metavar="FILE", help="JSONL with the negatives")
     option("--split", default="train", help="of a collection (default: %(default)s)")
+    option("--title-format", default="{title} {text}", metavar="TEXT", help="with --bm25")
     option("--bm25", action="store_true", help="by words, as DPR did, not with a model")
     option("--negatives", type=int, default=10, metavar="N", help="for each query (default: 10)")
     window = parser.add_argument_group("what counts")
@@ -38,10 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold mine`."""
-    data = read_training(args.data, split=args.split)
+    check_writable(args.out, "--out")
+    model = None if args.bm25 else load_model(args)
+    if model is None:
+        _refuse_options_of_vectors(args)
+    joined = args.title_format if model is None else model.title_format
+    data = read_training(args.data, split=args.split, title_format=joined)
     title(f"Hard negatives for {args.data}")
     fact("queries", f"{len(data):,} on {len(data.documents):,} documents")
-    mined = _by_words(data, args) if args.bm25 else _by_model(data, args)
+    mined = _by_words(data, args) if model is None else _by_model(data, model, args)
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
     short = int((counts < args.negatives).sum())
@@ -50,12 +60,23 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_options_of_vectors(args: argparse.Namespace) -> None:
+    """BM25 has ranks, but no scores to compare with a positive's, and draws nothing."""
+    for name in ("min_score", "max_score", "absolute_margin", "relative_margin"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} does not go with --bm25")
+    if args.sampling != "top" or args.model != "minilm":
+        raise ValueError("--sampling and --model do not go with --bm25")
+
+
 def _by_words(data: TrainingSet, args: argparse.Namespace) -> Any:
     return mine_bm25(
         data.queries,
         data.documents,
         data.positives,
         n_negatives=args.negatives,
+        range_min=args.range_min,
+        range_max=args.range_max,
         groups=_groups(data),
         is_positive=_has_answer(data),
     )
@@ -76,8 +97,7 @@ def _has_answer(data: TrainingSet) -> Callable[[int, int], bool] | None:
     return lambda query, document: has_answer(data.documents[document], data.answers[query])
 
 
-def _by_model(data: TrainingSet, args: argparse.Namespace) -> Any:
-    model = load_model(args)
+def _by_model(data: TrainingSet, model: BiEncoder, args: argparse.Namespace) -> Any:
     queries, documents = (
         encode(texts, batch_size=args.batch_size)
         for encode, texts in (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from ..encoder import BiEncoder
@@ -37,11 +40,41 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     option("--batch-size", type=int, default=32, metavar="N", help="texts at a time (default: 32)")
 
 
-def load_model(args: argparse.Namespace, name: str | None = None) -> BiEncoder:
-    """The model of the options, or the one named; what they do not say, its folder does."""
-    from ..encoder import BiEncoder, find_model
-
+def load_model(args: argparse.Namespace) -> BiEncoder:
+    """The model of the options; what they do not say, its folder does."""
     settings: dict[str, Any] = {
         name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None
     }
-    return BiEncoder.from_pretrained(find_model(name or args.model), **settings)
+    return load_named(args.model, **settings)
+
+
+def load_named(name: str, **settings: Any) -> BiEncoder:
+    """A model by its name or folder."""
+    from ..encoder import BiEncoder, find_model
+
+    return BiEncoder.from_pretrained(find_model(name), **settings)
+
+
+def described(model: BiEncoder, name: str) -> dict[str, Any]:
+    """What makes the vectors of documents: settings, and a digest of the weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for key, tensor in model.document_encoder.state_dict().items():
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
+    settings = {**model.document_encoder.settings(), "title_format": model.title_format}
+    return {"name": name, **settings, "weights": digest.hexdigest()}
+
+
+def check_same_model(model: BiEncoder, name: str, encoded_by: Any, folder: str) -> None:
+    """Queries go to vectors of the same weights, pooled alike.
+
+    Raises:
+        ValueError: the corpus was encoded by another model.
+    """
+    mine = described(model, name)
+    for key in ("weights", "pooling", "normalize"):
+        if mine[key] != encoded_by[key]:
+            raise ValueError(
+                f"{folder} was encoded by --model {encoded_by['name']} with {key} "
+                f"{encoded_by[key]}, but --model {name} has {key} {mine[key]}"
+            )

@@ -8,7 +8,8 @@ from ..data import read_query_texts, write_run
 from ..running import SearchResult
 from ..terminal import clip, fact, heading, note, say, title, width
 from .corpus import Corpus, open_corpus
-from .model import add_model_arguments, load_model
+from .destination import check_writable
+from .model import add_model_arguments, check_same_model, load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,15 +29,12 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError("give --queries FILE, or --query TEXT")
     if args.queries and not args.run:
         raise ValueError("--queries needs --run FILE, where the results go")
+    check_writable(args.run, "--run")
     corpus = open_corpus(args.corpus)
     asked = read_query_texts(args.queries) if args.queries else dict.fromkeys(args.query, "")
     texts = list(asked.values()) if args.queries else list(asked)
     model = load_model(args)
-    if model.dim != corpus.dim:
-        raise ValueError(
-            f"{args.model} has {model.dim} dimensions, but {args.corpus} has {corpus.dim}; search "
-            "with the model that encoded it"
-        )
+    check_same_model(model, args.model, corpus.model, args.corpus)
     found = corpus.search(model.encode_queries(texts, batch_size=args.batch_size), args.k)
     if args.run:
         write_run(args.run, list(asked), corpus.names, found.scores, found.ids)

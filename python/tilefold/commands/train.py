@@ -42,8 +42,11 @@ def _train(arguments: Any, asked: str) -> int:
     first = training.process_index == 0
     if first:
         output.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(output)
-        (output / "train.yaml").write_text(asked, encoding="utf-8")
+        if resume is None:
+            (output / "train.yaml").write_text(asked, encoding="utf-8")
+        else:
+            remove_unfinished(output)
+            (output / f"train-from-{resume.name}.yaml").write_text(asked, encoding="utf-8")
         title(f"Training {model.model_name_or_path} on {data.train_path}")
         n = trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
@@ -80,11 +83,12 @@ def _to_resume(training: Any, output: Path) -> Path | None:
         ValueError: there is a training in the folder, and nobody said whether to go on with it; or
             there is none to go on with.
     """
-    from ..train.checkpoints import last_checkpoint
+    from ..train.checkpoints import MODEL, check_resumable, last_checkpoint
 
     wanted, last = training.resume_from_checkpoint, last_checkpoint(output)
     if wanted in (None, "", "False", "false"):
-        if last is not None or (output / "train.yaml").exists():
+        # Of several processes one asks: it writes there before others may have looked.
+        if (last is not None or (output / MODEL).exists()) and training.process_index == 0:
             raise ValueError(
                 f"output_dir: {output} holds a training already; go on with it by "
                 "--resume_from_checkpoint last, or name another folder"
@@ -93,7 +97,6 @@ def _to_resume(training: Any, output: Path) -> Path | None:
     if wanted in ("last", "True", "true"):
         if last is None:
             raise ValueError(f"resume_from_checkpoint: {output} has no finished checkpoint")
-        return last
-    if not Path(wanted).is_dir():
-        raise ValueError(f"resume_from_checkpoint: there is no folder {wanted}")
+        wanted = last
+    check_resumable(Path(wanted))
     return Path(wanted)

@@ -8,6 +8,7 @@ from .choices import MultipleChoice, read_choices
 from .collection import Collection, read_beir, read_collection, read_msmarco
 from .formats import FORMATS, detect
 from .judgments import Judgments, Qrels
+from .passages import TITLE_FORMAT
 from .questions import Question, read_questions
 from .reader import read
 from .runs import Run, read_qrels, read_run, write_run
@@ -17,6 +18,7 @@ from .training_set import TrainingSet
 
 __all__ = [
     "FORMATS",
+    "TITLE_FORMAT",
     "Collection",
     "Judgments",
     "MultipleChoice",

@@ -136,7 +136,13 @@ class RetrieverTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        best = (self.metric_for_best_model or "").removeprefix("eval_")
+        if self.greater_is_better is None and best == "average_rank":
+            self.greater_is_better = False
         super().__post_init__()  # type: ignore[no-untyped-call]
+        for name in ("neftune_noise_alpha", "label_smoothing_factor"):
+            if getattr(self, name):
+                raise ValueError(f"{name}: not for retrievers, got {getattr(self, name)}")
         # Batches are rows of a TrainingSet, which the trainer itself turns into tensors.
         self.remove_unused_columns = False
         for name in ("train_group_size", "gc_q_chunk_size", "gc_p_chunk_size", "refresh_depth"):

@@ -74,7 +74,9 @@ class Draw:
         self.seed = seed
         self.first_positive = first_positive
         self.first_negatives = first_negatives
+        # The same text is the same, whatever ids it has.
         self._query_ids = np.unique(data.queries, return_inverse=True)[1]
+        self._document_ids = np.unique(data.documents, return_inverse=True)[1]
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """The batch of some queries at a step.
@@ -92,7 +94,7 @@ class Draw:
             [self.data.documents[row] for row in documents],
             own,
             torch.from_numpy(self._query_ids[np.asarray(rows, np.int64)]),
-            torch.from_numpy(documents),
+            torch.from_numpy(self._document_ids[documents]),
             self._known(rows, documents),
         )
 
@@ -109,8 +111,9 @@ class Draw:
 
     def _known(self, rows: Sequence[int] | Integers, documents: Integers) -> tuple[Tensor, Tensor]:
         """Where known positives of each query stand among the batch's documents."""
-        known = (self.data.positives.of(int(row)) for row in rows)
-        found = [np.flatnonzero(np.isin(documents, own)) for own in known]
+        ids = self._document_ids
+        known = (ids[self.data.positives.of(int(row))] for row in rows)
+        found = [np.flatnonzero(np.isin(ids[documents], own)) for own in known]
         offsets = np.cumsum([0, *map(len, found)], dtype=np.int64)
         indices = np.concatenate([np.zeros(0, np.int64), *found])
         return torch.from_numpy(offsets), torch.from_numpy(indices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..lists import Lists
 MODEL = "model"  # folder for `BiEncoder.from_pretrained`
 WEIGHTS = "objective.safetensors"  # of the model and of the loss, to go on training
 _NEGATIVES = "negatives.safetensors"
+_STATE = "trainer_state.json"
 
 
 def save_negatives(folder: Path, negatives: Lists, step: int) -> None:
@@ -36,22 +38,42 @@ def load_negatives(folder: Path) -> tuple[Lists, int] | None:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The newest checkpoint that was written to its end; None where there is none."""
-    steps = {path: _step(path) for path in Path(folder).glob("checkpoint-*")}
+    steps = {path: _step(path) for path in _checkpoints(folder)}
     finished = {path: step for path, step in steps.items() if step is not None}
     return max(finished, key=finished.__getitem__, default=None)
 
 
 def remove_unfinished(folder: str | Path) -> None:
     """Removes checkpoints whose writer was killed, or had no space left: nobody can resume them."""
-    for path in Path(folder).glob("checkpoint-*"):
+    for path in _checkpoints(folder):
         if _step(path) is None:
             shutil.rmtree(path)
+
+
+def check_resumable(folder: Path) -> None:
+    """Refuses what training cannot go on from to the same end.
+
+    Raises:
+        FileNotFoundError: the folder is no checkpoint, or lacks the optimizer.
+    """
+    for name in (WEIGHTS, "optimizer.pt", "scheduler.pt", _STATE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} cannot be resumed: it has no {name}; is it a checkpoint, saved without "
+                "save_only_model?"
+            )
+
+
+def _checkpoints(folder: str | Path) -> list[Path]:
+    """Those that training wrote, by their names: others may be a user's own."""
+    found = Path(folder).glob("checkpoint-*")
+    return [path for path in found if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()]
 
 
 def _step(path: Path) -> int | None:
     """The step of a checkpoint, from the file that `transformers` writes last."""
     try:
-        state: dict[str, Any] = json.loads((path / "trainer_state.json").read_text("utf-8"))
+        state: dict[str, Any] = json.loads((path / _STATE).read_text("utf-8"))
         return int(state["global_step"])
     except (OSError, ValueError, KeyError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -60,16 +61,18 @@ def _words(path: Path) -> list[str]:
 
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: expected a mapping of names to values")
     words: list[str] = []
     for name, value in settings.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(_expanded(str(item), path) for item in values)]
+        if isinstance(value, dict):
+            words.append(f"--{name}={_expanded(json.dumps(value), path)}")
+        elif isinstance(value, list):
+            words += [f"--{name}", *(_expanded(str(item), path) for item in value)]
+        elif value is not None:  # with "=", as a value may begin with "-"
+            words.append(f"--{name}={_expanded(str(value), path)}")
     return words
 
 

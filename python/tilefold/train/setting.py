@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..data import TrainingSet, read_collection, read_training
 from ..encoder import BiEncoder, Lora, find_model
-from .arguments import DataArguments, ModelArguments
+from ..evaluate import Measure
+from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
 from .configuration import Arguments
 from .lines import show_lines
 from .trainer import RetrieverTrainer
@@ -18,10 +19,25 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
         ValueError, OSError: files or models that cannot be used.
     """
     model, data, training = arguments
+    _check_measures(data, training)
     train_set, validation = _read(data, training.encode_batch_size, training.seed)
-    trainer = RetrieverTrainer(_load(model), training, train_set, validation=validation)
+    towers = _load(model, data.title_format)
+    trainer = RetrieverTrainer(towers, training, train_set, validation=validation)
     show_lines(trainer)
     return trainer
+
+
+def _check_measures(data: DataArguments, training: RetrieverTrainingArguments) -> None:
+    """The measures exist, and the best checkpoint is best by one of them."""
+    names = [str(Measure.parse(name)) for name in data.dev_measures] + ["average_rank"]
+    wanted = training.metric_for_best_model
+    if wanted == "loss" and training.load_best_model_at_end:  # what transformers puts for nothing
+        training.metric_for_best_model = wanted = names[0]
+        training.greater_is_better = True
+    if wanted is not None and wanted.removeprefix("eval_") not in names:
+        raise ValueError(
+            f"metric_for_best_model: expected one of {', '.join(names)}, got {wanted!r}"
+        )
 
 
 def _read(data: DataArguments, batch_size: int, seed: int) -> tuple[TrainingSet, Validation | None]:
@@ -33,13 +49,14 @@ def _read(data: DataArguments, batch_size: int, seed: int) -> tuple[TrainingSet,
     if data.dev_holdout:
         train_set, collection = hold_out(train_set, data.dev_holdout, seed=seed)
     elif data.dev_path:
-        collection = read_collection(data.dev_path, split=data.dev_split)
+        joined = data.title_format
+        collection = read_collection(data.dev_path, split=data.dev_split, title_format=joined)
     else:
         return train_set, None
     return train_set, Validation(collection, tuple(data.dev_measures), batch_size)
 
 
-def _load(model: ModelArguments) -> BiEncoder:
+def _load(model: ModelArguments, title_format: str) -> BiEncoder:
     lora = None
     if model.lora:
         named = model.lora_target_modules
@@ -58,5 +75,6 @@ def _load(model: ModelArguments) -> BiEncoder:
         document_prefix=model.passage_prefix,
         query_max_length=model.query_max_len,
         document_max_length=model.passage_max_len,
+        title_format=title_format,
         lora=lora,
     )

@@ -21,7 +21,7 @@ from ..losses import ContrastiveLoss
 from . import ranks
 from .arguments import RetrieverTrainingArguments
 from .batches import Batch, Draw
-from .checkpoints import MODEL, WEIGHTS, load_negatives, save_negatives
+from .checkpoints import MODEL, WEIGHTS, check_resumable, load_negatives, save_negatives
 from .objective import Objective, cached_step
 from .refresh import Refresh
 from .validation import Validation
@@ -191,8 +191,7 @@ class RetrieverTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
-        if not (folder / WEIGHTS).is_file():
-            raise FileNotFoundError(f"{folder} is no checkpoint of RetrieverTrainer: no {WEIGHTS}")
+        check_resumable(folder)
         safetensors.torch.load_model(self.trained, str(folder / WEIGHTS))
         mined = load_negatives(folder)
         if mined is not None:

@@ -76,12 +76,13 @@ def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Coll
     if not 0 < n < len(data):
         raise ValueError(f"dev_holdout: expected 1 to {len(data) - 1} queries, got {n}")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:n])
-    known = np.unique(np.concatenate([data.positives.of(row) for row in chosen]))
+    same = np.unique(data.documents, return_inverse=True)[1]  # under whatever ids
+    known = np.concatenate([same[data.positives.of(row)] for row in chosen])
     texts = {data.queries[row] for row in chosen}
     kept = [
         row
         for row in range(len(data))
-        if not np.isin(data.positives.of(row), known).any() and data.queries[row] not in texts
+        if not np.isin(same[data.positives.of(row)], known).any() and data.queries[row] not in texts
     ]
     judged = [dict.fromkeys(data.positives.of(row).tolist(), 1.0) for row in chosen]
     collection = Collection(

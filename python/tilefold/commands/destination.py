@@ -1,0 +1,21 @@
+"""Where a verb writes: asked before the work, not after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def check_writable(path: str | None, option: str) -> None:
+    """Refuses a file that cannot be written.
+
+    Raises:
+        FileNotFoundError: its folder does not exist.
+        IsADirectoryError: it is a folder.
+    """
+    if path is None:
+        return
+    target = Path(path).absolute()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{option} {path}: its folder does not exist")
+    if target.is_dir():
+        raise IsADirectoryError(f"{option} {path}: it is a folder")
