@@ -233,6 +233,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "codes"_a, "queries"_a, "products"_a, "rounds"_a = 1,
       "Integer inner products of one block of codes with a few queries.");
 
-  m.def("peak", &ops::peak, "kind"_a, py::call_guard<py::gil_scoped_release>(),
-        "Arithmetic rate of one core on the row in use: operations per second, fp32, int8 or bf16.");
+  m.def(
+      "peak", &ops::peak, "kind"_a, py::call_guard<py::gil_scoped_release>(),
+      "Arithmetic rate of one core on the row in use: operations per second, fp32, int8 or bf16.");
 }
