@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 _MEASURES = ("nDCG@10", "R@100", "RR@10")
 _HELD_OUT = 3  # one module of so many
-_STEPS, _BATCH = 70, 32
+_STEPS, _BATCH = 60, 32
 _RATE, _TEMPERATURE = 3e-5, 0.05
-_TOKENS = 96  # that are read in training, of a docstring of any length
+_TOKENS = 64  # that are read in training, of a docstring of any length
 
 Values = Mapping[str, NDArray[np.float64]]
 
