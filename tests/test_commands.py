@@ -183,6 +183,9 @@ def test_a_corpus_is_encoded_and_searched(collection, tiny_bert, tmp_path, capsy
     capsys.readouterr()
     assert main(["search", str(where), "--query", "who is w3", "--k", "2", *model]) == 0
     assert capsys.readouterr().out.count("  d") == 2
+    typed = ["--query", "who is w3", "--query", "w4", "--k", "1", "--run", str(run)]
+    assert main(["search", str(where), *typed, *model]) == 0
+    assert [line.split()[0] for line in run.read_text().splitlines()] == ["q1", "q2"]
 
 
 def test_a_corpus_is_searched_with_the_model_that_encoded_it(
@@ -205,11 +208,14 @@ def test_a_corpus_is_searched_with_the_model_that_encoded_it(
     assert "is there already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--min-score", "--relative-margin"])
+@pytest.mark.parametrize("option", ["--min-score", "--seed", "--query-max-length"])
 def test_options_of_vectors_do_not_go_with_words(collection, tmp_path, capsys, option):
-    words = ["mine", str(collection), "--bm25", "--out", str(tmp_path / "m"), option, "0.1"]
+    words = ["mine", str(collection), "--bm25", "--out", str(tmp_path / "m"), option, "1"]
     assert main(words) == 1
     assert f"{option} does not go with --bm25" in capsys.readouterr().err
+    words = ["mine", str(collection), "--out", str(tmp_path / "m"), "--title-format", "{text}"]
+    assert main(words) == 1
+    assert "--title-format goes with --bm25" in capsys.readouterr().err
 
 
 def test_search_says_what_it_needs(collection, tiny_bert, tmp_path, capsys):

@@ -30,7 +30,6 @@ from tilefold.train import (  # noqa: E402
 )
 from tilefold.train.arguments import RetrieverTrainingArguments  # noqa: E402
 from tilefold.train.checkpoints import last_checkpoint, remove_unfinished  # noqa: E402
-from tilefold.train.configuration import parse, resolved  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,11 +41,6 @@ if CHECKPOINTING not in {item.name for item in dataclasses.fields(RetrieverTrain
     CHECKPOINTING = "gradient_checkpointing"
 
 
-def csr(lists: list[list[int]]) -> Lists:
-    offsets = np.cumsum([0, *map(len, lists)])
-    return Lists(offsets, np.array([i for part in lists for i in part], np.int64))
-
-
 def a_set(n: int = 24, negatives: bool = True) -> TrainingSet:
     """Query i asks for word i; passages i (positive), n + i and 2 n + i (hard negatives)."""
     return TrainingSet(
@@ -54,8 +48,8 @@ def a_set(n: int = 24, negatives: bool = True) -> TrainingSet:
         [f"who is w{i}" for i in range(n)],
         [f"d{i}" for i in range(3 * n)],
         [f"w{i % n} w{(i + i // n) % n} of w{i // n}" for i in range(3 * n)],
-        csr([[i] for i in range(n)]),
-        csr([[n + i, 2 * n + i] if negatives else [] for i in range(n)]),
+        Lists.pack([[i] for i in range(n)]),
+        Lists.pack([[n + i, 2 * n + i] if negatives else [] for i in range(n)]),
         [() for _ in range(n)],
     )
 
@@ -123,7 +117,7 @@ def test_a_draw_depends_on_seed_step_and_query_alone():
 
 
 def test_a_query_with_few_negatives_brings_few():
-    data = a_set(3).with_negatives(csr([[3, 4], [], [5]]))
+    data = a_set(3).with_negatives(Lists.pack([[3, 4], [], [5]]))
     batch = Draw(data, group_size=3, seed=0).batch([0, 1, 2], step=0)
     assert batch.positives.tolist() == [0, 3, 4]
     assert len(batch.documents) == 6
@@ -131,7 +125,7 @@ def test_a_query_with_few_negatives_brings_few():
 
 def test_the_first_of_each_is_taken_when_asked_for():
     data = TrainingSet(
-        ["a"], ["w1"], list("uvwx"), list("uvwx"), csr([[2, 0]]), csr([[3, 1]]), [()]
+        ["a"], ["w1"], list("uvwx"), list("uvwx"), Lists.pack([[2, 0]]), Lists.pack([[3, 1]]), [()]
     )
     draw = Draw(data, group_size=2, seed=0, first_positive=True, first_negatives=True)
     assert {tuple(draw.batch([0], step=s).documents) for s in range(20)} == {("w", "x")}
@@ -146,8 +140,8 @@ def test_known_positives_that_others_bring_are_no_negatives():
         ["w1", "w2", "w2"],
         list("uvw"),
         list("uvw"),
-        csr([[0, 1], [1], [2]]),
-        csr([[], [], []]),
+        Lists.pack([[0, 1], [1], [2]]),
+        Lists.pack([[], [], []]),
         [()] * 3,
     )
     draw = Draw(data, group_size=1, seed=0, first_positive=True)
@@ -165,8 +159,8 @@ def test_held_out_queries_share_no_positive_with_those_that_are_trained():
         [f"w{i // 2}" for i in range(10)],
         list("abcdefghij"),
         list("abcdefghij"),
-        csr([[i % 7] for i in range(10)]),
-        csr([[] for _ in range(10)]),
+        Lists.pack([[i % 7] for i in range(10)]),
+        Lists.pack([[] for _ in range(10)]),
         [()] * 10,
     )
     rest, collection = hold_out(data, 3, seed=1)
@@ -174,7 +168,7 @@ def test_held_out_queries_share_no_positive_with_those_that_are_trained():
     assert len(collection.queries) == 3
     assert not held & set(rest.positives.indices.tolist())
     assert not set(rest.queries) & set(collection.queries)
-    with pytest.raises(ValueError, match="dev_holdout: expected 1 to 9 queries, got 10"):
+    with pytest.raises(ValueError, match="hold_out: expected 1 to 9 queries, got 10"):
         hold_out(data, 10, seed=0)
 
 
@@ -184,8 +178,8 @@ def test_the_same_text_under_two_ids_is_one_passage():
         ["w1", "w2", "w3"],
         ["x", "y", "z"],
         ["same", "same", "other"],
-        csr([[0], [1], [2]]),
-        csr([[], [], []]),
+        Lists.pack([[0], [1], [2]]),
+        Lists.pack([[], [], []]),
         [()] * 3,
     )
     batch = Draw(data, group_size=1, seed=0).batch([0, 1, 2], step=0)
@@ -255,18 +249,23 @@ def without_dropout(model: BiEncoder) -> BiEncoder:
     return model
 
 
-def test_accumulated_batches_weigh_alike(tiny_bert, tmp_path):
-    """The mean over batches of a step, not their sum."""
-    norms = []
-    for extra in ({}, {"gradient_accumulation_steps": 2}):
-        trainer = RetrieverTrainer(
-            without_dropout(load(tiny_bert)),
-            arguments(tmp_path, max_steps=1, max_grad_norm=1e9, **extra),
-            a_set(),
-        )
-        trainer.train()
-        norms.append(trainer.state.log_history[0]["grad_norm"])
-    assert 0.4 < norms[1] / norms[0] < 1.3
+def test_a_step_of_several_batches_is_their_mean(tiny_bert, tmp_path, monkeypatch):
+    model = without_dropout(load(tiny_bert))
+    options = {"max_steps": 1, "gradient_accumulation_steps": 3, "learning_rate": 0.0}
+    trainer = RetrieverTrainer(model, arguments(tmp_path, max_grad_norm=1e9, **options), a_set())
+    drawn, draw = [], trainer.draw.batch
+    monkeypatch.setattr(
+        trainer.draw, "batch", lambda rows, step: drawn.append(draw(rows, step=step)) or drawn[-1]
+    )
+    trainer.train()
+    objective = Objective(model, ContrastiveLoss(1.0))
+    objective.zero_grad()
+    losses = [float(train_step(objective, batch, weight=1 / 3)) for batch in drawn]
+    grads = [p.grad.ravel() for p in objective.parameters() if p.grad is not None]
+    found = trainer.state.log_history[0]
+    assert len(drawn) == 3
+    assert found["loss"] == pytest.approx(sum(losses), rel=1e-4)
+    assert found["grad_norm"] == pytest.approx(float(torch.cat(grads).norm()), rel=1e-4)
 
 
 def test_the_log_says_how_many_negatives_there_are(model, tmp_path):
@@ -507,59 +506,6 @@ def test_arguments_out_of_range_are_refused(tmp_path, name, value, message):
         arguments(tmp_path, **{name: value})
 
 
-def test_a_flag_goes_before_the_file(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text("model_name_or_path: x\ntrain_path: y\nlearning_rate: 1.0e-4\nuse_cpu: true\n")
-    model, data, training = parse(["--learning_rate", "3e-4", "--output_dir", "o"], path)
-    assert (model.model_name_or_path, data.train_path) == ("x", "y")
-    assert training.learning_rate == 3e-4
-    again = tmp_path / "again.yaml"
-    again.write_text(resolved(["--learning_rate", "3e-4", "--output_dir=o", "--bf16"], path))
-    assert (
-        parse([], again)[2].to_dict()
-        == parse(["--learning_rate", "3e-4", "--output_dir", "o", "--bf16"], path)[2].to_dict()
-    )
-
-
 def test_a_low_average_rank_is_the_best(tmp_path):
     assert not arguments(tmp_path, metric_for_best_model="average_rank").greater_is_better
     assert arguments(tmp_path, metric_for_best_model="nDCG@10").greater_is_better
-
-
-def test_a_configuration_may_hold_mappings_and_leading_dashes(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text(
-        "model_name_or_path: x\ntrain_path: y\nquery_prefix: '-q '\n"
-        "lr_scheduler_kwargs: {num_cycles: 2}\n"
-    )
-    model, _, training = parse([], path)
-    assert model.query_prefix == "-q "
-    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
-
-
-def test_a_configuration_may_name_environment_variables(tmp_path, monkeypatch):
-    path = tmp_path / "a.yaml"
-    path.write_text("model_name_or_path: ${MODEL}/x\ntrain_path: ${DATA:-../data}/y\n")
-    monkeypatch.setenv("MODEL", "m")
-    monkeypatch.delenv("DATA", raising=False)
-    model, data, _ = parse(["--output_dir", "o"], path)
-    assert (model.model_name_or_path, data.train_path) == ("m/x", "../data/y")
-    monkeypatch.delenv("MODEL")
-    with pytest.raises(ValueError, match="needs the environment variable MODEL"):
-        parse([], path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("learning_rat: 1\n", "learning_rat"),
-        ("[1, 2]\n", "expected a mapping"),
-        ("a: [\n", "not YAML"),
-        ("learning_rate: fast\n", "learning_rate"),
-    ],
-)
-def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, text, message):
-    path = tmp_path / "a.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        parse(["--model_name_or_path", "x", "--train_path", "y"], path)

@@ -64,16 +64,17 @@ def _train(data: TrainingSet, model: BiEncoder) -> list[float]:
     """A training loop as one writes it."""
     import torch
 
+    from .encoder import BiEncoder
     from .losses import ContrastiveLoss
     from .train import Draw, Objective, train_step
 
     torch.manual_seed(0)
-    objective = Objective(model, ContrastiveLoss(_TEMPERATURE))
+    short = model.document_encoder.with_options(max_length=_TOKENS)  # over the same weights
+    objective = Objective(BiEncoder(short), ContrastiveLoss(_TEMPERATURE))
     optimizer = torch.optim.AdamW(objective.parameters(), lr=_RATE)
     rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, _STEPS)
     draw = Draw(data, group_size=1, seed=0)
     rng, losses = np.random.default_rng(0), []
-    length, model.document_encoder.max_length = model.document_encoder.max_length, _TOKENS
     objective.train()
     for step in _bar(range(_STEPS)):
         rows = rng.choice(len(data), _BATCH, replace=False)
@@ -81,7 +82,6 @@ def _train(data: TrainingSet, model: BiEncoder) -> list[float]:
         optimizer.step()
         optimizer.zero_grad()
         rates.step()
-    model.document_encoder.max_length = length
     return losses
 
 
@@ -106,8 +106,8 @@ def _split(collection: Collection) -> tuple[TrainingSet, NDArray[np.int64]]:
         [collection.queries[row] for row in rows],
         [collection.document_ids[document] for document in kept],
         [collection.documents[document] for document in kept],
-        _lists(positives),
-        _lists([[] for _ in rows]),
+        Lists.pack(positives),
+        Lists.pack([[] for _ in rows]),
         [() for _ in rows],
     )
     return data, asked
@@ -118,15 +118,9 @@ def _is_held_out(name: str) -> bool:
     return hashlib.blake2b(module.encode(), digest_size=4).digest()[0] % _HELD_OUT == 0
 
 
-def _lists(lists: list[list[int]]) -> Lists:
-    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-    return Lists(offsets, np.array([i for part in lists for i in part], np.int64))
-
-
 def _measured(collection: Collection, embedded: Embedded, asked: NDArray[np.int64]) -> Values:
-    found = search(embedded.queries, embedded.documents, min(100, len(embedded.documents)))
-    ids = np.pad(found.ids, ((0, 0), (0, 100 - found.ids.shape[1])), constant_values=-1)
-    values = evaluate(ids, collection.qrels, _MEASURES)
+    found = search(embedded.queries, embedded.documents, 100)
+    values = evaluate(found.ids, collection.qrels, _MEASURES)
     return {name: value[asked] for name, value in values.items()}
 
 

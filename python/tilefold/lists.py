@@ -7,6 +7,7 @@ take longer to wake than this to run; vectorised, so it costs sorting the lists.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,16 @@ class Lists(NamedTuple):
 
     offsets: Integers  # [n + 1]
     indices: Integers  # rising within each query
+
+    @classmethod
+    def pack(cls, lists: Sequence[Sequence[int] | Integers]) -> Lists:
+        """From what is listed for each query, in its order.
+
+        >>> Lists.pack([[4, 1], [], [2]])
+        Lists(offsets=array([0, 2, 2, 3]), indices=array([4, 1, 2]))
+        """
+        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        return cls(offsets, np.array([i for part in lists for i in part], np.int64))
 
     def of(self, query: int) -> Integers:
         """What is listed for a query."""

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--num-shards", type=int, default=1, metavar="N", help="parts (default: 1)")
     option("--shard", type=int, metavar="I", help="write this one alone, from 0 (default: all)")
     option("--dtype", choices=DTYPES, default="float32", help="on disk (default: float32)")
-    add_model_arguments(parser)
+    add_model_arguments(parser, "document")
 
 
 def main(args: argparse.Namespace) -> int:

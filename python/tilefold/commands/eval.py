@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
     option("--answers", metavar="FILE", help="also DPR's accuracy: passages with an answer")
     option("--baseline", metavar="NAME", help="a model to compare with, as it is")
-    add_model_arguments(parser)
+    add_model_arguments(parser, "query", "document")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import TrainingSet, read_training, write_training
+from ..data import TITLE_FORMAT, TrainingSet, read_training, write_training
 from ..mining import mine, mine_bm25
 from ..terminal import count, fact, note, title
 from .destination import check_writable
-from .model import add_model_arguments, load_model
+from .model import add_model_arguments, load_model, settings_of
 
 if TYPE_CHECKING:
     from ..encoder import BiEncoder
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
     option("--out", required=True, metavar="FILE", help="JSONL with the negatives")
     option("--split", default="train", help="of a collection (default: %(default)s)")
-    option("--title-format", default="{title} {text}", metavar="TEXT", help="with --bm25")
     option("--bm25", action="store_true", help="by words, as DPR did, not with a model")
+    option("--title-format", metavar="TEXT", help="with --bm25 (default: {title} {text})")
     option("--negatives", type=int, default=10, metavar="N", help="for each query (default: 10)")
     window = parser.add_argument_group("what counts")
     option = window.add_argument
@@ -37,17 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--absolute-margin", type=float, metavar="X", help="and this less than the positive")
     option("--relative-margin", type=float, metavar="X", help="and this share less: 0.05")
     option("--sampling", choices=("top", "random"), default="top", help="(default: top)")
-    option("--seed", type=int, default=0, help="of random sampling (default: 0)")
-    add_model_arguments(parser)
+    option("--seed", type=int, help="of random sampling (default: 0)")
+    add_model_arguments(parser, "query", "document", default=None)
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold mine`."""
     check_writable(args.out, "--out")
+    _check_options(args)
+    args.model, args.seed = args.model or "minilm", args.seed or 0
     model = None if args.bm25 else load_model(args)
-    if model is None:
-        _refuse_options_of_vectors(args)
-    joined = args.title_format if model is None else model.title_format
+    joined = args.title_format or TITLE_FORMAT if model is None else model.title_format
     data = read_training(args.data, split=args.split, title_format=joined)
     title(f"Hard negatives for {args.data}")
     fact("queries", f"{len(data):,} on {len(data.documents):,} documents")
@@ -60,13 +60,17 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_options_of_vectors(args: argparse.Namespace) -> None:
-    """BM25 has ranks, but no scores to compare with a positive's, and draws nothing."""
-    for name in ("min_score", "max_score", "absolute_margin", "relative_margin"):
-        if getattr(args, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} does not go with --bm25")
-    if args.sampling != "top" or args.model != "minilm":
-        raise ValueError("--sampling and --model do not go with --bm25")
+def _check_options(args: argparse.Namespace) -> None:
+    """BM25 has ranks, but no scores to compare with a positive's, draws nothing, needs no model."""
+    if not args.bm25:
+        if args.title_format is not None:
+            raise ValueError("--title-format goes with --bm25; a model has its own")
+        return
+    scores = ("min_score", "max_score", "absolute_margin", "relative_margin", "model", "seed")
+    given = [name for name in scores if getattr(args, name) is not None]
+    given += [*settings_of(args), *(["sampling"] if args.sampling != "top" else [])]
+    if given:
+        raise ValueError(f"--{given[0].replace('_', '-')} does not go with --bm25")
 
 
 def _by_words(data: TrainingSet, args: argparse.Namespace) -> Any:

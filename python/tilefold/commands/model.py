@@ -11,41 +11,49 @@ import numpy as np
 if TYPE_CHECKING:
     from ..encoder import BiEncoder
 
-_SETTINGS = (
-    "pooling",
-    "normalize",
-    "query_prefix",
-    "document_prefix",
-    "query_max_length",
-    "document_max_length",
-)
+_SETTINGS = ("pooling", "normalize")
+_OF_SIDES = ("prefix", "max_length")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --model and what a plain transformers model does not know of itself."""
+def add_model_arguments(
+    parser: argparse.ArgumentParser, *sides: str, default: str | None = "minilm"
+) -> None:
+    """Adds --model and what a plain transformers model does not know of itself.
+
+    Args:
+        parser: of a verb.
+        sides: "query", "document" or both: what the verb encodes.
+        default: the model where none is named.
+    """
     group = parser.add_argument_group("model")
     option = group.add_argument
     option(
         "--model",
-        default="minilm",
+        default=default,
         metavar="NAME",
         help="folder or Hugging Face name (default: the offline MiniLM)",
     )
     option("--pooling", help="cls, mean, last or decoder (default: the model's own, or mean)")
     option("--normalize", action=argparse.BooleanOptionalAction, help="scale vectors to length 1")
-    option("--query-prefix", metavar="TEXT", help="before every query")
-    option("--document-prefix", metavar="TEXT", help="before every document")
-    option("--query-max-length", type=int, metavar="N", help="tokens of a query that are read")
-    option("--document-max-length", type=int, metavar="N", help="tokens of a document")
+    for side in sides:
+        option(f"--{side}-prefix", metavar="TEXT", help=f"before every {side}")
+        option(f"--{side}-max-length", type=int, metavar="N", help=f"tokens read of a {side}")
     option("--batch-size", type=int, default=32, metavar="N", help="texts at a time (default: 32)")
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of the model."""
+    names = [
+        *_SETTINGS,
+        *(f"{side}_{name}" for side in ("query", "document") for name in _OF_SIDES),
+    ]
+    given = {name: getattr(args, name, None) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def load_model(args: argparse.Namespace) -> BiEncoder:
     """The model of the options; what they do not say, its folder does."""
-    settings: dict[str, Any] = {
-        name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None
-    }
-    return load_named(args.model, **settings)
+    return load_named(args.model, **settings_of(args))
 
 
 def load_named(name: str, **settings: Any) -> BiEncoder:

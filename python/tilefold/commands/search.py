@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--query", action="append", default=[], metavar="TEXT", help="a query; may be repeated")
     option("--k", type=int, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write a TREC run")
-    add_model_arguments(parser)
+    add_model_arguments(parser, "query")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -31,14 +31,15 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError("--queries needs --run FILE, where the results go")
     check_writable(args.run, "--run")
     corpus = open_corpus(args.corpus)
-    asked = read_query_texts(args.queries) if args.queries else dict.fromkeys(args.query, "")
-    texts = list(asked.values()) if args.queries else list(asked)
+    typed = {f"q{i}": text for i, text in enumerate(args.query, 1)}
+    asked = read_query_texts(args.queries) if args.queries else typed
+    texts = list(asked.values())
     model = load_model(args)
     check_same_model(model, args.model, corpus.model, args.corpus)
     found = corpus.search(model.encode_queries(texts, batch_size=args.batch_size), args.k)
     if args.run:
         write_run(args.run, list(asked), corpus.names, found.scores, found.ids)
-        title(f"{args.queries} against {args.corpus}")
+        title(f"{args.queries or 'queries'} against {args.corpus}")
         fact("queries", f"{len(texts):,} on {len(corpus.names):,} documents, k = {args.k}")
         note(f"Wrote {args.run}.")
     else:

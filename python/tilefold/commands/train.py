@@ -42,11 +42,10 @@ def _train(arguments: Any, asked: str) -> int:
     first = training.process_index == 0
     if first:
         output.mkdir(parents=True, exist_ok=True)
-        if resume is None:
-            (output / "train.yaml").write_text(asked, encoding="utf-8")
-        else:
+        written = output / ("train.yaml" if resume is None else f"train-from-{resume.name}.yaml")
+        written.write_text(asked, encoding="utf-8")
+        if resume is not None:
             remove_unfinished(output)
-            (output / f"train-from-{resume.name}.yaml").write_text(asked, encoding="utf-8")
         title(f"Training {model.model_name_or_path} on {data.train_path}")
         n = trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
@@ -60,7 +59,7 @@ def _train(arguments: Any, asked: str) -> int:
         _report(before, after)
         note(
             f"{count(trainer.state.global_step, 'step')} in {seconds:,.0f} s; the model is in "
-            f"{output / MODEL}, what was asked for in {output / 'train.yaml'}."
+            f"{output / MODEL}, what was asked for in {written}."
         )
     return 0
 

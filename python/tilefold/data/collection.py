@@ -104,7 +104,7 @@ def files_of(folder: StrPath, split: str) -> Files:
     layout = layout_of(root)
     if layout is None:
         raise FileNotFoundError(
-            f"{root} holds no collection: expected {_BEIR_PARTS}, or {_MSMARCO_PARTS}{_hint(root)}"
+            f"{root} holds no collection: expected {_BEIR_PARTS}, or {_MSMARCO_PARTS}{hint(root)}"
         )
     return beir_files(root, split) if layout == "beir" else msmarco_files(root, split)
 
@@ -138,9 +138,9 @@ def read_files(files: Files, title_format: str = TITLE_FORMAT) -> Collection:
 
 def layout_of(folder: Path) -> str | None:
     """Which layout a folder has, judging by its corpus."""
-    if _present(folder, "corpus.jsonl"):
+    if present(folder, "corpus.jsonl"):
         return "beir"
-    return "msmarco" if _present(folder, "collection.tsv") else None
+    return "msmarco" if present(folder, "collection.tsv") else None
 
 
 def beir_files(root: Path, split: str) -> Files:
@@ -169,13 +169,14 @@ def msmarco_queries(root: Path, split: str) -> Path:
 
 
 def _expected(root: Path, name: str, problem: str) -> Path:
-    path = _present(root, name)
+    path = present(root, name)
     if path is None:
-        raise FileNotFoundError(f"{root} is {problem.format(name)}{_hint(root)}")
+        raise FileNotFoundError(f"{root} is {problem.format(name)}{hint(root)}")
     return path
 
 
-def _hint(root: Path) -> str:
+def hint(root: Path) -> str:
+    """Where the user may have meant, for the end of a message."""
     inside = root / "beir"
     return f"; did you mean {inside}?" if layout_of(inside) else ""
 
@@ -193,7 +194,7 @@ def _of_split(folder: Path, prefix: str, split: str) -> Path:
     return found[split]
 
 
-def _present(folder: Path, name: str) -> Path | None:
+def present(folder: Path, name: str) -> Path | None:
     """The file or folder, or the same packed with gzip."""
     candidates = (folder / name, folder / f"{name}.gz")
     return next((path for path in candidates if path.exists()), None)

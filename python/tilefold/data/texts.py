@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .collection import layout_of, read_corpus, read_queries
+from .collection import hint, layout_of, present, read_corpus, read_queries
 from .lines import StrPath
 from .passages import TITLE_FORMAT, joined_title
 
@@ -59,10 +59,9 @@ def _located(source: Path, names: dict[str, str]) -> tuple[str, Path]:
         tabs = source.name.removesuffix(".gz").endswith((".tsv", ".txt"))
         return ("msmarco" if tabs else "beir"), source
     layout = layout_of(source)
-    if layout not in names:
-        inside = f"; did you mean {source / 'beir'}?" if layout_of(source / "beir") else ""
+    path = None if layout not in names else present(source, names[layout])
+    if layout is None or path is None:
         raise FileNotFoundError(
-            f"{source} has no {' or '.join(names.values())}; name a file{inside}"
+            f"{source} has no {' or '.join(names.values())}; name a file{hint(source)}"
         )
-    packed = source / f"{names[layout]}.gz"
-    return layout, packed if packed.exists() else source / names[layout]
+    return layout, path

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import TrainingSet
-from ..lists import Integers
+from ..lists import Integers, Lists
 from ..losses import count_negatives
 
 
@@ -54,7 +54,7 @@ class Draw:
     Example:
         >>> from tilefold.data import TrainingSet
         >>> from tilefold.lists import Lists
-        >>> lists = Lists(np.array([0, 1]), np.array([0])), Lists(np.array([0, 1]), np.array([1]))
+        >>> lists = Lists.pack([[0]]), Lists.pack([[1]])
         >>> data = TrainingSet(["q"], ["who?"], ["a", "b"], ["she", "he"], *lists, [()])
         >>> Draw(data, group_size=2, seed=0).batch([0], step=0).documents
         ['she', 'he']
@@ -114,6 +114,5 @@ class Draw:
         ids = self._document_ids
         known = (ids[self.data.positives.of(int(row))] for row in rows)
         found = [np.flatnonzero(np.isin(ids[documents], own)) for own in known]
-        offsets = np.cumsum([0, *map(len, found)], dtype=np.int64)
-        indices = np.concatenate([np.zeros(0, np.int64), *found])
+        offsets, indices = Lists.pack(found)
         return torch.from_numpy(offsets), torch.from_numpy(indices)

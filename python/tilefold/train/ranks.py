@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+from ..losses.ranks import collected
 
 
 def world() -> int:
@@ -18,22 +20,26 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def encode_together(encode: Encode, texts: Sequence[str]) -> NDArray[np.float32]:
-    """``encode(texts)``, each process encoding its share; the result is everyone's."""
+def encode_together(
+    encode: Callable[..., NDArray[np.float32]], texts: Sequence[str], *, batch_size: int
+) -> NDArray[np.float32]:
+    """``encode(texts)``, each process encoding its share; the result is everyone's.
+
+    Args:
+        encode: a method of `BiEncoder`; one process shows its bar.
+        texts: the same on all processes.
+        batch_size: texts at once.
+    """
     n = world()
     if n == 1:
-        return encode(texts)
-    bounds = [len(texts) * i // n for i in range(n + 1)]
-    here = dist.get_rank()
-    own = torch.from_numpy(encode(texts[bounds[here] : bounds[here + 1]]))
-    whole = torch.empty(len(texts), own.shape[1])
-    for rank in range(n):
-        part = whole[bounds[rank] : bounds[rank + 1]]
-        if rank == here:
-            part.copy_(own)
-        if len(part):
-            dist.broadcast(part, rank)
-    return whole.numpy()
+        return encode(texts, batch_size=batch_size)
+    bounds, here = [len(texts) * i // n for i in range(n + 1)], dist.get_rank()
+    part = texts[bounds[here] : bounds[here + 1]]
+    own = torch.from_numpy(encode(part, batch_size=batch_size, progress=here == 0))
+    sizes = [end - begin for begin, end in pairwise(bounds)]
+    everyone = cast("dist.ProcessGroup", dist.group.WORLD)
+    whole: NDArray[np.float32] = collected(own, sizes, everyone).numpy()
+    return whole
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

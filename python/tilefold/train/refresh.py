@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -51,9 +49,13 @@ class Refresh:
 
     def run(self, model: BiEncoder, data: TrainingSet, *, step: int) -> Lists:
         """Negatives of every query, hardest first."""
-        options: dict[str, Any] = {"batch_size": self.batch_size, "progress": False}
-        queries = encode_together(partial(model.encode_queries, **options), data.queries)
-        documents = encode_together(partial(model.encode_corpus, **options), data.documents)
+        queries, documents = (
+            encode_together(encode, texts, batch_size=self.batch_size)
+            for encode, texts in (
+                (model.encode_queries, data.queries),
+                (model.encode_corpus, data.documents),
+            )
+        )
         mined = mine(
             queries,
             documents,

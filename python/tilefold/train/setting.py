@@ -7,7 +7,7 @@ from ..encoder import BiEncoder, Lora, find_model
 from ..evaluate import Measure
 from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
 from .configuration import Arguments
-from .lines import show_lines
+from .log import show_lines
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
 

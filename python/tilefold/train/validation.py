@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,7 @@ class Validation:
         """Every measure's mean, and "average_rank"."""
         texts = self.collection
         queries, documents = (
-            encode_together(partial(encode, batch_size=self.batch_size, progress=False), part)
+            encode_together(encode, part, batch_size=self.batch_size)
             for encode, part in (
                 (model.encode_queries, texts.queries),
                 (model.encode_corpus, texts.documents),
@@ -43,9 +42,8 @@ class Validation:
         )
         measures = [Measure.parse(name) for name in self.measures]
         k = max(measure.cutoff or len(documents) for measure in measures)
-        found = search(queries, documents, min(k, len(documents)))
-        ids = np.pad(found.ids, ((0, 0), (0, k - found.ids.shape[1])), constant_values=-1)
-        values = evaluate(ids, texts.qrels, measures)
+        found = search(queries, documents, k)
+        values = evaluate(found.ids, texts.qrels, measures)
         result = {name: mean(value) for name, value in values.items()}
         asked, gold = self._gold()
         return result | {"average_rank": average_rank_of(queries[asked], documents, gold)}
@@ -74,7 +72,7 @@ def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Coll
         ValueError: fewer than n + 1 queries.
     """
     if not 0 < n < len(data):
-        raise ValueError(f"dev_holdout: expected 1 to {len(data) - 1} queries, got {n}")
+        raise ValueError(f"hold_out: expected 1 to {len(data) - 1} queries, got {n}")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:n])
     same = np.unique(data.documents, return_inverse=True)[1]  # under whatever ids
     known = np.concatenate([same[data.positives.of(row)] for row in chosen])
