@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
@@ -216,6 +217,78 @@ def test_options_of_vectors_do_not_go_with_words(collection, tmp_path, capsys, o
     words = ["mine", str(collection), "--out", str(tmp_path / "m"), "--title-format", "{text}"]
     assert main(words) == 1
     assert "--title-format goes with --bm25" in capsys.readouterr().err
+
+
+def test_what_a_verb_was_asked_for_gives_the_same_again(collection, tiny_bert, tmp_path):
+    """Every result has a file beside it that goes with --config; words go before it."""
+    first, again, other = (tmp_path / name for name in ("first", "again", "other"))
+    model = ["--model", str(tiny_bert), "--pooling", "mean", "--no-normalize"]
+    asked = ["--negatives", "3", "--sampling", "random", "--seed", "5", *model]
+    assert main(["mine", str(collection), "--out", str(first), *asked]) == 0
+    settings = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    assert settings["data"] == str(collection)
+    assert settings["normalize"] is False
+    config = ["--config", f"{first}.yaml"]
+    assert main(["mine", *config, "--out", str(again)]) == 0
+    assert again.read_bytes() == first.read_bytes()
+    assert main(["mine", *config, "--out", str(other), "--negatives", "2"]) == 0
+    assert {len(read_training(other).negatives.of(row)) for row in range(N)} == {2}
+
+
+def test_vectors_an_index_and_a_run_have_it_too(collection, tiny_bert, tmp_path):
+    model = ["--model", str(tiny_bert), "--pooling", "mean"]
+    shards, index, run = (tmp_path / name for name in ("shards", "index", "run"))
+    assert main(["encode", str(collection), "--out", str(shards), *model]) == 0
+    assert main(["encode", "--config", str(shards / "encode.yaml")]) == 0  # nothing is left to do
+    assert main(["index", str(shards), "--out", str(index)]) == 0
+    again = ["--config", str(index / "index.yaml"), "--out", str(tmp_path / "i")]
+    assert main(["index", *again]) == 0
+    typed = ["--query=-w1", "--query", "who: w3", "is", "--k", "4"]
+    assert main(["search", str(index), *typed, "--run", str(run), *model]) == 0
+    found = run.read_text()
+    assert len(found.splitlines()) == 3 * 4
+    assert main(["search", str(shards), "--config", f"{run}.yaml"]) == 0
+    assert run.read_text() == found
+    assert main(["search", "--config", f"{run}.yaml", "--query", "w5"]) == 0
+    assert len(run.read_text().splitlines()) == 4
+
+
+def test_what_eval_measured_is_kept(collection, tiny_bert, tmp_path, capsys):
+    out, again = tmp_path / "found.json", tmp_path / "again.json"
+    words = ["eval", str(collection), "--model", str(tiny_bert), "--baseline", str(tiny_bert)]
+    words += ["--measures", "RR@3", "AP", "--query-prefix=-w1 "]
+    assert main([*words, "--out", str(out), "--run", str(tmp_path / "run")]) == 0
+    found = json.loads(out.read_text())
+    assert found["asked"]["measures"] == ["RR@3", "AP"]
+    assert found["n_queries"] == N
+    assert set(found["measures"]) >= {"dense", "baseline"}
+    low, mean, high = (found["measures"]["dense"]["AP"][name] for name in ("low", "mean", "high"))
+    assert low <= mean <= high
+    assert set(found["over_baseline"]["AP"]) == {"mean", "low", "high", "p"}
+    assert main(["eval", "--config", str(tmp_path / "run.yaml"), "--out", str(again)]) == 0
+    assert json.loads(again.read_text())["measures"] == found["measures"]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("folder: [\n", 1, "not YAML"),
+        ("- folder\n", 1, "expected a mapping"),
+        ("folder: ${NOWHERE}/x\n", 1, "needs the environment variable NOWHERE"),
+        ("folder: x\nmeasure: AP\n", 2, "unrecognized arguments: --measure=AP"),
+        ("folder: x\nk: many\n", 2, "must be at least 1, got many"),
+        ("k: 10\n", 2, "the following arguments are required: folder"),
+    ],
+)
+def test_a_file_of_settings_that_does_not_fit_is_refused(tmp_path, capsys, text, status, message):
+    path = tmp_path / "eval.yaml"
+    path.write_text(text)
+    if status == 2:
+        with pytest.raises(SystemExit, match="2"):
+            main(["eval", "--config", str(path)])
+    else:
+        assert main(["eval", "--config", str(path)]) == status
+    assert message in capsys.readouterr().err
 
 
 def test_search_says_what_it_needs(collection, tiny_bert, tmp_path, capsys):

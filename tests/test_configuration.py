@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
 
+from tilefold.configuration import as_yaml, read_settings
 from tilefold.train.configuration import parse, resolved
 
 
@@ -20,6 +21,15 @@ def test_a_flag_goes_before_the_file(tmp_path):
         parse([], again)[2].to_dict()
         == parse(["--learning_rate", "3e-4", "--output_dir", "o", "--bf16"], path)[2].to_dict()
     )
+
+
+def test_what_is_written_is_read_as_the_same_words(tmp_path):
+    path = tmp_path / "a.yaml"
+    texts = ["5", "-3", "007", "1.50", "1.5", "2e-3", "1.0e-05", "1e5", "1_000", "0x1F", "12:30"]
+    texts += ["True", "true", "yes", "null", "~", "", " x ", "a: b", "# c", "- d", "'", '"', "ü\n"]
+    settings = {f"n{i}": text for i, text in enumerate(texts)} | {"all": texts, "bool": False}
+    path.write_text(as_yaml(settings), encoding="utf-8")
+    assert read_settings(path) == settings
 
 
 def test_a_configuration_may_hold_mappings_and_leading_dashes(tmp_path):

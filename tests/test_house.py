@@ -42,7 +42,7 @@ FLOORS = [
     {"losses"},
     {"integrations"},
     {"__init__"},
-    {"bm25", "data", "encoder", "encoding", "fusion"},
+    {"bm25", "configuration", "data", "encoder", "encoding", "fusion"},
     {"mining"},
     {"evaluate", "pydocs"},
     {"comparison", "train"},

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .commands.request import resolve, with_file
 
 # verb: (module, what it does, examples)
 _VERBS = {
@@ -34,7 +35,7 @@ _VERBS = {
   tilefold eval scifact --model BAAI/bge-small-en-v1.5 --pooling cls
   tilefold eval scifact --k 1000 --measures nDCG@10 R@1000 --run dense.trec
   tilefold eval scifact --model out/model --baseline minilm
-  tilefold eval wiki --split nq --answers answers.jsonl
+  tilefold eval wiki --split nq --answers answers.jsonl --out wiki.json
 """,
     ),
     "train": (
@@ -55,6 +56,7 @@ _VERBS = {
   tilefold mine scifact --out negatives.jsonl
   tilefold mine nq-train.json --bm25 --out negatives.jsonl
   tilefold mine scifact --relative-margin 0.05 --range-max 50 --out hard.jsonl
+  tilefold mine --config hard.jsonl.yaml --seed 1 --out again.jsonl
 """,
     ),
     "encode": (
@@ -118,19 +120,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    parser = _parser(words[0] if words else "")
-    args, more = parser.parse_known_args(words)
+    parser, verb = _parser(words[0] if words else "")
+    args, more = parser.parse_known_args(words if verb is None else with_file(verb, words))
     if more and not hasattr(args, "more"):  # a verb that has it parses the others itself
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     if more:
         args.more = more
-    if not hasattr(args, "run_verb"):
+    if verb is None:
         parser.print_help()
         return 0
+    resolve(verb, args)
     return int(args.run_verb(args))
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
+def _parser(verb: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """The whole one, and that of the verb, which alone has options."""
+    found = None
     parser = argparse.ArgumentParser(
         prog="tilefold",
         description="Exact dense retrieval, and tools to study it.",
@@ -147,9 +152,11 @@ def _parser(verb: str) -> argparse.ArgumentParser:
             description=f"{purpose[0].upper()}{purpose[1:]}.",
             epilog=f"examples:{examples.rstrip()}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # so that a file's settings give way to what is said
         )
         if name == verb:
             implementation = importlib.import_module(f".{module}", __package__)
             implementation.add_arguments(chosen)
             chosen.set_defaults(run_verb=implementation.main)
-    return parser
+            found = chosen
+    return parser, found

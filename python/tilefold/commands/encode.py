@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from functools import partial
+from pathlib import Path
 
 from ..data import read_documents
 from ..encoding import DTYPES, encode_shards
 from ..terminal import count, fact, note, title
 from .model import add_model_arguments, described, load_model
+from .request import add_input, save_request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold encode`."""
-    parser.add_argument("corpus", help="a folder of a collection, or a file with its documents")
+    add_input(parser, "corpus", "a folder of a collection, or a file with its documents")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where shards go")
     option = parser.add_argument
     option("--num-shards", type=int, default=1, metavar="N", help="parts (default: 1)")
@@ -44,5 +46,7 @@ def main(args: argparse.Namespace) -> int:
     for path in shards:
         finished += 1
         fact("shard", f"{path.name}, {time.perf_counter() - begin:,.0f} s")
+    of_shard = "" if args.shard is None else f"-{args.shard:05}"
+    save_request(args, Path(args.out) / f"encode{of_shard}.yaml")
     note(f"{count(finished, 'shard')} of {args.num_shards} in {args.out}.")
     return 0

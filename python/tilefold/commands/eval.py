@@ -31,6 +31,8 @@ from ..search import search
 from ..terminal import fact, heading, note, title
 from .destination import check_writable
 from .model import add_model_arguments, load_model, load_named
+from .request import add_input, save_request
+from .results import Gain, write_results
 
 if TYPE_CHECKING:
     from ..encoder import BiEncoder
@@ -43,19 +45,20 @@ Values = dict[str, NDArray[np.float64]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold eval`."""
-    parser.add_argument("folder", help="a collection in the layout of BEIR or MS MARCO")
+    add_input(parser, "folder", "a collection in the layout of BEIR or MS MARCO")
     option = parser.add_argument
     option("--split", default="test", help="of its judgments (default: %(default)s)")
     option(
         "--measures",
         nargs="+",
+        action="extend",
         type=_measure,
-        default=[Measure.parse(name) for name in MEASURES],
         metavar="NAME",
         help=f"names of ir_measures (default: {' '.join(MEASURES)})",
     )
     option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
+    option("--out", metavar="FILE", help="write what was measured as JSON")
     option("--answers", metavar="FILE", help="also DPR's accuracy: passages with an answer")
     option("--baseline", metavar="NAME", help="a model to compare with, as it is")
     add_model_arguments(parser, "query", "document")
@@ -63,10 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold eval`."""
+    args.measures = args.measures or [Measure.parse(name) for name in MEASURES]
     deepest = max(args.measures, key=lambda measure: measure.cutoff or 0)
     if (deepest.cutoff or 0) > args.k:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
     check_writable(args.run, "--run")
+    check_writable(args.out, "--out")
     collection = read_collection(args.folder, args.split)
     answers = _answers(args, collection) if args.answers else None
     title(f"{args.folder}, split {args.split}")
@@ -86,10 +91,12 @@ def main(args: argparse.Namespace) -> int:
         for name, ranking in rankings.items()
     }
     show_quality(values)
-    if args.baseline:
-        _compare(args, values["dense"], values["baseline"])
+    gains = _compare(args, values["dense"], values["baseline"]) if args.baseline else {}
+    if args.out:
+        write_results(args.out, args, values, gains)
     if args.run:
         write_run(args.run, collection.query_ids, collection.document_ids, *dense)
+        save_request(args, f"{args.run}.yaml")
         heading(f"Wrote the dense ranking to {args.run}")
     return 0
 
@@ -128,17 +135,22 @@ def _accuracies(
     return top_k_accuracy(hits, [k for k in _DEPTHS if k <= ids.shape[1]])
 
 
-def _compare(args: argparse.Namespace, ours: Values, theirs: Values) -> None:
+def _compare(args: argparse.Namespace, ours: Values, theirs: Values) -> dict[str, Gain]:
     heading(f"{args.model} against {args.baseline}, the same queries")
     tests = {name: paired_test(ours[name], theirs[name]) for name in ours}
     adjusted = holm([test.p_value for test in tests.values()])
-    for (name, test), p in zip(tests.items(), adjusted, strict=True):
-        _, low, high = bootstrap(ours[name] - theirs[name])
-        fact(name, f"{test.difference:+.4f} [{low:+.4f}, {high:+.4f}], p = {p:.4f}")
+    gains = {
+        name: Gain(*bootstrap(ours[name] - theirs[name]), float(p))
+        for name, p in zip(tests, adjusted, strict=True)
+    }
+    for name, gain in gains.items():
+        fact(name, f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], p = {gain.p:.4f}")
+    n = max(test.n for test in tests.values())
     note(
-        f"Two-sided paired permutation tests over {test.n:,} queries, corrected (Holm) for "
+        f"Two-sided paired permutation tests over {n:,} queries, corrected (Holm) for "
         f"{len(tests)} measures."
     )
+    return gains
 
 
 def _measure(text: str) -> Measure:

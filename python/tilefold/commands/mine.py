@@ -13,7 +13,8 @@ from ..data import TITLE_FORMAT, TrainingSet, read_training, write_training
 from ..mining import mine, mine_bm25
 from ..terminal import count, fact, note, title
 from .destination import check_writable
-from .model import add_model_arguments, load_model, settings_of
+from .model import add_model_arguments, load_model, model_settings
+from .request import add_input, save_request
 
 if TYPE_CHECKING:
     from ..encoder import BiEncoder
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold mine`."""
-    parser.add_argument("data", help="a training file, or a folder of a collection")
+    add_input(parser, "data", "a training file, or a folder of a collection")
     option = parser.add_argument
     option("--out", required=True, metavar="FILE", help="JSONL with the negatives")
     option("--split", default="train", help="of a collection (default: %(default)s)")
-    option("--bm25", action="store_true", help="by words, as DPR did, not with a model")
+    by_words = "by words, as DPR did, not with a model"
+    option("--bm25", action=argparse.BooleanOptionalAction, default=False, help=by_words)
     option("--title-format", metavar="TEXT", help="with --bm25 (default: {title} {text})")
     option("--negatives", type=int, default=10, metavar="N", help="for each query (default: 10)")
     window = parser.add_argument_group("what counts")
@@ -54,6 +56,7 @@ def main(args: argparse.Namespace) -> int:
     mined = _by_words(data, args) if model is None else _by_model(data, model, args)
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
+    save_request(args, f"{args.out}.yaml")
     short = int((counts < args.negatives).sum())
     fact("negatives", f"{counts.mean():.1f} a query; {count(short, 'query')} with fewer")
     note(f"Wrote {args.out}. Train on it: tilefold train --train_path {args.out} ...")
@@ -68,7 +71,7 @@ def _check_options(args: argparse.Namespace) -> None:
         return
     scores = ("min_score", "max_score", "absolute_margin", "relative_margin", "model", "seed")
     given = [name for name in scores if getattr(args, name) is not None]
-    given += [*settings_of(args), *(["sampling"] if args.sampling != "top" else [])]
+    given += [*model_settings(args), *(["sampling"] if args.sampling != "top" else [])]
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} does not go with --bm25")
 

@@ -41,7 +41,7 @@ def add_model_arguments(
     option("--batch-size", type=int, default=32, metavar="N", help="texts at a time (default: 32)")
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What the options say of the model."""
     names = [
         *_SETTINGS,
@@ -53,7 +53,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def load_model(args: argparse.Namespace) -> BiEncoder:
     """The model of the options; what they do not say, its folder does."""
-    return load_named(args.model, **settings_of(args))
+    return load_named(args.model, **model_settings(args))
 
 
 def load_named(name: str, **settings: Any) -> BiEncoder:

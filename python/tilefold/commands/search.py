@@ -10,14 +10,15 @@ from ..terminal import clip, fact, heading, note, say, title, width
 from .corpus import Corpus, open_corpus
 from .destination import check_writable
 from .model import add_model_arguments, check_same_model, load_model
+from .request import add_input, save_request
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold search`."""
-    parser.add_argument("corpus", help="a folder of 'tilefold encode' or 'tilefold index'")
+    add_input(parser, "corpus", "a folder of 'tilefold encode' or 'tilefold index'")
     option = parser.add_argument
     option("--queries", metavar="FILE", help="a file of queries, or a folder of a collection")
-    option("--query", action="append", default=[], metavar="TEXT", help="a query; may be repeated")
+    option("--query", nargs="+", action="extend", metavar="TEXT", help="queries themselves")
     option("--k", type=int, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write a TREC run")
     add_model_arguments(parser, "query")
@@ -31,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError("--queries needs --run FILE, where the results go")
     check_writable(args.run, "--run")
     corpus = open_corpus(args.corpus)
-    typed = {f"q{i}": text for i, text in enumerate(args.query, 1)}
+    typed = {f"q{i}": text for i, text in enumerate(args.query or [], 1)}
     asked = read_query_texts(args.queries) if args.queries else typed
     texts = list(asked.values())
     model = load_model(args)
@@ -39,6 +40,7 @@ def main(args: argparse.Namespace) -> int:
     found = corpus.search(model.encode_queries(texts, batch_size=args.batch_size), args.k)
     if args.run:
         write_run(args.run, list(asked), corpus.names, found.scores, found.ids)
+        save_request(args, f"{args.run}.yaml")
         title(f"{args.queries or 'queries'} against {args.corpus}")
         fact("queries", f"{len(texts):,} on {len(corpus.names):,} documents, k = {args.k}")
         note(f"Wrote {args.run}.")

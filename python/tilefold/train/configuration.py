@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import transformers
 from transformers import HfArgumentParser
 
 from .. import __version__
+from ..configuration import as_yaml, read_settings
 from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
 
 Arguments = tuple[ModelArguments, DataArguments, RetrieverTrainingArguments]
@@ -38,7 +36,7 @@ def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
         ValueError: a file that is no mapping, unknown names, wrong kinds, missing arguments.
         OSError: no such file.
     """
-    given = [] if config is None else _words(Path(config))
+    given = [] if config is None else _words(config)
     reader = parser()
     reader.exit_on_error = False
     reader.error = _refuse  # type: ignore[method-assign,assignment]
@@ -55,37 +53,15 @@ def _refuse(message: str) -> None:
     raise ValueError(message)
 
 
-def _words(path: Path) -> list[str]:
+def _words(path: str | Path) -> list[str]:
     """A YAML mapping as a command line."""
-    import yaml
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: expected a mapping of names to values")
     words: list[str] = []
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            words.append(f"--{name}={_expanded(json.dumps(value), path)}")
-        elif isinstance(value, list):
-            words += [f"--{name}", *(_expanded(str(item), path) for item in value)]
-        elif value is not None:  # with "=", as a value may begin with "-"
-            words.append(f"--{name}={_expanded(str(value), path)}")
+    for name, value in read_settings(path).items():
+        if isinstance(value, list):
+            words += [f"--{name}", *value]
+        else:  # with "=", as a value may begin with "-"
+            words.append(f"--{name}={value}")
     return words
-
-
-def _expanded(value: str, path: Path) -> str:
-    """With ``${NAME}`` and ``${NAME:-otherwise}`` replaced as a shell would."""
-
-    def of(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1]) or match[2]
-        if found is None:
-            raise ValueError(f"{path}: {value} needs the environment variable {match[1]}")
-        return found
-
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", of, value)
 
 
 def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
@@ -95,24 +71,25 @@ def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
     learning_rate: 1e-5
     bf16: true
     """
-    import yaml
-
     merged: dict[str, list[str]] = {}
     name = ""
-    for word in [*([] if config is None else _words(Path(config))), *words]:
+    for word in [*([] if config is None else _words(config)), *words]:
         if word.startswith("--"):
             name, given, value = word.removeprefix("--").partition("=")
             merged[name] = [value] if given else []
         else:
             merged[name].append(word)
     flat = {name: _flat(values) for name, values in merged.items()}
-    return (
-        f"# tilefold {__version__}, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}\n{yaml.safe_dump(flat, sort_keys=False)}"
+    versions = (
+        f"tilefold {__version__}, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}"
     )
+    return as_yaml(flat, versions)
 
 
 def _flat(values: list[str]) -> bool | str | list[str]:
-    if not values:
+    if values in ([], ["True"]):
         return True
+    if values == ["False"]:
+        return False
     return values[0] if len(values) == 1 else values

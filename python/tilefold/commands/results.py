@@ -1,0 +1,60 @@
+"""What `tilefold eval` measured, as JSON, with what was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..data.lines import replacing
+from ..evaluate import Interval, bootstrap
+from .request import settings_of
+
+
+class Gain(NamedTuple):
+    """The mean difference of queries' values, its 95% bootstrap interval, and Holm's p."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def write_results(
+    path: str,
+    args: argparse.Namespace,
+    values: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    gains: Mapping[str, Gain],
+) -> None:
+    """Writes means and intervals of each ranking, whole or not at all.
+
+    Args:
+        path: where to.
+        args: what was asked for.
+        values: of each ranking, those of queries under each measure.
+        gains: over a baseline, under each measure; none where there was no baseline.
+    """
+    found = {
+        "tilefold": __version__,
+        "asked": settings_of(args),
+        "n_queries": len(next(iter(next(iter(values.values())).values()))),
+        "measures": {
+            ranking: {name: _fields(bootstrap(of)) for name, of in measured.items()}
+            for ranking, measured in values.items()
+        },
+        "over_baseline": {name: _fields(gain) for name, gain in gains.items()},
+    }
+    with replacing(path) as file:
+        file.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+def _fields(numbers: Interval | Gain) -> dict[str, float | None]:
+    """JSON has no NaN, the mean of no queries."""
+    fields = numbers._asdict().items()
+    return {name: None if math.isnan(value) else value for name, value in fields}
