@@ -522,7 +522,9 @@ def test_the_op_is_what_torch_expects_of_one():
     for symmetric, ids, soft in ((False, torch.arange(n), shares), (True, None, None)):
         scale = torch.tensor(20.0).double()
         gates = (None, None) if symmetric else (vectors(n, 3), vectors(m, 3))
-        arguments = (q, d, scale, *lists, soft, None, None, ids, None, *gates, weights)
+        named = (None, None) if symmetric else (torch.arange(n + 1), torch.arange(n) * 2)
+        rows = None if symmetric else torch.arange(m)
+        arguments = (q, d, scale, *lists, soft, None, None, *named, ids, rows, *gates, weights)
         of_documents = torch.ones(m, dtype=torch.float64) if symmetric else None
         torch.library.opcheck(
             torch.ops.tilefold.contrastive.default,
@@ -545,6 +547,44 @@ def test_under_autocast_it_behaves_like_cross_entropy():
     expected = F.cross_entropy(q.float() @ d.T / 0.1, torch.arange(6))
     torch.testing.assert_close(loss, expected)
     assert scores.shape == (6, 6)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_what_is_excluded_may_be_named_by_row_or_by_id(symmetric):
+    q, d = vectors(4, 8), vectors(9, 8, seed=1)
+    document_ids = torch.tensor([3, -5, 3, 7, 2**40, 8, 9, 9, 10])
+    named = csr([[3, 2**40], [], [9, 9, 6], [-5]])
+    rows = csr([[0, 2, 4, 8], [], [6, 7], [1]])
+    positives = torch.tensor([0, 3, 5, 8])
+    results = []
+    for masks in (
+        {"exclude": rows},
+        {"exclude_ids": named, "exclude": csr([[8], [], [], []])},
+    ):
+        x = leaves(q, d)
+        loss = contrastive_loss(
+            *x,
+            positives,
+            temperature=0.1,
+            symmetric=symmetric,
+            document_ids=document_ids,
+            query_ids=torch.tensor([0, 1, 0, 2]),
+            **masks,
+        )
+        loss.backward()
+        results.append((loss.detach(), x[0].grad, x[1].grad))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    options = {"document_ids": document_ids, "exclude": csr([[8], [], [], []])}
+    assert torch.equal(
+        count_negatives(9, positives, exclude_ids=named, **options),
+        count_negatives(9, positives, document_ids=document_ids, exclude=rows),
+    )
+    with pytest.raises(ValueError, match="exclude_ids need document_ids"):
+        contrastive_loss(q, d, positives, exclude_ids=named)
+    broken = (named[0].flip(0), named[1])
+    with pytest.raises(ValueError, match="offsets of exclude_ids must rise"):
+        contrastive_loss(q, d, positives, exclude_ids=broken, document_ids=document_ids)
 
 
 def test_the_module_is_the_function():

@@ -64,6 +64,7 @@ def part(rank: int, *given: str) -> dict[str, Any]:
     lists = drawn(rank, 1, 3, 1) if "lists" in given else [[i % 4] for i in range(QUERIES[rank])]
     masks: dict[str, Any] = {
         "exclude": drawn(rank, 0, 2, 2),
+        "exclude_ids": drawn(rank, 0, 2, 5),
         "query_ids": ids(rank, QUERIES, 3),
         "document_ids": ids(rank, DOCUMENTS, 4),
         "soft_targets": torch.cat([torch.full((len(part),), 1 / len(part)) for part in lists]),
@@ -81,7 +82,7 @@ def whole(world: int, *given: str) -> dict[str, Any]:
             joined[name] = torch.cat([p[name] for p in parts])
         else:
             joined[name] = [
-                [int(i + first[rank]) for i in row]
+                [int(i + (0 if name == "exclude_ids" else first[rank])) for i in row]
                 for rank, p in enumerate(parts)
                 for row in p[name]
             ]
@@ -116,7 +117,8 @@ MASKS: list[tuple[str, ...]] = [
     ("lists", "exclude"),
     ("lists", "query_ids"),
     ("document_ids",),
-    ("lists", "exclude", "query_ids", "document_ids"),
+    ("exclude_ids", "document_ids"),
+    ("lists", "exclude", "exclude_ids", "query_ids", "document_ids"),
 ]
 OPTIONS: list[dict[str, Any]] = [
     {},

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .lists import Integers, Lists
+from .lists import Integers, Lists, check_offsets, checked, united
 
 
 class Identity(NamedTuple):
@@ -23,15 +23,9 @@ class Identity(NamedTuple):
 
     def pairs(self) -> Lists:
         """All such documents of each query."""
-        order = np.argsort(self.document_ids, kind="stable")
-        rising = self.document_ids[order]
-        rows, ids = self._ids_of_queries()
-        begin = np.searchsorted(rising, ids)
-        counts = np.searchsorted(rising, ids, side="right") - begin
-        keys = np.repeat(rows, counts) * len(order) + order[_runs(begin, counts)]
-        keys.sort()
-        totals = np.bincount(keys // len(order), minlength=len(self.groups))
-        return Lists(np.concatenate([[0], np.cumsum(totals)]), keys % len(order))
+        counts = np.diff(self.ids.offsets)[self.groups]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return rows_of(Lists(offsets, self._ids_of_queries()[1]), self.document_ids)
 
     def counts(self) -> Integers:
         """How many each query has, without listing them."""
@@ -85,6 +79,48 @@ def identity(
     keys = np.unique(owners * m + dense[positives.indices])  # ids are fewer than documents
     counts = np.bincount(keys // m, minlength=n_groups)
     return Identity(groups, Lists(np.concatenate([[0], np.cumsum(counts)]), keys % m), dense)
+
+
+def excluded(
+    op: str, m: int, rows: Lists | None, ids: Lists | None, document_ids: Integers | None
+) -> Lists | None:
+    """What is no candidate of each query, named by its row or by its id.
+
+    Args:
+        op: for messages.
+        m: documents.
+        rows: of documents.
+        ids: of documents.
+        document_ids: ``[m]``.
+
+    Raises:
+        ValueError: lists that are not of m documents, ids without `document_ids`.
+    """
+    if rows is not None:
+        rows = checked(rows, op, "exclude", m)
+    if ids is None:
+        return rows
+    if document_ids is None:
+        raise ValueError(f"{op}: exclude_ids need document_ids")
+    check_offsets(ids, op, "exclude_ids")
+    named = rows_of(ids, document_ids)
+    return named if rows is None else united(rows, named, m)
+
+
+def rows_of(ids: Lists, document_ids: Integers) -> Lists:
+    """Documents that have one of the ids listed for each query.
+
+    >>> rows_of(Lists.pack([[7], [], [9, 7, 7]]), np.array([7, 8, 7]))
+    Lists(offsets=array([0, 2, 2, 4]), indices=array([0, 2, 0, 2]))
+    """
+    n, m = len(ids.offsets) - 1, len(document_ids)
+    order = np.argsort(document_ids, kind="stable")
+    rising = document_ids[order]
+    begin = np.searchsorted(rising, ids.indices)
+    counts = np.searchsorted(rising, ids.indices, side="right") - begin
+    keys = np.unique(np.repeat(ids.owners(), counts) * m + order[_runs(begin, counts)])
+    totals = np.bincount(keys // m, minlength=n)
+    return Lists(np.concatenate([[0], np.cumsum(totals)]), keys % m)
 
 
 def _runs(begin: Integers, counts: Integers) -> Integers:

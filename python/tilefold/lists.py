@@ -52,13 +52,8 @@ def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
         ValueError: offsets that do not rise to the number of indices, an index that is not one of
             the m documents, or the same twice for a query.
     """
+    check_offsets(lists, op, name)
     offsets, indices = lists
-    counts = np.diff(offsets)
-    if offsets[0] != 0 or offsets[-1] != len(indices) or (counts < 0).any():
-        raise ValueError(
-            f"{op}: offsets of {name} must rise from 0 to the number of indices, {len(indices)}, "
-            f"got {_shown(offsets)}"
-        )
     wrong = (indices < 0) | (indices >= m)
     if wrong.any():
         place = int(wrong.argmax())
@@ -67,7 +62,7 @@ def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
             f"{op}: {name} must be indices of documents, 0 to {m - 1}, got {indices[place]} "
             f"for query {query}"
         )
-    if counts.max(initial=0) <= 1:
+    if np.diff(offsets).max(initial=0) <= 1:
         return lists
     keys = lists.keys(m)
     if (np.diff(keys) <= 0).any():
@@ -77,6 +72,16 @@ def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
             query, document = divmod(int(twice[0]), m)
             raise ValueError(f"{op}: {name} of query {query} name document {document} twice")
     return Lists(offsets, keys % m)
+
+
+def check_offsets(lists: Lists, op: str, name: str) -> None:
+    """Raises for offsets that do not rise from 0 to the number of indices."""
+    offsets, indices = lists
+    if offsets[0] != 0 or offsets[-1] != len(indices) or (np.diff(offsets) < 0).any():
+        raise ValueError(
+            f"{op}: offsets of {name} must rise from 0 to the number of indices, {len(indices)}, "
+            f"got {_shown(offsets)}"
+        )
 
 
 def shares(

@@ -24,6 +24,7 @@ def contrastive_loss(
     log_scale: Tensor | float | None = None,
     mode: str = "each",
     exclude: tuple[Tensor, Tensor] | None = None,
+    exclude_ids: tuple[Tensor, Tensor] | None = None,
     query_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
     soft_targets: Tensor | None = None,
@@ -73,6 +74,8 @@ def contrastive_loss(
         mode: "each" or "sum"; they differ where a query has several positives.
         exclude: ``(offsets [n + 1], indices)``: documents that are no candidates of a query, such
             as known positives elsewhere in the batch. A positive of the query stays one.
+        exclude_ids: ``(offsets [n + 1], ids)``: documents with one of these `document_ids` are no
+            candidates of a query, whichever rank they are on, such as all its known positives.
         query_ids: ``[n]`` int64: positives of queries with the same id are no negatives.
         document_ids: ``[m]`` int64: documents with the id of a positive (or of what `query_ids`
             spares) are no negatives.
@@ -122,6 +125,7 @@ def contrastive_loss(
             lists,
             None if soft_targets is None else inputs.soft_targets(_OP, soft_targets, len(lists[1])),
             None if exclude is None else inputs.lists(_OP, exclude, "exclude", n),
+            None if exclude_ids is None else inputs.lists(_OP, exclude_ids, "exclude_ids", n),
             None if query_ids is None else inputs.row_ids(_OP, query_ids, "query_ids", n),
             None if document_ids is None else inputs.row_ids(_OP, document_ids, "document_ids", m),
             None if gates is None else inputs.gates(_OP, gates, q, d),

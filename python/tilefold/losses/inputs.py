@@ -22,15 +22,17 @@ class Batch(NamedTuple):
     positives: tuple[Tensor, Tensor]  # offsets [n + 1], indices
     soft_targets: Tensor | None
     exclude: tuple[Tensor, Tensor] | None
+    exclude_ids: tuple[Tensor, Tensor] | None
     query_ids: Tensor | None  # [n]
     document_ids: Tensor | None  # [m]
     gates: tuple[Tensor, Tensor] | None = None  # [n, e], [m, e]
 
     def lists(self) -> tuple[Tensor | None, ...]:
         """In the order of the op."""
-        exclude, gates = self.exclude or (None, None), self.gates or (None, None)
-        ids = (self.query_ids, self.document_ids)
-        return (*self.positives, self.soft_targets, *exclude, *ids, *gates)
+        none = (None, None)
+        exclude, exclude_ids = self.exclude or none, self.exclude_ids or none
+        ids = (*exclude_ids, self.query_ids, self.document_ids)
+        return (*self.positives, self.soft_targets, *exclude, *ids, *(self.gates or none))
 
 
 def floating(op: str, name: str, x: Any) -> None:

@@ -79,8 +79,8 @@ class ContrastiveLoss(torch.nn.Module):
             queries, documents: as in `contrastive_loss`.
             positives: the same; by default document i is the positive of query i, and documents
                 beyond the queries are hard negatives.
-            masks: `exclude`, `query_ids`, `document_ids`, `soft_targets`, `gates`, as in
-                `contrastive_loss`.
+            masks: `exclude`, `exclude_ids`, `query_ids`, `document_ids`, `soft_targets`, `gates`,
+                as in `contrastive_loss`.
         """
         if positives is None:
             positives = torch.arange(len(queries))

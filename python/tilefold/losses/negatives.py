@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..identity import identity
-from ..lists import Lists, checked, united
+from ..identity import excluded, identity
+from ..lists import Integers, Lists, checked, united
 from . import inputs
 
 _OP = "count_negatives"
@@ -18,6 +20,7 @@ def count_negatives(
     positives: Tensor | tuple[Tensor, Tensor],
     *,
     exclude: tuple[Tensor, Tensor] | None = None,
+    exclude_ids: tuple[Tensor, Tensor] | None = None,
     query_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
 ) -> Tensor:
@@ -28,7 +31,7 @@ def count_negatives(
 
     Args:
         documents: how many documents the batch has.
-        positives, exclude, query_ids, document_ids: as in `contrastive_loss`.
+        positives, exclude, exclude_ids, query_ids, document_ids: as in `contrastive_loss`.
 
     Returns:
         ``[n]`` int64.
@@ -42,20 +45,23 @@ def count_negatives(
     """
     n = len(positives[0]) - 1 if isinstance(positives, tuple | list) else len(positives)
 
-    def lists(value: Tensor | tuple[Tensor, Tensor], name: str) -> Lists:
-        offsets, indices = inputs.lists(_OP, value, name, n)
-        return checked(Lists(offsets.numpy(), indices.numpy()), _OP, name, documents)
+    def lists(value: Any, name: str) -> Lists:
+        return Lists(*(part.numpy() for part in inputs.lists(_OP, value, name, n)))
 
-    own = lists(positives, "positives")
-    listed = own if exclude is None else united(own, lists(exclude, "exclude"), documents)
-    mask = identity(
-        own,
+    def ids(value: Any, name: str, rows: int) -> Integers | None:
+        return None if value is None else inputs.row_ids(_OP, value, name, rows).numpy()
+
+    own = checked(lists(positives, "positives"), _OP, "positives", documents)
+    columns = ids(document_ids, "document_ids", documents)
+    others = excluded(
+        _OP,
         documents,
-        None if query_ids is None else inputs.row_ids(_OP, query_ids, "query_ids", n).numpy(),
-        None
-        if document_ids is None
-        else inputs.row_ids(_OP, document_ids, "document_ids", documents).numpy(),
+        None if exclude is None else lists(exclude, "exclude"),
+        None if exclude_ids is None else lists(exclude_ids, "exclude_ids"),
+        columns,
     )
+    listed = own if others is None else united(own, others, documents)
+    mask = identity(own, documents, ids(query_ids, "query_ids", n), columns)
     owners, masked = listed.owners(), np.zeros(n, np.int64)
     if mask is not None:
         owners, masked = owners[~mask.has(listed)], mask.counts()

@@ -16,11 +16,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..identity import identity
+from ..identity import excluded, identity, rows_of
 from ..lists import Integers, Lists, checked, shares, transposed, united
 from ..torch_ops import checked_factor
 from . import ranks
 from .inputs import Batch, check_finite
+
+
+class _Everyone(NamedTuple):
+    """Of all ranks, in global rows; but what is excluded by its id is for this rank's queries."""
+
+    positives: Lists | None
+    query_ids: Integers | None
+    document_ids: Integers | None
+    exclude: Lists | None
 
 
 class Part(NamedTuple):
@@ -69,16 +78,27 @@ def _check(op: str, batch: Batch) -> None:
         raise ValueError(f"{op}: query {int(counts.argmin())} has no positive")
     if batch.soft_targets is not None:
         shares(positives, batch.soft_targets.numpy(), op, "soft_targets", m)
-    if batch.exclude is not None:
-        checked(_in_numpy(batch.exclude), op, "exclude", m)
+    exclude, exclude_ids = (
+        None if lists is None else _in_numpy(lists) for lists in (batch.exclude, batch.exclude_ids)
+    )
+    ids = None if batch.document_ids is None else batch.document_ids.numpy()
+    excluded(op, m, exclude, exclude_ids, ids)
 
 
 def _facts(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
     graph, indices = torch.is_grad_enabled(), batch.positives[1].numpy()
-    given = {name: getattr(batch, name) for name in ("soft_targets", "query_ids", "document_ids")}
+    named = () if batch.exclude_ids is None else batch.exclude_ids[1]
+    masks = ("soft_targets", "exclude_ids", "query_ids", "document_ids")
+    given = {name: getattr(batch, name) for name in masks}
     return {
         "error": None,
-        "sizes": [len(batch.queries), len(batch.documents), len(indices), len(np.unique(indices))],
+        "sizes": [
+            len(batch.queries),
+            len(batch.documents),
+            len(indices),
+            len(np.unique(indices)),
+            len(named),
+        ],
         "wanted": [graph and x.requires_grad for x in (batch.queries, batch.documents)],
         "dim": batch.queries.shape[1],
         "dtype": str(batch.queries.dtype),
@@ -111,36 +131,40 @@ def _agree(op: str, told: list[dict[str, Any]], names: list[int]) -> None:
 def _part(
     own: Batch, told: list[dict[str, Any]], symmetric: bool, group: dist.ProcessGroup
 ) -> Part:
-    n, m, entries, listed = ([facts["sizes"][i] for facts in told] for i in range(4))
+    n, m, entries, listed, named = ([facts["sizes"][i] for facts in told] for i in range(5))
     wants_queries, wants_documents = (any(facts["wanted"][i] for facts in told) for i in range(2))
 
     def of_all(x: Tensor | None, sizes: list[int]) -> Integers | None:
         return None if x is None else ranks.collected(x, sizes, group).numpy()
 
     query_ids, document_ids = of_all(own.query_ids, n), of_all(own.document_ids, m)
-    positives = None
+    positives = exclude = None
     if query_ids is not None or document_ids is not None:
-        positives = _of_all_ranks(own.positives, n, m, entries, group)
-    of_queries = _against_all(own, m, wants_documents, document_ids, (positives, query_ids), group)
+        offsets, rows = own.positives
+        rows = rows + sum(m[: dist.get_rank(group)])
+        positives = _of_all_ranks((offsets, rows), n, entries, group)
+    if own.exclude_ids is not None and document_ids is not None:
+        exclude = rows_of(_in_numpy(own.exclude_ids), document_ids)
+    everyone = _Everyone(positives, query_ids, document_ids, exclude)
+    of_queries = _against_all(own, m, wants_documents, everyone, group)
     of_documents = None
     if symmetric:
         owners = None if positives is None else transposed(positives, np.arange(sum(m)))
-        of_documents = _against_all(
-            _turned(own), n, wants_queries, query_ids, (owners, document_ids), group
-        )
+        turned = _turned(own)
+        if own.exclude_ids is not None and turned.query_ids is not None:
+            of_all_queries = _of_all_ranks(own.exclude_ids, n, named, group)
+            spared = rows_of(of_all_queries, turned.query_ids.numpy())
+            exclude = transposed(spared, np.arange(len(turned.queries)))
+        everyone = _Everyone(owners, document_ids, query_ids, exclude)
+        of_documents = _against_all(turned, n, wants_queries, everyone, group)
     return Part(of_queries, of_documents, sum(n), sum(listed), len(n))
 
 
 def _of_all_ranks(
-    lists: tuple[Tensor, Tensor],
-    n: list[int],
-    m: list[int],
-    entries: list[int],
-    group: dist.ProcessGroup,
+    lists: tuple[Tensor, Tensor], n: list[int], entries: list[int], group: dist.ProcessGroup
 ) -> Lists:
     offsets, indices = lists
     counts = ranks.collected(offsets.diff(), n, group).numpy()
-    indices = indices + sum(m[: dist.get_rank(group)])
     return Lists(
         np.concatenate([[0], np.cumsum(counts)]), ranks.collected(indices, entries, group).numpy()
     )
@@ -166,8 +190,7 @@ def _against_all(
     own: Batch,
     sizes: list[int],
     wanted: bool,
-    document_ids: Integers | None,
-    everyone: tuple[Lists | None, Integers | None],
+    everyone: _Everyone,
     group: dist.ProcessGroup,
 ) -> Batch:
     """The queries of this rank, and the documents of all ranks in place of its own.
@@ -176,24 +199,25 @@ def _against_all(
         own: the batch of this rank.
         sizes: documents of each rank.
         wanted: whether any rank wants the gradient of its documents.
-        document_ids: of all ranks.
-        everyone: positives and ids of the queries of all ranks.
+        everyone: what is known of the rows of all ranks.
         group: the ranks.
     """
     first = sum(sizes[: dist.get_rank(group)])
     positives = own.positives[0], own.positives[1] + first
     exclude = None if own.exclude is None else (own.exclude[0], own.exclude[1] + first)
     ids = None if own.query_ids is None else own.query_ids.numpy()
-    mask = identity(_in_numpy(positives), sum(sizes), ids, document_ids, everyone)
-    if mask is not None:
-        spared = mask.pairs()
-        if exclude is not None:
-            spared = united(spared, _in_numpy(exclude), sum(sizes))
-        exclude = _in_torch(spared)
+    known = everyone.positives, everyone.query_ids
+    mask = identity(_in_numpy(positives), sum(sizes), ids, everyone.document_ids, known)
+    spared = [everyone.exclude, None if mask is None else mask.pairs()]
+    for lists in spared:
+        if lists is not None:
+            both = lists if exclude is None else united(lists, _in_numpy(exclude), sum(sizes))
+            exclude = _in_torch(both)
     return own._replace(
         documents=ranks.gathered(own.documents, sizes, wanted, group),
         positives=positives,
         exclude=exclude,
+        exclude_ids=None,
         query_ids=None,
         document_ids=None,
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ..identity import identity
+from ..identity import excluded, identity
 from ..lists import Lists, checked, shares
 from .library import checked_factor, contiguous, in_numpy, library, result_dtype
 
@@ -16,6 +16,7 @@ _CONTRASTIVE = "contrastive_loss"  # in messages: what users call
 library.define(  # type: ignore[no-untyped-call]
     "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
     "Tensor positives, Tensor? soft_targets, Tensor? exclude_offsets, Tensor? exclude, "
+    "Tensor? exclude_id_offsets, Tensor? exclude_ids, "
     "Tensor? query_ids, Tensor? document_ids, Tensor? gate_queries, Tensor? gate_documents, "
     "Tensor? query_weights, Tensor? document_weights, bool each, bool symmetric, "
     "bool grad_queries, bool grad_documents) -> (Tensor, Tensor, Tensor, Tensor)"
@@ -46,6 +47,8 @@ def _contrastive(
     soft_targets: Tensor | None,
     exclude_offsets: Tensor | None,
     exclude: Tensor | None,
+    exclude_id_offsets: Tensor | None,
+    exclude_ids: Tensor | None,
     query_ids: Tensor | None,
     document_ids: Tensor | None,
     gate_queries: Tensor | None,
@@ -65,11 +68,14 @@ def _contrastive(
     targets = None
     if soft_targets is not None:
         targets = shares(given, soft_targets.numpy(), _CONTRASTIVE, "soft_targets", m)
-    listed = None
-    if exclude_offsets is not None and exclude is not None:
-        listed = Lists(exclude_offsets.numpy(), exclude.numpy())
-        listed = checked(listed, _CONTRASTIVE, "exclude", m)
     rows, columns = (None if ids is None else ids.numpy() for ids in (query_ids, document_ids))
+    listed = excluded(
+        _CONTRASTIVE,
+        m,
+        _lists(exclude_offsets, exclude),
+        _lists(exclude_id_offsets, exclude_ids),
+        columns,
+    )
     mask = identity(own, m, rows, columns)
     _native.contrastive(
         contiguous(queries),
@@ -95,6 +101,10 @@ def _contrastive(
         gate_documents=None if gate_documents is None else contiguous(gate_documents),
     )
     return results
+
+
+def _lists(offsets: Tensor | None, indices: Tensor | None) -> Lists | None:
+    return None if offsets is None or indices is None else Lists(offsets.numpy(), indices.numpy())
 
 
 def _contrastive_shapes(

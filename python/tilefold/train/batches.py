@@ -16,21 +16,21 @@ from ..losses import count_negatives
 
 
 class Batch(NamedTuple):
-    """n queries and m passages; positives and exclude are as `contrastive_loss` takes them."""
+    """n queries and m passages; positives and exclude_ids are as `contrastive_loss` takes them."""
 
     queries: list[str]
     documents: list[str]
     positives: Tensor  # [n] int64, rows of documents
     query_ids: Tensor  # [n] int64: equal queries have one id
     document_ids: Tensor  # [m] int64
-    exclude: tuple[Tensor, Tensor]  # CSR: known positives that others brought
+    exclude_ids: tuple[Tensor, Tensor]  # CSR: document_ids of all known positives
 
     def negatives(self) -> float:
         """How many negatives a query has, on average, after masks."""
         counts = count_negatives(
             len(self.documents),
             self.positives,
-            exclude=self.exclude,
+            exclude_ids=self.exclude_ids,
             query_ids=self.query_ids,
             document_ids=self.document_ids,
         )
@@ -95,7 +95,7 @@ class Draw:
             own,
             torch.from_numpy(self._query_ids[np.asarray(rows, np.int64)]),
             torch.from_numpy(self._document_ids[documents]),
-            self._known(rows, documents),
+            self._known(rows),
         )
 
     def _group(self, row: int, step: int) -> Integers:
@@ -109,10 +109,8 @@ class Draw:
             chosen = rng.permutation(len(negatives))[:wanted]
         return np.concatenate([positives[[positive]], negatives[chosen]])
 
-    def _known(self, rows: Sequence[int] | Integers, documents: Integers) -> tuple[Tensor, Tensor]:
-        """Where known positives of each query stand among the batch's documents."""
-        ids = self._document_ids
-        known = (ids[self.data.positives.of(int(row))] for row in rows)
-        found = [np.flatnonzero(np.isin(ids[documents], own)) for own in known]
-        offsets, indices = Lists.pack(found)
-        return torch.from_numpy(offsets), torch.from_numpy(indices)
+    def _known(self, rows: Sequence[int] | Integers) -> tuple[Tensor, Tensor]:
+        """Whoever brings them, on whatever process, they are no negatives of the query."""
+        known = [self._document_ids[self.data.positives.of(int(row))] for row in rows]
+        offsets, ids = Lists.pack(known)
+        return torch.from_numpy(offsets), torch.from_numpy(ids)

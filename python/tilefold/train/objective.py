@@ -47,7 +47,7 @@ class Objective(nn.Module):
             batch.positives,
             query_ids=batch.query_ids,
             document_ids=batch.document_ids,
-            exclude=batch.exclude,
+            exclude_ids=batch.exclude_ids,
         )
         return loss
 

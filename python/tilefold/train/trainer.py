@@ -32,8 +32,7 @@ class RetrieverTrainer(Trainer):
 
     Checkpoints resume to the same bits on the CPU. Each holds a folder ``model`` for
     `BiEncoder.from_pretrained`. Over processes (``torchrun``), the batch is that of all of them,
-    and its loss and gradients those of one process; documents that are known positives of a query,
-    but were brought by another process for another query, count as negatives there.
+    and its loss and gradients those of one process.
 
     The log has, besides what `transformers` logs, ``n_negatives`` (of a query, after masks, of this
     process) and, with refreshed negatives, ``negatives_age``: steps since they were mined.
