@@ -6,18 +6,16 @@ the same queries and positives, and must find the same negatives up to the round
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from embeddings import embed
+from peers import optional
 
 from tilefold.data import read_beir
 from tilefold.lists import Lists
@@ -25,16 +23,6 @@ from tilefold.mining import Mined, mine
 
 QUERIES = 5_000
 PEER = "sentence-transformers"
-
-
-def optional(name: str) -> ModuleType | None:
-    """A package, or None; what it warns about while it is imported is not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            return None
 
 
 class Task(NamedTuple):

@@ -6,18 +6,16 @@ rounding of its fp32 arithmetic.
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import tracemalloc
-import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from peers import optional
 
 import tilefold
 from tilefold import _native
@@ -28,16 +26,6 @@ FASTEST = "faiss and torch"
 TORCH_CHUNK = 16_384  # documents
 USEARCH_QUERIES = 8  # usearch has no matrix product: with more queries it would only cost minutes
 SHARDS = 4
-
-
-def optional(name: str) -> ModuleType | None:
-    """A package, or None; what it warns about while it is imported is not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            return None
 
 
 faiss, torch = optional("faiss"), optional("torch")

@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from tilefold import _native
+from word_tokenizer import save_tokenizer
 
 # A row costs milliseconds here and seconds under emulation or a sanitizer: no deadline. The `isa`
 # fixture holds for all examples of a test alike, so it may be used with @given.
@@ -75,20 +76,12 @@ def one_thread() -> Iterator[None]:
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT with random weights, saved with a tokenizer of words w0 to w99 and a few others."""
     transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
     torch = pytest.importorskip("torch")
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "who", "is", "of", *(f"w{i}" for i in range(100))]
-    words = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="[UNK]")
-    )
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    words.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
+    words = ["who", "is", "of", *(f"w{i}" for i in range(100))]
     folder = tmp_path_factory.mktemp("tiny-bert")
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=len(names),
+        vocab_size=4 + len(words),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -96,13 +89,5 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=256,
     )
     transformers.BertModel(config).save_pretrained(folder)
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        model_max_length=256,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(folder, words, length=256, cls_token="[CLS]", sep_token="[SEP]")
     return folder

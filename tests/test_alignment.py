@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tilefold
+from ragged import as_matrix, csr
 from tilefold import _native, reference
 from tilefold.losses import AlignmentLoss, alignment_loss
 from tilefold.testing import assert_as_close_as_torch, peak_memory
@@ -26,18 +27,6 @@ def batch(n: int, m: int, dims: tuple[int, int] = (33, 48), **options: Any) -> l
     a, b = dims
     shapes = [(n, a), (m, a), (n, b), (m, b)]
     return [vectors(*shape, seed=seed, **options) for seed, shape in enumerate(shapes)]
-
-
-def csr(lists: list[list[int]]) -> tuple[Tensor, Tensor]:
-    offsets = np.cumsum([0, *map(len, lists)])
-    return torch.tensor(offsets), torch.tensor([i for part in lists for i in part]).long()
-
-
-def as_matrix(lists: list[list[int]], m: int) -> Tensor:
-    mask = torch.zeros(len(lists), m, dtype=torch.bool)
-    for row, part in enumerate(lists):
-        mask[row, part] = True
-    return mask
 
 
 def some(rng: np.random.Generator, n: int, m: int) -> list[list[int]]:

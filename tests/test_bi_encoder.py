@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from word_tokenizer import save_tokenizer
+
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
@@ -29,28 +31,13 @@ BERT = {
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def save_tokenizer(folder: Path) -> None:
-    """A tokenizer of whole words with [CLS] and [SEP] around them."""
-    tokenizers = pytest.importorskip("tokenizers")
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate([*names, *WORDS])}
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    words.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, model_max_length=24, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT with random weights, as transformers saves it."""
     folder = tmp_path_factory.mktemp("tiny-bert")
     torch.manual_seed(0)
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(folder)
-    save_tokenizer(folder)
+    save_tokenizer(folder, WORDS)
     return folder
 
 

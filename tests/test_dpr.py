@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from word_tokenizer import save_tokenizer
+
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
@@ -30,20 +32,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def save(folder: Path, name: str, *, seed: int = 0, **config: Any) -> Any:
     """A DPR encoder with random weights, saved with a tokenizer of whole words."""
-    tokenizers = pytest.importorskip("tokenizers")
     torch.manual_seed(seed)
     model = getattr(transformers, name)(transformers.DPRConfig(**DPR, **config)).eval()
     model.save_pretrained(folder)
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate([*names, *WORDS])}
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    words.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, model_max_length=24, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
+    save_tokenizer(folder, WORDS)
     return model
 
 

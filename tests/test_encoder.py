@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from word_tokenizer import save_tokenizer
+
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[demo]")
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[demo]"
@@ -35,25 +37,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-bert")
     torch.manual_seed(0)
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(folder)
-    save_tokenizer(folder)
+    save_tokenizer(folder, WORDS)
     return folder
-
-
-def save_tokenizer(folder: Path, *, special: bool = True, **options: Any) -> None:
-    """A tokenizer of whole words; with [CLS] and [SEP] around them, unless special is false."""
-    tokenizers = pytest.importorskip("tokenizers")
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate([*names, *WORDS])}
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    if special:
-        words.post_processor = tokenizers.processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-    named = {"unk_token": "[UNK]", "pad_token": "[PAD]", **options}
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, model_max_length=24, **named
-    ).save_pretrained(folder)
 
 
 @pytest.fixture
@@ -181,7 +166,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         torch.manual_seed(0)
         kind = getattr(transformers, name)
         kind(kind.config_class(**ARCHITECTURES[name])).save_pretrained(folder)
-        save_tokenizer(folder)
+        save_tokenizer(folder, WORDS)
         return folder
 
     return save
@@ -253,7 +238,7 @@ def test_an_encoder_that_could_not_be_loaded_again_is_not_saved(tmp_path: Path):
     special = {"forced_eos_token_id": 3, "eos_token_id": 3, "decoder_start_token_id": 3}
     config = transformers.BartConfig(**sizes, **heads, **special, max_position_embeddings=24)
     transformers.BartModel(config).save_pretrained(tmp_path / "bart")
-    save_tokenizer(tmp_path / "bart", model_input_names=["input_ids", "attention_mask"])
+    save_tokenizer(tmp_path / "bart", WORDS, model_input_names=["input_ids", "attention_mask"])
     encoder = Encoder.from_pretrained(tmp_path / "bart", max_length=24)
     assert encoder.encode(TEXTS).shape == (len(TEXTS), 16)
     with pytest.raises(ValueError, match="a BartEncoder saved alone could not be loaded again"):
@@ -271,7 +256,7 @@ def test_texts_can_end_with_a_token_of_their_own_even_when_cut(tmp_path: Path):
     transformers.GPT2Model(transformers.GPT2Config(**ARCHITECTURES["GPT2Model"])).save_pretrained(
         folder
     )
-    save_tokenizer(folder, eos_token="[SEP]", special=False)
+    save_tokenizer(folder, WORDS, eos_token="[SEP]", around="$A")
     options = {"max_length": 4, "append_eos": True, "pooling": "last"}
     encoder = Encoder.from_pretrained(folder, **options)
     eos = encoder.tokenizer.eos_token_id
@@ -327,7 +312,7 @@ def test_a_decoder_without_special_tokens_pads_and_survives_empty_texts(tmp_path
         bos_token_id=2,
     )
     transformers.GPT2Model(config).save_pretrained(tmp_path)
-    save_tokenizer(tmp_path, pad_token=None, eos_token="[SEP]", special=False)
+    save_tokenizer(tmp_path, WORDS, pad_token=None, eos_token="[SEP]", around="$A")
     encoder = Encoder.from_pretrained(tmp_path, max_length=24)
     together = encoder.encode(TEXTS)
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
@@ -385,7 +370,7 @@ def test_a_checkpoint_that_lacks_weights_is_an_error(tiny: Path, tmp_path: Path)
     model.save_pretrained(tmp_path)
     config = transformers.BertConfig(**BERT)
     config.save_pretrained(tmp_path)  # promises two layers
-    save_tokenizer(tmp_path)
+    save_tokenizer(tmp_path, WORDS)
     with pytest.raises(ValueError, match=r"lacks 16 weights of BertModel, such as encoder.layer.1"):
         Encoder.from_pretrained(tmp_path, max_length=24)
 

@@ -142,12 +142,14 @@ def test_floors_name_modules_that_exist():
     assert set().union(*FLOORS) <= known
 
 
-def test_tests_and_benchmarks_import_the_package_only():
-    tests, bench = ({p.stem for p in sources(ROOT / name, "*.py")} for name in ("tests", "bench"))
-    for path in sources(ROOT / "tests", "*.py"):
-        assert not {name.partition(".")[0] for name in imports(path)} & (tests | bench | {"tests"})
-    for path in sources(ROOT / "bench", "*.py"):
-        assert not {name.partition(".")[0] for name in imports(path)} & (tests - bench | {"tests"})
+@pytest.mark.parametrize(("here", "there"), [("tests", "bench"), ("bench", "tests")])
+def test_tests_and_benchmarks_do_not_import_each_other(here, there):
+    """Nor one test another; what several need has a file without tests."""
+    own, others = ({path.stem for path in sources(ROOT / name, "*.py")} for name in (here, there))
+    cases = {name for name in own if name.startswith("test_")}
+    for path in sources(ROOT / here, "*.py"):
+        found = {name.partition(".")[0] for name in imports(path)}
+        assert not found & (cases | (others - own) | {"tests", "bench", "conftest"}), path
 
 
 @named(PACKAGE, "*.py")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ragged import as_matrix, csr
 from tilefold import reference
 from tilefold.losses import InvarianceLoss, contrastive_loss, invariance_loss
 from tilefold.testing import assert_as_close_as_torch, peak_memory
@@ -23,18 +24,6 @@ def views(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Ten
 def vectors(*shape: int, seed: int = 9, dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(*shape, generator=generator), dim=-1).to(dtype)
-
-
-def csr(lists: list[list[int]]) -> tuple[Tensor, Tensor]:
-    offsets = np.cumsum([0, *map(len, lists)])
-    return torch.tensor(offsets), torch.tensor([i for part in lists for i in part]).long()
-
-
-def as_matrix(lists: list[list[int]], m: int) -> Tensor:
-    mask = torch.zeros(len(lists), m, dtype=torch.bool)
-    for row, part in enumerate(lists):
-        mask[row, part] = True
-    return mask
 
 
 def some(rng: np.random.Generator, n: int, m: int, least: int = 0) -> list[list[int]]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ragged import csr
 from tilefold import reference
 from tilefold.losses import listed
 from tilefold.testing import assert_as_close_as_torch, peak_memory
@@ -41,11 +42,6 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
 
 def vectors(rows: int, dim: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return F.normalize(normal(rows, dim, seed=seed), dim=1).to(dtype)
-
-
-def csr(lists: list[list[int]]) -> tuple[Tensor, Tensor]:
-    offsets = np.cumsum([0, *map(len, lists)])
-    return torch.tensor(offsets), torch.tensor([i for part in lists for i in part]).long()
 
 
 def pairs(lists: list[list[int]]) -> tuple[Tensor, Tensor]:

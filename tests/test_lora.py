@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from word_tokenizer import save_tokenizer
+
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
@@ -36,20 +38,11 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
     BERT calls layers `query`, which peft would confuse with an adapter of that name.
     """
-    tokenizers = pytest.importorskip("tokenizers")
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     kind = getattr(transformers, request.param)
     kind(kind.config_class(**SIZES)).save_pretrained(folder)
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[EOS]", *WORDS])}
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    words.post_processor = tokenizers.processors.TemplateProcessing(
-        single="$A [EOS]", special_tokens=[("[EOS]", 2)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, model_max_length=24, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
+    save_tokenizer(folder, WORDS, around="$A [EOS]", special=["[EOS]"])
     return folder
 
 

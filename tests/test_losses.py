@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tilefold
+from ragged import as_matrix, csr
 from tilefold import reference
 from tilefold.losses import ContrastiveLoss, contrastive_loss, count_negatives
 from tilefold.testing import assert_as_close_as_torch, peak_memory
@@ -23,18 +24,6 @@ PRECISIONS = [torch.float32, torch.float64]
 def vectors(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(*shape, generator=generator), dim=-1).to(dtype)
-
-
-def csr(lists: list[list[int]]) -> tuple[Tensor, Tensor]:
-    offsets = np.cumsum([0, *map(len, lists)])
-    return torch.tensor(offsets), torch.tensor([i for part in lists for i in part]).long()
-
-
-def as_matrix(lists: list[list[int]], m: int) -> Tensor:
-    mask = torch.zeros(len(lists), m, dtype=torch.bool)
-    for row, part in enumerate(lists):
-        mask[row, part] = True
-    return mask
 
 
 def leaves(*tensors: Tensor, dtype: torch.dtype | None = None) -> list[Tensor]:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import tilefold
+from ragged import csr
 from tilefold import reference
 from tilefold.gradcache import cached_backward
 from tilefold.integrations.sentence_transformers import (
@@ -40,11 +41,6 @@ Results = list[dict[str, Any]]  # of each rank, by name of the case
 def vectors(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(*shape, generator=generator), dim=-1).to(dtype)
-
-
-def csr(lists: Lists) -> tuple[Tensor, Tensor]:
-    offsets = np.cumsum([0, *map(len, lists)])
-    return torch.tensor(offsets), torch.tensor([i for part in lists for i in part]).long()
 
 
 def drawn(rank: int, least: int, most: int, seed: int) -> Lists:
