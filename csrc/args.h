@@ -293,4 +293,48 @@ struct DivergenceArgs {
   double* variances;      // [n] of P_v over views, summed over documents; 0 with a reference
 };
 
+// ---- statistics --------------------------------------------------------------------------------
+
+// Columns are folded so many at once, a cache line of fp32; no two threads share one.
+constexpr int strip_columns = 16;
+
+// Bins of a histogram: for each sign 8 to an octave of magnitudes from 2^-16 to 2^16, what is larger
+// in the last; between them one for what is nearer to zero. In the order of values.
+constexpr int bins_per_octave = 8, least_octave = -16, octaves = 32;
+constexpr int bins_per_sign = bins_per_octave * octaves, histogram_bins = 2 * bins_per_sign + 1;
+
+// What is known of each column of activations, over the rows that count. NaN counts in moments alone.
+struct StatisticsArgs {
+  Matrix x;             // [rows, width]
+  const int64_t* rows;  // [n] that count
+  int64_t n;
+  int64_t before;       // rows folded earlier
+  double *mean, *m2;    // [width] in and out: the mean, and squares of distances from it, summed
+  float *least, *most;  // [width] in and out
+  const float* thresholds;  // [n_thresholds]
+  int64_t n_thresholds;
+  int64_t* above;      // [n_thresholds, width] in and out: rows with a value beyond it
+  int64_t* histogram;  // [width, histogram_bins] in and out, or null
+};
+
+// The examples with the largest value in each column, and that value; ties by number.
+struct ExamplesArgs {
+  Matrix x;
+  const int64_t* offsets;  // [n + 1] of each example's rows
+  const int64_t* rows;     // that count
+  int64_t n;
+  const int64_t* numbers;  // [n] of examples
+  int64_t k;
+  float* values;      // [width, k] in and out, falling, -inf where there are fewer
+  int64_t* examples;  // [width, k] in and out, -1 where there are fewer
+};
+
+// Sums of products of columns, the lower triangle.
+struct SecondMomentArgs {
+  Matrix x;
+  const int64_t* rows;  // [n] that count
+  int64_t n;
+  double* sums;  // [width, width] in and out
+};
+
 }  // namespace tilefold

@@ -66,6 +66,14 @@ struct PairKernels {
   void (*round_documents)(const float* panel, int64_t n_documents, Bfloat* out);
 };
 
+// Columns [begin, end) of activations, folded over rows; begin is a multiple of strip_columns.
+struct StatisticsKernels {
+  void (*fold)(const StatisticsArgs&, int64_t begin, int64_t end);
+  // The largest value of each column in some rows: most [end - begin].
+  void (*most)(const Matrix&, const int64_t* rows, int64_t n, int64_t begin, int64_t end,
+               float* most);
+};
+
 // The rates a row can reach at best: arithmetic on registers alone, for benchmarks.
 struct PeakKernels {
   double (*fp32)(int64_t rounds);  // returns operations done; one multiply-add is two
@@ -82,6 +90,7 @@ struct Kernels {
   LossKernels<float> loss_fp32;
   LossKernels<double> loss_fp64;
   PairKernels loss_bf16;
+  StatisticsKernels statistics;
   PeakKernels peak;
 };
 

@@ -60,6 +60,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     }
   });
 
+  m.attr("STRIP_COLUMNS") = strip_columns;
+  m.attr("BINS_PER_OCTAVE") = bins_per_octave;
+  m.attr("LEAST_OCTAVE") = least_octave;
+  m.attr("OCTAVES") = octaves;
   m.attr("BLOCK_ROWS") = block_rows;
   m.attr("BLOCK_BOUNDS") = block_bounds;
   m.attr("MAX_PACKED_DIM") = max_packed_dim;
@@ -221,6 +225,57 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "weights"_a = py::none(), "num_threads"_a = 0,
       "Divergences of softmaxes from their mixture; a view is (queries, documents, grad_queries, "
       "grad_documents, scale, name), of which gradients may be None.");
+
+  m.def(
+      "statistics",
+      [](py::object x, py::object rows, py::object count, py::object mean, py::object m2,
+         py::object least, py::object most, py::object thresholds, py::object above,
+         py::object histogram, int num_threads) {
+        const auto view = [](py::handle array, const char* name) {
+          return View(array, "statistics", name);
+        };
+        const ops::StatisticsViews all = {view(x, "x"),         view(rows, "rows"),
+                                          view(count, "count"), view(mean, "mean"),
+                                          view(m2, "m2"),       view(least, "least"),
+                                          view(most, "most"),   view(thresholds, "thresholds"),
+                                          view(above, "above"), view(histogram, "histogram")};
+        py::gil_scoped_release free;
+        ops::statistics(all, num_threads);
+      },
+      "x"_a, "rows"_a, "count"_a, "mean"_a, "m2"_a, "least"_a, "most"_a, "thresholds"_a, "above"_a,
+      "histogram"_a = py::none(), py::kw_only(), "num_threads"_a = 0,
+      "Folds rows of activations [rows, width] into statistics of columns.");
+
+  m.def(
+      "examples",
+      [](py::object x, py::object rows, py::object offsets, py::object numbers, py::object values,
+         py::object examples, int num_threads) {
+        const auto view = [](py::handle array, const char* name) {
+          return View(array, "examples", name);
+        };
+        const ops::ExamplesViews all = {view(x, "x"),
+                                        view(rows, "rows"),
+                                        view(offsets, "offsets"),
+                                        view(numbers, "numbers"),
+                                        view(values, "values"),
+                                        view(examples, "examples")};
+        py::gil_scoped_release free;
+        ops::examples(all, num_threads);
+      },
+      "x"_a, "rows"_a, "offsets"_a, "numbers"_a, "values"_a, "examples"_a, py::kw_only(),
+      "num_threads"_a = 0, "Keeps the examples with the largest values of each column.");
+
+  m.def(
+      "second_moment",
+      [](py::object x, py::object rows, py::object sums, int num_threads) {
+        const View views[] = {{x, "second_moment", "x"},
+                              {rows, "second_moment", "rows"},
+                              {sums, "second_moment", "sums"}};
+        py::gil_scoped_release free;
+        ops::second_moment(views[0], views[1], views[2], num_threads);
+      },
+      "x"_a, "rows"_a, "sums"_a, py::kw_only(), "num_threads"_a = 0,
+      "Adds products of columns to the lower triangle of sums [width, width].");
 
   m.def(
       "tile",

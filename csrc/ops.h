@@ -61,6 +61,21 @@ struct DivergenceViews {
 void divergence(const std::string& op, const DivergenceViews& views, int reference,
                 bool mixture_first, int threads, Pulse& pulse);
 
+// Folds the rows of activations that count into statistics of columns; `histogram` may be absent.
+struct StatisticsViews {
+  View x, rows, count, mean, m2, least, most, thresholds, above, histogram;
+};
+void statistics(const StatisticsViews& views, int threads);
+
+// Keeps the examples [n] with the largest values of each column; offsets [n + 1] are of their rows.
+struct ExamplesViews {
+  View x, rows, offsets, numbers, values, examples;
+};
+void examples(const ExamplesViews& views, int threads);
+
+// Adds products of columns to the lower triangle of sums [width, width].
+void second_moment(const View& x, const View& rows, const View& sums, int threads);
+
 // Integer products of the row's tile, for tests and benchmarks: repeated `rounds` times.
 void tile(const View& codes, const View& queries, const View& products, int64_t rounds);
 

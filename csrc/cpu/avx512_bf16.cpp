@@ -18,6 +18,7 @@ extern const Kernels avx512_bf16_kernels = {
     ISA::loss_kernels<double>,
     {ISA::multiply_pairs, ISA::pack_row_pairs, ISA::pack_column_pairs, ISA::round_queries,
      ISA::round_documents},
+    ISA::statistics_kernels,
     {ISA::peak_fp32, ISA::peak_int8, ISA::peak_bf16},
 };
 

@@ -28,6 +28,11 @@ Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 Floats maximum(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+Floats minimum(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+// 1 where a > b, else 0
+Floats exceeds(Floats a, Floats b) {
+  return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ), _mm256_set1_ps(1));
+}
 Floats absolute(Floats a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 Floats nearest(Floats a) {
   return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

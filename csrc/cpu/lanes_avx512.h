@@ -32,6 +32,12 @@ Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+Floats minimum(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+// 1 where a > b, else 0
+Floats exceeds(Floats a, Floats b) {
+  const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+  return _mm512_mask_blend_ps(mask, _mm512_setzero_ps(), _mm512_set1_ps(1));
+}
 Floats absolute(Floats a) { return _mm512_abs_ps(a); }
 Floats nearest(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
 // 2^n for integers n from -126 to 127

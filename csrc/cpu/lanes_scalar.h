@@ -30,6 +30,9 @@ Floats multiply_add(Floats a, Floats b, Floats c) {
   return static_cast<float>(static_cast<double>(a) * b + c);
 }
 Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
+Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
+// 1 where a > b, else 0
+Floats exceeds(Floats a, Floats b) { return a > b ? 1.0f : 0.0f; }
 Floats absolute(Floats a) { return fabsf(a); }
 Floats nearest(Floats a) { return nearbyintf(a); }
 Floats power_of_two(Floats n) { return ldexpf(1, static_cast<int>(n)); }

@@ -10,6 +10,7 @@
 #include "scan.h"
 #include "score.h"
 #include "softmax.h"
+#include "statistics.h"
 #include "supports.h"
 
 namespace tilefold::ISA {
@@ -24,6 +25,8 @@ constexpr LossKernels<T> loss_kernels = {tile_columns<T>, pack_rows<T>,    pack_
                                          multiply<T>,     fold_queries<T>, fold_documents<T>,
                                          weigh<T>,        close_gates<T>,  pass_gates<T>,
                                          fold_mixture<T>, weigh_mixture<T>};
+
+constexpr StatisticsKernels statistics_kernels = {fold_statistics, most_of_rows};
 
 }  // namespace
 }  // namespace tilefold::ISA

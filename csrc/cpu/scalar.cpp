@@ -16,6 +16,7 @@ extern const Kernels scalar_kernels = {
     ISA::loss_kernels<float>,
     ISA::loss_kernels<double>,
     {},
+    ISA::statistics_kernels,
     {ISA::peak_fp32, ISA::peak_int8, nullptr},
 };
 

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+STRIP_COLUMNS: int
+BINS_PER_OCTAVE: int
+LEAST_OCTAVE: int
+OCTAVES: int
 BLOCK_ROWS: int
 BLOCK_BOUNDS: int
 MAX_PACKED_DIM: int
@@ -55,6 +59,31 @@ def score(
     canonical: bool = True,
     num_threads: int = 0,
 ) -> None: ...
+def statistics(
+    x: Any,
+    rows: Any,
+    count: Any,
+    mean: Any,
+    m2: Any,
+    least: Any,
+    most: Any,
+    thresholds: Any,
+    above: Any,
+    histogram: Any = None,
+    *,
+    num_threads: int = 0,
+) -> None: ...
+def examples(
+    x: Any,
+    rows: Any,
+    offsets: Any,
+    numbers: Any,
+    values: Any,
+    examples: Any,
+    *,
+    num_threads: int = 0,
+) -> None: ...
+def second_moment(x: Any, rows: Any, sums: Any, *, num_threads: int = 0) -> None: ...
 def contrastive(
     queries: Any,
     documents: Any,

@@ -368,3 +368,28 @@ def drawing_order(seed: int, query: int, m: int) -> list[int]:
             document = once(document)
         order.append(document)
     return order
+
+
+# ---- activations ---------------------------------------------------------------------------------
+
+
+def activation_statistics(
+    x: NDArray[Any], thresholds: Sequence[float]
+) -> dict[str, NDArray[np.float64]]:
+    """Statistics of columns, as `ActivationStatistics` names them, in float64.
+
+    Args:
+        x: ``[n, width]``.
+        thresholds: what values are counted above.
+    """
+    wide = np.asarray(x, np.float64)
+    mean = wide.mean(0)
+    limits = np.asarray(thresholds, np.float32)[:, None, None]
+    return {
+        "mean": mean,
+        "variance": ((wide - mean) ** 2).mean(0),
+        "least": wide.min(0),
+        "most": wide.max(0),
+        "absmax": np.abs(wide).max(0),
+        "fraction_above": (wide > limits).mean(1),
+    }

@@ -6,5 +6,6 @@ checked here, because a compiled graph has no values before.
 
 from . import contrastive as contrastive
 from . import divergence as divergence
+from . import statistics as statistics
 from .library import checked_factor as checked_factor
 from .library import result_dtype as result_dtype
