@@ -1,0 +1,121 @@
+"""What probes are asked: a query and passages in any order, one of which is relevant."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import TrainingSet
+from ..lists import Integers
+
+_MOST = 4  # hard negatives of a sample
+Floats = NDArray[np.float32]
+
+
+class Candidates(NamedTuple):
+    """Samples of a probe, as rows of queries and of passages.
+
+    One sample for every query and positive of it, as the study has them; the relevant passage is
+    the first.
+    """
+
+    queries: Integers  # [n]
+    passages: Integers  # [n, 1 + negatives]
+
+    @classmethod
+    def of(cls, data: TrainingSet, *, negatives: int = _MOST, seed: int = 42) -> Candidates:
+        """Draws hard negatives without replacement; with it where a query has fewer.
+
+        Queries without any are left out.
+
+        Args:
+            data: queries with positives and hard negatives.
+            negatives: of each sample.
+            seed: of the draw.
+
+        Raises:
+            ValueError: no query has a hard negative.
+
+        Example:
+            >>> from tilefold.lists import Lists
+            >>> lists = Lists.pack([[0]]), Lists.pack([[1, 2]])
+            >>> data = TrainingSet(["q"], ["who?"], list("abc"), list("abc"), *lists, [()])
+            >>> Candidates.of(data, negatives=2).passages.shape
+            (1, 3)
+        """
+        rng = np.random.default_rng(seed)
+        queries, passages = [], []
+        for row in range(len(data)):
+            hard = data.negatives.of(row)
+            if not len(hard):
+                continue
+            for positive in data.positives.of(row):
+                drawn = rng.choice(hard, negatives, replace=len(hard) < negatives)
+                queries.append(row)
+                passages.append([positive, *drawn])
+        if not queries:
+            raise ValueError("Candidates: no query has a hard negative; mine some first")
+        return cls(np.array(queries), np.array(passages))
+
+    def features(self, queries: Any, passages: Any) -> Floats:
+        """``[n, 1 + passages, dim]``: of each sample its query, then its passages.
+
+        Args:
+            queries: ``[queries, dim]`` a layer's rows.
+            passages: ``[passages, dim]`` the same.
+        """
+        q, p = (np.asarray(rows, np.float32) for rows in (queries, passages))
+        return np.concatenate([q[self.queries][:, None], p[self.passages]], axis=1)
+
+    def take(self, rows: Any) -> Candidates:
+        """Some samples."""
+        return Candidates(self.queries[rows], self.passages[rows])
+
+    def split(self, share: float, *, seed: int = 42) -> tuple[Candidates, Candidates]:
+        """Samples of most queries, and of a share of them: no query is on both sides."""
+        known = np.unique(self.queries)
+        order = np.random.default_rng(seed).permutation(len(known))
+        held = np.isin(self.queries, known[order[: round(share * len(known))]])
+        return self.take(~held), self.take(held)
+
+
+def present(
+    x: NDArray[Any], n_candidates: int, *, y: NDArray[Any] | None = None, seed: Any = 0
+) -> tuple[Floats, Integers]:
+    """A query with n of its passages in any order, the relevant one among them.
+
+    Args:
+        x: ``[n, 1 + passages, dim]`` queries, then passages.
+        n_candidates: how many passages are shown.
+        y: ``[n]`` which passage is relevant; the first by default.
+        seed: of the draw; an integer or a `numpy.random.Generator`.
+
+    Returns:
+        ``[n, 1 + n_candidates, dim]`` and where the relevant passage stands, ``[n]``.
+
+    Raises:
+        ValueError: there are fewer passages.
+    """
+    n, held = len(x), x.shape[1] - 1
+    if not 2 <= n_candidates <= held:
+        raise ValueError(f"present: n_candidates must be 2 to {held}, got {n_candidates}")
+    rng = np.random.default_rng(seed)
+    relevant = np.zeros(n, np.int64) if y is None else np.asarray(y, np.int64)
+    others = np.argsort(rng.random((n, held - 1)), axis=1)[:, : n_candidates - 1]
+    others = others + (others >= relevant[:, None])  # skips the relevant one
+    shown = np.concatenate([relevant[:, None], others], axis=1)
+    order = np.argsort(rng.random(shown.shape), axis=1)
+    shown = np.take_along_axis(shown, order, axis=1)
+    columns = np.concatenate([np.zeros((n, 1), np.int64), 1 + shown], axis=1)
+    places: Integers = (shown == relevant[:, None]).argmax(axis=1)
+    return np.take_along_axis(np.asarray(x, np.float32), columns[:, :, None], axis=1), places
+
+
+def shuffle_queries(x: Floats, *, seed: int = 0) -> Floats:
+    """The same samples with queries of others: a control that no query can help."""
+    order = np.random.default_rng(seed).permutation(len(x))
+    shuffled = x.copy()
+    shuffled[:, 0] = x[order, 0]
+    return shuffled
