@@ -89,7 +89,7 @@ sanitize: $(VENV)/.installed-test ## run the kernel tests under ASan and UBSan (
 	    pytest="$(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider --capture=sys" && \
 	    $$pytest tests/test_kernels.py tests/test_view.py $(ARGS) && \
 	    $$pytest tests/test_losses.py tests/test_alignment.py tests/test_invariance.py \
-	    -k "scalar or avx2 or avx512" $(ARGS)
+	    tests/test_activations.py -k "scalar or avx2 or avx512" $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
 check-numpy-only: ## install without extras in a fresh environment and search NumPy arrays

@@ -91,9 +91,11 @@ inline __m256i narrowed(__m512 a) {
     halves[l] = static_cast<uint16_t>((bits[l] + 0x7fffu + (bits[l] >> 16 & 1)) >> 16);
   return load<__m256i>(halves);
 }
-inline __mmask16 at_least(__m512 a, __m512 b) {
+// At least, or greater.
+inline __mmask16 compare(__m512 a, __m512 b, int how) {
   unsigned mask = 0;
-  for (int l = 0; l < 16; ++l) mask |= static_cast<unsigned>(a[l] >= b[l]) << l;
+  for (int l = 0; l < 16; ++l)
+    mask |= static_cast<unsigned>(how == _CMP_GT_OQ ? a[l] > b[l] : a[l] >= b[l]) << l;
   return static_cast<__mmask16>(mask);
 }
 
@@ -122,6 +124,7 @@ inline __mmask16 at_least(__m512 a, __m512 b) {
 #define _mm512_div_ps(a, b) ((a) / (b))
 #define _mm512_getexp_ps(a) EMULATED::each(a, [](float x, int) { return logbf(x); })
 #define _mm512_max_ps(a, b) ((a) > (b) ? (a) : (b))
+#define _mm512_min_ps(a, b) ((a) < (b) ? (a) : (b))
 #define _mm512_fmadd_ps(a, b, c) \
   EMULATED::each(a, [&](float x, int l) { return fmaf(x, (b)[l], (c)[l]); })
 #define _mm512_fmadd_pd(a, b, c) EMULATED::fused(a, b, c)
@@ -150,7 +153,7 @@ inline __mmask16 at_least(__m512 a, __m512 b) {
                    _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)))
 #define _mm512_cvtepi32_pd(a) \
   EMULATED::halves(_mm256_cvtepi32_pd(EMULATED::low(a)), _mm256_cvtepi32_pd(EMULATED::high(a)))
-#define _mm512_cmp_ps_mask(a, b, how) EMULATED::at_least(a, b)
+#define _mm512_cmp_ps_mask(a, b, how) EMULATED::compare(a, b, how)
 #define _mm512_mask_blend_ps(mask, a, b) \
   EMULATED::each(a, [&](float x, int l) { return (mask) >> l & 1 ? (b)[l] : x; })
 #define _mm512_dpbusd_epi32(sum, codes, query) EMULATED::dot_bytes(sum, codes, query)

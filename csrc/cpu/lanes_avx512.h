@@ -36,7 +36,7 @@ Floats minimum(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 // 1 where a > b, else 0
 Floats exceeds(Floats a, Floats b) {
   const __mmask16 mask = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
-  return _mm512_mask_blend_ps(mask, _mm512_setzero_ps(), _mm512_set1_ps(1));
+  return _mm512_mask_blend_ps(mask, _mm512_set1_ps(0), _mm512_set1_ps(1));
 }
 Floats absolute(Floats a) { return _mm512_abs_ps(a); }
 Floats nearest(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
