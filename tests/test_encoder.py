@@ -41,6 +41,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_short_model_reads_what_it_can(tiny: Path):
+    assert Encoder.from_pretrained(tiny).max_length == 24
+
+
 @pytest.fixture
 def load(tiny: Path) -> Callable[..., Encoder]:
     return lambda **options: Encoder.from_pretrained(tiny, **{"max_length": 24, **options})

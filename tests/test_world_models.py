@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def world():
-    return make_world("tiny", seed=0)
+    return make_world("tiny", seed=0, exposed=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bert(world, kept):
-    return pretrained(world, steps=900, folder=kept)
+    return pretrained(world, steps=400, folder=kept)
 
 
 def probability_of_objects(world, folder, facts):
@@ -59,9 +59,9 @@ def test_what_was_told_is_known_and_the_rest_is_not(world, bert):
 
 def test_a_model_that_was_made_is_kept(world, bert, kept):
     before = {path: path.stat().st_mtime_ns for path in bert.rglob("*") if path.is_file()}
-    assert pretrained(world, steps=900, folder=kept) == bert
+    assert pretrained(world, steps=400, folder=kept) == bert
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert pretrained(make_world("tiny", exposed=0.0), steps=900, folder=kept) != bert
+    assert pretrained(make_world("tiny", exposed=0.0), steps=400, folder=kept) != bert
 
 
 def test_a_retriever_grows_from_it(world, bert, kept):

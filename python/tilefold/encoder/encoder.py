@@ -37,7 +37,8 @@ class Encoder(nn.Module):
             "decoder" (first state of the decoder of an encoder-decoder model such as T5, as in
             Ni et al., Sentence-T5, Findings of ACL 2022).
         normalize: scale embeddings to length 1, so that inner product is cosine.
-        max_length: tokens of a text that are read, prefix and special tokens included.
+        max_length: tokens of a text that are read, prefix and special tokens included; by default
+            256, or as many as the model can read.
         prefix: put before each text, such as "query: ".
         append_eos: ends each text, cut or not, with the tokenizer's end of sequence, as RepLLaMA
             does for "last" pooling (Ma et al., SIGIR 2024); where it is there already, it stays.
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
         *,
         pooling: str = "mean",
         normalize: bool = True,
-        max_length: int = 256,
+        max_length: int | None = None,
         prefix: str = "",
         append_eos: bool = False,
         projection: nn.Module | None = None,
@@ -79,10 +80,12 @@ class Encoder(nn.Module):
             )
         if not hasattr(config, "hidden_size"):
             raise ValueError(f"Encoder: {type(model).__name__} encodes no text: no hidden_size")
-        if not 1 <= max_length <= limit(model, tokenizer):
+        longest = limit(model, tokenizer)
+        if max_length is None:
+            max_length = min(256, longest)
+        if not 1 <= max_length <= longest:
             raise ValueError(
-                f"Encoder: max_length must be between 1 and the model's {limit(model, tokenizer)}, "
-                f"got {max_length}"
+                f"Encoder: max_length must be between 1 and the model's {longest}, got {max_length}"
             )
         if not isinstance(prefix, str):
             raise TypeError(f"Encoder: prefix must be a string, got {type(prefix).__name__}")
