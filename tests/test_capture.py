@@ -114,6 +114,16 @@ def test_batches_are_added_up_and_texts_counted_on(model, batch):
         torch.testing.assert_close(once[name].mean, twice[name].mean, rtol=1e-5, atol=1e-6)
 
 
+def test_what_was_seen_in_inference_mode_can_be_merged(model, batch):
+    with capture(model, FFN, **OPTIONS) as seen, torch.inference_mode():
+        model(**batch)
+    with capture(model, FFN, **OPTIONS) as more, torch.no_grad():
+        model(**batch)
+    for name, statistics in seen.items():
+        statistics.merge(more[name])
+        assert statistics.count == 2 * more[name].count
+
+
 def test_a_mask_is_found_wherever_it_is_passed(model, batch):
     n = int(batch["attention_mask"].sum())
     with capture(model, FFN) as seen, torch.no_grad():

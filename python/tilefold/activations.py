@@ -81,23 +81,24 @@ class ActivationStatistics:
         if any(math.isnan(t) for t in thresholds):
             raise ValueError(f"{_OP}: thresholds must be numbers, got {list(thresholds)}")
         self.width = width
-        self._state: dict[str, Tensor] = {
-            "count": _zeros(1),
-            "mean": _zeros(width, dtype=torch.float64),
-            "m2": _zeros(width, dtype=torch.float64),
-            "least": torch.full((width,), torch.inf),
-            "most": torch.full((width,), -torch.inf),
-            "thresholds": limits,
-            "above": _zeros(len(limits), width),
-        }
-        if histogram:
-            self._state["histogram"] = _zeros(width, len(_BIN_VALUES))
-        if top:
-            self._state["seen"] = _zeros(1)
-            self._state["top_values"] = torch.full((width, top), -torch.inf)
-            self._state["top_examples"] = torch.full((width, top), -1, dtype=torch.int64)
-        if second_moment:
-            self._state["second_moment"] = _zeros(width, width, dtype=torch.float64)
+        with torch.inference_mode(False):  # what is made in it could not be merged outside
+            self._state: dict[str, Tensor] = {
+                "count": _zeros(1),
+                "mean": _zeros(width, dtype=torch.float64),
+                "m2": _zeros(width, dtype=torch.float64),
+                "least": torch.full((width,), torch.inf),
+                "most": torch.full((width,), -torch.inf),
+                "thresholds": limits,
+                "above": _zeros(len(limits), width),
+            }
+            if histogram:
+                self._state["histogram"] = _zeros(width, len(_BIN_VALUES))
+            if top:
+                self._state["seen"] = _zeros(1)
+                self._state["top_values"] = torch.full((width, top), -torch.inf)
+                self._state["top_examples"] = torch.full((width, top), -1, dtype=torch.int64)
+            if second_moment:
+                self._state["second_moment"] = _zeros(width, width, dtype=torch.float64)
 
     def update(
         self, x: Tensor, mask: Tensor | None = None, *, numbers: Tensor | None = None

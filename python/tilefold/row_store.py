@@ -55,6 +55,8 @@ class RowStore(Mapping[str, Tensor]):
                 raise FileExistsError(f"{_OP}: {self.folder} holds something; name another folder")
         self._blocks: dict[str, list[Tensor | Path]] = {}
         self._filled: dict[str, int] = {}  # rows of the last block
+        self._widths: dict[str, int] = {}
+        self._finished = False
 
     @classmethod
     def open(cls, folder: str | Path) -> RowStore:
@@ -66,7 +68,7 @@ class RowStore(Mapping[str, Tensor]):
         root = Path(folder)
         described = json.loads((root / _NAMES).read_text(encoding="utf-8"))
         store = cls(described["dtype"], block_rows=described["block_rows"])
-        store.folder = root
+        store.folder, store._finished = root, True
         for number, site in enumerate(described["sites"]):
             store._blocks[site] = sorted(root.glob(f"{number:03}-*.safetensors"))
         return store
@@ -77,25 +79,23 @@ class RowStore(Mapping[str, Tensor]):
         Raises:
             ValueError: another width than before; a store that was opened, or flushed.
         """
-        if site not in self._filled and site in self._blocks:
+        if self._finished:
             raise ValueError(f"{_OP}: {self.folder} is finished; rows cannot be added")
         if rows.ndim != 2:
             raise ValueError(f"{_OP}: rows must have 2 dimensions, got {rows.ndim}")
+        width = self._widths.setdefault(site, rows.shape[1])
+        if rows.shape[1] != width:
+            raise ValueError(f"{_OP}: rows of {site} must have width {width}, got {rows.shape[1]}")
         blocks = self._blocks.setdefault(site, [])
         while len(rows):
-            filled = self._filled.get(site, self.block_rows)
-            if filled == self.block_rows:
+            last = blocks[-1] if blocks else None
+            filled = self._filled.get(site, 0)
+            if not isinstance(last, Tensor) or filled == self.block_rows:
                 self._write_last(site)
-                blocks.append(
-                    torch.empty(self.block_rows, rows.shape[1], dtype=_DTYPES[self.dtype])
-                )
+                with torch.inference_mode(False):  # whoever adds rows may not be in it next time
+                    last = torch.empty(self.block_rows, width, dtype=_DTYPES[self.dtype])
+                blocks.append(last)
                 filled = 0
-            last = blocks[-1]
-            assert isinstance(last, Tensor)
-            if last.shape[1] != rows.shape[1]:
-                raise ValueError(
-                    f"{_OP}: rows of {site} must have width {last.shape[1]}, got {rows.shape[1]}"
-                )
             taken = min(len(rows), self.block_rows - filled)
             last[filled : filled + taken] = rows[:taken]
             self._filled[site], rows = filled + taken, rows[taken:]
@@ -106,7 +106,7 @@ class RowStore(Mapping[str, Tensor]):
             raise ValueError(f"{_OP}: this store has no folder")
         for site in self._blocks:
             self._write_last(site)
-        self._filled.clear()
+        self._finished = True
         described = {
             "sites": list(self._blocks),
             "dtype": self.dtype,
@@ -128,6 +128,8 @@ class RowStore(Mapping[str, Tensor]):
 
     def __getitem__(self, site: str) -> Tensor:
         parts = list(self.blocks(site))
+        if not parts:
+            return torch.empty(0, self._widths[site], dtype=_DTYPES[self.dtype])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def __iter__(self) -> Iterator[str]:
