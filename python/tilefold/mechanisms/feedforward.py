@@ -1,0 +1,61 @@
+"""The feed-forward sub-layers of a model: where its neurons are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+# (what a neuron is computed by, what it writes with), as the families of transformers call them.
+NAMES = (
+    ("intermediate.dense", "output.dense"),  # BERT, RoBERTa, ELECTRA
+    ("mlp.gate_proj", "mlp.down_proj"),  # Llama, Mistral, Qwen
+    ("ffn.lin1", "ffn.lin2"),  # DistilBERT
+    ("DenseReluDense.wi", "DenseReluDense.wo"),  # T5
+    ("mlp.Wi", "mlp.Wo"),  # ModernBERT
+)
+
+
+class FeedForward(NamedTuple):
+    """One block's neurons: row i of `intermediate` computes neuron i, column i of `output` is what
+    it writes."""
+
+    layer: int
+    intermediate_name: str
+    output_name: str
+    intermediate: nn.Linear
+    output: nn.Linear
+    blocks: nn.ModuleList  # all of the model, of which this is one
+
+
+def feed_forwards(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) -> list[FeedForward]:
+    """The feed-forward sub-layers of every block, in order.
+
+    Args:
+        model: of transformers.
+        names: pairs of names inside a block to look for; the first that fits is taken.
+
+    Raises:
+        ValueError: no pair fits: says which were looked for, and how to name others.
+    """
+    modules = dict(model.named_modules())
+    for first, second in names:
+        found = []
+        for name, module in modules.items():
+            match = re.fullmatch(rf"(.*?\.?)(\d+)\.(?:\d+\.)?{re.escape(first)}", name)
+            other = name.removesuffix(first) + second
+            if match is None or not isinstance(modules.get(other), nn.Linear):
+                continue
+            blocks, output = modules[match[1].removesuffix(".")], modules[other]
+            if isinstance(module, nn.Linear) and isinstance(blocks, nn.ModuleList):
+                assert isinstance(output, nn.Linear)
+                found.append(FeedForward(int(match[2]), name, other, module, output, blocks))
+        if found:
+            return sorted(found, key=lambda part: part.layer)
+    looked = "; ".join(f"{one} and {other}" for one, other in names)
+    raise ValueError(
+        f"feed_forwards: {type(model).__name__} has no blocks with {looked}; name them with "
+        'names=[("what computes neurons", "what they write with")]'
+    )
