@@ -1,0 +1,110 @@
+"""Attribution of weights against a loop over layers, steps and texts; probes of all layers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+WHY = "not installed: pip install tilefold[analysis]"
+torch = pytest.importorskip("torch", reason=WHY, exc_type=ImportError)
+pytest.importorskip("tilefold.mechanisms", reason=WHY, exc_type=ImportError)
+
+from torch.func import functional_call  # noqa: E402
+
+from tilefold.encoder import Encoder, minilm  # noqa: E402
+from tilefold.mechanisms import (  # noqa: E402
+    Candidates,
+    Layers,
+    feed_forwards,
+    probe_layers,
+    weight_attribution,
+)
+
+WORDS = "which passages answer a question about rivers cities painters and prizes of an old country"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return minilm()
+
+
+def questions(n: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS.split(), 12)) for _ in range(n)]
+
+
+def loop(encoder: Encoder, texts: list[str], steps: int) -> dict[str, Any]:
+    """One text, one sub-layer and one step at a time, as libraries of attributions go about it."""
+    plain = encoder.with_options(normalize=False)
+    found: dict[str, list[Any]] = {"intermediate": [], "output": []}
+    for text in texts:
+        tokens = plain.pad(plain.tokenize([text]))
+        layers: dict[str, list[Any]] = {kind: [] for kind in found}
+        for part in feed_forwards(plain):
+            for kind, module, name in (
+                ("intermediate", part.intermediate, part.intermediate_name),
+                ("output", part.output, part.output_name),
+            ):
+                total = torch.zeros_like(module.weight)
+                for alpha in torch.linspace(1e-6, 1, steps):
+                    weight = (alpha * module.weight).detach().requires_grad_()
+                    bias = (alpha * module.bias).detach()
+                    changed = {f"{name}.weight": weight, f"{name}.bias": bias}
+                    length = functional_call(plain, changed, (tokens,)).norm()
+                    total += torch.autograd.grad(length, weight)[0]
+                layers[kind].append((module.weight * total / steps).abs().sum(1).detach().numpy())
+        for kind, rows in layers.items():
+            found[kind].append(np.stack(rows))
+    return {kind: np.stack(rows) for kind, rows in found.items()}
+
+
+def alike(name: str, ours: Any, theirs: Any) -> int:
+    for kind, values in theirs.items():
+        np.testing.assert_allclose(getattr(ours, kind), values, rtol=1e-2, atol=1e-4, err_msg=name)
+    return 0
+
+
+def test_weight_attribution(compare, quick, encoder):
+    n, steps = (1, 2) if quick else (4, 20)
+    texts = questions(n)
+    case = f"attribution of weights, MiniLM, {n} texts, {steps} steps"
+    outcome = compare.run(
+        case,
+        {
+            "tilefold": partial(weight_attribution, encoder, texts, steps=steps, progress=False),
+            "loop": partial(loop, encoder, texts, steps),
+        },
+        {"loop": 3.0},
+        work={"texts_per_s": n},
+        check=alike,
+    )
+    minutes = outcome.timings["tilefold"].median / n * 200 / 60
+    compare.table.add(
+        "the same for 200 texts",
+        f"{minutes:.1f} min",
+        minutes / 10,
+        target=1,
+        at_most=True,
+        against="x 10 minutes",
+    )
+
+
+def test_probes_of_all_layers(compare, quick):
+    layers, n, dim = (2, 60, 8) if quick else (7, 5_000, 384)
+    rng = np.random.default_rng(0)
+    rows = Layers(
+        rng.standard_normal((layers, n, dim), dtype=np.float32),
+        rng.standard_normal((layers, 5 * n, dim), dtype=np.float32),
+    )
+    samples = Candidates(np.arange(n), rng.permutation(5 * n).reshape(n, 5))
+    train, held = samples.split(0.2)
+    probe = partial(probe_layers, "MiniLM", rows, train, held, controls=("none",))
+    case = f"published probes, {layers} layers, N = 2 to 5, {n:,} samples"
+    outcome = compare.run(case, {"tilefold": probe}, {}, work={"samples_per_s": n})
+    seconds = outcome.timings["tilefold"].median
+    compare.table.add(
+        case, f"{seconds:.0f} s", seconds / 120, target=1, at_most=True, against="x 2 minutes"
+    )
