@@ -82,6 +82,14 @@ _VERBS = {
   tilefold search index --queries scifact --k 100 --run run.trec
 """,
     ),
+    "mechanisms": (
+        "commands.mechanisms",
+        "probe what training a retriever did to a model's layers",
+        """
+  tilefold mechanisms probe --world small --out probes.json
+  tilefold mechanisms probe --model out/model --base minilm --data hard.jsonl
+""",
+    ),
     "doctor": (
         "doctor",
         "say what this machine offers and test every kernel",

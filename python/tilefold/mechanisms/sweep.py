@@ -105,13 +105,15 @@ def probe_layers(
     Returns:
         One result for each layer, probe, number of candidates and control.
     """
+    asked = list(probes)
+    check_probes(asked)
     results = []
     for layer in range(len(rows.queries)):
         of_layer = rows.queries[layer], rows.passages[layer]
         features = [(part, part.features(*of_layer)) for part in (train, held)]
         for control in controls:
             given = [_controlled(part, x, control, seed) for part, x in features]
-            for kind in probes:
+            for kind in asked:
                 for n in n_candidates:
                     probe = clone(PROBES[kind](n, random_state=seed)).set_params(**options)
                     probe.fit(given[0][0], given[0][1])
@@ -119,6 +121,13 @@ def probe_layers(
                     correct = probe.predict(shown) == places
                     results.append(Probed(name, layer, kind, n, control, correct))
     return results
+
+
+def check_probes(names: Iterable[str]) -> None:
+    """Raises for a probe that there is not."""
+    for name in names:
+        if name not in PROBES:
+            raise ValueError(f"probes must be of {', '.join(PROBES)}, got {name!r}")
 
 
 def against_base(results: Sequence[Probed], base: Sequence[Probed]) -> list[dict[str, Any]]:
