@@ -428,6 +428,7 @@ import torch
 sys.path.insert(0, sys.argv[1])
 from test_train import a_set, arguments, load, losses_of, without_dropout
 from tilefold.train import RetrieverTrainer
+from tilefold.train.ranks import leave
 torch.set_num_threads(1)
 options = json.loads(sys.argv[4])
 args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
@@ -435,6 +436,7 @@ trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, a_set
 trainer.train()
 if args.process_index == 0:
     Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
+leave()
 """
 
 

@@ -24,11 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Trains; 0 when done."""
     from ..train.configuration import parse, parser, resolved
+    from ..train.ranks import leave
 
     if args.list_arguments:
         parser().print_help()
         return 0
-    return _train(parse(args.more, args.config), resolved(args.more, args.config))
+    status = _train(parse(args.more, args.config), resolved(args.more, args.config))
+    leave()
+    return status
 
 
 def _train(arguments: Any, asked: str) -> int:

@@ -20,6 +20,12 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def leave() -> None:
+    """Ends the process group, if there is one: a process that exits with it may abort (gloo)."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def encode_together(
     encode: Callable[..., NDArray[np.float32]], texts: Sequence[str], *, batch_size: int
 ) -> NDArray[np.float32]:
