@@ -14,6 +14,7 @@ pytest.importorskip("tilefold.mechanisms", reason=WHY, exc_type=ImportError)
 
 from torch.func import functional_call  # noqa: E402
 
+from tilefold import reference  # noqa: E402
 from tilefold.encoder import Encoder, minilm  # noqa: E402
 from tilefold.mechanisms import (  # noqa: E402
     Candidates,
@@ -36,6 +37,10 @@ def questions(n: int) -> list[str]:
     return [" ".join(rng.choice(WORDS.split(), 12)) for _ in range(n)]
 
 
+def length_of(encoder: Encoder, tokens: Any, changed: dict[str, Any]) -> Any:
+    return functional_call(encoder, changed, (tokens,)).norm()
+
+
 def loop(encoder: Encoder, texts: list[str], steps: int) -> dict[str, Any]:
     """One text, one sub-layer and one step at a time, as libraries of attributions go about it."""
     plain = encoder.with_options(normalize=False)
@@ -43,21 +48,16 @@ def loop(encoder: Encoder, texts: list[str], steps: int) -> dict[str, Any]:
     for text in texts:
         tokens = plain.pad(plain.tokenize([text]))
         layers: dict[str, list[Any]] = {kind: [] for kind in found}
+        length = partial(length_of, plain, tokens)
         for part in feed_forwards(plain):
             for kind, module, name in (
                 ("intermediate", part.intermediate, part.intermediate_name),
                 ("output", part.output, part.output_name),
             ):
-                total = torch.zeros_like(module.weight)
-                for alpha in torch.linspace(1e-6, 1, steps):
-                    weight = (alpha * module.weight).detach().requires_grad_()
-                    bias = (alpha * module.bias).detach()
-                    changed = {f"{name}.weight": weight, f"{name}.bias": bias}
-                    length = functional_call(plain, changed, (tokens,)).norm()
-                    total += torch.autograd.grad(length, weight)[0]
-                layers[kind].append((module.weight * total / steps).abs().sum(1).detach().numpy())
-        for kind, rows in layers.items():
-            found[kind].append(np.stack(rows))
+                rows = reference.weight_attribution(length, name, module, steps)
+                layers[kind].append(rows.numpy())
+        for kind, of_layers in layers.items():
+            found[kind].append(np.stack(of_layers))
     return {kind: np.stack(rows) for kind, rows in found.items()}
 
 

@@ -197,6 +197,7 @@ def test_nothing_is_known_of_nothing():
     assert empty.count == 0
     assert empty.mean.isnan().all()
     assert empty.variance.isnan().all()
+    assert empty.quantile(0.5).isnan().all()
     assert (empty.top_examples == -1).all()
 
 

@@ -11,6 +11,7 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 
 from torch.func import functional_call  # noqa: E402
 
+from tilefold import reference  # noqa: E402
 from tilefold.encoder import Encoder  # noqa: E402
 from tilefold.mechanisms.attribution import (  # noqa: E402
     activation_attribution,
@@ -46,22 +47,21 @@ def masked(tiny_bert):
 
 
 def by_hand(encoder: Encoder, text: str) -> dict[str, np.ndarray]:
-    """The study's loop: weights and bias scaled, their gradient at every step, one text."""
+    """One text, and one sub-layer of it at a time."""
     plain = encoder.with_options(normalize=False).eval()
     tokens = plain.pad(plain.tokenize([text]))
     found = {"intermediate": [], "output": []}
+
+    def length(changed: dict[str, torch.Tensor]) -> torch.Tensor:
+        return functional_call(plain, changed, (tokens,)).norm()
+
     for part in feed_forwards(plain):
         for kind, module, name in (
             ("intermediate", part.intermediate, part.intermediate_name),
             ("output", part.output, part.output_name),
         ):
-            total = torch.zeros_like(module.weight)
-            for alpha in torch.linspace(1e-6, 1, STEPS):
-                weight = (alpha * module.weight).detach().requires_grad_()
-                changed = {f"{name}.weight": weight, f"{name}.bias": (alpha * module.bias).detach()}
-                length = functional_call(plain, changed, (tokens,)).norm()
-                total += torch.autograd.grad(length, weight)[0]
-            found[kind].append((module.weight * total / STEPS).abs().sum(1).detach().numpy())
+            rows = reference.weight_attribution(length, name, module, STEPS)
+            found[kind].append(rows.numpy())
     return {kind: np.stack(layers) for kind, layers in found.items()}
 
 

@@ -302,3 +302,9 @@ def test_an_edit_must_fit(model, batch, edit, error, message):
     with patch(model, {FFN: edit}), pytest.raises(error, match=message):
         model(**batch)
     model(**batch)
+
+
+def test_outputs_with_names_cannot_be_replaced(model, batch):
+    edits = {"encoder": torch.zeros_like}
+    with patch(model, edits), pytest.raises(TypeError, match="encoder gives a BaseModelOutput"):
+        model(**batch)

@@ -209,7 +209,7 @@ def test_a_corpus_is_searched_with_the_model_that_encoded_it(
     assert "is there already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--min-score", "--seed", "--query-max-length"])
+@pytest.mark.parametrize("option", ["--min-score", "--seed", "--query-max-length", "--batch-size"])
 def test_options_of_vectors_do_not_go_with_words(collection, tmp_path, capsys, option):
     words = ["mine", str(collection), "--bm25", "--out", str(tmp_path / "m"), option, "1"]
     assert main(words) == 1
@@ -233,6 +233,13 @@ def test_what_a_verb_was_asked_for_gives_the_same_again(collection, tiny_bert, t
     assert again.read_bytes() == first.read_bytes()
     assert main(["mine", *config, "--out", str(other), "--negatives", "2"]) == 0
     assert {len(read_training(other).negatives.of(row)) for row in range(N)} == {2}
+
+
+def test_what_was_mined_by_words_is_mined_again(collection, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert main(["mine", str(collection), "--bm25", "--negatives", "2", "--out", str(first)]) == 0
+    assert main(["mine", "--config", f"{first}.yaml", "--out", str(again)]) == 0
+    assert again.read_bytes() == first.read_bytes()
 
 
 def test_vectors_an_index_and_a_run_have_it_too(collection, tiny_bert, tmp_path):

@@ -37,7 +37,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 class ActivationStatistics:
     """Statistics of each column of activations ``[batch, tokens, width]``, over tokens that count.
 
-    They are folded a batch at a time, in one pass at the speed of memory, on the CPU. Counts and
+    They are folded a batch at a time, in one pass, on the CPU. Counts and
     extremes are exact, mean and variance are merged in float64 (Chan, Golub & LeVeque 1983), and so
     are the numbers of several batches, shards or processes (`merge`). Numbers do not depend on how
     many threads there are. NaN makes a mean NaN, and counts nowhere else.
@@ -173,7 +173,8 @@ class ActivationStatistics:
     @property
     def mean(self) -> Tensor:
         """``[width]`` float64; NaN where nothing counted."""
-        return self._state["mean"] * (self._n / self._n)
+        mean = self._state["mean"]
+        return torch.full_like(mean, math.nan) if not self.count else mean
 
     @property
     def variance(self) -> Tensor:
@@ -224,7 +225,8 @@ class ActivationStatistics:
     def quantile(self, q: float) -> Tensor:
         """``[width]`` float64: the value below which a share q lies, to 1/16 of its magnitude.
 
-        Magnitudes below 2^-16 are taken for zero, and those above 2^16 for the largest.
+        Magnitudes below 2^-16 are taken for zero, and those above 2^16 for about that. NaN where
+        nothing counted.
 
         Raises:
             ValueError: q beyond 0 to 1, or no `histogram` was asked for.
@@ -235,6 +237,8 @@ class ActivationStatistics:
         wanted = (q * counts[:, -1:]).ceil().clamp(min=1)
         bins = (counts < wanted).sum(1).clamp(max=counts.shape[1] - 1)
         values = _BIN_VALUES[bins]
+        if not self.count:
+            return torch.full_like(values, math.nan)
         return torch.minimum(torch.maximum(values, self.least.double()), self.most.double())
 
     def save(self, path: str | Path) -> None:

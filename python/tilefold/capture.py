@@ -231,6 +231,9 @@ def _masked(model: nn.Module) -> list[nn.Module]:
 
 def _edited(name: str, edit: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
     def replace(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            kind = type(value).__name__
+            raise TypeError(f"patch: {name} gives a {kind}; name a module that gives a tensor")
         before = first_tensor(value, name, "patch")
         after = edit(before)
         if not isinstance(after, Tensor):

@@ -393,3 +393,25 @@ def activation_statistics(
         "absmax": np.abs(wide).max(0),
         "fraction_above": (wide > limits).mean(1),
     }
+
+
+def weight_attribution(length: Any, name: str, module: Any, steps: int) -> Any:
+    """Integrated gradients of a dense sub-layer's rows, a step at a time.
+
+    Args:
+        length: of parameters by name to a number; what is attributed.
+        name: of the sub-layer, such as "encoder.layer.0.intermediate.dense".
+        module: a `torch.nn.Linear`.
+        steps: from 1e-6 to 1.
+
+    Returns:
+        ``[out]``: ``sum over j of |W * mean over steps of d length / dW|``.
+    """
+    import torch
+
+    total = torch.zeros_like(module.weight)
+    for alpha in torch.linspace(1e-6, 1, steps):
+        weight = (alpha * module.weight).detach().requires_grad_()
+        changed = {f"{name}.weight": weight, f"{name}.bias": (alpha * module.bias).detach()}
+        total += torch.autograd.grad(length(changed), weight)[0]
+    return (module.weight * total / steps).abs().sum(1).detach()

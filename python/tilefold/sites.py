@@ -73,8 +73,8 @@ def first_tensor(value: object, site: str, op: str) -> Tensor:
 
 
 def _plain(name: str) -> str:
-    """Without what `torch.compile` and DDP put before it."""
-    return ".".join(part for part in name.split(".") if part not in ("_orig_mod",))
+    """Without what `torch.compile` puts into it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _near(name: str, modules: dict[str, nn.Module]) -> str:

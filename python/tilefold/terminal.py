@@ -36,7 +36,7 @@ def heading(text: str) -> None:
 
 def fact(name: str, text: str) -> None:
     """Writes a named fact, aligned with the others."""
-    say(f"  {name:<11}{text}")
+    say(f"  {name + ' ':<11}{text}")
 
 
 def note(text: str) -> None:

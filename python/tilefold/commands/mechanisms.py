@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--model", metavar="NAME", help="a trained retriever, beside --base and --data")
     option("--base", metavar="NAME", help="what it was trained from")
     option("--data", metavar="PATH", help="training data with hard negatives")
-    option("--split", default="train", help="of a collection (default: %(default)s)")
+    option("--split", help="of a collection given as --data (default: train)")
     option("--mode", default="paired", help="query, passage or paired: which encoder reads what")
     probes = "concatenation, bilinear, interaction, dot product (default: all)"
     option("--probes", nargs="+", action="extend", metavar="NAME", help=probes)
@@ -55,6 +55,8 @@ def main(args: argparse.Namespace) -> int:
     given = [name for name in ("model", "base", "data") if getattr(args, name) is not None]
     if (args.world is None) == (len(given) == 0) or (args.world is None and len(given) < 3):
         raise ValueError("give --world SIZE, or --model, --base and --data")
+    if args.world and args.split:
+        raise ValueError("--split goes with --data; a world has its own")
     check_writable(args.out, "--out")
     _check_options(args)
     data, models = _of_world(args) if args.world else _of_files(args)
@@ -75,6 +77,9 @@ def _check_options(args: argparse.Namespace) -> None:
     check_probes(args.probes or [])
     if args.mode not in MODES:
         raise ValueError(f"--mode: mode must be one of {', '.join(MODES)}, got {args.mode!r}")
+    for n in args.candidates or []:
+        if not 2 <= n <= 5:
+            raise ValueError(f"--candidates must be 2 to 5, got {n}")
 
 
 def _of_world(args: argparse.Namespace) -> tuple[TrainingSet, dict[str, BiEncoder]]:
@@ -100,11 +105,20 @@ def _of_world(args: argparse.Namespace) -> tuple[TrainingSet, dict[str, BiEncode
 
 
 def _of_files(args: argparse.Namespace) -> tuple[TrainingSet, dict[str, BiEncoder]]:
-    """The base is read as the retriever is: pooled alike, with the same prefixes."""
+    """The base reads as the retriever does: pooled alike, with the same prefixes and lengths."""
     retriever = load_named(args.model)
-    of = retriever.query_encoder
-    base = load_named(args.base, pooling=of.pooling, max_length=of.max_length)
-    data = read_training(args.data, split=args.split, title_format=retriever.title_format)
+    queries, documents = retriever.query_encoder, retriever.document_encoder
+    base = load_named(
+        args.base,
+        pooling=queries.pooling,
+        query_prefix=queries.prefix,
+        document_prefix=documents.prefix,
+        query_max_length=queries.max_length,
+        document_max_length=documents.max_length,
+    )
+    data = read_training(
+        args.data, split=args.split or "train", title_format=retriever.title_format
+    )
     title(f"{args.model} against {args.base}, on {args.data}")
     return data, {"base": base, "retriever": retriever}
 

@@ -13,7 +13,7 @@ from ..data import TITLE_FORMAT, TrainingSet, read_training, write_training
 from ..mining import mine, mine_bm25
 from ..terminal import count, fact, note, title
 from .destination import check_writable
-from .model import add_model_arguments, load_model, model_settings
+from .model import BATCH_SIZE, add_model_arguments, load_model, model_settings
 from .request import add_input, save_request
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def main(args: argparse.Namespace) -> int:
     """Runs `tilefold mine`."""
     check_writable(args.out, "--out")
     _check_options(args)
-    args.model, args.seed = args.model or "minilm", args.seed or 0
+    if not args.bm25:
+        args.model, args.seed = args.model or "minilm", args.seed or 0
     model = None if args.bm25 else load_model(args)
     joined = args.title_format or TITLE_FORMAT if model is None else model.title_format
     data = read_training(args.data, split=args.split, title_format=joined)
@@ -72,6 +73,7 @@ def _check_options(args: argparse.Namespace) -> None:
     scores = ("min_score", "max_score", "absolute_margin", "relative_margin", "model", "seed")
     given = [name for name in scores if getattr(args, name) is not None]
     given += [*model_settings(args), *(["sampling"] if args.sampling != "top" else [])]
+    given += ["batch_size"] if args.batch_size != BATCH_SIZE else []
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} does not go with --bm25")
 

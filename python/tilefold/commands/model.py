@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ..encoder import BiEncoder
 
+BATCH_SIZE = 32
 _SETTINGS = ("pooling", "normalize")
 _OF_SIDES = ("prefix", "max_length")
 
@@ -38,7 +39,8 @@ def add_model_arguments(
     for side in sides:
         option(f"--{side}-prefix", metavar="TEXT", help=f"before every {side}")
         option(f"--{side}-max-length", type=int, metavar="N", help=f"tokens read of a {side}")
-    option("--batch-size", type=int, default=32, metavar="N", help="texts at a time (default: 32)")
+    batch = f"texts at a time (default: {BATCH_SIZE})"
+    option("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help=batch)
 
 
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:

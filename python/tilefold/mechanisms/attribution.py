@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoder import Encoder
+from ..encoder.batches import check_texts
 from .feedforward import NAMES, FeedForward, feed_forwards
 from .path_gradients import Target, Tokens, frozen, mean_gradient
 
@@ -68,6 +69,9 @@ def weight_attribution(
     Raises:
         ValueError: no texts, a model without such sub-layers.
     """
+    check_texts(texts)
+    if steps < 1:
+        raise ValueError(f"weight_attribution: steps must be at least 1, got {steps}")
     plain = encoder.with_options(normalize=False)
     parts = feed_forwards(plain, names)
     alphas = torch.linspace(_FIRST, 1, steps, dtype=torch.float64).tolist()
@@ -148,6 +152,8 @@ def activation_attribution(
     """
     if rule not in ("left", "ends"):
         raise ValueError(f'activation_attribution: rule must be "left" or "ends", got {rule!r}')
+    if steps < 1:
+        raise ValueError(f"activation_attribution: steps must be at least 1, got {steps}")
     parts = feed_forwards(model, names)
     path = torch.linspace(0, 1, steps if rule == "ends" else steps + 1, dtype=torch.float64)
     alphas = path[:steps].tolist()

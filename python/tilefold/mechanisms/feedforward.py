@@ -13,8 +13,6 @@ NAMES = (
     ("intermediate.dense", "output.dense"),  # BERT, RoBERTa, ELECTRA
     ("mlp.gate_proj", "mlp.down_proj"),  # Llama, Mistral, Qwen
     ("ffn.lin1", "ffn.lin2"),  # DistilBERT
-    ("DenseReluDense.wi", "DenseReluDense.wo"),  # T5
-    ("mlp.Wi", "mlp.Wo"),  # ModernBERT
 )
 
 
@@ -35,7 +33,9 @@ def feed_forwards(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) ->
 
     Args:
         model: of transformers.
-        names: pairs of names inside a block to look for; the first that fits is taken.
+        names: pairs of names behind a block's number to look for, such as
+            ``("layer.1.DenseReluDense.wi", "layer.1.DenseReluDense.wo")`` of T5; the first that
+            fits is taken.
 
     Raises:
         ValueError: no pair fits: says which were looked for, and how to name others.
@@ -44,7 +44,7 @@ def feed_forwards(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) ->
     for first, second in names:
         found = []
         for name, module in modules.items():
-            match = re.fullmatch(rf"(.*?\.?)(\d+)\.(?:\d+\.)?{re.escape(first)}", name)
+            match = re.fullmatch(rf"(.*?\.?)(\d+)\.{re.escape(first)}", name)
             other = name.removesuffix(first) + second
             if match is None or not isinstance(modules.get(other), nn.Linear):
                 continue

@@ -15,6 +15,7 @@ KINDS = ("person", "city", "company")
 _FACTS_OF_PASSAGE = 3  # of the entity that the passage is about
 _DISTRACTORS = 2  # sentences about others
 _PASSAGES = 2  # of each entity, on average
+_MOST = 20  # more passages of one entity than stating its facts takes: they would be repetitions
 _MASK = "[MASK]"
 
 
@@ -154,7 +155,7 @@ def _passages(rng: np.random.Generator, facts: list[Fact]) -> list[Passage]:
         order = list(rng.permutation(numbers))
         groups = [order[i : i + _FACTS_OF_PASSAGE] for i in range(0, len(order), _FACTS_OF_PASSAGE)]
         groups += [
-            list(rng.permutation(numbers)[:_FACTS_OF_PASSAGE]) for _ in range(min(int(more), 20))
+            list(rng.permutation(numbers)[:_FACTS_OF_PASSAGE]) for _ in range(min(int(more), _MOST))
         ]
         for group in groups:
             others = [int(n) for n in rng.choice(len(facts), _DISTRACTORS, replace=False)]
