@@ -91,3 +91,21 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transformers.BertModel(config).save_pretrained(folder)
     save_tokenizer(folder, words, length=256, cls_token="[CLS]", sep_token="[SEP]")
     return folder
+
+
+@pytest.fixture(scope="session")
+def stirred():
+    """Fresh models are nearly linear, so that any path from nothing would do, and what they say at
+    a token has one length, which is owed to nothing. This makes them less so, in place."""
+    torch = pytest.importorskip("torch")
+
+    def stir(model):
+        generator = torch.Generator().manual_seed(3)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.data *= 4
+            if isinstance(module, torch.nn.LayerNorm):
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+        return model.eval()
+
+    return stir

@@ -27,15 +27,15 @@ STEPS = 5
 
 
 @pytest.fixture(scope="module", params=["mean", "cls"])
-def encoder(request, tiny_bert) -> Encoder:
-    return Encoder.from_pretrained(tiny_bert, pooling=request.param)
+def encoder(request, tiny_bert, stirred) -> Encoder:
+    return stirred(Encoder.from_pretrained(tiny_bert, pooling=request.param))
 
 
 @pytest.fixture(scope="module")
-def masked(tiny_bert):
+def masked(tiny_bert, stirred):
     torch.manual_seed(1)
     config = transformers.AutoConfig.from_pretrained(tiny_bert)
-    model = transformers.BertForMaskedLM(config).eval()
+    model = stirred(transformers.BertForMaskedLM(config))
     generator = torch.Generator().manual_seed(2)
     tokens = {
         "input_ids": torch.randint(5, 100, (3, 7), generator=generator),

@@ -144,12 +144,17 @@ def test_an_encoder_is_captured_as_it_encodes(tiny_bert):
     torch.testing.assert_close(store[layer], expected)
 
 
-@pytest.mark.parametrize("rows", ["mean", "cls", "last"])
+@pytest.mark.parametrize("rows", ["mean", "cls", "last", "max"])
 def test_rows_are_pooled_over_the_tokens_that_count(model, batch, rows, tmp_path):
     kept = by_hand(model, batch, ["encoder.layer.2.intermediate"])["encoder.layer.2.intermediate"]
     mask = batch["attention_mask"].bool()
     counted = [text[counts] for text, counts in zip(kept, mask, strict=True)]
-    pooled = {"mean": lambda x: x.mean(0), "cls": lambda x: x[0], "last": lambda x: x[-1]}
+    pooled = {
+        "mean": lambda x: x.mean(0),
+        "cls": lambda x: x[0],
+        "last": lambda x: x[-1],
+        "max": lambda x: x.amax(0),
+    }
     truth = torch.stack([pooled[rows](text) for text in counted])
     store = RowStore("bfloat16", folder=tmp_path / "rows", block_rows=3)
     with capture(model, FFN, rows=rows, store=store), torch.no_grad():
@@ -257,6 +262,8 @@ def test_what_cannot_be_captured_is_refused(model, batch):
         capture(torch.nn.DataParallel(model), FFN)
     with pytest.raises(ValueError, match="rows and store go together"):
         capture(model, FFN, rows="mean")
+    with pytest.raises(ValueError, match="one of cls, mean, last, max, got 'decoder'"):
+        capture(model, FFN, rows="decoder", store=RowStore())
     with pytest.raises(ValueError, match="top must be at least 0"):
         capture(model, FFN, top=-1)
     seen = capture(model, FFN)

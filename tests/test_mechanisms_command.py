@@ -1,6 +1,7 @@
 """`tilefold mechanisms`, as a user types it."""
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -15,6 +16,19 @@ from tilefold.world import make_world, models
 from tilefold.world.texts import split_facts, training_set
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+FEW = [
+    "--queries",
+    "12",
+    "--passages",
+    "5",
+    "--steps",
+    "2",
+    "--facts",
+    "4",
+    "--knock-out",
+    "1",
+    "8",
+]
 QUICK = ["--probes", "concatenation", "dot product", "--candidates", "2", "--epochs", "2"]
 
 
@@ -26,49 +40,160 @@ def short(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "fine_tuned", partial(models.fine_tuned, epochs=1))
 
 
+@pytest.fixture
+def grown(short, tmp_path):
+    """A folder in which both studies of a world were written."""
+    out = tmp_path / "out"
+    assert main(["mechanisms", "probe", "--world", "tiny", "--out", str(out), *QUICK]) == 0
+    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(out), *FEW]) == 0
+    return out
+
+
+def found(folder, study="probe"):
+    return json.loads((folder / f"{study}.json").read_text())
+
+
 def test_a_world_is_probed(short, tmp_path, capsys):
-    out = tmp_path / "found.json"
-    words = ["mechanisms", "probe", "--world", "tiny", "--out", str(out), *QUICK]
-    assert main(words) == 0
+    out = tmp_path / "out"
+    words = ["mechanisms", "probe", "--world", "tiny", *QUICK]
+    assert main([*words, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "chance 0.50" in said
     assert "random weights" in said
-    found = json.loads(out.read_text())
-    assert found["asked"]["world"] == "tiny"
-    keys = {(r["model"], r["layer"], r["probe"], r["control"]) for r in found["results"]}
-    assert len(keys) == len(found["results"]) == 3 * 5 * 2 * 3
-    assert all(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 for r in found["results"])
-    again = tmp_path / "again.json"
-    words[words.index(str(out))] = str(again)
-    assert main(words) == 0
-    assert json.loads(again.read_text())["results"] == found["results"]
+    assert "resumed" not in said
+    probed = found(out)
+    assert probed["asked"]["world"] == "tiny"
+    keys = {(r["model"], r["layer"], r["probe"], r["control"]) for r in probed["results"]}
+    assert len(keys) == len(probed["results"]) == 5 * 2 * (3 + 3 + 1)
+    assert all(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 for r in probed["results"])
+    assert [row["probe"] for row in probed["discrimination"]] == ["concatenation", "dot product"]
+    assert main([*words, "--out", str(tmp_path / "again")]) == 0
+    assert found(tmp_path / "again")["results"] == probed["results"]
 
 
-def test_any_retriever_is_probed_beside_its_base(tiny_bert, tmp_path, capsys):
+def test_neurons_are_surveyed_and_knocked_out(grown):
+    neurons = found(grown, "neurons")
+    for side, texts in (("queries", 12), ("passages", 5)):
+        assert neurons[side]["texts"] == texts
+        assert set(neurons[side]["shares"]) == {"base", "retriever"}
+        assert len(neurons[side]["shares"]["base"]) == 8
+        active = [row for row in neurons[side]["engaged"] if row["threshold"] == 0.1]
+        assert len(active) == 8
+        assert all(0 <= row["base"] <= 512 for row in active)
+    assert "overlap of paraphrases" in [row["name"] for row in neurons["queries"]["spread"]]
+    assert neurons["queries"]["paraphrased"] == 3
+    kinds = {(r["model"], r["neurons"], r["intervention"]) for r in neurons["rankings"]}
+    assert len(kinds) == 2 * (1 + 2 * 3)
+    whole = [row for row in neurons["rankings"] if not row["neurons"]]
+    assert all(row["RR@10 change"] == [0, 0, 0] for row in whole)
+    assert len(neurons["facts"]["neurons"]) == 4
+    assert len(neurons["top"]) == 6
+    assert all(len(row["passages"]) == 3 for row in neurons["top"])
+
+
+def test_both_studies_are_in_one_report(grown):
+    html = (grown / "report.html").read_text()
+    for heading in ("What layers tell apart", "Rankings without neurons", "Settings and seeds"):
+        assert f">{heading}</h2>" in html
+    assert not re.search(r">[^<]*\b(nan|None)\b[^<]*<", html)
+    assert len(html) < 5_000_000
+
+
+def test_a_study_goes_on_where_it_stopped(grown, capsys):
+    before = found(grown, "neurons")
+    steps = sorted((grown / "steps").iterdir())
+    for path in steps[::2]:
+        path.unlink()
+    capsys.readouterr()
+    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(grown), *FEW]) == 0
+    assert "steps had been done before" in capsys.readouterr().out
+    assert found(grown, "neurons") == before
+
+
+def test_what_was_asked_for_is_asked_for_again(grown, tmp_path):
+    out = tmp_path / "again"
+    settings = str(grown / "probe.yaml")
+    assert main(["mechanisms", "--config", settings, "--out", str(out)]) == 0
+    assert found(out)["results"] == found(grown)["results"]
+
+
+def test_findings_are_of_several_seeds(grown, tmp_path, capsys):
+    other = tmp_path / "other"
+    words = ["probe", "--world", "tiny", "--seed", "1", "--out", str(other), *QUICK]
+    assert main(["mechanisms", *words]) == 0
+    words = ["neurons", "--world", "tiny", "--seed", "1", "--out", str(other), *FEW]
+    assert main(["mechanisms", *words]) == 0
+    capsys.readouterr()
+    out = tmp_path / "findings.json"
+    words = ["findings", "--runs", str(grown), str(other), "--out", str(out)]
+    assert main(["mechanisms", *words]) == 0
+    said = capsys.readouterr().out
+    assert "C1, probes: retriever minus base, in 2 runs" in said
+    assert "C2, passages" in said
+    rows = json.loads(out.read_text())["C1, probes"]
+    runs = [found(folder)["discrimination"][0]["difference"][0] for folder in (grown, other)]
+    assert rows[0]["differences"] == runs
+    assert rows[0]["mean"] == pytest.approx(sum(runs) / 2)
+
+
+def test_findings_are_of_runs_that_differ_in_seed_alone(short, tmp_path, capsys):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, epochs in zip(folders, "23", strict=True):
+        words = ["probe", "--world", "tiny", "--out", str(folder), *QUICK, "--epochs", epochs]
+        assert main(["mechanisms", *words]) == 0
+    assert main(["mechanisms", "findings", "--runs", *map(str, folders)]) == 1
+    assert "differ in epochs" in capsys.readouterr().err
+    assert main(["mechanisms", "findings", "--runs", str(tmp_path)]) == 1
+    assert "no results of probe or neurons" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["probe", "neurons"])
+def test_any_retriever_is_studied_beside_its_base(tiny_bert, tmp_path, capsys, study):
     world = make_world("tiny")
     data = tmp_path / "train.jsonl"
     write_training(data, training_set(world, split_facts(world)[0][:30], paraphrases=(0,)))
     words = ["--model", str(tiny_bert), "--base", str(tiny_bert), "--data", str(data)]
-    assert main(["mechanisms", "probe", *words, *QUICK]) == 0
-    said = capsys.readouterr().out
-    layers = [line for line in said.splitlines() if line.lstrip().startswith("layer")]
-    assert len(layers) >= 3
-    assert not any("*" in line for line in layers)  # a model is like itself
+    words += ["--out", str(tmp_path / "out"), *(QUICK if study == "probe" else FEW)]
+    assert main(["mechanisms", study, *words]) == 0
+    results = found(tmp_path / "out", study)
+    if study == "probe":
+        own = [r for r in results["results"] if r["model"] == "retriever"]
+        assert all(r["mcnemar"] == 1 and r["accuracy"] == r["base"] for r in own)
+    else:
+        assert all(row["difference"] == [0, 0, 0] for row in results["passages"]["spread"])
+        assert "facts" not in results
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["probe"], "give --world SIZE, or --model, --base and --data"),
-        (["probe", "--world", "tiny", "--data", "x"], "give --world SIZE, or --model"),
-        (["probe", "--model", "x", "--base", "y"], "give --world SIZE, or --model"),
+        (["probe"], "give --world SIZE, --preset and --data, or --model, --base and --data"),
+        (["probe", "--world", "tiny", "--data", "x"], "give --world SIZE"),
+        (["probe", "--model", "x", "--base", "y"], "give --world SIZE"),
         (["probe", "--world", "tiny", "--split", "dev"], "--split goes with --data"),
+        (["probe", "--world", "tiny", "--document-model", "x"], "--document-model goes with"),
         (["probe", "--world", "tiny", "--candidates", "6"], "must be 2 to 5, got 6"),
-        (["brain", "--world", "tiny"], "has probe, got 'brain'"),
+        (["probe", "--world", "tiny", "--epochs", "0"], "--epochs must be at least 1"),
+        (["probe", "--world", "tiny", "--runs", "x"], "--runs goes with findings"),
+        (["brain", "--world", "tiny"], "has probe, neurons, findings, got 'brain'"),
         (["probe", "--world", "tiny", "--mode", "both"], "mode must be one of query"),
         (["probe", "--world", "tiny", "--probes", "cubic"], "probes must be of concatenation"),
+        (["probe", "--preset", "bm25", "--data", "x"], "must be one of dpr, contriever, repllama"),
+        (["probe", "--preset", "dpr"], "--preset needs --data"),
+        (["probe", "--preset", "dpr", "--base", "x"], "leave out --base"),
+        (["neurons", "--world", "tiny", "--threshold", "1"], "--threshold must be above 0"),
+        (["neurons", "--world", "tiny", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["neurons", "--world", "tiny", "--knock-out", "0"], "--knock-out must be at least 1"),
+        (["findings"], "findings needs --runs"),
     ],
 )
-def test_what_cannot_be_probed_is_said_in_a_line(short, capsys, words, message):
+def test_what_cannot_be_studied_is_said_in_a_line(short, capsys, words, message):
     assert main(["mechanisms", *words]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_results_go_to_a_folder(short, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    words = ["mechanisms", "probe", "--world", "tiny", "--out", str(tmp_path / "file")]
+    assert main(words) == 1
+    assert "it is a file" in capsys.readouterr().err

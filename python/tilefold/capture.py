@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from .activations import ActivationStatistics
-from .encoder.pooling import POOLINGS
+from .encoder.pooling import cls_pool, last_pool, max_pool, mean_pool
 from .row_store import RowStore
 from .sites import Site, find_sites, first_tensor
 
-Rows = Literal["cls", "mean", "last"]
+Rows = Literal["cls", "mean", "last", "max"]
+_POOLINGS = {"cls": cls_pool, "mean": mean_pool, "last": last_pool, "max": max_pool}
 _captured: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
@@ -48,8 +49,8 @@ def capture(
         statistics: fold activations at all; without, `rows` are what is wanted.
         thresholds, top, histogram, second_moment: what is kept beside moments and extremes, as in
             `ActivationStatistics`.
-        rows: "cls", "mean" or "last": of each text one row per site goes into `store`, pooled over
-            the tokens that count; activations without tokens go as they are.
+        rows: "cls", "mean", "last" or "max": of each text one row per site goes into `store`,
+            pooled over the tokens that count; activations without tokens go as they are.
         store: where rows go; needed with `rows`, and only then.
 
     Returns:
@@ -71,8 +72,8 @@ def capture(
     """
     if (rows is None) != (store is None):
         raise ValueError("capture: rows and store go together")
-    if rows is not None and rows not in ("cls", "mean", "last"):
-        raise ValueError(f'capture: rows must be "cls", "mean" or "last", got {rows!r}')
+    if rows is not None and rows not in _POOLINGS:
+        raise ValueError(f"capture: rows must be one of {', '.join(_POOLINGS)}, got {rows!r}")
     found = find_sites(model, sites, "capture")
     options: dict[str, Any] = {
         "thresholds": thresholds,
@@ -100,7 +101,7 @@ class Capture(Mapping[str, ActivationStatistics]):
         self._entry: tuple[nn.Module, list[Site]] | None = (model, sites)
         self._names = [site.name for site in sites]
         self._options = options
-        self._pool = None if rows is None else POOLINGS[rows]
+        self._pool = None if rows is None else _POOLINGS[rows]
         self._store = store
         self._statistics: dict[str, ActivationStatistics] = {}
         self._hooks: list[Any] = []

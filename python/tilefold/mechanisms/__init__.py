@@ -31,6 +31,13 @@ from .decentralisation import (
     pathway_overlap,
 )
 from .feedforward import FeedForward, feed_forwards
+from .interventions import (
+    ClozeEffect,
+    cloze_effect,
+    random_neurons,
+    retrieval_effect,
+    strongest,
+)
 from .layers import layer_rows
 from .neurons import (
     Refined,
@@ -39,13 +46,18 @@ from .neurons import (
     relation_neurons,
     scaled_neurons,
 )
+from .presets import PRESETS, Preset
 from .probe import BilinearProbe, ConcatenationProbe, DotProductProbe, InteractionProbe
 from .significance import Comparison, compare_with_base
+from .survey import Survey, survey_neurons
 from .sweep import Layers, Probed, against_base, layers_of, probe_layers
+from .top_texts import TopText, top_texts
 
 __all__ = [
+    "PRESETS",
     "BilinearProbe",
     "Candidates",
+    "ClozeEffect",
     "Comparison",
     "ConcatenationProbe",
     "Decentralisation",
@@ -53,12 +65,16 @@ __all__ = [
     "FeedForward",
     "InteractionProbe",
     "Layers",
+    "Preset",
     "Probed",
     "Refined",
+    "Survey",
+    "TopText",
     "WeightAttribution",
     "activation_attribution",
     "active_counts",
     "against_base",
+    "cloze_effect",
     "coarse_neurons",
     "compare_with_base",
     "decentralisation",
@@ -69,10 +85,15 @@ __all__ = [
     "pathway_overlap",
     "present",
     "probe_layers",
+    "random_neurons",
     "refined_neurons",
     "relation_neurons",
     "retrieval",
+    "retrieval_effect",
     "scaled_neurons",
     "shuffle_queries",
+    "strongest",
+    "survey_neurons",
+    "top_texts",
     "weight_attribution",
 ]

@@ -8,7 +8,8 @@ masked word, or for anything else that a model says of a text, such as which pas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoder import Encoder
-from ..encoder.batches import check_texts
+from ..encoder.batches import by_length, check_texts
 from .feedforward import NAMES, FeedForward, feed_forwards
 from .path_gradients import Target, Tokens, frozen, mean_gradient
 
@@ -27,7 +28,10 @@ _FIRST = 1e-6  # of the study's path, which it walks with both ends
 
 
 class WeightAttribution(NamedTuple):
-    """Of every text, layer and neuron how much the embedding's length is owed to its weights."""
+    """Of every text, layer and neuron how much the embedding's length is owed to its weights.
+
+    Zeros for a text without any token.
+    """
 
     intermediate: Floats  # [texts, layers, neurons]
     output: Floats  # [texts, layers, width]
@@ -38,6 +42,12 @@ class WeightAttribution(NamedTuple):
         scale = np.where(most > 0, most, np.float32(1))[:, None, None].astype(np.float32)
         return WeightAttribution(self.intermediate / scale, self.output / scale)
 
+    def flat(self) -> Floats:
+        """Neurons of both sub-layers, ``[texts, neurons]``."""
+        texts = len(self.intermediate)
+        parts = (self.intermediate.reshape(texts, -1), self.output.reshape(texts, -1))
+        return np.concatenate(parts, axis=1)
+
 
 def weight_attribution(
     encoder: Encoder,
@@ -47,7 +57,7 @@ def weight_attribution(
     batch_size: int = 8,
     rows_at_once: int = 64,
     names: Sequence[tuple[str, str]] = NAMES,
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> WeightAttribution:
     """The study's attribution: what a sub-layer's weights and bias add to an embedding's length.
 
@@ -64,33 +74,44 @@ def weight_attribution(
         batch_size: texts at once.
         rows_at_once: texts times steps in a forward pass.
         names: see `feed_forwards`.
-        progress: a bar on stderr when that is a terminal.
+        progress: a bar on stderr when that is a terminal; a string labels it.
 
     Raises:
         ValueError: no texts, a model without such sub-layers.
     """
     check_texts(texts)
+    if not texts:
+        raise ValueError("weight_attribution: expected texts, got none")
     if steps < 1:
         raise ValueError(f"weight_attribution: steps must be at least 1, got {steps}")
     plain = encoder.with_options(normalize=False)
     parts = feed_forwards(plain, names)
     alphas = torch.linspace(_FIRST, 1, steps, dtype=torch.float64).tolist()
-    found: dict[str, list[list[Floats]]] = {"intermediate": [], "output": []}
+    wide, width = parts[0].intermediate.out_features, parts[0].output.out_features
+    found = WeightAttribution(
+        np.zeros((len(texts), len(parts), wide), np.float32),
+        np.zeros((len(texts), len(parts), width), np.float32),
+    )
 
     def length(tokens: Tokens, _: Tensor) -> Tensor:
         lengths: Tensor = plain(tokens).norm(dim=1)
         return lengths
 
-    with frozen(plain), _bar(len(texts), progress) as bar:
-        for tokens in _batches(plain, texts, batch_size):
-            for layers in found.values():
-                layers.append([])
+    batches = by_length(
+        texts,
+        plain.tokenize,
+        batch_size=batch_size,
+        max_length=plain.max_length,
+        progress=progress,
+    )
+    with frozen(plain), contextlib.closing(batches):
+        for rows, lists in batches:
+            tokens = plain.pad(lists)
             recorded = _Recorded(parts, tokens, length)
-            everywhere = tokens["attention_mask"]
-            for part in parts:
-                for kind, module, name in (
-                    ("intermediate", part.intermediate, part.intermediate_name),
-                    ("output", part.output, part.output_name),
+            for layer, part in enumerate(parts):
+                for into, module, name in (
+                    (found.intermediate, part.intermediate, part.intermediate_name),
+                    (found.output, part.output, part.output_name),
                 ):
                     heard, said = recorded.heard[name], recorded.said[name]
                     gradient = mean_gradient(
@@ -99,20 +120,15 @@ def weight_attribution(
                         name,
                         tokens,
                         said,
-                        everywhere,
+                        tokens["attention_mask"],
                         alphas,
                         length,
                         recorded.blocks,
                         rows_at_once=rows_at_once,
                     )
-                    rows = [
-                        _row_sums(module.weight, g, x) for g, x in zip(gradient, heard, strict=True)
-                    ]
-                    found[kind][-1].append(torch.stack(rows).numpy())
-            bar.update(len(tokens["input_ids"]))
-    return WeightAttribution(
-        *(np.concatenate([np.stack(layers, axis=1) for layers in found[k]]) for k in found)
-    )
+                    for row, g, x in zip(rows, gradient, heard, strict=True):
+                        into[row, layer] = _row_sums(module.weight, g, x).numpy()
+    return found
 
 
 def _row_sums(weight: Tensor, gradient: Tensor, heard: Tensor) -> Tensor:
@@ -242,19 +258,3 @@ class _Recorded:
             self.heard[name], self.said[name] = args[0], out
 
         return keep
-
-
-def _batches(encoder: Encoder, texts: Sequence[str], size: int) -> Iterator[Tokens]:
-    """Texts in their order; those of like length would save padding, and mix up the rows."""
-    if not texts:
-        raise ValueError("weight_attribution: expected texts, got none")
-    tokens = encoder.tokenize(texts)
-    for begin in range(0, len(texts), size):
-        yield encoder.pad(tokens[begin : begin + size])
-
-
-def _bar(total: int, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    shown = None if progress else True
-    return tqdm(total=total, desc="attribute", disable=shown, leave=False, dynamic_ncols=True)

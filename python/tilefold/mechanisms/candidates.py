@@ -82,7 +82,12 @@ class Candidates(NamedTuple):
 
 
 def present(
-    x: NDArray[Any], n_candidates: int, *, y: NDArray[Any] | None = None, seed: Any = 0
+    x: NDArray[Any],
+    n_candidates: int,
+    *,
+    y: NDArray[Any] | None = None,
+    rows: NDArray[Any] | None = None,
+    seed: Any = 0,
 ) -> tuple[Floats, Integers]:
     """A query with n of its passages in any order, the relevant one among them.
 
@@ -90,27 +95,29 @@ def present(
         x: ``[n, 1 + passages, dim]`` queries, then passages.
         n_candidates: how many passages are shown.
         y: ``[n]`` which passage is relevant; the first by default.
+        rows: which samples; all by default.
         seed: of the draw; an integer or a `numpy.random.Generator`.
 
     Returns:
-        ``[n, 1 + n_candidates, dim]`` and where the relevant passage stands, ``[n]``.
+        ``[rows, 1 + n_candidates, dim]`` and where the relevant passage stands, ``[rows]``.
 
     Raises:
         ValueError: there are fewer passages.
     """
-    n, held = len(x), x.shape[1] - 1
+    held = x.shape[1] - 1
     if not 2 <= n_candidates <= held:
         raise ValueError(f"present: n_candidates must be 2 to {held}, got {n_candidates}")
     rng = np.random.default_rng(seed)
-    relevant = np.zeros(n, np.int64) if y is None else np.asarray(y, np.int64)
-    others = np.argsort(rng.random((n, held - 1)), axis=1)[:, : n_candidates - 1]
+    some = np.arange(len(x)) if rows is None else np.asarray(rows)
+    relevant = np.zeros(len(some), np.int64) if y is None else np.asarray(y, np.int64)[some]
+    others = np.argsort(rng.random((len(some), held - 1)), axis=1)[:, : n_candidates - 1]
     others = others + (others >= relevant[:, None])  # skips the relevant one
     shown = np.concatenate([relevant[:, None], others], axis=1)
     order = np.argsort(rng.random(shown.shape), axis=1)
     shown = np.take_along_axis(shown, order, axis=1)
-    columns = np.concatenate([np.zeros((n, 1), np.int64), 1 + shown], axis=1)
+    columns = np.concatenate([np.zeros((len(some), 1), np.int64), 1 + shown], axis=1)
     places: Integers = (shown == relevant[:, None]).argmax(axis=1)
-    return np.take_along_axis(np.asarray(x, np.float32), columns[:, :, None], axis=1), places
+    return np.asarray(x, np.float32)[some[:, None], columns], places
 
 
 def shuffle_queries(x: Floats, *, seed: int = 0) -> Floats:

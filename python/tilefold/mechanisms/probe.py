@@ -70,7 +70,7 @@ class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn h
         order = rng.permutation(len(x))
         cut = max(1, round(self.validation_fraction * len(x)))
         held, kept = order[:cut], order[cut:]
-        shown, places = present(x[held], self.n_candidates, y=relevant[held], seed=rng)
+        shown, places = present(x, self.n_candidates, y=relevant, rows=held, seed=rng)
         self.n_features_in_ = x.shape[2]
         self.classes_ = np.arange(self.n_candidates)
         self._train(x, relevant, kept, (shown, places), rng)
@@ -96,7 +96,7 @@ class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn h
             some = rng.permutation(kept)
             for begin in range(0, len(some), self.batch_size):
                 rows = some[begin : begin + self.batch_size]
-                shown, places = present(x[rows], self.n_candidates, y=relevant[rows], seed=rng)
+                shown, places = present(x, self.n_candidates, y=relevant, rows=rows, seed=rng)
                 loss = F.cross_entropy(self._scores(shown), torch.from_numpy(places))
                 optimizer.zero_grad()  # type: ignore[union-attr]
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,202 @@
+"""What `tilefold mechanisms` studies: a retriever beside its base, and texts to ask them with."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data import TrainingSet, read_training
+from ..terminal import fact, title
+from ..world import SIZES, World, make_world
+from .model import described, load_named
+
+if TYPE_CHECKING:
+    from ..encoder import BiEncoder
+    from ..mechanisms import Preset
+
+BASE, RETRIEVER, RANDOM = "base", "retriever", "random weights"
+_NAMED = ("model", "base", "data")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Models and data of a study.
+
+    Args:
+        title: for people.
+        models: the base, the retriever, and perhaps the base with random weights.
+        data: queries with positives and hard negatives.
+        world: where the data is of one; `asked` are the numbers of the facts that it asks for, and
+            `told` is the folder of the model that was told some of them.
+    """
+
+    title: str
+    models: dict[str, BiEncoder]
+    data: TrainingSet
+    world: World | None = None
+    asked: tuple[int, ...] = ()
+    told: Path | None = None
+
+    def weights(self, name: str) -> list[str]:
+        """Digests of a model's weights and settings."""
+        model = self.models[name]
+        return [str(described(model, name)), str(model.query_encoder.settings())]
+
+
+def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what is studied."""
+    group = parser.add_argument_group("what is studied")
+    option = group.add_argument
+    option("--world", choices=tuple(SIZES), help="a made-up world, and models that grow in it")
+    option("--preset", metavar="NAME", help="published checkpoints: dpr, contriever or repllama")
+    option("--model", metavar="NAME", help="a trained retriever, beside --base and --data")
+    option("--document-model", metavar="NAME", help="its encoder of passages, if that is another")
+    option("--base", metavar="NAME", help="what it was trained from")
+    option("--data", metavar="PATH", help="training data with hard negatives")
+    option("--split", help="of a collection given as --data (default: train)")
+    option("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+    option("--batch-size", type=int, default=32, metavar="N", help="texts at a time (default: 32)")
+
+
+def check_subject(args: argparse.Namespace) -> None:
+    """Before anything is loaded or trained.
+
+    Raises:
+        ValueError: options that do not go together, or no such preset.
+    """
+    if args.preset is not None:
+        _preset(args)
+        for name in ("world", "model", "base", "document_model"):
+            if getattr(args, name) is not None:
+                raise ValueError(f"--preset names the models; leave out --{_dashed(name)}")
+        if args.data is None:
+            raise ValueError("--preset needs --data")
+        return
+    given = [name for name in _NAMED if getattr(args, name) is not None]
+    if (args.world is None) == (len(given) == 0) or (args.world is None and len(given) < 3):
+        raise ValueError("give --world SIZE, --preset and --data, or --model, --base and --data")
+    for name in ("split", "document_model"):
+        if args.world and getattr(args, name):
+            raise ValueError(f"--{_dashed(name)} goes with --data; a world has its own")
+
+
+def load_subject(args: argparse.Namespace, *, paraphrases: tuple[int, ...]) -> Subject:
+    """The models, trained if they are a world's and were not before, and the data.
+
+    Args:
+        args: of the command.
+        paraphrases: which questions about each fact of a world.
+    """
+    return _of_world(args, paraphrases) if args.world else _of_files(args)
+
+
+def _of_world(args: argparse.Namespace, paraphrases: tuple[int, ...]) -> Subject:
+    """Questions about facts that the retriever was not trained on, and what read them."""
+    from ..world.models import fine_tuned, pretrained
+    from ..world.texts import split_facts, training_set
+
+    world = make_world(args.world, seed=args.seed)
+    train, asked = split_facts(world, seed=args.seed)
+    name = f"A {args.world} world, seed {args.seed}"
+    title(name)
+    fact("facts", f"{len(world.facts):,}, {sum(f.exposed for f in world.facts):,} of them told")
+    base = pretrained(world, seed=args.seed)
+    untold = pretrained(world, steps=0, seed=args.seed)
+    retriever = fine_tuned(world, base, train, seed=args.seed)
+    fact("models", str(base.parent))
+    options = {"pooling": "cls", "normalize": False}
+    models = {
+        BASE: load_named(str(base), **options),
+        RETRIEVER: load_named(str(retriever)),
+        RANDOM: load_named(str(untold), **options),
+    }
+    data = training_set(world, asked, paraphrases=paraphrases, seed=args.seed)
+    return Subject(name, models, data, world, tuple(asked), base)
+
+
+def _of_files(args: argparse.Namespace) -> Subject:
+    """The base reads as the retriever does: pooled alike, with the same prefixes and lengths."""
+    preset = _preset(args) if args.preset else None
+    retriever = _retriever(args, preset)
+    queries, documents = retriever.query_encoder, retriever.document_encoder
+    name = preset.base if preset else args.base
+    base = load_named(
+        name,
+        pooling=queries.pooling,
+        append_eos=queries.append_eos,
+        query_prefix=queries.prefix,
+        document_prefix=documents.prefix,
+        query_max_length=queries.max_length,
+        document_max_length=documents.max_length,
+    )
+    data = read_training(
+        args.data, split=args.split or "train", title_format=retriever.title_format
+    )
+    words = f"{preset.model if preset else args.model} against {name}, on {args.data}"
+    title(words)
+    models = {BASE: base, RETRIEVER: retriever, RANDOM: _untrained(base, args.seed)}
+    return Subject(words, models, data)
+
+
+def _untrained(base: BiEncoder, seed: int) -> BiEncoder:
+    """The same architecture with the weights that it begins with."""
+    import torch
+
+    from ..encoder import BiEncoder, Encoder
+
+    encoder = base.query_encoder
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = type(encoder.model)
+        fresh = model(encoder.model.config)
+    query = Encoder(fresh, encoder.tokenizer, **encoder.settings())
+    document = query.with_options(**base.document_encoder.settings())
+    return BiEncoder(query, document, title_format=base.title_format)
+
+
+def _retriever(args: argparse.Namespace, preset: Preset | None) -> BiEncoder:
+    """Its adapters, if it has any, are merged: neurons are those of the sum."""
+    options = dict(preset.options) if preset else {}
+    document = preset.document_model if preset else args.document_model
+    if document:
+        options["document"] = document
+    loaded = load_named(preset.model if preset else args.model, **options)
+    return loaded.merge() if loaded.query_encoder.adapter else loaded
+
+
+def _preset(args: argparse.Namespace) -> Preset:
+    from ..mechanisms import PRESETS
+
+    if args.preset not in PRESETS:
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {args.preset!r}")
+    return PRESETS[args.preset]
+
+
+def threshold_of(args: argparse.Namespace) -> float:
+    """Above which share of a text's largest attribution a neuron is active."""
+    if args.threshold is not None:
+        return float(args.threshold)
+    return _preset(args).threshold if args.preset else 0.1
+
+
+def check_folder(path: str, option: str) -> Path:
+    """The folder to write to.
+
+    Raises:
+        NotADirectoryError: it is a file.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{option} {path}: it is a file")
+    return folder
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def settings_text(settings: dict[str, Any]) -> list[list[str]]:
+    """Settings as rows of a table."""
+    return [[name, str(value)] for name, value in settings.items()]

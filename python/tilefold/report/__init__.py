@@ -1,0 +1,26 @@
+"""Reports: one HTML file that shows what was found, and needs no network to be read."""
+
+from __future__ import annotations
+
+try:
+    import jinja2 as jinja2
+    import matplotlib as matplotlib
+except ImportError as error:
+    raise ImportError(
+        f"tilefold.report needs jinja2 and matplotlib ({error}): pip install tilefold[analysis]"
+    ) from error
+
+from .figures import heat_maps, lines
+from .page import Figure, Figures, Listing, Paragraph, Report, Section, Table
+
+__all__ = [
+    "Figure",
+    "Figures",
+    "Listing",
+    "Paragraph",
+    "Report",
+    "Section",
+    "Table",
+    "heat_maps",
+    "lines",
+]

@@ -1,0 +1,147 @@
+"""Pictures as SVG that stands in the page itself: legible from 360 pixels on, and without red
+against green. Text stays text."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+# Okabe and Ito's colours, told apart by people of any colour vision, with shapes besides.
+_COLOURS = ("#0072B2", "#D55E00", "#595959", "#009E73", "#CC79A7", "#E69F00")
+_MARKS = ("o", "s", "^", "D", "v", "P")
+_DASHES = ("-", "--", ":", "-.", "-", "--")
+_WIDTH = 3.6  # inches of 100 pixels
+
+
+class Line(NamedTuple):
+    """Values over places, with an interval each or none."""
+
+    values: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def lines(
+    name: str,
+    places: Sequence[Any],
+    series: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    level: tuple[float, str] | None = None,
+) -> str:
+    """Lines with shaded intervals, as SVG.
+
+    Args:
+        name: of the picture, unique in the page.
+        places: along the x axis.
+        series: lines by their names.
+        x_label, y_label: of the axes.
+        level: a horizontal line and its name, such as chance.
+    """
+    canvas, axes = _canvas(_WIDTH, 3.0)
+    at = np.arange(len(places))
+    if level is not None:
+        axes.axhline(level[0], color="#8c959f", linewidth=1, label=level[1])
+    for number, (label, line) in enumerate(series.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        if line.low is not None and line.high is not None:
+            axes.fill_between(at, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(
+            at,
+            line.values,
+            color=colour,
+            marker=_MARKS[number % len(_MARKS)],
+            linestyle=_DASHES[number % len(_DASHES)],
+            markersize=5,
+            linewidth=1.6,
+            label=label,
+        )
+    step = max(1, -(-len(places) // 9))
+    axes.set_xticks(at[::step], [str(place) for place in places[::step]])
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(axis="y", color="#d0d7de", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, frameon=False)
+    return _svg(canvas, name)
+
+
+def heat_maps(
+    name: str,
+    rows: Sequence[str],
+    maps: Mapping[str, NDArray[Any]],
+    *,
+    x_label: str,
+    bar_label: str,
+) -> str:
+    """Maps of the same rows below each other, with one colour bar for all, as SVG.
+
+    Args:
+        name: of the picture, unique in the page.
+        rows: labels from top to bottom.
+        maps: ``[rows, columns]`` values by the name of the map.
+        x_label: what a column is.
+        bar_label: what a colour says.
+    """
+    least = min(float(np.min(values)) for values in maps.values())
+    most = max(float(np.max(values)) for values in maps.values())
+    each = 0.55 + 0.17 * len(rows)
+    canvas = Canvas(figsize=(_WIDTH + 0.2, each * len(maps) + 0.75), dpi=100, layout="constrained")
+    with matplotlib.rc_context(_STYLE):
+        grid = canvas.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
+        image: Any = None
+        for axes, (label, values) in zip(grid, maps.items(), strict=True):
+            image = axes.imshow(
+                values,
+                aspect="auto",
+                interpolation="nearest",
+                cmap="cividis",
+                vmin=least,
+                vmax=most if most > least else least + 1,
+            )
+            axes.set_title(label, fontsize=11, loc="left")
+            axes.set_yticks(range(len(rows)), rows, fontsize=9)
+            axes.set_xticks([])
+        grid[-1].set_xlabel(x_label, fontsize=10)
+        bar = canvas.colorbar(image, ax=list(grid), location="bottom", shrink=0.9, aspect=28)
+        bar.set_label(bar_label, fontsize=10)
+    return _svg(canvas, name)
+
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
+    "font.size": 10,
+}
+
+
+def _canvas(width: float, height: float) -> tuple[Canvas, Any]:
+    canvas = Canvas(figsize=(width, height), dpi=100, layout="constrained")
+    with matplotlib.rc_context(_STYLE):
+        axes = canvas.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return canvas, axes
+
+
+def _svg(canvas: Canvas, name: str) -> str:
+    """Without a prologue, of the same bytes every time, in pixels; ids begin with the name."""
+    written = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        canvas.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
+    own = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}-", svg)
+    inches = canvas.get_size_inches() * 100
+    svg = re.sub(r'width="[\d.]+pt"', f'width="{inches[0]:.0f}"', svg, count=1)
+    return re.sub(r'height="[\d.]+pt"', f'height="{inches[1]:.0f}"', svg, count=1)

@@ -1,0 +1,122 @@
+"""Reports: one file without a network, escaped, with words for every picture."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jinja2", reason="not installed: pip install tilefold[analysis]")
+pytest.importorskip("matplotlib", reason="not installed: pip install tilefold[analysis]")
+
+from tilefold.report import (
+    Figure,
+    Figures,
+    Listing,
+    Paragraph,
+    Report,
+    Section,
+    Table,
+    heat_maps,
+    lines,
+)
+from tilefold.report.figures import Line
+
+VOID = {"meta", "br", "img", "use", "path", "rect", "stop"}
+
+
+class Checked(HTMLParser):
+    """Elements that are open, ids, and what is fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self._note(tag, attrs)
+
+    def handle_startendtag(self, tag, attrs):
+        self._note(tag, attrs)
+
+    def _note(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href") and not value.startswith(("#", "data:")):
+                self.fetched.append(value)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def whole() -> Report:
+    line = lines(
+        "accuracy",
+        range(5),
+        {"base": Line([0.5] * 5, [0.4] * 5, [0.6] * 5), "retriever": Line([0.7] * 5)},
+        x_label="layer",
+        y_label="accuracy",
+        level=(0.5, "chance"),
+    )
+    rng = np.random.default_rng(0)
+    maps = {"base": rng.random((4, 9)), "retriever": 2 * rng.random((4, 9))}
+    heat = heat_maps("heat", list("abcd"), maps, x_label="neurons", bar_label="share")
+    blocks = [
+        Paragraph("a < b & <script>alert(1)</script>"),
+        Figures([Figure(line, "flat lines", "Lines."), Figure(heat, 'a "map"', "Maps.")]),
+        Table(["model", "x"], [["base", "<1"]], "A table."),
+        Listing([("Neuron <3>", ["text & more"])]),
+    ]
+    return Report("Title <T>", "Summary.", [Section("One", blocks), Section("Two", [])])
+
+
+def test_a_report_is_whole_and_fetches_nothing():
+    html = whole().html()
+    checked = Checked(html)
+    assert checked.open == []
+    assert checked.fetched == []
+    assert len(checked.ids) == len(set(checked.ids))
+    links = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
+    assert links <= set(checked.ids)
+    assert not re.search(r"@import|https?://(?!www\.w3\.org)", html)
+
+
+def test_texts_are_escaped():
+    html = whole().html()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "<td>&lt;1</td>" in html
+    assert "Neuron &lt;3&gt;" in html
+    assert 'aria-label="a &#34;map&#34;"' in html
+
+
+def test_pictures_have_words_and_are_the_same_every_time():
+    html = whole().html()
+    assert html.count('role="img"') == html.count("<svg ") == 2
+    assert "flat lines" in html
+    assert ">chance<" in html  # text stays text
+    assert whole().html() == html
+
+
+def test_one_colour_bar_serves_all_maps():
+    maps = {"low": np.zeros((2, 3)), "high": np.ones((2, 3))}
+    svg = heat_maps("h", ["a", "b"], maps, x_label="x", bar_label="share of texts")
+    assert svg.count("share of texts") == 1
+    flat = heat_maps("h", ["a"], {"flat": np.zeros((1, 3))}, x_label="x", bar_label="y")
+    assert "<svg" in flat
+
+
+def test_a_report_is_written_at_once(tmp_path):
+    path = tmp_path / "report.html"
+    whole().write(path)
+    assert path.read_text() == whole().html()
+    with pytest.raises(OSError, match="none"):
+        whole().write(tmp_path / "none" / "report.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
