@@ -84,10 +84,13 @@ _VERBS = {
     ),
     "mechanisms": (
         "commands.mechanisms",
-        "probe what training a retriever did to a model's layers",
+        "study what training a retriever did to a model's layers and neurons",
         """
-  tilefold mechanisms probe --world small --out probes.json
-  tilefold mechanisms probe --model out/model --base minilm --data hard.jsonl
+  tilefold mechanisms probe --world small
+  tilefold mechanisms neurons --world small
+  tilefold mechanisms probe --model out/model --base minilm --data hard.jsonl --out study
+  tilefold mechanisms neurons --preset dpr --data nq-train.json --out study
+  tilefold mechanisms findings --runs seed0 seed1 seed2
 """,
     ),
     "doctor": (

@@ -87,28 +87,29 @@ def _probed(
     held: Candidates,
     steps: Steps,
 ) -> list[Probed]:
-    """Of one model; controls are of those that were trained."""
+    """Of one model; controls are of those that were trained, with the fewest candidates."""
     from ..mechanisms import Probed, layers_of, probe_layers
     from ..mechanisms.sweep import CONTROLS, PROBES
 
-    options: dict[str, Any] = {
-        "probes": args.probes or list(PROBES),
-        "n_candidates": args.candidates or [2, 3, 4, 5],
-        "controls": CONTROLS[:1] if name == RANDOM else CONTROLS,
-        "epochs": args.epochs,
-        "seed": args.seed,
-    }
+    probes, sizes = args.probes or list(PROBES), args.candidates or [2, 3, 4, 5]
+    options: dict[str, Any] = {"probes": probes, "epochs": args.epochs, "seed": args.seed}
+    plain, controls = CONTROLS[:1], CONTROLS[1:] if name != RANDOM else ()
     texts = [subject.data.queries, subject.data.documents]
     samples = [part.tolist() for pair in (train, held) for part in pair]
-    depends = [subject.weights(name), digest_of([texts, samples]), args.mode, options]
-    probes, controls = options["probes"], options["controls"]
+    depends = [subject.weights(name), digest_of([texts, samples]), args.mode, sizes, options]
 
     def make() -> dict[str, Any]:
         model = subject.models[name]
         rows = layers_of(model, subject.data, args.mode, batch_size=args.batch_size)
-        results = probe_layers(name, rows, train, held, **options)
+        results = [
+            result
+            for some, asked in ((sizes, plain), ([min(sizes)], controls))
+            for result in probe_layers(
+                name, rows, train, held, n_candidates=some, controls=asked, **options
+            )
+        ]
         keys = [
-            (r.layer, probes.index(r.probe), r.n_candidates, controls.index(r.control))
+            (r.layer, probes.index(r.probe), r.n_candidates, CONTROLS.index(r.control))
             for r in results
         ]
         return {"keys": np.array(keys), "correct": np.stack([r.correct for r in results])}
@@ -116,7 +117,7 @@ def _probed(
     found = steps.once(f"probe {name}", depends, make)
     fact("probed", f"{count(len(found['correct']), 'probe')} of {name}")
     return [
-        Probed(name, layer, probes[kind], n, controls[control], correct)
+        Probed(name, layer, probes[kind], n, CONTROLS[control], correct)
         for (layer, kind, n, control), correct in zip(
             found["keys"].tolist(), found["correct"], strict=True
         )

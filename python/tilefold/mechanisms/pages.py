@@ -227,13 +227,16 @@ def _heat(side: str, found: Found, threshold: float) -> Figure:
         f"heat {side}",
         labels,
         maps,
-        x_label="neurons, a run of them each; the largest of the run",
-        bar_label=f"share of {side} in which a neuron is active",
+        x_label="neurons (largest of a run)",
+        bar_label=f"share of {side}",
     )
     alt = f"Shares of {side} in which neurons are active, by sub-layer, of " + " and ".join(
         f"{model} (mean {float(np.mean(values)):.3f})" for model, values in maps.items()
     )
-    caption = f"{found['texts']:,} {side}, above {threshold:g} of each one's largest attribution."
+    caption = (
+        f"In how many of {found['texts']:,} {side} a neuron is active, that is above {threshold:g} "
+        "of the text's largest attribution."
+    )
     return Figure(svg, alt, caption)
 
 
@@ -246,7 +249,12 @@ def _engaged(side: str, found: Found, threshold: float) -> Figure:
         series[f"retriever, {kind}"] = Line([row["model"] for row in own])
     layers = [row["sub_layer"].split()[0] for row in rows if row["sub_layer"].endswith("output")]
     svg = lines(
-        f"engaged {side}", layers, series, x_label="layer", y_label="neurons active in any text"
+        f"engaged {side}",
+        layers,
+        series,
+        x_label="layer",
+        y_label="neurons active in any text",
+        from_zero=True,
     )
     totals = [sum(row[key] for row in rows) for key in ("base", "model")]
     alt = (

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 _COLOURS = ("#0072B2", "#D55E00", "#595959", "#009E73", "#CC79A7", "#E69F00")
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", ":", "-.", "-", "--")
-_WIDTH = 3.6  # inches of 100 pixels
+_WIDTH = 3.4  # inches of 100 pixels: a page has room for three, a telephone for one
+
+_LONG_NAME = 16  # characters: two of them are wider than a picture
 
 
 class Line(NamedTuple):
@@ -36,6 +38,7 @@ def lines(
     x_label: str,
     y_label: str,
     level: tuple[float, str] | None = None,
+    from_zero: bool = False,
 ) -> str:
     """Lines with shaded intervals, as SVG.
 
@@ -45,6 +48,7 @@ def lines(
         series: lines by their names.
         x_label, y_label: of the axes.
         level: a horizontal line and its name, such as chance.
+        from_zero: the y axis begins there, as that of counts should.
     """
     canvas, axes = _canvas(_WIDTH, 3.0)
     at = np.arange(len(places))
@@ -70,7 +74,10 @@ def lines(
     axes.set_ylabel(y_label)
     axes.grid(axis="y", color="#d0d7de", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, frameon=False)
+    if from_zero:
+        axes.set_ylim(bottom=0)
+    columns = 1 if max(map(len, series)) > _LONG_NAME else 2
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), ncols=columns, frameon=False)
     return _svg(canvas, name)
 
 
@@ -94,7 +101,7 @@ def heat_maps(
     least = min(float(np.min(values)) for values in maps.values())
     most = max(float(np.max(values)) for values in maps.values())
     each = 0.55 + 0.17 * len(rows)
-    canvas = Canvas(figsize=(_WIDTH + 0.2, each * len(maps) + 0.75), dpi=100, layout="constrained")
+    canvas = Canvas(figsize=(_WIDTH, each * len(maps) + 0.75), dpi=100, layout="constrained")
     with matplotlib.rc_context(_STYLE):
         grid = canvas.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
         image: Any = None
