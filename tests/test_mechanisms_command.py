@@ -184,7 +184,14 @@ def test_any_retriever_is_studied_beside_its_base(tiny_bert, tmp_path, capsys, s
         (["neurons", "--world", "tiny", "--threshold", "1"], "--threshold must be above 0"),
         (["neurons", "--world", "tiny", "--steps", "0"], "--steps must be at least 1, got 0"),
         (["neurons", "--world", "tiny", "--knock-out", "0"], "--knock-out must be at least 1"),
+        (
+            ["neurons", "--world", "tiny", "--epochs", "3"],
+            "--epochs goes with probe",
+        ),
+        (["probe", "--world", "tiny", "--knock-out", "3"], "--knock-out goes with neurons"),
         (["findings"], "findings needs --runs"),
+        (["findings", "--runs", "x", "--seed", "1"], "--seed goes with probe and neurons"),
+        (["findings", "--runs", "x", "--facts", "3"], "--facts goes with neurons"),
     ],
 )
 def test_what_cannot_be_studied_is_said_in_a_line(short, capsys, words, message):

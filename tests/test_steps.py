@@ -13,7 +13,7 @@ def counting():
 
     def make():
         calls.append(1)
-        return {"x": np.arange(3), "y": np.array([[0.5]])}
+        return {"x": np.arange(3), "y": np.array([[0.5]]), "n": np.array(7)}
 
     return calls, make
 
@@ -27,6 +27,7 @@ def test_a_step_is_done_once(tmp_path):
     assert later.resumed == 1
     assert np.array_equal(first["x"], again["x"])
     assert np.array_equal(first["y"], again["y"])
+    assert first["n"].shape == again["n"].shape == ()
 
 
 def test_what_it_depends_on_makes_another_step(tmp_path):

@@ -62,7 +62,8 @@ def write_tensors(
     path: Path, tensors: Mapping[str, NDArray[Any]], bfloat16: frozenset[str] = frozenset()
 ) -> None:
     """Writes contiguous arrays as safetensors; those named in `bfloat16` hold bits of bfloat16."""
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    # not ascontiguousarray, which makes a vector of a number
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     specs = {
         name: TensorSpec(
             dtype="bfloat16" if name in bfloat16 else tensor.dtype.name,

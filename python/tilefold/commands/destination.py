@@ -19,3 +19,15 @@ def check_writable(path: str | None, option: str) -> None:
         raise FileNotFoundError(f"{option} {path}: its folder does not exist")
     if target.is_dir():
         raise IsADirectoryError(f"{option} {path}: it is a folder")
+
+
+def check_folder(path: str, option: str) -> Path:
+    """The folder to write to.
+
+    Raises:
+        NotADirectoryError: it is a file.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{option} {path}: it is a file")
+    return folder

@@ -12,9 +12,10 @@ from .. import __version__
 from ..data.lines import replacing
 from ..terminal import fact, note
 from . import neurons, probe
+from .destination import check_folder
 from .request import add_input, save_request, settings_of
 from .steps import Steps
-from .subject import add_subject_arguments, check_folder, check_subject
+from .subject import add_subject_arguments, check_subject, dashed
 
 _STUDIES = {"probe": probe, "neurons": neurons}
 _OUT = "mechanisms"
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold mechanisms`."""
     if args.study == "findings":
-        return _findings(args)
+        return _findings(_of_study(args))
     if args.study not in _STUDIES:
         raise ValueError(
             f"tilefold mechanisms has {', '.join([*_STUDIES, 'findings'])}, got {args.study!r}"
@@ -45,6 +46,7 @@ def main(args: argparse.Namespace) -> int:
     if args.runs:
         raise ValueError("--runs goes with findings")
     study = _STUDIES[args.study]
+    args = _of_study(args)
     check_subject(args)
     folder = check_folder(args.out or _OUT, "--out")
     study.check(args)
@@ -57,6 +59,25 @@ def main(args: argparse.Namespace) -> int:
     save_request(args, folder / f"{args.study}.yaml")
     note(f"Wrote {_report(folder)}, and its numbers beside it as {args.study}.json.")
     return 0
+
+
+def _of_study(args: argparse.Namespace) -> argparse.Namespace:
+    """Without the options of other studies.
+
+    Raises:
+        ValueError: one of them was given.
+    """
+    others = {name: study.add_arguments for name, study in _STUDIES.items() if name != args.study}
+    if args.study == "findings":
+        others["probe and neurons"] = add_subject_arguments
+    own = vars(args).copy()
+    for name, add in others.items():
+        alone = argparse.ArgumentParser(add_help=False)
+        add(alone)
+        for option, default in vars(alone.parse_args([])).items():
+            if own.pop(option) != default:
+                raise ValueError(f"--{dashed(option)} goes with {name}, not with {args.study}")
+    return argparse.Namespace(**own)
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def check_subject(args: argparse.Namespace) -> None:
         _preset(args)
         for name in ("world", "model", "base", "document_model"):
             if getattr(args, name) is not None:
-                raise ValueError(f"--preset names the models; leave out --{_dashed(name)}")
+                raise ValueError(f"--preset names the models; leave out --{dashed(name)}")
         if args.data is None:
             raise ValueError("--preset needs --data")
         return
@@ -79,7 +79,7 @@ def check_subject(args: argparse.Namespace) -> None:
         raise ValueError("give --world SIZE, --preset and --data, or --model, --base and --data")
     for name in ("split", "document_model"):
         if args.world and getattr(args, name):
-            raise ValueError(f"--{_dashed(name)} goes with --data; a world has its own")
+            raise ValueError(f"--{dashed(name)} goes with --data; a world has its own")
 
 
 def load_subject(args: argparse.Namespace, *, paraphrases: tuple[int, ...]) -> Subject:
@@ -181,22 +181,6 @@ def threshold_of(args: argparse.Namespace) -> float:
     return _preset(args).threshold if args.preset else 0.1
 
 
-def check_folder(path: str, option: str) -> Path:
-    """The folder to write to.
-
-    Raises:
-        NotADirectoryError: it is a file.
-    """
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{option} {path}: it is a file")
-    return folder
-
-
-def _dashed(name: str) -> str:
+def dashed(name: str) -> str:
+    """As it is typed."""
     return name.replace("_", "-")
-
-
-def settings_text(settings: dict[str, Any]) -> list[list[str]]:
-    """Settings as rows of a table."""
-    return [[name, str(value)] for name, value in settings.items()]
