@@ -11,6 +11,7 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.cli import main
+from tilefold.commands.subject import Subject
 from tilefold.data import write_training
 from tilefold.world import make_world, models
 from tilefold.world.texts import split_facts, training_set
@@ -138,11 +139,14 @@ def test_findings_are_of_several_seeds(grown, tmp_path, capsys):
 
 def test_findings_are_of_runs_that_differ_in_seed_alone(short, tmp_path, capsys):
     folders = [tmp_path / "a", tmp_path / "b"]
-    for folder, epochs in zip(folders, "23", strict=True):
+    for seed, folder, epochs in zip("01", folders, "23", strict=True):
         words = ["probe", "--world", "tiny", "--out", str(folder), *QUICK, "--epochs", epochs]
+        words += ["--seed", seed]
         assert main(["mechanisms", *words]) == 0
     assert main(["mechanisms", "findings", "--runs", *map(str, folders)]) == 1
     assert "differ in epochs" in capsys.readouterr().err
+    assert main(["mechanisms", "findings", "--runs", str(folders[0]), str(folders[0])]) == 1
+    assert "have the seeds [0, 0]; each should be another" in capsys.readouterr().err
     assert main(["mechanisms", "findings", "--runs", str(tmp_path)]) == 1
     assert "no results of probe or neurons" in capsys.readouterr().err
 
@@ -164,6 +168,50 @@ def test_any_retriever_is_studied_beside_its_base(tiny_bert, tmp_path, capsys, s
         assert "facts" not in results
 
 
+def test_what_is_too_little_is_said(tiny_bert, tmp_path, capsys):
+    data = tmp_path / "one.jsonl"
+    data.write_text('{"query": "who is w1", "pos": ["w1", "w2"], "neg": ["w3"]}\n')
+    words = ["--model", str(tiny_bert), "--base", str(tiny_bert), "--data", str(data)]
+    words += ["--out", str(tmp_path / "out")]
+    assert main(["mechanisms", "probe", *words, *QUICK]) == 1
+    assert "2 samples of 1 query are too few" in capsys.readouterr().err
+    assert main(["mechanisms", "neurons", *words, *FEW]) == 0
+    assert found(tmp_path / "out", "neurons")["rankings"] == []
+
+
+def test_few_documents_and_many_neurons_are_no_trouble(tiny_bert, tmp_path, capsys):
+    data = tmp_path / "few.jsonl"
+    lines = [
+        '{"query": "who is w1", "pos": ["w1"], "neg": ["w3", "w4", "w5", "w6"]}',
+        '{"query": "who is w2", "pos": ["w2"], "neg": []}',
+        '{"query": "who is w3", "pos": ["w3", "w4", "w5", "w6", "w7"], "neg": []}',
+        '{"query": "who is w7", "pos": ["w7"], "neg": ["w1"]}',
+    ]
+    data.write_text("\n".join(lines * 2) + "\n")
+    words = ["--model", str(tiny_bert), "--base", str(tiny_bert), "--data", str(data)]
+    words += ["--out", str(tmp_path / "out"), *FEW, "1", "90"]
+    assert main(["mechanisms", "neurons", *words]) == 0
+    said = capsys.readouterr().out
+    assert "90 neurons of the base are more than half of a layer" in said
+    sizes = [row["neurons"] for row in found(tmp_path / "out", "neurons")["rankings"]]
+    assert sorted(set(sizes)) == [0, 1, 8]
+
+
+def test_what_reads_queries_alone_is_part_of_a_study(tiny_bert, tmp_path):
+    """Encoders of queries may differ where those of passages do not."""
+    from tilefold.encoder import BiEncoder
+
+    one, other = (BiEncoder.from_pretrained(tiny_bert, tied=False) for _ in range(2))
+    other.query_encoder.model.embeddings.word_embeddings.weight.data += 1
+    subject = Subject("both", {"one": one, "other": other}, None)
+    assert subject.weights("one")[0].replace("one", "") == subject.weights("other")[0].replace(
+        "other", ""
+    )
+    assert subject.weights("one")[1].replace("one", "") != subject.weights("other")[1].replace(
+        "other", ""
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -183,6 +231,7 @@ def test_any_retriever_is_studied_beside_its_base(tiny_bert, tmp_path, capsys, s
         (["probe", "--preset", "dpr", "--base", "x"], "leave out --base"),
         (["neurons", "--world", "tiny", "--threshold", "1"], "--threshold must be above 0"),
         (["neurons", "--world", "tiny", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["neurons", "--world", "tiny", "--facts", "1"], "--facts must be at least 2, got 1"),
         (["neurons", "--world", "tiny", "--knock-out", "0"], "--knock-out must be at least 1"),
         (
             ["neurons", "--world", "tiny", "--epochs", "3"],

@@ -7,7 +7,7 @@ pytest.importorskip("torch", reason="not installed: pip install tilefold[analysi
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.mechanisms import WeightAttribution, pathway_overlap
-from tilefold.mechanisms.claims import discrimination, engaged, mean_of_runs, spread
+from tilefold.mechanisms.claims import by_group, discrimination, engaged, mean_of_runs, spread
 from tilefold.mechanisms.survey import Survey, paraphrases
 from tilefold.mechanisms.sweep import Probed
 
@@ -97,6 +97,20 @@ def test_more_even_attributions_are_said_to_be_spread():
         spread(centred, Survey.of(attribution(30)))
 
 
+def test_paraphrases_count_as_one():
+    values = np.array([1.0, 3.0, 5.0, 9.0])
+    assert by_group(values, [[0, 3], [2]]).tolist() == [5.0, 5.0, 3.0]
+    assert by_group(values, []).tolist() == values.tolist()
+    one, other = Survey.of(attribution(40, power=4)), Survey.of(attribution(40, power=3.6))
+    repeated = [list(range(i, i + 10)) for i in range(0, 40, 10)]
+    alone, together = (
+        {row["name"]: row for row in spread(one, other, groups)} for groups in ([], repeated)
+    )
+    for name, row in alone.items():
+        assert row["difference"][0] == pytest.approx(together[name]["difference"][0])
+        assert (row["n"], together[name]["n"]) == (40, 4)
+
+
 def test_discrimination_is_averaged_over_layers():
     rng = np.random.default_rng(0)
 
@@ -112,6 +126,8 @@ def test_discrimination_is_averaged_over_layers():
     assert two["difference"][1] > 0.2
     assert two["p"] < 0.001
     assert three["p"] > 0.01
+    pairs = np.arange(400).reshape(-1, 2).tolist()
+    assert discrimination(better, base, pairs)[0]["n"] == 200
 
 
 def test_runs_have_an_interval_where_there_are_several():

@@ -10,6 +10,9 @@ from typing import Any
 from ..data.lines import replacing
 from ..terminal import heading, note, table
 from .destination import check_writable
+from .results import as_json
+
+_OWN = ("seed", "model", "document_model", "base")  # of a run; retrievers may have seeds, too
 
 
 def show_findings(runs: Sequence[Path], out: str | None) -> None:
@@ -47,7 +50,7 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
     note("Intervals are of the mean over runs (Student's t); one run alone has none.")
     if out:
         with replacing(out) as file:
-            file.write(json.dumps(found, indent=1) + "\n")
+            file.write(as_json(found))
         note(f"Wrote {out}.")
 
 
@@ -63,7 +66,10 @@ def _gathered(runs: Sequence[Path], study: str, read: Any) -> list[dict[str, Any
         return []
     if len(loaded) < len(runs):
         raise FileNotFoundError(f"some of the runs have no {study}.json, and others have")
-    asked = [{k: v for k, v in run["asked"].items() if k != "seed"} for run in loaded]
+    seeds = [run["asked"].get("seed") for run in loaded]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"runs of {study} have the seeds {seeds}; each should be another")
+    asked = [{k: v for k, v in run["asked"].items() if k not in _OWN} for run in loaded]
     for one in asked[1:]:
         if one != asked[0]:
             names = sorted(k for k in {*one, *asked[0]} if one.get(k) != asked[0].get(k))
@@ -72,6 +78,9 @@ def _gathered(runs: Sequence[Path], study: str, read: Any) -> list[dict[str, Any
     for run in loaded:
         for name, value in read(run).items():
             values.setdefault(name, []).append(value)
+    lacking = next((name for name, of in values.items() if len(of) < len(loaded)), None)
+    if lacking:
+        raise ValueError(f"some of the runs of {study} have no {lacking!r}, and others have")
     return [
         {"name": name, **mean_of_runs(differences)._asdict(), "differences": differences}
         for name, differences in values.items()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..terminal import count, heading, table
+from ..terminal import count, heading, note, table
 from .steps import Steps
 from .subject import BASE, Subject
 
@@ -59,7 +59,7 @@ def of_facts(args: argparse.Namespace, subject: Subject, steps: Steps) -> dict[s
 
 
 def _gaps(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[str, Any]:
-    """Of every prompt of every fact which neurons reach a fifth of the largest, as bits."""
+    """Of every prompt of every fact, what its word is owed to."""
     import torch
     from tqdm.auto import tqdm
 
@@ -180,6 +180,9 @@ def _show_facts(found: dict[str, Any]) -> None:
     told = count(found["facts"], "fact")
     heading(f"The word in the gap, of {told} that the base was told")
     rows = found["effects"]
+    if not rows:
+        note("No fact has neurons that most of its prompts share.")
+        return
     columns = {
         "before": [f"{row['before'][0]:.3f}" for row in rows],
         "change": ["{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["change"]) for row in rows],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..terminal import heading, table
+from ..terminal import heading, note, table
 from .steps import Steps, digest_of
 from .subject import BASE, RETRIEVER, Subject
 
@@ -18,22 +20,31 @@ _SIZES = [1, 4, 16, 64]
 _MEASURES = ("RR@10", "R@10")
 _ATTRIBUTED = 100  # queries whose neurons are looked for
 _DRAWS = 3  # of other neurons
+_NEGATIVES = 4
+_BATCH = 8  # queries at once
 
 
 def of_rankings(
-    args: argparse.Namespace, subject: Subject, queries: TrainingSet, steps: Steps
+    args: argparse.Namespace,
+    subject: Subject,
+    queries: TrainingSet,
+    groups: Sequence[Sequence[int]],
+    steps: Steps,
 ) -> list[dict[str, Any]]:
     """Measures of rankings without the neurons that retrieval is owed to most, and without others.
 
-    Which those are is read from some of the queries, and the measures are of the others.
+    Which those are is read from some of the queries, and the measures are of the others; queries of
+    a group are on one side, and count as one.
     """
     cut = min(_ATTRIBUTED, len(queries) // 2)
-    known, asked = queries.take(np.arange(cut)), queries.take(np.arange(cut, len(queries)))
-    if not len(known):
+    cut = next((group[0] for group in groups if group[0] <= cut <= group[-1]), cut)
+    if not 0 < cut < len(queries) or len(subject.data.documents) < 2:
         return []
+    known, asked = queries.take(np.arange(cut)), queries.take(np.arange(cut, len(queries)))
+    own = [[row - cut for row in group] for group in groups if group[0] >= cut]
     rows: list[dict[str, Any]] = []
     for name in (BASE, RETRIEVER):
-        rows += _of_model(args, subject, name, known, asked, steps)
+        rows += _of_model(args, subject, name, known, asked, own, steps)
     _show_rankings(rows)
     return rows
 
@@ -44,6 +55,7 @@ def _of_model(
     name: str,
     known: TrainingSet,
     asked: TrainingSet,
+    groups: Sequence[Sequence[int]],
     steps: Steps,
 ) -> list[dict[str, Any]]:
     from ..mechanisms.interventions import random_neurons, retrieval_effect, strongest
@@ -51,16 +63,17 @@ def _of_model(
     model = subject.models[name]
     data = subject.data
     depends = [subject.weights(name), digest_of(data.documents)]
+    passages = _candidates(known, len(data.documents), args.seed)
     documents = steps.once(
         f"documents {name}",
         depends,
         lambda: {"rows": model.encode_corpus(data.documents, batch_size=args.batch_size)},
     )["rows"]
-    texts = digest_of([known.queries, known.positives.indices.tolist()])
+    texts = digest_of([known.queries, passages])
     attribution = steps.once(
         f"retrieval {name}",
         [*depends, texts, args.steps],
-        lambda: {"attribution": _owed(args, model, known, documents)},
+        lambda: {"attribution": _owed(args, model, known.queries, documents[passages])},
     )["attribution"]
     judged = asked.positives
     qrels = (judged.offsets, judged.indices, np.ones(len(judged.indices)))
@@ -73,23 +86,40 @@ def _of_model(
         )
 
     whole = measured(frozenset(), 1.0)
-    rows = [_row(name, 0, "none", whole, whole)]
-    most = attribution.shape[1] * attribution.shape[2] // 2
-    for n in [n for n in args.knock_out or _SIZES if n <= most]:
+    rows = [_row(name, 0, "none", whole, whole, groups)]
+    width = attribution.shape[2]
+    for n in sorted(set(args.knock_out or _SIZES)):
         own = strongest(attribution, n)
-        rows.append(_row(name, n, "knocked out", measured(own, 0.0), whole))
-        rows.append(_row(name, n, "amplified", measured(own, 2.0), whole))
+        if 2 * max(Counter(layer for layer, _ in own).values()) > width:
+            note(f"{n} neurons of the {name} are more than half of a layer, which has no others.")
+            break
+        rows.append(_row(name, n, "knocked out", measured(own, 0.0), whole, groups))
+        rows.append(_row(name, n, "amplified", measured(own, 2.0), whole, groups))
         draws = [
             measured(random_neurons(encoder, own, seed=args.seed + draw), 0.0)
             for draw in range(_DRAWS)
         ]
         mean = {key: np.mean([draw[key] for draw in draws], axis=0) for key in whole}
-        rows.append(_row(name, n, "others knocked out", mean, whole))
+        rows.append(_row(name, n, "others knocked out", mean, whole, groups))
     return rows
 
 
-def _owed(args: argparse.Namespace, model: Any, known: TrainingSet, documents: Any) -> Any:
-    """To which neurons the relevant passage's probability among hard negatives is owed."""
+def _candidates(known: TrainingSet, n: int, seed: int) -> list[list[int]]:
+    """Of each query a relevant passage and four hard negatives, or others where there are fewer."""
+    found = []
+    for row in range(len(known)):
+        relevant = known.positives.of(row)
+        hard = known.negatives.of(row)[:_NEGATIVES]
+        others = np.setdiff1d(np.arange(n), np.concatenate([relevant, hard]))
+        rng = np.random.default_rng([seed, 9, row])
+        more = rng.permutation(others)[: _NEGATIVES - len(hard)]
+        found.append([int(d) for d in (relevant[0], *hard, *more)])
+    fewest = min(map(len, found))
+    return [passages[:fewest] for passages in found]
+
+
+def _owed(args: argparse.Namespace, model: Any, queries: Sequence[str], passages: Any) -> Any:
+    """To which neurons the first passage's probability among all of a query is owed."""
     import torch
     from tqdm.auto import tqdm
 
@@ -97,41 +127,32 @@ def _owed(args: argparse.Namespace, model: Any, known: TrainingSet, documents: A
 
     encoder = model.query_encoder
     found = []
-    for row in tqdm(range(0, len(known), 8), desc="retrieval", disable=None, leave=False):
-        rows = range(row, min(row + 8, len(known)))
-        tokens = encoder.pad(encoder.tokenize([known.queries[i] for i in rows]))
-        passages = [
-            [known.positives.of(i)[0], *_others(known, i, len(documents), args.seed)] for i in rows
-        ]
-        shown = torch.from_numpy(documents[np.array(passages)])
-        target = retrieval(encoder, shown, torch.zeros(len(rows), dtype=torch.int64))
+    for begin in tqdm(range(0, len(queries), _BATCH), desc="retrieval", disable=None, leave=False):
+        some = queries[begin : begin + _BATCH]
+        tokens = encoder.pad(encoder.tokenize(some))
+        shown = torch.from_numpy(passages[begin : begin + _BATCH])
+        target = retrieval(encoder, shown, torch.zeros(len(some), dtype=torch.int64))
         positions = tokens["attention_mask"]
         found.append(activation_attribution(encoder, tokens, target, positions, steps=args.steps))
     return np.concatenate(found)
 
 
-def _others(known: TrainingSet, row: int, n: int, seed: int) -> list[int]:
-    """Four hard negatives, or other passages where there are fewer."""
-    hard: list[int] = known.negatives.of(row)[:4].tolist()
-    rng = np.random.default_rng([seed, 9, row])
-    taken = {*hard, *known.positives.of(row).tolist()}
-    while len(hard) < min(4, n - len(taken)):
-        drawn = int(rng.integers(n))
-        if drawn not in taken:
-            hard.append(drawn)
-            taken.add(drawn)
-    return hard
-
-
 def _row(
-    name: str, n: int, what: str, values: dict[str, Any], whole: dict[str, Any]
+    name: str,
+    n: int,
+    what: str,
+    values: dict[str, Any],
+    whole: dict[str, Any],
+    groups: Sequence[Sequence[int]],
 ) -> dict[str, Any]:
     from ..evaluate import bootstrap
+    from ..mechanisms.claims import by_group
 
     found: dict[str, Any] = {"model": name, "neurons": n, "intervention": what}
     for measure, of_queries in values.items():
-        found[measure] = list(bootstrap(of_queries))
-        found[f"{measure} change"] = list(bootstrap(of_queries - whole[measure]))
+        found[measure] = list(bootstrap(by_group(of_queries, groups)))
+        change = by_group(of_queries - whole[measure], groups)
+        found[f"{measure} change"] = list(bootstrap(change))
     return found
 
 
@@ -145,9 +166,12 @@ def _show_rankings(rows: list[dict[str, Any]]) -> None:
         columns[f"{name}, change"] = [
             "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row[f"{measure} change"]) for row in own
         ]
+    longest = max((BASE, RETRIEVER), key=lambda name: len(columns[name]))
+    for cells in columns.values():
+        cells += [""] * (len(columns[longest]) - len(cells))
     labels = [
         "as it is" if not row["neurons"] else f"{row['neurons']} {row['intervention']}"
         for row in rows
-        if row["model"] == BASE
+        if row["model"] == longest
     ]
     table(labels, columns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..terminal import fact, note
 from . import neurons, probe
 from .destination import check_folder
 from .request import add_input, save_request, settings_of
+from .results import as_json
 from .steps import Steps
 from .subject import add_subject_arguments, check_subject, dashed
 
@@ -82,16 +82,7 @@ def _of_study(args: argparse.Namespace) -> argparse.Namespace:
 
 def _write(path: Path, found: dict[str, Any]) -> None:
     with replacing(path) as file:
-        file.write(json.dumps(_finite(found), indent=1, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word for what is no number; null is what readers expect."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        file.write(as_json(found))
 
 
 def _report(folder: Path) -> Path:

@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Before models are loaded or trained."""
-    for name in ("queries", "passages", "steps", "facts"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    for name, least in (("queries", 1), ("passages", 1), ("steps", 1), ("facts", 2)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     for n in args.knock_out or []:
         if n < 1:
             raise ValueError(f"--knock-out must be at least 1, got {n}")
@@ -70,10 +70,11 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     found: dict[str, Any] = {"title": subject.title, "threshold": threshold_of(args)}
     for side in SIDES:
         one, other = (surveys[name][side] for name in (BASE, RETRIEVER))
-        found[side] = _compared(one, other, groups if side == "queries" else [])
+        alike = "paraphrases" if subject.world else "queries of one passage"
+        found[side] = _compared(one, other, groups if side == "queries" else [], alike)
         _show_spread(side, found[side])
     found["top"] = _top(args, subject, surveys, texts["passages"])
-    found["rankings"] = of_rankings(args, subject, queries, steps)
+    found["rankings"] = of_rankings(args, subject, queries, groups, steps)
     if subject.world is not None:
         found["facts"] = of_facts(args, subject, steps)
     return found
@@ -141,7 +142,7 @@ def encoder_of(subject: Subject, name: str, side: str) -> Encoder:
     return model.query_encoder if side == "queries" else model.document_encoder
 
 
-def _compared(base: Survey, model: Survey, groups: list[list[int]]) -> dict[str, Any]:
+def _compared(base: Survey, model: Survey, groups: list[list[int]], alike: str) -> dict[str, Any]:
     from ..mechanisms.claims import engaged, spread
 
     shares = {
@@ -151,7 +152,7 @@ def _compared(base: Survey, model: Survey, groups: list[list[int]]) -> dict[str,
     return {
         "texts": len(base.active),
         "paraphrased": len(groups),
-        "spread": spread(base, model, groups),
+        "spread": spread(base, model, groups, alike=alike),
         "engaged": engaged(base, model),
         "shares": shares,
     }
@@ -192,11 +193,12 @@ def _top(
         place = survey.thresholds.index(survey.threshold)
         shares[name] = survey.intermediate[place] / len(survey.active)
     gain = shares[RETRIEVER] - shares[BASE]
-    order = np.argsort(-gain, axis=None, kind="stable")[:6]
+    order = np.argsort(-gain, axis=None, kind="stable")[: min(6, np.count_nonzero(gain > 0))]
     neurons = [(int(i // gain.shape[1]), int(i % gain.shape[1])) for i in order]
+    if not neurons:
+        return []
     encoder = encoder_of(subject, RETRIEVER, "passages")
-    documents = subject.data.documents[:5000]
-    batch = args.batch_size
+    documents, batch = subject.data.documents, args.batch_size
     found = top_texts(encoder, documents, neurons, batch_size=batch, progress="top passages")
     return [
         {

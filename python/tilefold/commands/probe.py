@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..mechanisms import Candidates, Probed
 
 _HELD_OUT = 0.3  # of the queries
+_REPEATED = (
+    "Some queries have only {}, drawn more than once, as published: with more passages than there "
+    "are, chance is better than said."
+)
 _PARAPHRASES = (3,)  # of a world's questions: the retriever was trained on others
 
 
@@ -58,12 +62,20 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     found = {name: _probed(args, subject, name, train, held, steps) for name in subject.models}
     rows = [row for results in found.values() for row in against_base(results, found[BASE])]
     _show(rows, list(subject.models))
+    fewest = min(len(set(passages)) for passages in held.passages.tolist())
+    if fewest < max(row["n_candidates"] for row in rows):
+        note(_REPEATED.format(count(fewest - 1, "hard negative")))
     plain = {name: [r for r in results if r.control == "none"] for name, results in found.items()}
-    claim = discrimination(plain[RETRIEVER], plain[BASE])
+    of_query = [np.flatnonzero(held.queries == query).tolist() for query in np.unique(held.queries)]
+    claim = discrimination(plain[RETRIEVER], plain[BASE], of_query)
     _show_claim(claim)
     return {
         "title": subject.title,
-        "samples": {"fitted": len(train.queries), "asked": len(held.queries)},
+        "samples": {
+            "fitted": len(train.queries),
+            "asked": len(held.queries),
+            "fewest_passages": fewest,
+        },
         "results": rows,
         "discrimination": claim,
     }
@@ -76,7 +88,13 @@ def _samples(args: argparse.Namespace, subject: Subject) -> tuple[Candidates, Ca
     rng = np.random.default_rng([args.seed, 6])
     if len(samples.queries) > args.max_samples:
         samples = samples.take(np.sort(rng.permutation(len(samples.queries))[: args.max_samples]))
-    return samples.split(_HELD_OUT, seed=args.seed)
+    train, held = samples.split(_HELD_OUT, seed=args.seed)
+    if len(train.queries) < 2 or not len(held.queries):
+        raise ValueError(
+            f"{subject.title}: {count(len(samples.queries), 'sample')} of "
+            f"{count(len(set(samples.queries.tolist())), 'query')} are too few to fit to and to ask"
+        )
+    return train, held
 
 
 def _probed(

@@ -1,4 +1,4 @@
-"""What `tilefold eval` measured, as JSON, with what was asked for."""
+"""What was measured, as JSON, with what was asked for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import argparse
 import json
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
 from ..data.lines import replacing
-from ..evaluate import Interval, bootstrap
+from ..evaluate import bootstrap
 from .request import settings_of
 
 
@@ -45,16 +45,23 @@ def write_results(
         "asked": settings_of(args),
         "n_queries": len(next(iter(next(iter(values.values())).values()))),
         "measures": {
-            ranking: {name: _fields(bootstrap(of)) for name, of in measured.items()}
+            ranking: {name: bootstrap(of)._asdict() for name, of in measured.items()}
             for ranking, measured in values.items()
         },
-        "over_baseline": {name: _fields(gain) for name, gain in gains.items()},
+        "over_baseline": {name: gain._asdict() for name, gain in gains.items()},
     }
     with replacing(path) as file:
-        file.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        file.write(as_json(found))
 
 
-def _fields(numbers: Interval | Gain) -> dict[str, float | None]:
-    """JSON has no NaN, the mean of no queries."""
-    fields = numbers._asdict().items()
-    return {name: None if math.isnan(value) else value for name, value in fields}
+def as_json(found: Mapping[str, Any]) -> str:
+    """Text for a file; null for what is no number, such as the mean of no queries."""
+    return json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -40,9 +40,12 @@ class Subject:
     told: Path | None = None
 
     def weights(self, name: str) -> list[str]:
-        """Digests of a model's weights and settings."""
+        """Digests of the weights and settings of both encoders."""
+        from ..encoder import BiEncoder
+
         model = self.models[name]
-        return [str(described(model, name)), str(model.query_encoder.settings())]
+        sides = (model, BiEncoder(model.query_encoder))
+        return [str(described(side, name)) for side in sides]
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +128,7 @@ def _of_files(args: argparse.Namespace) -> Subject:
     base = load_named(
         name,
         pooling=queries.pooling,
+        normalize=queries.normalize,
         append_eos=queries.append_eos,
         query_prefix=queries.prefix,
         document_prefix=documents.prefix,

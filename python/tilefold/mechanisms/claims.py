@@ -17,16 +17,30 @@ from .sweep import Probed
 Row = dict[str, Any]
 
 
-def discrimination(results: Sequence[Probed], base: Sequence[Probed]) -> list[Row]:
+def by_group(values: NDArray[Any], groups: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """Means of groups, and the values of what is in none: texts that are alike count as one.
+
+    >>> by_group(np.array([1.0, 3.0, 7.0]), [[0, 1]]).tolist()
+    [2.0, 7.0]
+    """
+    array = np.asarray(values, np.float64)
+    alone = np.setdiff1d(np.arange(len(array)), [row for group in groups for row in group])
+    return np.concatenate([[array[list(group)].mean() for group in groups], array[alone]])
+
+
+def discrimination(
+    results: Sequence[Probed], base: Sequence[Probed], groups: Sequence[Sequence[int]] = ()
+) -> list[Row]:
     """Of every probe, how much more a model's layers discriminate than the base's.
 
-    The samples that a layer has right are averaged over layers before they are compared, so that
-    the interval is over samples. p is of a paired randomisation test, corrected over the rows
-    (Holm).
+    The samples that a layer has right are averaged over layers and groups before they are compared,
+    so that the interval is over queries. p is of a paired randomisation test, corrected over the
+    rows (Holm).
 
     Args:
         results: of a model, without controls.
         base: of its base, for the same samples.
+        groups: rows of samples of one query.
     """
     rows = []
     for probe, n in dict.fromkeys((r.probe, r.n_candidates) for r in results):
@@ -34,16 +48,25 @@ def discrimination(results: Sequence[Probed], base: Sequence[Probed]) -> list[Ro
             np.mean([r.correct for r in some if (r.probe, r.n_candidates) == (probe, n)], axis=0)
             for some in (results, base)
         ]
-        rows.append({"probe": probe, "n_candidates": n, **_difference(*both)})
+        model, other = (by_group(values, groups) for values in both)
+        rows.append({"probe": probe, "n_candidates": n, **_difference(model, other)})
     return _corrected(rows)
 
 
-def spread(base: Survey, model: Survey, groups: Sequence[Sequence[int]] = ()) -> list[Row]:
+def spread(
+    base: Survey,
+    model: Survey,
+    groups: Sequence[Sequence[int]] = (),
+    *,
+    alike: str = "paraphrases",
+) -> list[Row]:
     """How much more of a model's neurons texts go through than of the base's.
 
     Args:
         base, model: surveys of the same texts.
-        groups: rows of paraphrases, for the overlap of their neurons.
+        groups: rows of paraphrases: they count as one text, and how much their neurons overlap is
+            found, too.
+        alike: what to call texts of a group.
 
     Raises:
         ValueError: surveys of other texts or thresholds.
@@ -55,8 +78,9 @@ def spread(base: Survey, model: Survey, groups: Sequence[Sequence[int]] = ()) ->
         found[f"active neurons, above {threshold:g}"] = [s.active[:, place] for s in (model, base)]
     found["effective number of neurons"] = [model.effective, base.effective]
     found["Gini index"] = [model.gini, base.gini]
+    found = {name: [by_group(v, groups) for v in values] for name, values in found.items()}
     if groups:
-        found["overlap of paraphrases"] = [s.overlaps(groups) for s in (model, base)]
+        found[f"overlap of {alike}"] = [s.overlaps(groups) for s in (model, base)]
     rows = [{"name": name, **_difference(*values)} for name, values in found.items()]
     return _corrected(rows)
 

@@ -20,6 +20,7 @@ from .neurons import Neuron, Neurons, scaled_neurons
 from .path_gradients import Tokens
 
 Floats = NDArray[np.float64]
+_DEPTH = 100  # of rankings
 
 
 class ClozeEffect(NamedTuple):
@@ -94,7 +95,7 @@ def retrieval_effect(
     """
     with scaled_neurons(encoder, neurons, factor, names=names):
         rows = encoder.encode(queries, batch_size=batch_size, progress=False)
-    ids = search(rows, documents, min(100, len(documents))).ids
+    ids = search(rows, documents, _DEPTH).ids  # padded where there are fewer documents
     return evaluate(np.asarray(ids), qrels, measures)
 
 

@@ -64,6 +64,12 @@ def _probes(found: Found) -> list[Section]:
         "concatenation probe is the published one; it is affine in query and passages, which come "
         "in any order, so that it cannot use the query."
     )
+    most = max(row["n_candidates"] for row in results)
+    if found["samples"].get("fewest_passages", most) < most:
+        words += (
+            f" Some queries have only {found['samples']['fewest_passages'] - 1} hard negatives, "
+            "drawn more than once, as published: with more passages chance is better than 1/N."
+        )
     by_layer = [_accuracies(kind, n, plain) for kind in kinds]
     controls = [_controls(kind, n, results) for kind in kinds]
     more = [figure for figure in controls if figure is not None]
@@ -145,8 +151,8 @@ def _discrimination(found: Found) -> Table:
     ]
     header = ["probe", "base", "retriever", "difference", "p"]
     caption = (
-        "Accuracy averaged over layers (claim C1: training does not change it). p: paired "
-        "randomisation test, corrected over the rows (Holm)."
+        "Accuracy averaged over layers and samples of a query (claim C1: training does not change "
+        "it). Intervals over queries; p: paired randomisation test, corrected over the rows (Holm)."
     )
     return Table(header, rows, caption)
 
@@ -170,7 +176,7 @@ def _by_candidates(rows: Sequence[Found]) -> Table:
     caption = (
         "Layers in which the retriever differs from its base, p < 0.05 after Bonferroni's "
         "correction over layers: by the published t-test, which takes samples for unpaired, and by "
-        "McNemar's."
+        "McNemar's; both take samples of one query for independent."
     )
     return Table(["probe", "t-test", "McNemar"], cells, caption)
 
@@ -230,8 +236,9 @@ def _heat(side: str, found: Found, threshold: float) -> Figure:
         x_label="neurons (largest of a run)",
         bar_label=f"share of {side}",
     )
-    alt = f"Shares of {side} in which neurons are active, by sub-layer, of " + " and ".join(
-        f"{model} (mean {float(np.mean(values)):.3f})" for model, values in maps.items()
+    alt = (
+        f"Heat maps of base and retriever: shares of {side} in which neurons are active, a row for "
+        f"each of {len(labels)} sub-layers"
     )
     caption = (
         f"In how many of {found['texts']:,} {side} a neuron is active, that is above {threshold:g} "
@@ -282,9 +289,9 @@ def _spread(side: str, found: Found) -> Table:
             ]
         )
     caption = (
-        f"Per text, {side} (claim C2: training decentralises). The effective number is the "
-        "exponential of the entropy of attributions; p: paired randomisation test, corrected over "
-        "the rows (Holm)."
+        f"Per text, {side}, paraphrases counted as one (claim C2: training decentralises). The "
+        "effective number is the exponential of the entropy of attributions; p: paired "
+        "randomisation test, corrected over the rows (Holm)."
     )
     return Table([side, "base", "retriever", "difference", "p"], rows, caption)
 
@@ -313,6 +320,8 @@ def _rankings(rows: Sequence[Found]) -> Section:
         whole = own[0]
         sizes = list(dict.fromkeys(row["neurons"] for row in own))
         series = {}
+        if len(own) < 2:
+            continue
         for what in dict.fromkeys(row["intervention"] for row in own[1:]):
             values = [whole, *(row for row in own if row["intervention"] == what)]
             columns = ([row[measure][i] for row in values] for i in range(3))
@@ -342,7 +351,10 @@ def _rankings(rows: Sequence[Found]) -> Section:
         "as a control, as many others of the same layers. Knowledge that many ways lead to should "
         "survive."
     )
-    caption = "Rankings of all passages, by queries that the neurons were not chosen from."
+    caption = (
+        "Rankings of all passages of the data, by queries that the neurons were not chosen from; "
+        "intervals over facts, or groups of queries with the same passages."
+    )
     return Section(
         "Rankings without neurons",
         [Paragraph(words), Figures(figures), Table(header, cells, caption)],
@@ -395,6 +407,8 @@ def _words(value: Any) -> str:
 
 def _interval(values: Sequence[float], digits: int = 3, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
+    if None in values:  # nothing could be measured
+        return "none"
     mean, low, high = (f"{value:{sign}.{digits}f}" for value in values)
     return f"{mean} [{low}, {high}]"
 

@@ -23,7 +23,12 @@ PRESETS = {
         "facebook/dpr-question_encoder-single-nq-base",
         "bert-base-uncased",
         "facebook/dpr-ctx_encoder-single-nq-base",
-        options={"pooling": "cls", "normalize": False, "document_max_length": 256},
+        options={
+            "pooling": "cls",
+            "normalize": False,
+            "max_length": 256,
+            "title_format": "{title} [SEP] {text}",
+        },
     ),
     "contriever": Preset(
         "facebook/contriever",
