@@ -12,8 +12,9 @@ model=build/wiki_mix_dpr/model
 
 # Questions with a relevant passage and hard negatives: mined by words, but for ParaRel.
 mkdir -p build/mechanisms
-hard() { tilefold mine "$1" --split "$2" --bm25 --out "build/mechanisms/$3.all.jsonl" &&
-    head -n 1500 "build/mechanisms/$3.all.jsonl" > "build/mechanisms/$3.jsonl"; }
+hard() { tilefold mine "$1" --split "$2" --bm25 --negatives 4 \
+    --out "build/mechanisms/$3.all.jsonl" &&
+    head -n 500 "build/mechanisms/$3.all.jsonl" > "build/mechanisms/$3.jsonl"; }
 hard build/wiki_mix test wiki_mix
 hard "$data/stackfaq/beir" test stackfaq
 hard "$data/lama_trex/beir" test lama_trex
