@@ -88,7 +88,7 @@ _VERBS = {
         """
   tilefold mechanisms probe --world small
   tilefold mechanisms neurons --world small
-  tilefold mechanisms probe --model out/model --base minilm --data hard.jsonl --out study
+  tilefold mechanisms probe --model out/model --base minilm --data hard.jsonl
   tilefold mechanisms neurons --preset dpr --data nq-train.json --out study
   tilefold mechanisms findings --runs seed0 seed1 seed2
 """,
