@@ -260,7 +260,7 @@ def _engaged(side: str, found: Found, threshold: float) -> Figure:
         layers,
         series,
         x_label="layer",
-        y_label="neurons active in any text",
+        y_label="neurons active",
         from_zero=True,
     )
     totals = [sum(row[key] for row in rows) for key in ("base", "model")]
