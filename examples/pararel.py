@@ -2,9 +2,9 @@
 
     python examples/pararel.py ../shared/data/pararel/fact_bags.json build/pararel.jsonl
 
-A query is a prompt with [MASK], its positive the fact stated, and its hard negatives the same
-sentence with objects of other facts of the relation: only knowledge tells them apart. Prompts of a
-fact are paraphrases of each other, and none of them has the words of the statements.
+A query is a prompt with [MASK], its positive the fact stated by another pattern, and its hard
+negatives that sentence with objects of other facts of the relation, none of them known to be true
+of the subject: only knowledge tells them apart. The prompts of a fact are paraphrases.
 """
 
 import argparse
@@ -27,17 +27,22 @@ def main() -> None:
     args = parser.parse_args()
 
     bags = json.loads(args.bags.read_text())
-    objects = defaultdict(set)
-    for bag in bags:
-        objects[bag[0][2]].add(bag[0][1])
+    objects, true = defaultdict(set), defaultdict(set)
+    for (said, right, relation), *_ in bags:
+        objects[relation].add(right)
+        true[said].add(right)  # a subject may have several objects, in a bag each
     rng = random.Random(args.seed)
     rng.shuffle(bags)
-    usable = [b for b in bags if len(b) > _PROMPTS and len(objects[b[0][2]]) > _NEGATIVES]
+    usable = [
+        bag
+        for bag in bags
+        if len(bag) > _PROMPTS and len(objects[bag[0][2]] - true[bag[0][0]]) >= _NEGATIVES
+    ]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w") as file:
         for bag in usable[: args.facts]:
             said, right, relation = bag[0]
-            wrong = rng.sample(sorted(objects[relation] - {right}), _NEGATIVES)
+            wrong = rng.sample(sorted(objects[relation] - true[said]), _NEGATIVES)
             for prompt, _, _ in bag[1 : 1 + _PROMPTS]:
                 positive, *negatives = (said.replace(_MASK, word) for word in (right, *wrong))
                 record = {"query": prompt, "pos": [positive], "neg": negatives}
