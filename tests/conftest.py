@@ -109,3 +109,23 @@ def stirred():
         return model.eval()
 
     return stir
+
+
+@pytest.fixture(scope="module")
+def masked(tiny_bert, stirred):
+    """A masked language model, texts with one [MASK] (4) each, and words that may stand there."""
+    import torch
+    import transformers
+
+    torch.manual_seed(1)
+    model = stirred(
+        transformers.BertForMaskedLM(transformers.AutoConfig.from_pretrained(tiny_bert))
+    )
+    generator = torch.Generator().manual_seed(2)
+    tokens = {
+        "input_ids": torch.randint(5, 100, (3, 7), generator=generator),
+        "attention_mask": torch.ones(3, 7, dtype=torch.int64),
+    }
+    tokens["attention_mask"][1, 5:] = 0
+    tokens["input_ids"][[0, 1, 2], [2, 4, 6]] = 4
+    return model, tokens, torch.tensor([10, 20, 30])

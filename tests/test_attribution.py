@@ -16,6 +16,7 @@ from tilefold.encoder import Encoder  # noqa: E402
 from tilefold.mechanisms.attribution import (  # noqa: E402
     activation_attribution,
     masked_word,
+    neuron_activations,
     retrieval,
     weight_attribution,
 )
@@ -29,21 +30,6 @@ STEPS = 5
 @pytest.fixture(scope="module", params=["mean", "cls"])
 def encoder(request, tiny_bert, stirred) -> Encoder:
     return stirred(Encoder.from_pretrained(tiny_bert, pooling=request.param))
-
-
-@pytest.fixture(scope="module")
-def masked(tiny_bert, stirred):
-    torch.manual_seed(1)
-    config = transformers.AutoConfig.from_pretrained(tiny_bert)
-    model = stirred(transformers.BertForMaskedLM(config))
-    generator = torch.Generator().manual_seed(2)
-    tokens = {
-        "input_ids": torch.randint(5, 100, (3, 7), generator=generator),
-        "attention_mask": torch.ones(3, 7, dtype=torch.int64),
-    }
-    tokens["attention_mask"][1, 5:] = 0
-    tokens["input_ids"][[0, 1, 2], [2, 4, 6]] = 4  # [MASK]
-    return model, tokens, torch.tensor([10, 20, 30])
 
 
 def by_hand(encoder: Encoder, text: str) -> dict[str, np.ndarray]:
@@ -204,3 +190,23 @@ def test_what_has_no_such_layers_says_what_was_looked_for(masked):
     target = masked_word(model, answers, 4)
     with pytest.raises(ValueError, match='rule must be "left" or "ends"'):
         activation_attribution(model, tokens, target, tokens["attention_mask"], rule="right")
+
+
+def test_activations_are_those_at_the_gap_after_the_activation_function(masked):
+    model, tokens, _ = masked
+    heard = []
+    hooks = [
+        part.output.register_forward_pre_hook(lambda _, args: heard.append(args[0]))
+        for part in feed_forwards(model)
+    ]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        model(**tokens)
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    truth = torch.stack([x[[0, 1, 2], [2, 4, 6]] for x in heard], dim=1)
+    gap = tokens["input_ids"] == 4
+    np.testing.assert_array_equal(neuron_activations(model, tokens, gap), truth)
+    assert model.training == was_training

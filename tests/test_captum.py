@@ -39,21 +39,6 @@ def encoder(request, tiny_bert, stirred) -> Encoder:
     return stirred(Encoder.from_pretrained(tiny_bert, pooling=request.param))
 
 
-@pytest.fixture(scope="module")
-def masked(tiny_bert, stirred) -> tuple[nn.Module, dict[str, Tensor], Tensor]:
-    """A masked language model, texts with one [MASK] each, and words that may stand there."""
-    torch.manual_seed(1)
-    config = transformers.AutoConfig.from_pretrained(tiny_bert)
-    model = stirred(transformers.BertForMaskedLM(config))
-    tokens = {
-        "input_ids": torch.randint(5, 100, (3, 7), generator=torch.Generator().manual_seed(2)),
-        "attention_mask": torch.ones(3, 7, dtype=torch.int64),
-    }
-    tokens["attention_mask"][1, 5:] = 0
-    tokens["input_ids"][[0, 1, 2], [2, 4, 6]] = MASK
-    return model, tokens, torch.tensor([10, 20, 30])
-
-
 def words(model: nn.Module, tokens: Mapping[str, Tensor]) -> Tensor:
     """The probabilities of all words at [MASK]."""
     return model(**tokens).logits[tokens["input_ids"] == MASK].softmax(1)

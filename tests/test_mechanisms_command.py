@@ -87,7 +87,10 @@ def test_neurons_are_surveyed_and_knocked_out(grown):
     assert len(kinds) == 2 * (1 + 2 * 3)
     whole = [row for row in neurons["rankings"] if not row["neurons"]]
     assert all(row["RR@10 change"] == [0, 0, 0] for row in whole)
-    assert len(neurons["facts"]["neurons"]) == 4
+    chosen = neurons["facts"]["chosen"]
+    assert [row["by"] for row in chosen] == ["attribution", "activation"]
+    assert all(len(row["neurons"]) == 4 == neurons["facts"]["facts"] for row in chosen)
+    assert all(sum(row["by_layer"]) == sum(row["neurons"]) for row in chosen)
     assert len(neurons["top"]) == 6
     assert all(len(row["passages"]) == 3 for row in neurons["top"])
 
@@ -98,6 +101,9 @@ def test_both_studies_are_in_one_report(grown):
         assert f">{heading}</h2>" in html
     assert not re.search(r">[^<]*\b(nan|None)\b[^<]*<", html)
     assert len(html) < 5_000_000
+    markdown = (grown / "report.md").read_text()
+    assert "## Words in gaps without neurons" in markdown
+    assert "| concatenation, of 2 | 0." in markdown
 
 
 def test_a_study_goes_on_where_it_stopped(grown, capsys):

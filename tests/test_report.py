@@ -120,3 +120,33 @@ def test_a_report_is_written_at_once(tmp_path):
     with pytest.raises(OSError, match="none"):
         whole().write(tmp_path / "none" / "report.html")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_as_markdown_it_has_tables_and_words_for_pictures(tmp_path):
+    path = tmp_path / "report.md"
+    whole().write(path)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# Title \\<T>"
+    assert "a \\< b & \\<script>alert(1)\\</script>" in lines
+    assert "- Lines. flat lines." in lines
+    table = lines.index("| model | x |")
+    assert lines[table - 1] == ""
+    assert lines[table + 1 : table + 3] == ["| --- | --- |", "| base | \\<1 |"]
+    assert lines[lines.index("- Neuron \\<3>") + 1] == "  - text & more"
+    assert "## Two" in lines
+    assert "\n\n\n" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b `c` *d*", r"a\|b \`c\` \*d\*"),
+        ("one\ntwo", "one two"),
+        ("_said_ by snake_case", r"\_said\_ by snake_case"),
+        ("[0.1, 0.2] and [here](there)", r"[0.1, 0.2] and [here]\(there)"),
+        ("C:\\x", r"C:\\x"),
+    ],
+)
+def test_marks_of_markdown_are_shown_as_they_are(text, shown):
+    page = Report("T", text, [Section("S", [Table(["x"], [[text]], "Caption.")])]).markdown()
+    assert f"| {shown} |" in page

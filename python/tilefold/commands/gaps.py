@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,18 @@ from ..terminal import count, heading, note, table
 from .steps import Steps
 from .subject import BASE, Subject
 
+_CHOSEN_BY = {"attribution": 0.2, "activation": 0.5}  # share of a prompt's largest: Dai et al.'s
+_INTERVENTIONS = {"knocked out": 0.0, "amplified": 2.0}
+_RELATION_SHARE = 0.1  # of its facts, Dai et al.'s; here of two at least
+
 
 def of_facts(args: argparse.Namespace, subject: Subject, steps: Steps) -> dict[str, Any]:
     """Knowledge neurons of facts that the base was told, and their words without them.
 
-    The base alone has a head that fills gaps; the retriever lost it in training.
+    The base alone has a head that fills gaps; the retriever lost it in training. As a baseline, the
+    neurons that are most active at the gap are taken, too (Dai et al., 2022, section 4.2).
     """
-    from ..mechanisms import refined_neurons, relation_neurons
+    from ..mechanisms import coarse_neurons, refined_neurons
 
     world = subject.world
     assert world is not None
@@ -25,66 +31,60 @@ def of_facts(args: argparse.Namespace, subject: Subject, steps: Steps) -> dict[s
     known = [n for n, f in enumerate(world.facts) if f.exposed]
     facts = sorted(known[i] for i in rng.permutation(len(known))[: args.facts])
     depends = [subject.weights(BASE), world.size, world.seed, facts, args.steps]
-    found = steps.once("facts", depends, lambda: _gaps(args, subject, facts))
-    refined = refined_neurons(_coarse(found, len(facts)))
-    effects = steps.once(
-        "facts without",
-        depends,
-        lambda: _effects(subject, facts, refined.neurons, args.seed),
-    )
-    relations = {
-        name: len(
-            relation_neurons(
-                [
-                    neurons
-                    for n, neurons in zip(facts, refined.neurons, strict=True)
-                    if world.facts[n].relation == name
-                ],
-                share=0.3,
-            )
+    read = steps.once("facts", depends, lambda: _read(args, subject, facts))
+    chosen = {
+        by: refined_neurons([coarse_neurons(prompts, threshold=share) for prompts in read[by]])
+        for by, share in _CHOSEN_BY.items()
+    }
+    effects = {
+        by: steps.once(
+            f"facts without {by}",
+            depends,
+            partial(_effects, subject, facts, refined.neurons, args.seed),
         )
-        for name in dict.fromkeys(world.facts[n].relation for n in facts)
+        for by, refined in chosen.items()
     }
     result = {
         "facts": len(facts),
-        "neurons": [len(neurons) for neurons in refined.neurons],
-        "share": refined.share,
-        "by_layer": _by_layer(refined.neurons, int(found["layers"])),
-        "shared_by_relation": _shared(facts, refined.neurons, world),
-        "relation_neurons": relations,
-        "effects": _summaries(effects, refined.neurons),
+        "chosen": [
+            {
+                "by": by,
+                "share": refined.share,
+                "neurons": [len(neurons) for neurons in refined.neurons],
+                "by_layer": _by_layer(refined.neurons, read[by].shape[2]),
+                "shared": _shared(facts, refined.neurons, world),
+                "of_relations": _of_relations(facts, refined.neurons, world),
+            }
+            for by, refined in chosen.items()
+        ],
+        "effects": [row for by, found in effects.items() for row in _summaries(by, found)],
     }
     _show_facts(result)
     return result
 
 
-def _gaps(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[str, Any]:
-    """Of every prompt of every fact, what its word is owed to."""
+def _read(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[str, Any]:
+    """Of every prompt of every fact, what its word is owed to, and what is active at the gap."""
     import torch
     from tqdm.auto import tqdm
 
-    from ..mechanisms import activation_attribution, masked_word
+    from ..mechanisms import activation_attribution, masked_word, neuron_activations
 
     model, tokenizer = _filler(subject)
-    found = []
+    found: dict[str, list[Any]] = {by: [] for by in _CHOSEN_BY}
     for n in tqdm(facts, desc="facts", disable=None, leave=False):
         tokens, answers = _prompts(subject, tokenizer, n)
         right = masked_word(model, answers, tokenizer.mask_token_id)
-        positions = (tokens["input_ids"] == tokenizer.mask_token_id).to(torch.int64)
-        of = activation_attribution(model, tokens, right, positions, steps=args.steps)
-        found.append(of)
-    return {"attribution": np.stack(found), "layers": np.array(found[0].shape[1])}
-
-
-def _coarse(found: dict[str, Any], facts: int) -> list[Any]:
-    from ..mechanisms import coarse_neurons
-
-    return [coarse_neurons(found["attribution"][place]) for place in range(facts)]
+        gap = (tokens["input_ids"] == tokenizer.mask_token_id).to(torch.int64)
+        owed = activation_attribution(model, tokens, right, gap, steps=args.steps)
+        found["attribution"].append(owed)
+        found["activation"].append(neuron_activations(model, tokens, gap))
+    return {by: np.stack(arrays) for by, arrays in found.items()}
 
 
 def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dict[str, Any]:
     """Probabilities of the right words, by prompt: as they are, scaled, and of another fact."""
-    from ..mechanisms.interventions import cloze_effect
+    from ..mechanisms import cloze_effect
 
     model, tokenizer = _filler(subject)
     rows: dict[str, list[Any]] = {}
@@ -93,7 +93,7 @@ def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dic
         if not neurons[place]:
             continue
         other = facts[int(rng.choice(np.setdiff1d(np.arange(len(facts)), [place])))]
-        for factor, verb in ((0.0, "knocked out"), (2.0, "amplified")):
+        for verb, factor in _INTERVENTIONS.items():
             for kind, number in (("own", n), ("other fact", other)):
                 tokens, answers = _prompts(subject, tokenizer, number)
                 effect = cloze_effect(
@@ -105,9 +105,8 @@ def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dic
                     mask_token=tokenizer.mask_token_id,
                     seed=seed,
                 )
-                rows.setdefault(f"{kind} {verb} before", []).append(effect.before.mean())
-                rows.setdefault(f"{kind} {verb} after", []).append(effect.after.mean())
-                rows.setdefault(f"{kind} {verb} random", []).append(effect.random.mean())
+                for name, probabilities in effect._asdict().items():
+                    rows.setdefault(f"{kind} {verb} {name}", []).append(probabilities.mean())
     return {key: np.array(values) for key, values in rows.items()}
 
 
@@ -153,18 +152,33 @@ def _shared(facts: list[int], neurons: Any, world: Any) -> dict[str, float]:
     }
 
 
-def _summaries(effects: dict[str, Any], neurons: Any) -> list[dict[str, Any]]:
+def _of_relations(facts: list[int], neurons: Any, world: Any) -> dict[str, int]:
+    """How many neurons facts of a relation have in common, of relations with two facts or more."""
+    from ..mechanisms import relation_neurons
+
+    own: dict[str, list[Any]] = {}
+    for n, of_fact in zip(facts, neurons, strict=True):
+        own.setdefault(world.facts[n].relation, []).append(of_fact)
+    return {
+        name: len(relation_neurons(sets, share=max(_RELATION_SHARE, 2 / len(sets))))
+        for name, sets in own.items()
+        if len(sets) > 1
+    }
+
+
+def _summaries(by: str, effects: dict[str, Any]) -> list[dict[str, Any]]:
     from ..evaluate import bootstrap
 
     rows = []
     for kind in ("own", "other fact"):
-        for verb in ("knocked out", "amplified"):
+        for verb in _INTERVENTIONS:
             key = f"{kind} {verb}"
             if f"{key} before" not in effects:
                 continue
             before = effects[f"{key} before"]
             rows.append(
                 {
+                    "by": by,
                     "prompts": kind,
                     "intervention": verb,
                     "facts": len(before),
@@ -177,15 +191,19 @@ def _summaries(effects: dict[str, Any], neurons: Any) -> list[dict[str, Any]]:
 
 
 def _show_facts(found: dict[str, Any]) -> None:
+    from ..mechanisms.cells import interval
+
     told = count(found["facts"], "fact")
-    heading(f"The word in the gap, of {told} that the base was told")
-    rows = found["effects"]
-    if not rows:
-        note("No fact has neurons that most of its prompts share.")
-        return
-    columns = {
-        "before": [f"{row['before'][0]:.3f}" for row in rows],
-        "change": ["{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["change"]) for row in rows],
-        "as many others": ["{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["random"]) for row in rows],
-    }
-    table([f"{row['prompts']}, {row['intervention']}" for row in rows], columns)
+    for chosen in found["chosen"]:
+        by = chosen["by"]
+        heading(f"The word in the gap, of {told} that the base was told; neurons by {by}")
+        rows = [row for row in found["effects"] if row["by"] == by]
+        if not rows:
+            note("No fact has neurons that most of its prompts share.")
+            continue
+        columns = {
+            "before": [f"{row['before'][0]:.3f}" for row in rows],
+            "change": [interval(row["change"], signed=True) for row in rows],
+            "as many others": [interval(row["random"], signed=True) for row in rows],
+        }
+        table([f"{row['prompts']}, {row['intervention']}" for row in rows], columns)

@@ -157,6 +157,8 @@ def _row(
 
 
 def _show_rankings(rows: list[dict[str, Any]]) -> None:
+    from ..mechanisms.cells import interval
+
     measure = _MEASURES[0]
     heading(f"{measure} without the neurons that retrieval is owed to most")
     columns: dict[str, list[str]] = {}
@@ -164,7 +166,7 @@ def _show_rankings(rows: list[dict[str, Any]]) -> None:
         own = [row for row in rows if row["model"] == name]
         columns[name] = [f"{row[measure][0]:.3f}" for row in own]
         columns[f"{name}, change"] = [
-            "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row[f"{measure} change"]) for row in own
+            interval(row[f"{measure} change"], signed=True) for row in own
         ]
     longest = max((BASE, RETRIEVER), key=lambda name: len(columns[name]))
     for cells in columns.values():

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for study in _STUDIES.values():
         study.add_arguments(parser)
     option = parser.add_argument_group("results").add_argument
-    option("--out", metavar="FOLDER", help=f"results and report.html (default: {_OUT})")
+    words = f"results and report.html (default: {_OUT}); of findings, a file of JSON"
+    option("--out", metavar="PATH", help=words)
     runs = "findings: folders of studies of other seeds"
     option("--runs", nargs="+", action="extend", metavar="FOLDER", help=runs)
 
@@ -86,7 +87,7 @@ def _write(path: Path, found: dict[str, Any]) -> None:
 
 
 def _report(folder: Path) -> Path:
-    """Of whatever studies are in the folder."""
+    """Of the studies in the folder, as HTML and as Markdown; where the first of them is."""
     from ..mechanisms.pages import report_of
 
     studies = {}
@@ -94,8 +95,9 @@ def _report(folder: Path) -> Path:
         path = folder / f"{name}.json"
         if path.is_file():
             studies[name] = json.loads(path.read_text(encoding="utf-8"))
-    path = folder / "report.html"
-    report_of(studies).write(path)
+    report, path = report_of(studies), folder / "report.html"
+    report.write(path)
+    report.write(path.with_suffix(".md"))
     return path
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..terminal import count, fact, heading, table
 from .steps import Steps, digest_of
-from .subject import BASE, RETRIEVER, Subject, load_subject, threshold_of
+from .subject import BASE, RETRIEVER, Subject, load_subject, preset_of
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -80,6 +80,15 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     return found
 
 
+def threshold_of(args: argparse.Namespace) -> float:
+    """Above which share of a text's largest attribution a neuron is active."""
+    from ..mechanisms.survey import THRESHOLD
+
+    if args.threshold is not None:
+        return float(args.threshold)
+    return preset_of(args).threshold if args.preset else THRESHOLD
+
+
 def _queries(subject: Subject, n: int, seed: int) -> tuple[Any, list[list[int]]]:
     """Rows of queries, those that have paraphrases first, and the groups of them."""
     from ..mechanisms.survey import paraphrases
@@ -121,6 +130,7 @@ def _surveyed(
     from ..mechanisms.survey import Survey, survey_neurons
 
     encoder = encoder_of(subject, name, side)
+    weights = subject.weights(name)
     parts = []
     options = {"threshold": threshold_of(args), "steps": args.steps}
     for begin in range(0, len(texts), _CHUNK):
@@ -130,7 +140,7 @@ def _surveyed(
         def make(some: Sequence[str] = some, label: str = label) -> Any:
             return survey_neurons(encoder, some, progress=label, **options).arrays()
 
-        depends = [subject.weights(name), digest_of(list(some)), options]
+        depends = [weights, digest_of(list(some)), options]
         parts.append(Survey.from_arrays(steps.once(f"survey {name} {side}", depends, make)))
     fact("surveyed", f"{count(len(texts), side[:-1] if side == 'passages' else 'query')} of {name}")
     return Survey.merged(parts)
@@ -165,17 +175,10 @@ def _binned(values: Any, bins: int = 64) -> list[float]:
 
 
 def _show_spread(side: str, found: dict[str, Any]) -> None:
+    from ..mechanisms.cells import comparison
+
     heading(f"Neurons that {count(found['texts'], 'text')} go through: {side}")
-    rows = found["spread"]
-    columns: dict[str, list[str]] = {"base": [], "retriever": [], "difference": [], "p (Holm)": []}
-    for row in rows:
-        digits = 3 if max(abs(row["base"][0]), abs(row["model"][0])) < 2 else 1
-        columns["base"].append(f"{row['base'][0]:.{digits}f}")
-        columns["retriever"].append(f"{row['model'][0]:.{digits}f}")
-        low, high = (f"{value:+.{digits}f}" for value in row["difference"][1:])
-        columns["difference"].append(f"{row['difference'][0]:+.{digits}f} [{low}, {high}]")
-        columns["p (Holm)"].append(f"{row['p']:.4f}")
-    table([row["name"] for row in rows], columns)
+    table([row["name"] for row in found["spread"]], comparison(found["spread"]))
 
 
 def _top(

@@ -171,11 +171,7 @@ def _mark(row: dict[str, Any]) -> str:
 
 
 def _show_claim(rows: Sequence[dict[str, Any]]) -> None:
+    from ..mechanisms.cells import comparison
+
     heading("Does the retriever discriminate better than its base? (mean over layers)")
-    columns: dict[str, list[str]] = {"base": [], "retriever": [], "difference": [], "p (Holm)": []}
-    for row in rows:
-        columns["base"].append(f"{row['base'][0]:.3f}")
-        columns["retriever"].append(f"{row['model'][0]:.3f}")
-        columns["difference"].append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["difference"]))
-        columns["p (Holm)"].append(f"{row['p']:.4f}")
-    table([f"{row['probe']}, of {row['n_candidates']}" for row in rows], columns)
+    table([f"{row['probe']}, of {row['n_candidates']}" for row in rows], comparison(rows))

@@ -44,12 +44,11 @@ class Steps:
         asked = json.dumps([__version__, name, depends], sort_keys=True)
         digest = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
         path = self._folder / f"{name.replace(' ', '-')}-{digest}.safetensors"
-        try:
-            found = {key: np.array(array) for key, array in map_tensors(path).items()}
+        found = _read(path)
+        if found is not None:
             self.resumed += 1
             return found
-        except (FileNotFoundError, CorruptedFolderError):  # what is torn is done again
-            made = {key: np.asarray(array) for key, array in make().items()}
+        made = {key: np.asarray(array) for key, array in make().items()}
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             write_tensors(partial, made)
@@ -57,6 +56,14 @@ class Steps:
         finally:
             partial.unlink(missing_ok=True)
         return made
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]] | None:
+    """None where there is nothing, or what is there is torn: it is done again."""
+    try:
+        return {key: np.array(array) for key, array in map_tensors(path).items()}
+    except (FileNotFoundError, CorruptedFolderError):
+        return None
 
 
 def digest_of(texts: Any) -> str:

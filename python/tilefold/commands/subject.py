@@ -28,15 +28,14 @@ class Subject:
         title: for people.
         models: the base, the retriever, and perhaps the base with random weights.
         data: queries with positives and hard negatives.
-        world: where the data is of one; `asked` are the numbers of the facts that it asks for, and
-            `told` is the folder of the model that was told some of them.
+        world: where the data is of one.
+        told: the folder of the model that was told some of the world's facts.
     """
 
     title: str
     models: dict[str, BiEncoder]
     data: TrainingSet
     world: World | None = None
-    asked: tuple[int, ...] = ()
     told: Path | None = None
 
     def weights(self, name: str) -> list[str]:
@@ -70,7 +69,7 @@ def check_subject(args: argparse.Namespace) -> None:
         ValueError: options that do not go together, or no such preset.
     """
     if args.preset is not None:
-        _preset(args)
+        preset_of(args)
         for name in ("world", "model", "base", "document_model"):
             if getattr(args, name) is not None:
                 raise ValueError(f"--preset names the models; leave out --{dashed(name)}")
@@ -116,12 +115,12 @@ def _of_world(args: argparse.Namespace, paraphrases: tuple[int, ...]) -> Subject
         RANDOM: load_named(str(untold), **options),
     }
     data = training_set(world, asked, paraphrases=paraphrases, seed=args.seed)
-    return Subject(name, models, data, world, tuple(asked), base)
+    return Subject(name, models, data, world, base)
 
 
 def _of_files(args: argparse.Namespace) -> Subject:
     """The base reads as the retriever does: pooled alike, with the same prefixes and lengths."""
-    preset = _preset(args) if args.preset else None
+    preset = preset_of(args) if args.preset else None
     retriever = _retriever(args, preset)
     queries, documents = retriever.query_encoder, retriever.document_encoder
     name = preset.base if preset else args.base
@@ -170,19 +169,17 @@ def _retriever(args: argparse.Namespace, preset: Preset | None) -> BiEncoder:
     return loaded.merge() if loaded.query_encoder.adapter else loaded
 
 
-def _preset(args: argparse.Namespace) -> Preset:
+def preset_of(args: argparse.Namespace) -> Preset:
+    """The published models of --preset.
+
+    Raises:
+        ValueError: there are none of that name.
+    """
     from ..mechanisms import PRESETS
 
     if args.preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {args.preset!r}")
     return PRESETS[args.preset]
-
-
-def threshold_of(args: argparse.Namespace) -> float:
-    """Above which share of a text's largest attribution a neuron is active."""
-    if args.threshold is not None:
-        return float(args.threshold)
-    return _preset(args).threshold if args.preset else 0.1
 
 
 def dashed(name: str) -> str:

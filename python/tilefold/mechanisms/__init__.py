@@ -20,6 +20,7 @@ from .attribution import (
     WeightAttribution,
     activation_attribution,
     masked_word,
+    neuron_activations,
     retrieval,
     weight_attribution,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "layer_rows",
     "layers_of",
     "masked_word",
+    "neuron_activations",
     "pathway_overlap",
     "present",
     "probe_layers",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoder import Encoder
-from ..encoder.batches import by_length, check_texts
+from ..encoder.batches import by_length, check_texts, evaluating
 from .feedforward import NAMES, FeedForward, feed_forwards
 from .path_gradients import Target, Tokens, frozen, mean_gradient
 
@@ -192,6 +192,31 @@ def activation_attribution(
             )
             layers.append((said * gradient * positions[..., None]).sum(1).float())
     return torch.stack(layers, dim=1).numpy()
+
+
+def neuron_activations(
+    model: nn.Module,
+    tokens: Tokens,
+    positions: Tensor,
+    *,
+    names: Sequence[tuple[str, str]] = NAMES,
+) -> Floats:
+    """Activations of neurons, ``[texts, layers, neurons]``: Dai et al.'s baseline of attribution.
+
+    Args:
+        model: of transformers, called with the tokens as keywords.
+        tokens: a batch of texts with their ``attention_mask``.
+        positions: ``[texts, tokens]``, 1 where activations are added up: a [MASK].
+        names: see `feed_forwards`.
+
+    Raises:
+        ValueError: a model without such sub-layers.
+    """
+    parts = feed_forwards(model, names)
+    with evaluating(model):
+        recorded = _Recorded(parts, tokens, lambda own, _: model(**own))
+    heard = [recorded.heard[part.output_name] for part in parts]
+    return torch.stack([(x * positions[..., None]).sum(1).float() for x in heard], dim=1).numpy()
 
 
 def masked_word(model: nn.Module, answers: Tensor, mask_token: int) -> Target:

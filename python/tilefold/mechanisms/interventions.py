@@ -53,6 +53,20 @@ def cloze_effect(
         mask_token: id of [MASK].
         seed: of the draw of other neurons.
         names: see `feed_forwards`.
+
+    Raises:
+        ValueError: a neuron that is not there, a layer without as many others.
+
+    Example:
+        >>> from transformers import BertConfig, BertForMaskedLM
+        >>> sizes = {"vocab_size": 9, "hidden_size": 8, "num_attention_heads": 2}
+        >>> config = BertConfig(**sizes, num_hidden_layers=2, intermediate_size=16)
+        >>> ids = torch.tensor([[2, 5, 4, 3]])  # 4 is [MASK]
+        >>> tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        >>> answers = torch.tensor([7])
+        >>> model = BertForMaskedLM(config)
+        >>> cloze_effect(model, tokens, answers, {(1, 3)}, 0.0, mask_token=4).after.shape
+        (1,)
     """
     right = masked_word(model, answers, mask_token)
     others = random_neurons(model, neurons, seed=seed, names=names)
@@ -92,6 +106,19 @@ def retrieval_effect(
 
     Returns:
         Name of each measure -> float64 ``[queries]``.
+
+    Raises:
+        ValueError: a neuron that is not there, a measure that is not known.
+
+    Example:
+        >>> from tilefold.encoder import minilm
+        >>> encoder = minilm()
+        >>> documents = encoder.encode(["Hamlet is a play by Shakespeare", "a recipe for soup"])
+        >>> offsets, relevant, gains = np.array([0, 1]), np.array([0]), np.array([1.0])
+        >>> qrels = offsets, relevant, gains
+        >>> queries = ["who wrote Hamlet"]
+        >>> retrieval_effect(encoder, queries, documents, qrels, {(5, 7)}, 0.0)["RR@10"].tolist()
+        [1.0]
     """
     with scaled_neurons(encoder, neurons, factor, names=names):
         rows = encoder.encode(queries, batch_size=batch_size, progress=False)
@@ -116,6 +143,12 @@ def random_neurons(
 
     Raises:
         ValueError: a layer has no others left, or is not there.
+
+    Example:
+        >>> from tilefold.encoder import minilm
+        >>> encoder = minilm()
+        >>> sorted(layer for layer, _ in random_neurons(encoder, {(0, 1), (5, 7)}))
+        [0, 5]
     """
     widths = {part.layer: part.output.in_features for part in feed_forwards(model, names)}
     rng = np.random.default_rng(seed)

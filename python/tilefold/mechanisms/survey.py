@@ -25,9 +25,17 @@ class Survey:
 
     A neuron is active in a text where its attribution exceeds a share of the text's largest over
     all layers and both sub-layers.
+
+    Example:
+        >>> rows = np.array([[[4.0, 1.0, 0.0]], [[2.0, 2.0, 2.0]]])  # [texts, layers, neurons]
+        >>> survey = Survey.of(WeightAttribution(rows, np.zeros((2, 1, 1))), threshold=0.5)
+        >>> survey.active[:, survey.thresholds.index(0.5)].tolist()
+        [1, 3]
+        >>> survey.shares()["0 intermediate"].tolist()
+        [1.0, 0.5, 0.5]
     """
 
-    threshold: float  # of `rows`, `marks`: the study takes 0.1 of BERT, 0.01 of Llama
+    threshold: float  # of `shares`, `marks`: the study takes 0.1 of BERT, 0.01 of Llama
     thresholds: tuple[float, ...]
     intermediate: Integers  # [thresholds, layers, neurons] texts in which a neuron is active
     output: Integers  # [thresholds, layers, width] the same
@@ -158,6 +166,13 @@ def survey_neurons(
         texts: strings; some hundred at a time, as attributions of all are in memory.
         threshold, thresholds: of `Survey.of`.
         **options: of `weight_attribution`.
+
+    Example:
+        >>> from tilefold.encoder import minilm
+        >>> encoder = minilm()
+        >>> survey = survey_neurons(encoder, ["who wrote Hamlet"], steps=4)
+        >>> survey.at(0.1).shape  # neurons engaged in each sub-layer
+        (12,)
     """
     found = weight_attribution(encoder, texts, **options)
     return Survey.of(found, threshold=threshold, thresholds=thresholds)

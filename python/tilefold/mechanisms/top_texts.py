@@ -44,6 +44,13 @@ def top_texts(
 
     Raises:
         ValueError: a neuron that is not there.
+
+    Example:
+        >>> from tilefold.encoder import minilm
+        >>> encoder = minilm()
+        >>> found = top_texts(encoder, ["who wrote Hamlet", "a recipe"], [(5, 7)], top=1)
+        >>> len(found[5, 7])
+        1
     """
     parts = {part.layer: part for part in feed_forwards(encoder, names)}
     for layer, place in neurons:

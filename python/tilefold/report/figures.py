@@ -18,8 +18,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#595959", "#009E73", "#CC79A7", "#E69F00")
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", ":", "-.", "-", "--")
 _WIDTH = 3.4  # inches of 100 pixels: a page has room for three, a telephone for one
-
 _LONG_NAME = 16  # characters: two of them are wider than a picture
+Limits = tuple[float | None, float | None]
 
 
 class Line(NamedTuple):
@@ -38,7 +38,7 @@ def lines(
     x_label: str,
     y_label: str,
     level: tuple[float, str] | None = None,
-    from_zero: bool = False,
+    limits: Limits = (None, None),
 ) -> str:
     """Lines with shaded intervals, as SVG.
 
@@ -48,7 +48,7 @@ def lines(
         series: lines by their names.
         x_label, y_label: of the axes.
         level: a horizontal line and its name, such as chance.
-        from_zero: the y axis begins there, as that of counts should.
+        limits: of the y axis; counts should begin at zero, and panels be alike.
     """
     canvas, axes = _canvas(_WIDTH, 3.0)
     at = np.arange(len(places))
@@ -74,8 +74,7 @@ def lines(
     axes.set_ylabel(y_label)
     axes.grid(axis="y", color="#d0d7de", linewidth=0.6)
     axes.set_axisbelow(True)
-    if from_zero:
-        axes.set_ylim(bottom=0)
+    axes.set_ylim(*limits)
     columns = 1 if max(map(len, series)) > _LONG_NAME else 2
     axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), ncols=columns, frameon=False)
     return _svg(canvas, name)

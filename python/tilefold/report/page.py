@@ -1,11 +1,11 @@
-"""A report as sections of paragraphs, figures and tables, written as one HTML file."""
+"""A report as sections of paragraphs, figures and tables, written as one HTML file, or Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -53,6 +53,18 @@ class Table:
     caption: str
     kind: str = "table"
 
+    @classmethod
+    def of_columns(
+        cls, name: str, labels: Sequence[str], columns: Mapping[str, Sequence[str]], caption: str
+    ) -> Table:
+        """Of columns by their header, as `tilefold.terminal.table` takes them.
+
+        >>> Table.of_columns("model", ["base"], {"nDCG@10": ["0.645"]}, "What was measured.").rows
+        [['base', '0.645']]
+        """
+        cells = zip(labels, *columns.values(), strict=True)
+        return cls([name, *columns], [list(row) for row in cells], caption)
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -62,12 +74,15 @@ class Listing:
     kind: str = "listing"
 
 
+Block = Paragraph | Figures | Table | Listing
+
+
 @dataclass(frozen=True)
 class Section:
     """A heading and what stands below it."""
 
     heading: str
-    blocks: Sequence[Paragraph | Figures | Table | Listing]
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
@@ -92,21 +107,44 @@ class Report:
 
     def html(self) -> str:
         """The whole file."""
-        found: str = _template().render(report=self, version=__version__)
-        return found
+        return self._rendered("page.html.jinja", autoescape=True)
+
+    def markdown(self) -> str:
+        """Tables and texts alone, with the words for each picture in its place."""
+        return self._rendered("page.md.jinja", autoescape=False)
 
     def write(self, path: str | Path) -> None:
-        """Writes it, at once or not at all.
+        """Writes it, at once or not at all: as Markdown where the name ends in ".md", or as HTML.
 
         Raises:
             OSError: it cannot be written.
         """
+        text = self.markdown() if Path(path).suffix == ".md" else self.html()
         with replacing(path) as file:
-            file.write(self.html())
+            file.write(text)
+
+    def _rendered(self, template: str, *, autoescape: bool) -> str:
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            undefined=jinja2.StrictUndefined,
+            autoescape=autoescape,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.filters["plain"] = _plain
+        found: str = environment.get_template(template).render(report=self, version=__version__)
+        return found
 
 
-def _template() -> Any:
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    options: Any = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    environment = jinja2.Environment(loader=folder, undefined=jinja2.StrictUndefined, **options)
-    return environment.get_template("page.html.jinja")
+# What Markdown would take for a mark; "_" only at the edge of a word, "(" only after a link's "]".
+_MARKS = re.compile(r"[\\`*|<]|(?<!\w)_|_(?!\w)|(?<=\])\(")
+
+
+def _plain(text: str) -> str:
+    """One line that Markdown shows as it is.
+
+    >>> _plain("a | *b*")
+    'a \\\\| \\\\*b\\\\*'
+    """
+    return _MARKS.sub(r"\\\g<0>", " ".join(text.split()))
