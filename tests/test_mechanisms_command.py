@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.cli import main
-from tilefold.commands.subject import Subject
+from tilefold.commands.studies.subject import Subject
 from tilefold.data import write_training
 from tilefold.world import make_world, models
 from tilefold.world.texts import split_facts, training_set

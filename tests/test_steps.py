@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from tilefold.commands.steps import Steps, digest_of
+from tilefold.commands.studies.steps import Steps, digest_of
 
 
 def counting():
@@ -53,6 +53,7 @@ def test_what_fails_leaves_nothing(tmp_path):
     def fails():
         raise RuntimeError("out of paper")
 
-    with pytest.raises(RuntimeError, match="out of paper"):
+    with pytest.raises(RuntimeError, match="out of paper") as error:
         Steps(tmp_path).once("a", 1, fails)
+    assert error.value.__context__ is None  # that there was no file is no part of it
     assert not list(tmp_path.iterdir())

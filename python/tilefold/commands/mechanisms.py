@@ -10,12 +10,12 @@ from typing import Any
 from .. import __version__
 from ..data.lines import replacing
 from ..terminal import fact, note
-from . import neurons, probe
 from .destination import check_folder
 from .request import add_input, save_request, settings_of
 from .results import as_json
-from .steps import Steps
-from .subject import add_subject_arguments, check_subject, dashed
+from .studies import neurons, probe
+from .studies.steps import Steps
+from .studies.subject import add_subject_arguments, check_subject, dashed
 
 _STUDIES = {"probe": probe, "neurons": neurons}
 _OUT = "mechanisms"
@@ -102,7 +102,7 @@ def _report(folder: Path) -> Path:
 
 
 def _findings(args: argparse.Namespace) -> int:
-    from .findings import show_findings
+    from .studies.findings import show_findings
 
     if not args.runs:
         raise ValueError("findings needs --runs FOLDER ..., what the other studies wrote")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..terminal import count, heading, note, table
+from ...terminal import count, heading, note, table
 from .steps import Steps
 from .subject import BASE, Subject
 
@@ -23,7 +23,7 @@ def of_facts(args: argparse.Namespace, subject: Subject, steps: Steps) -> dict[s
     The base alone has a head that fills gaps; the retriever lost it in training. As a baseline, the
     neurons that are most active at the gap are taken, too (Dai et al., 2022, section 4.2).
     """
-    from ..mechanisms import coarse_neurons, refined_neurons
+    from ...mechanisms import coarse_neurons, refined_neurons
 
     world = subject.world
     assert world is not None
@@ -68,7 +68,7 @@ def _read(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[
     import torch
     from tqdm.auto import tqdm
 
-    from ..mechanisms import activation_attribution, masked_word, neuron_activations
+    from ...mechanisms import activation_attribution, masked_word, neuron_activations
 
     model, tokenizer = _filler(subject)
     found: dict[str, list[Any]] = {by: [] for by in _CHOSEN_BY}
@@ -84,7 +84,7 @@ def _read(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[
 
 def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dict[str, Any]:
     """Probabilities of the right words, by prompt: as they are, scaled, and of another fact."""
-    from ..mechanisms import cloze_effect
+    from ...mechanisms import cloze_effect
 
     model, tokenizer = _filler(subject)
     rows: dict[str, list[Any]] = {}
@@ -154,7 +154,7 @@ def _shared(facts: list[int], neurons: Any, world: Any) -> dict[str, float]:
 
 def _of_relations(facts: list[int], neurons: Any, world: Any) -> dict[str, int]:
     """How many neurons facts of a relation have in common, of relations with two facts or more."""
-    from ..mechanisms import relation_neurons
+    from ...mechanisms import relation_neurons
 
     own: dict[str, list[Any]] = {}
     for n, of_fact in zip(facts, neurons, strict=True):
@@ -167,7 +167,7 @@ def _of_relations(facts: list[int], neurons: Any, world: Any) -> dict[str, int]:
 
 
 def _summaries(by: str, effects: dict[str, Any]) -> list[dict[str, Any]]:
-    from ..evaluate import bootstrap
+    from ...evaluate import bootstrap
 
     rows = []
     for kind in ("own", "other fact"):
@@ -191,7 +191,7 @@ def _summaries(by: str, effects: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _show_facts(found: dict[str, Any]) -> None:
-    from ..mechanisms.cells import interval
+    from ...mechanisms.cells import interval
 
     told = count(found["facts"], "fact")
     for chosen in found["chosen"]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..terminal import count, fact, heading, table
+from ...terminal import count, fact, heading, table
 from .steps import Steps, digest_of
 from .subject import BASE, RETRIEVER, Subject, load_subject, preset_of
 
 if TYPE_CHECKING:
-    from ..encoder import Encoder
-    from ..mechanisms import Survey
+    from ...encoder import Encoder
+    from ...mechanisms import Survey
 
 _PARAPHRASES = (0, 1, 2, 3)  # of a world's questions: overlaps are of their neurons
 _CHUNK = 32  # texts of a step: what is lost when the study is stopped
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
 def threshold_of(args: argparse.Namespace) -> float:
     """Above which share of a text's largest attribution a neuron is active."""
-    from ..mechanisms.survey import THRESHOLD
+    from ...mechanisms.survey import THRESHOLD
 
     if args.threshold is not None:
         return float(args.threshold)
@@ -91,7 +91,7 @@ def threshold_of(args: argparse.Namespace) -> float:
 
 def _queries(subject: Subject, n: int, seed: int) -> tuple[Any, list[list[int]]]:
     """Rows of queries, those that have paraphrases first, and the groups of them."""
-    from ..mechanisms.survey import paraphrases
+    from ...mechanisms.survey import paraphrases
 
     data = subject.data
     rng = np.random.default_rng([seed, 7])
@@ -127,7 +127,7 @@ def _surveyed(
     steps: Steps,
 ) -> Survey:
     """Some texts at a time, each of which is a step."""
-    from ..mechanisms.survey import Survey, survey_neurons
+    from ...mechanisms.survey import Survey, survey_neurons
 
     encoder = encoder_of(subject, name, side)
     weights = subject.weights(name)
@@ -153,7 +153,7 @@ def encoder_of(subject: Subject, name: str, side: str) -> Encoder:
 
 
 def _compared(base: Survey, model: Survey, groups: list[list[int]], alike: str) -> dict[str, Any]:
-    from ..mechanisms.claims import engaged, spread
+    from ...mechanisms.claims import engaged, spread
 
     shares = {
         name: {key: _binned(values) for key, values in survey.shares().items()}
@@ -175,7 +175,7 @@ def _binned(values: Any, bins: int = 64) -> list[float]:
 
 
 def _show_spread(side: str, found: dict[str, Any]) -> None:
-    from ..mechanisms.cells import comparison
+    from ...mechanisms.cells import comparison
 
     heading(f"Neurons that {count(found['texts'], 'text')} go through: {side}")
     table([row["name"] for row in found["spread"]], comparison(found["spread"]))
@@ -188,7 +188,7 @@ def _top(
     passages: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Neurons that passages engage more often than before, and what they fire for."""
-    from ..mechanisms.top_texts import top_texts
+    from ...mechanisms.top_texts import top_texts
 
     shares = {}
     for name in (BASE, RETRIEVER):

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import TrainingSet, read_training
-from ..terminal import fact, title
-from ..world import SIZES, World, make_world
-from .model import described, load_named
+from ...data import TrainingSet, read_training
+from ...terminal import fact, title
+from ...world import SIZES, World, make_world
+from ..model import described, load_named
 
 if TYPE_CHECKING:
-    from ..encoder import BiEncoder
-    from ..mechanisms import Preset
+    from ...encoder import BiEncoder
+    from ...mechanisms import Preset
 
 BASE, RETRIEVER, RANDOM = "base", "retriever", "random weights"
 _NAMED = ("model", "base", "data")
@@ -40,7 +40,7 @@ class Subject:
 
     def weights(self, name: str) -> list[str]:
         """Digests of the weights and settings of both encoders."""
-        from ..encoder import BiEncoder
+        from ...encoder import BiEncoder
 
         model = self.models[name]
         sides = (model, BiEncoder(model.query_encoder))
@@ -96,8 +96,8 @@ def load_subject(args: argparse.Namespace, *, paraphrases: tuple[int, ...]) -> S
 
 def _of_world(args: argparse.Namespace, paraphrases: tuple[int, ...]) -> Subject:
     """Questions about facts that the retriever was not trained on, and what read them."""
-    from ..world.models import fine_tuned, pretrained
-    from ..world.texts import split_facts, training_set
+    from ...world.models import fine_tuned, pretrained
+    from ...world.texts import split_facts, training_set
 
     world = make_world(args.world, seed=args.seed)
     train, asked = split_facts(world, seed=args.seed)
@@ -147,7 +147,7 @@ def _untrained(base: BiEncoder, seed: int) -> BiEncoder:
     """The same architecture with the weights that it begins with."""
     import torch
 
-    from ..encoder import BiEncoder, Encoder
+    from ...encoder import BiEncoder, Encoder
 
     encoder = base.query_encoder
     with torch.random.fork_rng(devices=[]):
@@ -175,7 +175,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
     Raises:
         ValueError: there are none of that name.
     """
-    from ..mechanisms import PRESETS
+    from ...mechanisms import PRESETS
 
     if args.preset not in PRESETS:
         raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {args.preset!r}")

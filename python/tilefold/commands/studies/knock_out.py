@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..terminal import heading, note, table
+from ...terminal import heading, note, table
 from .steps import Steps, digest_of
 from .subject import BASE, RETRIEVER, Subject
 
 if TYPE_CHECKING:
-    from ..data import TrainingSet
+    from ...data import TrainingSet
 
 _SIZES = [1, 4, 16, 64]
 _MEASURES = ("RR@10", "R@10")
@@ -58,7 +58,7 @@ def _of_model(
     groups: Sequence[Sequence[int]],
     steps: Steps,
 ) -> list[dict[str, Any]]:
-    from ..mechanisms.interventions import random_neurons, retrieval_effect, strongest
+    from ...mechanisms.interventions import random_neurons, retrieval_effect, strongest
 
     model = subject.models[name]
     data = subject.data
@@ -123,7 +123,7 @@ def _owed(args: argparse.Namespace, model: Any, queries: Sequence[str], passages
     import torch
     from tqdm.auto import tqdm
 
-    from ..mechanisms import activation_attribution, retrieval
+    from ...mechanisms import activation_attribution, retrieval
 
     encoder = model.query_encoder
     found = []
@@ -145,8 +145,8 @@ def _row(
     whole: dict[str, Any],
     groups: Sequence[Sequence[int]],
 ) -> dict[str, Any]:
-    from ..evaluate import bootstrap
-    from ..mechanisms.claims import by_group
+    from ...evaluate import bootstrap
+    from ...mechanisms.claims import by_group
 
     found: dict[str, Any] = {"model": name, "neurons": n, "intervention": what}
     for measure, of_queries in values.items():
@@ -157,7 +157,7 @@ def _row(
 
 
 def _show_rankings(rows: list[dict[str, Any]]) -> None:
-    from ..mechanisms.cells import interval
+    from ...mechanisms.cells import interval
 
     measure = _MEASURES[0]
     heading(f"{measure} without the neurons that retrieval is owed to most")

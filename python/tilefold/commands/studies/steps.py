@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..storage import CorruptedFolderError, map_tensors, write_tensors
+from ... import __version__
+from ...storage import CorruptedFolderError, map_tensors, write_tensors
 
 Arrays = Mapping[str, NDArray[Any]]
 

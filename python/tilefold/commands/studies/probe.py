@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..terminal import count, fact, heading, note, table
+from ...terminal import count, fact, heading, note, table
 from .steps import Steps, digest_of
 from .subject import BASE, RANDOM, RETRIEVER, Subject, load_subject
 
 if TYPE_CHECKING:
-    from ..mechanisms import Candidates, Probed
+    from ...mechanisms import Candidates, Probed
 
 _HELD_OUT = 0.3  # of the queries
 _REPEATED = (
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Before models are loaded or trained."""
-    from ..mechanisms.sweep import MODES, check_probes
+    from ...mechanisms.sweep import MODES, check_probes
 
     check_probes(args.probes or [])
     if args.mode not in MODES:
@@ -53,8 +53,8 @@ def check(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     """Probes every layer of every model, and writes a table; returns all numbers."""
-    from ..mechanisms import against_base
-    from ..mechanisms.claims import discrimination
+    from ...mechanisms import against_base
+    from ...mechanisms.claims import discrimination
 
     subject = load_subject(args, paraphrases=_PARAPHRASES)
     train, held = _samples(args, subject)
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
 
 def _samples(args: argparse.Namespace, subject: Subject) -> tuple[Candidates, Candidates]:
-    from ..mechanisms import Candidates
+    from ...mechanisms import Candidates
 
     samples = Candidates.of(subject.data, seed=args.seed)
     rng = np.random.default_rng([args.seed, 6])
@@ -106,8 +106,8 @@ def _probed(
     steps: Steps,
 ) -> list[Probed]:
     """Of one model; controls are of those that were trained, with the fewest candidates."""
-    from ..mechanisms import Probed, layers_of, probe_layers
-    from ..mechanisms.sweep import CONTROLS, PROBES
+    from ...mechanisms import Probed, layers_of, probe_layers
+    from ...mechanisms.sweep import CONTROLS, PROBES
 
     probes, sizes = args.probes or list(PROBES), args.candidates or [2, 3, 4, 5]
     options: dict[str, Any] = {"probes": probes, "epochs": args.epochs, "seed": args.seed}
@@ -171,7 +171,7 @@ def _mark(row: dict[str, Any]) -> str:
 
 
 def _show_claim(rows: Sequence[dict[str, Any]]) -> None:
-    from ..mechanisms.cells import comparison
+    from ...mechanisms.cells import comparison
 
     heading("Does the retriever discriminate better than its base? (mean over layers)")
     table([f"{row['probe']}, of {row['n_candidates']}" for row in rows], comparison(rows))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.lines import replacing
-from ..terminal import heading, note, table
-from .destination import check_writable
-from .results import as_json
+from ...data.lines import replacing
+from ...terminal import heading, note, table
+from ..destination import check_writable
+from ..results import as_json
 
 _OWN = ("seed", "model", "document_model", "base")  # of a run; retrievers may have seeds, too
 
@@ -55,7 +55,7 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
 
 
 def _gathered(runs: Sequence[Path], study: str, read: Any) -> list[dict[str, Any]]:
-    from ..mechanisms.claims import mean_of_runs
+    from ...mechanisms.claims import mean_of_runs
 
     loaded = []
     for run in runs:
