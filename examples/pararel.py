@@ -3,8 +3,9 @@
     python examples/pararel.py ../shared/data/pararel/fact_bags.json build/pararel.jsonl
 
 A query is a prompt with [MASK], its positive the fact stated by another pattern, and its hard
-negatives that sentence with objects of other facts of the relation, none of them known to be true
-of the subject: only knowledge tells them apart. The prompts of a fact are paraphrases.
+negatives that sentence with objects of other facts of the relation, drawn as often as facts have
+them, and none of them known to be true of the subject: little but knowledge tells them apart. The
+prompts of a fact are paraphrases.
 """
 
 import argparse
@@ -27,22 +28,26 @@ def main() -> None:
     args = parser.parse_args()
 
     bags = json.loads(args.bags.read_text())
-    objects, true = defaultdict(set), defaultdict(set)
+    objects, true = defaultdict(list), defaultdict(set)
     for (said, right, relation), *_ in bags:
-        objects[relation].add(right)
+        objects[relation].append(right)  # as often as facts have it
         true[said].add(right)  # a subject may have several objects, in a bag each
     rng = random.Random(args.seed)
     rng.shuffle(bags)
     usable = [
         bag
         for bag in bags
-        if len(bag) > _PROMPTS and len(objects[bag[0][2]] - true[bag[0][0]]) >= _NEGATIVES
+        if len(bag) > _PROMPTS and len({*objects[bag[0][2]]} - true[bag[0][0]]) >= _NEGATIVES
     ]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w") as file:
         for bag in usable[: args.facts]:
             said, right, relation = bag[0]
-            wrong = rng.sample(sorted(objects[relation] - true[said]), _NEGATIVES)
+            wrong: list[str] = []
+            while len(wrong) < _NEGATIVES:
+                drawn = rng.choice(objects[relation])
+                if drawn not in {*wrong, *true[said]}:
+                    wrong.append(drawn)
             for prompt, _, _ in bag[1 : 1 + _PROMPTS]:
                 positive, *negatives = (said.replace(_MASK, word) for word in (right, *wrong))
                 record = {"query": prompt, "pos": [positive], "neg": negatives}

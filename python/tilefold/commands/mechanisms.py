@@ -19,6 +19,7 @@ from .studies.subject import add_subject_arguments, check_subject, dashed
 
 _STUDIES = {"probe": probe, "neurons": neurons}
 _OUT = "mechanisms"
+_FORMAT = 1  # of what studies write: a report is of files of this one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for study in _STUDIES.values():
         study.add_arguments(parser)
     option = parser.add_argument_group("results").add_argument
-    words = f"results and report.html (default: {_OUT}); of findings, a file of JSON"
+    words = f"results and reports (default: {_OUT}); of findings, a file of JSON"
     option("--out", metavar="PATH", help=words)
     runs = "findings: folders of studies of other seeds"
     option("--runs", nargs="+", action="extend", metavar="FOLDER", help=runs)
@@ -56,9 +57,10 @@ def main(args: argparse.Namespace) -> int:
     if steps.resumed:
         fact("resumed", f"{steps.resumed} steps had been done before")
     asked = {name: value for name, value in settings_of(args).items() if name != "out"}
-    _write(folder / f"{args.study}.json", {"tilefold": __version__, "asked": asked, **found})
+    made = {"tilefold": __version__, "format": _FORMAT, "asked": asked}
+    _write(folder / f"{args.study}.json", {**made, **found})
     save_request(args, folder / f"{args.study}.yaml")
-    note(f"Wrote {_report(folder)}, and its numbers beside it as {args.study}.json.")
+    note(f"Wrote {_report(folder)}, beside it the same as Markdown, and {args.study}.json.")
     return 0
 
 
@@ -94,7 +96,11 @@ def _report(folder: Path) -> Path:
     for name in _STUDIES:
         path = folder / f"{name}.json"
         if path.is_file():
-            studies[name] = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.get("format") == _FORMAT:
+                studies[name] = found
+            else:
+                note(f"{path} was written by another version: the report is without it.")
     report, path = report_of(studies), folder / "report.html"
     report.write(path)
     report.write(path.with_suffix(".md"))

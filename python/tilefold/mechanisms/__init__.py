@@ -1,7 +1,8 @@
 """What training a retriever does inside a model: probes of its layers, attributions to neurons.
 
 After Reichman & Heck, "Dense Passage Retrieval: Is it Retrieving?" (2024), and the reproducibility
-study of it, whose probe and tests are here as published, beside controls that they lack.
+study of it: the form of its probe, its samples and its tests are here as published, beside controls
+that they lack.
 """
 
 from __future__ import annotations

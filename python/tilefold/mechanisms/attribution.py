@@ -77,13 +77,20 @@ def weight_attribution(
         progress: a bar on stderr when that is a terminal; a string labels it.
 
     Raises:
-        ValueError: no texts, a model without such sub-layers.
+        TypeError: texts that are no strings.
+        ValueError: no texts, fewer than two steps, a model without such sub-layers.
+
+    Example:
+        >>> from tilefold.encoder import minilm
+        >>> found = weight_attribution(minilm(), ["who wrote Hamlet"], steps=2)
+        >>> found.intermediate.shape, found.output.shape
+        ((1, 6, 1536), (1, 6, 384))
     """
     check_texts(texts)
     if not texts:
         raise ValueError("weight_attribution: expected texts, got none")
-    if steps < 1:
-        raise ValueError(f"weight_attribution: steps must be at least 1, got {steps}")
+    if steps < 2:  # both ends
+        raise ValueError(f"weight_attribution: steps must be at least 2, got {steps}")
     plain = encoder.with_options(normalize=False)
     parts = feed_forwards(plain, names)
     alphas = torch.linspace(_FIRST, 1, steps, dtype=torch.float64).tolist()
@@ -164,7 +171,16 @@ def activation_attribution(
         names: see `feed_forwards`.
 
     Raises:
-        ValueError: a model without such sub-layers, an unknown rule.
+        ValueError: a model without such sub-layers, an unknown rule, no step.
+
+    Example:
+        >>> from tilefold.encoder import minilm
+        >>> encoder = minilm()
+        >>> tokens = encoder.pad(encoder.tokenize(["who wrote Hamlet"]))
+        >>> passages = torch.from_numpy(encoder.encode(["a play by Shakespeare", "a recipe"]))
+        >>> target = retrieval(encoder, passages, torch.tensor([0]))
+        >>> activation_attribution(encoder, tokens, target, tokens["attention_mask"], steps=2).shape
+        (1, 6, 1536)
     """
     if rule not in ("left", "ends"):
         raise ValueError(f'activation_attribution: rule must be "left" or "ends", got {rule!r}')
@@ -211,6 +227,13 @@ def neuron_activations(
 
     Raises:
         ValueError: a model without such sub-layers.
+
+    Example:
+        >>> from tilefold.encoder import minilm
+        >>> encoder = minilm()
+        >>> tokens = encoder.pad(encoder.tokenize(["who wrote Hamlet"]))
+        >>> neuron_activations(encoder.model, tokens, tokens["attention_mask"]).shape
+        (1, 6, 1536)
     """
     parts = feed_forwards(model, names)
     with evaluating(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from ..data import TrainingSet
 from ..lists import Integers
 
-_MOST = 4  # hard negatives of a sample
+MOST = 4  # hard negatives of a sample, as in the study
 Floats = NDArray[np.float32]
 
 
@@ -25,7 +26,7 @@ class Candidates(NamedTuple):
     passages: Integers  # [n, 1 + negatives]
 
     @classmethod
-    def of(cls, data: TrainingSet, *, negatives: int = _MOST, seed: int = 42) -> Candidates:
+    def of(cls, data: TrainingSet, *, negatives: int = MOST, seed: int = 42) -> Candidates:
         """Draws hard negatives without replacement; with it where a query has fewer.
 
         Queries without any are left out.
@@ -73,12 +74,31 @@ class Candidates(NamedTuple):
         """Some samples."""
         return Candidates(self.queries[rows], self.passages[rows])
 
-    def split(self, share: float, *, seed: int = 42) -> tuple[Candidates, Candidates]:
-        """Samples of most queries, and of a share of them: no query is on both sides."""
-        known = np.unique(self.queries)
+    def split(
+        self, share: float, *, groups: Sequence[Sequence[int]] = (), seed: int = 42
+    ) -> tuple[Candidates, Candidates]:
+        """Samples of most queries, and of a share of them: no query is on both sides.
+
+        Args:
+            share: of queries, or of their groups.
+            groups: rows of queries that stay together, such as of `paraphrases`.
+            seed: of the draw.
+        """
+        of_sample = self.groups(groups)
+        known = np.unique(of_sample)
         order = np.random.default_rng(seed).permutation(len(known))
-        held = np.isin(self.queries, known[order[: round(share * len(known))]])
+        held = np.isin(of_sample, known[order[: round(share * len(known))]])
         return self.take(~held), self.take(held)
+
+    def groups(self, groups: Sequence[Sequence[int]] = ()) -> Integers:
+        """``[n]``: the same number for samples of one query, or of queries of one group.
+
+        >>> samples = Candidates(np.array([0, 0, 1, 2]), np.zeros((4, 2), np.int64))
+        >>> samples.groups([[0, 2]]).tolist()
+        [0, 0, 1, 0]
+        """
+        first = {row: group[0] for group in groups for row in group}
+        return np.array([first.get(row, row) for row in self.queries.tolist()], np.int64)
 
 
 def present(
@@ -118,6 +138,23 @@ def present(
     columns = np.concatenate([np.zeros((len(some), 1), np.int64), 1 + shown], axis=1)
     places: Integers = (shown == relevant[:, None]).argmax(axis=1)
     return np.asarray(x, np.float32)[some[:, None], columns], places
+
+
+def paraphrases(data: TrainingSet) -> list[list[int]]:
+    """Rows of queries that ask for the same passages, where there are two or more.
+
+    >>> from tilefold.lists import Lists
+    >>> positives, none = Lists.pack([[0], [1], [0]]), Lists.pack([[], [], []])
+    >>> texts = ["who?", "when?", "who is it?"], ["a", "b"]
+    >>> ids = list("qrs"), list("ab")
+    >>> paraphrases(TrainingSet(ids[0], texts[0], ids[1], texts[1], positives, none, [()] * 3))
+    [[0, 2]]
+    """
+    groups: dict[frozenset[int], list[int]] = {}
+    for row in range(len(data)):
+        passages = frozenset(data.positives.of(row).tolist())
+        groups.setdefault(passages, []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
 
 
 def shuffle_queries(x: Floats, *, seed: int = 0) -> Floats:

@@ -9,16 +9,22 @@ Row = Mapping[str, Any]
 
 
 def interval(values: Sequence[float | None], digits: int = 3, *, signed: bool = False) -> str:
-    """A mean and its interval; "none" where nothing could be measured.
+    """A mean and its interval, or the mean alone; "none" where nothing could be measured.
 
     >>> interval([0.5, 0.25, 0.75], 2, signed=True)
     '+0.50 [+0.25, +0.75]'
     """
-    if any(value is None or value != value for value in values):
-        return "none"
-    sign = "+" if signed else ""
-    mean, low, high = (f"{value:{sign}.{digits}f}" for value in values)
-    return f"{mean} [{low}, {high}]"
+    mean, *bounds = (_number(value, digits, signed) for value in values)
+    return mean if "none" in (mean, *bounds) else f"{mean} [{', '.join(bounds)}]"
+
+
+def _number(value: float | None, digits: int, signed: bool) -> str:
+    return "none" if _unknown(value) else f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def _unknown(value: float | None) -> bool:
+    """None, as JSON has it, or NaN."""
+    return value is None or value != value
 
 
 def p_value(p: float | None) -> str:
@@ -27,7 +33,7 @@ def p_value(p: float | None) -> str:
     >>> p_value(0.0004), p_value(0.25), p_value(None)
     ('< 0.001', '0.250', '')
     """
-    if p is None or p != p:
+    if p is None or _unknown(p):
         return ""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -39,7 +45,8 @@ def comparison(rows: Sequence[Row]) -> dict[str, list[str]]:
     """
     columns: dict[str, list[str]] = {"base": [], "retriever": [], "difference": [], "p (Holm)": []}
     for row in rows:
-        digits = 3 if max(abs(row["base"][0]), abs(row["model"][0])) < 2 else 1
+        means = [abs(row[name][0]) for name in ("base", "model") if not _unknown(row[name][0])]
+        digits = 3 if max(means, default=0) < 2 else 1
         columns["base"].append(interval(row["base"], digits))
         columns["retriever"].append(interval(row["model"], digits))
         columns["difference"].append(interval(row["difference"], digits, signed=True))

@@ -86,15 +86,30 @@ def spread(
 
 
 def engaged(base: Survey, model: Survey) -> list[Row]:
-    """Of each sub-layer and threshold how many neurons any text engages, in base and model."""
-    rows = []
-    for threshold in base.thresholds:
-        counts = zip(base.shares(), base.at(threshold), model.at(threshold), strict=True)
-        for name, one, other in counts:
-            rows.append(
-                {"sub_layer": name, "threshold": threshold, "base": int(one), "model": int(other)}
-            )
-    return rows
+    """Of each sub-layer and threshold how many neurons any text engages, and how many most do.
+
+    The latter are what the paper calls centralised: neurons that a wide range of texts engages.
+
+    Args:
+        base, model: surveys of the same texts.
+
+    Returns:
+        For each threshold and sub-layer the counts "base" and "model", and those of neurons that
+        more than half of the texts engage, "base_half" and "model_half".
+    """
+    return [
+        {
+            "sub_layer": name,
+            "threshold": threshold,
+            **{
+                f"{side}{suffix}": int(survey.at(threshold, share=share)[place])
+                for side, survey in (("base", base), ("model", model))
+                for suffix, share in (("", 0.0), ("_half", 0.5))
+            },
+        }
+        for threshold in base.thresholds
+        for place, name in enumerate(base.shares())
+    ]
 
 
 def mean_of_runs(differences: Sequence[float]) -> Interval:

@@ -39,7 +39,7 @@ def cloze_effect(
     factor: float,
     *,
     mask_token: int,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> ClozeEffect:
     """Scales neurons, and reads what the model fills into the gap.
@@ -130,7 +130,7 @@ def random_neurons(
     model: nn.Module,
     like: Collection[Neuron],
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> Neurons:
     """As many neurons of the same layers, drawn from all others: a control.

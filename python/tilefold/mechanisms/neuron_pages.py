@@ -35,6 +35,7 @@ def neuron_sections(found: Found) -> list[Section]:
                 Paragraph(words),
                 Figures([_heat(side, found[side], found["threshold"]) for side in _SIDES]),
                 Figures([_engaged(side, found[side], found["threshold"]) for side in _SIDES]),
+                *(_sweep(side, found[side]) for side in _SIDES),
             ],
         ),
         Section(
@@ -109,6 +110,24 @@ def _engaged(side: str, found: Found, threshold: float) -> Figure:
     return Figure(svg, alt, caption)
 
 
+def _sweep(side: str, found: Found) -> Table:
+    """Neurons of all sub-layers at every threshold."""
+    rows = []
+    for threshold in dict.fromkeys(row["threshold"] for row in found["engaged"]):
+        own = [row for row in found["engaged"] if row["threshold"] == threshold]
+        cells = [f"{threshold:g}"]
+        for suffix in ("", "_half"):
+            base, model = (sum(row[f"{name}{suffix}"] for row in own) for name in ("base", "model"))
+            cells += [f"{base:,}", f"{model:,}", f"{model / base - 1:+.0%}" if base else ""]
+        rows.append(cells)
+    header = ["threshold", "base", "retriever", "change", "base, half", "retriever, half", "change"]
+    caption = (
+        f"Neurons of all sub-layers that are active in any of the {side}, and in more than half of "
+        "them, above each share of a text's largest attribution."
+    )
+    return Table(header, rows, caption)
+
+
 def _spread(side: str, found: Found) -> Table:
     rows = found["spread"]
     caption = (
@@ -137,7 +156,7 @@ def _top(rows: Sequence[Found]) -> Section:
 
 def _rankings(rows: Sequence[Found]) -> Section:
     measure = next(key for key in rows[0] if key.startswith("RR"))
-    most = max(row[measure][2] for row in rows)
+    most = max(row[measure][2] or 0 for row in rows)
     models = dict.fromkeys(row["model"] for row in rows)
     figures = [
         _curves(measure, model, own, (0, 1.05 * most or 1))
@@ -163,7 +182,7 @@ def _rankings(rows: Sequence[Found]) -> Section:
     )
     caption = (
         "Rankings of all passages of the data, by queries that the neurons were not chosen from; "
-        "intervals over facts, or groups of queries with the same passages."
+        "intervals over queries, those that ask for the same passages counted as one."
     )
     return Section(
         "Rankings without neurons",
@@ -211,7 +230,7 @@ def _facts(found: Found) -> Section:
                 f"{row['share']:.0%}",
                 _number(row["shared"]["same relation"]),
                 _number(row["shared"]["other relation"]),
-                f"{np.mean(list(row['of_relations'].values()) or [0]):.1f}",
+                _number(np.mean([*of]) if (of := row["of_relations"].values()) else None),
                 ", ".join(map(str, row["by_layer"])),
             ]
             for row in found["chosen"]
@@ -236,5 +255,5 @@ def _facts(found: Found) -> Section:
     return Section("Words in gaps without neurons", [Paragraph(words), chosen, effects])
 
 
-def _number(value: float | None) -> str:
+def _number(value: Any) -> str:
     return "none" if value is None else f"{value:.2f}"

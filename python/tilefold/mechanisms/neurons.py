@@ -110,6 +110,15 @@ def relation_neurons(facts: Sequence[Neurons], *, share: float = 0.1) -> Neurons
     return frozenset(neuron for neuron, n in counts.items() if n >= share * len(facts))
 
 
+def fullest_layer(neurons: Collection[Neuron]) -> int:
+    """The most neurons that any layer has.
+
+    >>> fullest_layer({(0, 1), (2, 5), (2, 6)})
+    2
+    """
+    return max(Counter(layer for layer, _ in neurons).values(), default=0)
+
+
 @contextlib.contextmanager
 def scaled_neurons(
     model: nn.Module,

@@ -48,10 +48,14 @@ def probe_sections(found: Found) -> list[Section]:
 def _what_is_asked(found: Found) -> str:
     words = (
         f"A probe is fitted to the rows of one layer of {found['samples']['fitted']:,} samples, "
-        f"and asked which passage is relevant in {found['samples']['asked']:,} others. The "
-        "concatenation probe is the published one; it is affine in query and passages, which come "
-        "in any order, so that it cannot use the query."
+        f"and asked which passage is relevant in {found['samples']['asked']:,} others, of other "
+        "queries that ask for other passages. Every probe is trained as the settings below say."
     )
+    if any(row["probe"] == "concatenation" for row in found["results"]):
+        words += (
+            " The concatenation probe has the published form; it is affine in query and passages, "
+            "which come in any order, so that it cannot use the query."
+        )
     passages = found["samples"]["fewest_passages"]
     if passages < max(row["n_candidates"] for row in found["results"]):
         words += (
@@ -91,7 +95,7 @@ def _accuracies(kind: str, n: int, rows: Sequence[Found], limits: Limits) -> Fig
     return Figure(
         _by_layer(f"probe {kind} {n}", n, rows, series, limits),
         f"Accuracy of the {kind} probe by layer, among {n} passages; at best {best}",
-        f"{kind.capitalize()} probe, {n} passages, with 95% intervals.",
+        f"{kind.capitalize()} probe, {n} passages; 95% intervals over samples.",
     )
 
 

@@ -108,8 +108,12 @@ class Survey:
         fields["thresholds"] = tuple(fields["thresholds"].tolist())  # type: ignore[assignment]
         return cls(**{**fields, "threshold": float(fields["threshold"])})  # type: ignore[arg-type]
 
-    def at(self, threshold: float) -> Integers:
-        """Neurons that are active in any text, of each sub-layer (in the order of `shares`).
+    def at(self, threshold: float, *, share: float = 0) -> Integers:
+        """Neurons active in more than a share of texts, of each sub-layer as in `shares`.
+
+        Args:
+            threshold: above which neurons are active.
+            share: 0 for any text.
 
         Raises:
             ValueError: a threshold that was not surveyed.
@@ -117,7 +121,8 @@ class Survey:
         if threshold not in self.thresholds:
             raise ValueError(f"Survey.at: threshold must be of {self.thresholds}, got {threshold}")
         place = self.thresholds.index(threshold)
-        both = (self.intermediate[place] > 0).sum(1), (self.output[place] > 0).sum(1)
+        least = share * len(self.active)
+        both = (self.intermediate[place] > least).sum(1), (self.output[place] > least).sum(1)
         return np.stack(both, axis=1).ravel()
 
     def shares(self) -> dict[str, Floats]:
@@ -176,15 +181,3 @@ def survey_neurons(
     """
     found = weight_attribution(encoder, texts, **options)
     return Survey.of(found, threshold=threshold, thresholds=thresholds)
-
-
-def paraphrases(positives: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Rows of queries that ask for the same passages, where there are two or more.
-
-    >>> paraphrases([[3], [1, 2], [3], [2, 1]])
-    [[0, 2], [1, 3]]
-    """
-    groups: dict[frozenset[int], list[int]] = {}
-    for row, passages in enumerate(positives):
-        groups.setdefault(frozenset(map(int, passages)), []).append(row)
-    return [rows for rows in groups.values() if len(rows) > 1]

@@ -132,13 +132,15 @@ class Report:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        environment.filters["plain"] = _plain
+        environment.filters |= {"plain": _plain, "block": _block}
         found: str = environment.get_template(template).render(report=self, version=__version__)
         return found
 
 
-# What Markdown would take for a mark; "_" only at the edge of a word, "(" only after a link's "]".
-_MARKS = re.compile(r"[\\`*|<]|(?<!\w)_|_(?!\w)|(?<=\])\(")
+# What Markdown takes for a mark within a line ("_" at the edge of a word, "(" after a link's "]",
+# "&" of an entity), and where a line begins.
+_MARKS = re.compile(r"[\\`*|<~]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|&(?=#?\w+;)")
+_BEGINS = re.compile(r"^(\d*)([#>+=.)-])")
 
 
 def _plain(text: str) -> str:
@@ -148,3 +150,12 @@ def _plain(text: str) -> str:
     'a \\\\| \\\\*b\\\\*'
     """
     return _MARKS.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _block(text: str) -> str:
+    """The same where a line begins: of a paragraph, or of an item.
+
+    >>> _block("1. May")
+    '1\\\\. May'
+    """
+    return _BEGINS.sub(r"\1\\\2", _plain(text))

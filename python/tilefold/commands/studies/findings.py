@@ -12,7 +12,8 @@ from ...terminal import heading, note, table
 from ..destination import check_writable
 from ..results import as_json
 
-_OWN = ("seed", "model", "document_model", "base")  # of a run; retrievers may have seeds, too
+# What may differ: retrievers have seeds, too, and batches change nothing.
+_OWN = ("seed", "model", "document_model", "batch_size")
 
 
 def show_findings(runs: Sequence[Path], out: str | None) -> None:
@@ -26,6 +27,8 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
         FileNotFoundError: a folder without results.
         ValueError: runs that were asked for other things than a seed.
     """
+    from ...mechanisms.cells import interval
+
     check_writable(out, "--out")
     found = {
         "C1, probes": _gathered(runs, "probe", _discrimination),
@@ -40,8 +43,10 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
             table(
                 [row["name"] for row in rows],
                 {
-                    "mean": [f"{row['mean']:+.3f}" for row in rows],
-                    "95% interval": [f"[{row['low']:+.3f}, {row['high']:+.3f}]" for row in rows],
+                    "mean, 95% interval": [
+                        interval([row["mean"], row["low"], row["high"]], signed=True)
+                        for row in rows
+                    ],
                     "of each run": [
                         " ".join(f"{value:+.3f}" for value in row["differences"]) for row in rows
                     ],
@@ -95,4 +100,5 @@ def _discrimination(run: dict[str, Any]) -> dict[str, float]:
 
 
 def _spread(run: dict[str, Any], side: str) -> dict[str, float]:
-    return {row["name"]: row["difference"][0] for row in run[side]["spread"]}
+    known = (row for row in run[side]["spread"] if row["difference"][0] is not None)
+    return {row["name"]: row["difference"][0] for row in known}

@@ -14,6 +14,7 @@ from .subject import BASE, Subject
 
 _CHOSEN_BY = {"attribution": 0.2, "activation": 0.5}  # share of a prompt's largest: Dai et al.'s
 _INTERVENTIONS = {"knocked out": 0.0, "amplified": 2.0}
+_FACTS = 60
 _RELATION_SHARE = 0.1  # of its facts, Dai et al.'s; here of two at least
 
 
@@ -29,21 +30,18 @@ def of_facts(args: argparse.Namespace, subject: Subject, steps: Steps) -> dict[s
     assert world is not None
     rng = np.random.default_rng([args.seed, 10])
     known = [n for n, f in enumerate(world.facts) if f.exposed]
-    facts = sorted(known[i] for i in rng.permutation(len(known))[: args.facts])
+    facts = sorted(known[i] for i in rng.permutation(len(known))[: settings(args)["facts"]])
     depends = [subject.weights(BASE), world.size, world.seed, facts, args.steps]
-    read = steps.once("facts", depends, lambda: _read(args, subject, facts))
+    read = steps.once("facts read", depends, lambda: _read(args, subject, facts))
     chosen = {
         by: refined_neurons([coarse_neurons(prompts, threshold=share) for prompts in read[by]])
         for by, share in _CHOSEN_BY.items()
     }
-    effects = {
-        by: steps.once(
-            f"facts without {by}",
-            depends,
-            partial(_effects, subject, facts, refined.neurons, args.seed),
-        )
-        for by, refined in chosen.items()
-    }
+    effects = {}
+    for by, refined in chosen.items():
+        asked = [*depends, [sorted(own) for own in refined.neurons], args.seed]
+        make = partial(_effects, subject, facts, refined.neurons, args.seed)
+        effects[by] = steps.once(f"facts without {by}", asked, make)
     result = {
         "facts": len(facts),
         "chosen": [
@@ -61,6 +59,12 @@ def of_facts(args: argparse.Namespace, subject: Subject, steps: Steps) -> dict[s
     }
     _show_facts(result)
     return result
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, or is taken."""
+    shares = {f"coarse_by_{by}": share for by, share in _CHOSEN_BY.items()}
+    return {"facts": args.facts or _FACTS, **shares, "of_relation": _RELATION_SHARE}
 
 
 def _read(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[str, Any]:
@@ -85,13 +89,15 @@ def _read(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[
 def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dict[str, Any]:
     """Probabilities of the right words, by prompt: as they are, scaled, and of another fact."""
     from ...mechanisms import cloze_effect
+    from ...mechanisms.neurons import fullest_layer
 
     model, tokenizer = _filler(subject)
     rows: dict[str, list[Any]] = {}
     rng = np.random.default_rng([seed, 11])
+    wide = model.config.intermediate_size
     for place, n in enumerate(facts):
-        if not neurons[place]:
-            continue
+        if not neurons[place] or fullest_layer(neurons[place]) > wide / 2:
+            continue  # nothing to scale, or no others to compare with
         other = facts[int(rng.choice(np.setdiff1d(np.arange(len(facts)), [place])))]
         for verb, factor in _INTERVENTIONS.items():
             for kind, number in (("own", n), ("other fact", other)):
@@ -103,7 +109,7 @@ def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dic
                     neurons[place],
                     factor,
                     mask_token=tokenizer.mask_token_id,
-                    seed=seed,
+                    seed=[seed, 12, n],
                 )
                 for name, probabilities in effect._asdict().items():
                     rows.setdefault(f"{kind} {verb} {name}", []).append(probabilities.mean())

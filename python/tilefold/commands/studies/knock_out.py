@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,15 +37,26 @@ def of_rankings(
     """
     cut = min(_ATTRIBUTED, len(queries) // 2)
     cut = next((group[0] for group in groups if group[0] <= cut <= group[-1]), cut)
-    if not 0 < cut < len(queries) or len(subject.data.documents) < 2:
+    if not 0 < cut < len(queries):
+        note("Too few queries to choose neurons from some, and to rank for others.")
         return []
     known, asked = queries.take(np.arange(cut)), queries.take(np.arange(cut, len(queries)))
+    passages = _candidates(known, len(subject.data.documents), args.seed)
+    if not passages:
+        note("No query has both a relevant passage and another one: nothing to rank.")
+        return []
     own = [[row - cut for row in group] for group in groups if group[0] >= cut]
     rows: list[dict[str, Any]] = []
     for name in (BASE, RETRIEVER):
-        rows += _of_model(args, subject, name, known, asked, own, steps)
+        rows += _of_model(args, subject, name, known, passages, asked, own, steps)
     _show_rankings(rows)
     return rows
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, or is taken."""
+    sizes = sorted(set(args.knock_out or _SIZES))
+    return {"knock_out": sizes, "draws_of_others": _DRAWS, "neurons_of_queries": _ATTRIBUTED}
 
 
 def _of_model(
@@ -54,26 +64,32 @@ def _of_model(
     subject: Subject,
     name: str,
     known: TrainingSet,
+    passages: Mapping[int, Sequence[int]],
     asked: TrainingSet,
     groups: Sequence[Sequence[int]],
     steps: Steps,
 ) -> list[dict[str, Any]]:
     from ...mechanisms.interventions import random_neurons, retrieval_effect, strongest
+    from ...mechanisms.neurons import fullest_layer
 
     model = subject.models[name]
     data = subject.data
     depends = [subject.weights(name), digest_of(data.documents)]
-    passages = _candidates(known, len(data.documents), args.seed)
     documents = steps.once(
         f"documents {name}",
         depends,
         lambda: {"rows": model.encode_corpus(data.documents, batch_size=args.batch_size)},
     )["rows"]
-    texts = digest_of([known.queries, passages])
+    shown = np.array(list(passages.values()))
+    texts = digest_of([[known.queries[row] for row in passages], shown.tolist()])
     attribution = steps.once(
         f"retrieval {name}",
         [*depends, texts, args.steps],
-        lambda: {"attribution": _owed(args, model, known.queries, documents[passages])},
+        lambda: {
+            "attribution": _owed(
+                args, model, [known.queries[row] for row in passages], documents[shown]
+            )
+        },
     )["attribution"]
     judged = asked.positives
     qrels = (judged.offsets, judged.indices, np.ones(len(judged.indices)))
@@ -88,9 +104,9 @@ def _of_model(
     whole = measured(frozenset(), 1.0)
     rows = [_row(name, 0, "none", whole, whole, groups)]
     width = attribution.shape[2]
-    for n in sorted(set(args.knock_out or _SIZES)):
+    for n in settings(args)["knock_out"]:
         own = strongest(attribution, n)
-        if 2 * max(Counter(layer for layer, _ in own).values()) > width:
+        if fullest_layer(own) > width / 2:
             note(f"{n} neurons of the {name} are more than half of a layer, which has no others.")
             break
         rows.append(_row(name, n, "knocked out", measured(own, 0.0), whole, groups))
@@ -104,18 +120,22 @@ def _of_model(
     return rows
 
 
-def _candidates(known: TrainingSet, n: int, seed: int) -> list[list[int]]:
-    """Of each query a relevant passage and four hard negatives, or others where there are fewer."""
-    found = []
+def _candidates(known: TrainingSet, n: int, seed: int) -> dict[int, list[int]]:
+    """Of each query a relevant passage and four hard negatives, or others where there are fewer.
+
+    All have as many, two at least: queries to which nearly every passage is relevant are left out.
+    """
+    found = {}
     for row in range(len(known)):
         relevant = known.positives.of(row)
         hard = known.negatives.of(row)[:_NEGATIVES]
         others = np.setdiff1d(np.arange(n), np.concatenate([relevant, hard]))
         rng = np.random.default_rng([seed, 9, row])
         more = rng.permutation(others)[: _NEGATIVES - len(hard)]
-        found.append([int(d) for d in (relevant[0], *hard, *more)])
-    fewest = min(map(len, found))
-    return [passages[:fewest] for passages in found]
+        if len(hard) + len(more):
+            found[row] = [int(d) for d in (relevant[0], *hard, *more)]
+    fewest = min(map(len, found.values()), default=0)
+    return {row: passages[:fewest] for row, passages in found.items()}
 
 
 def _owed(args: argparse.Namespace, model: Any, queries: Sequence[str], passages: Any) -> Any:

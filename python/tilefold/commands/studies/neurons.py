@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--steps", type=int, default=20, metavar="N", help="of each path (default: 20)")
     words = "share of a text's largest attribution (default: 0.1, or the preset's)"
     option("--threshold", type=float, metavar="T", help=words)
-    option("--facts", type=int, default=60, metavar="N", help="of a world, in gaps (default: 60)")
+    option("--facts", type=int, metavar="N", help="of a world, in gaps (default: 60)")
     option(
         "--knock-out",
         nargs="+",
@@ -42,9 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Before models are loaded or trained."""
-    for name, least in (("queries", 1), ("passages", 1), ("steps", 1), ("facts", 2)):
-        if getattr(args, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    for name, least in (("queries", 1), ("passages", 1), ("steps", 2), ("facts", 2)):
+        given = getattr(args, name)
+        if given is not None and given < least:
+            raise ValueError(f"--{name} must be at least {least}, got {given}")
+    if args.facts is not None and not args.world:
+        raise ValueError("--facts goes with --world: of other data, no facts are known")
     for n in args.knock_out or []:
         if n < 1:
             raise ValueError(f"--knock-out must be at least 1, got {n}")
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     from .knock_out import of_rankings
 
     subject = load_subject(args, paraphrases=_PARAPHRASES)
-    rows, groups = _queries(subject, args.queries, args.seed)
+    rows, groups = drawn_queries(subject, args.queries, args.seed)
     queries = subject.data.take(rows)
     passages = _passages(queries, args.passages, args.seed)
     texts = {"queries": queries.queries, "passages": [queries.documents[d] for d in passages]}
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     found["rankings"] = of_rankings(args, subject, queries, groups, steps)
     if subject.world is not None:
         found["facts"] = of_facts(args, subject, steps)
+    found["settings"] = _settings(args)
     return found
 
 
@@ -89,24 +93,40 @@ def threshold_of(args: argparse.Namespace) -> float:
     return preset_of(args).threshold if args.preset else THRESHOLD
 
 
-def _queries(subject: Subject, n: int, seed: int) -> tuple[Any, list[list[int]]]:
-    """Rows of queries, those that have paraphrases first, and the groups of them."""
-    from ...mechanisms.survey import paraphrases
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What was not asked for, but taken."""
+    from ...mechanisms.survey import THRESHOLDS
+    from . import gaps, knock_out
+
+    found = {"threshold": threshold_of(args), "thresholds": list(THRESHOLDS)}
+    return {**found, **knock_out.settings(args), **(gaps.settings(args) if args.world else {})}
+
+
+def drawn_queries(subject: Subject, n: int, seed: int) -> tuple[Any, list[list[int]]]:
+    """Rows of queries, those that have paraphrases first, and the groups of them.
+
+    No other row asks for the same passages as one of a group.
+    """
+    from ...mechanisms.candidates import paraphrases
 
     data = subject.data
     rng = np.random.default_rng([seed, 7])
     if subject.world is not None:  # questions about a fact stand one after the other
         together = np.arange(len(data)).reshape(-1, len(_PARAPHRASES)).tolist()
     else:
-        together = paraphrases([data.positives.of(row).tolist() for row in range(len(data))])
+        together = paraphrases(data)
     chosen: list[int] = []
     groups = []
     for place in rng.permutation(len(together)):
-        group = together[int(place)][:4]
+        group = together[int(place)][: len(_PARAPHRASES)]
         if len(chosen) + len(group) <= n:
             groups.append(list(range(len(chosen), len(chosen) + len(group))))
             chosen += group
-    others = np.setdiff1d(np.arange(len(data)), chosen)
+    # Paraphrases are not independent texts: what is left of groups, or of those that did not fit,
+    # is read where there is nothing else at all.
+    others = np.setdiff1d(np.arange(len(data)), [row for group in together for row in group])
+    if not len(chosen) and not len(others):
+        others = np.array([group[0] for group in together])
     chosen += others[rng.permutation(len(others))[: n - len(chosen)]].tolist()
     return np.array(chosen), groups
 

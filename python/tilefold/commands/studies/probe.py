@@ -54,10 +54,12 @@ def check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     """Probes every layer of every model, and writes a table; returns all numbers."""
     from ...mechanisms import against_base
+    from ...mechanisms.candidates import paraphrases
     from ...mechanisms.claims import discrimination
 
     subject = load_subject(args, paraphrases=_PARAPHRASES)
-    train, held = _samples(args, subject)
+    groups = paraphrases(subject.data)
+    train, held = _samples(args, subject, groups)
     fact("samples", f"{len(train.queries):,} to fit to, {len(held.queries):,} to ask")
     found = {name: _probed(args, subject, name, train, held, steps) for name in subject.models}
     rows = [row for results in found.values() for row in against_base(results, found[BASE])]
@@ -66,30 +68,57 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     if fewest < max(row["n_candidates"] for row in rows):
         note(_REPEATED.format(count(fewest - 1, "hard negative")))
     plain = {name: [r for r in results if r.control == "none"] for name, results in found.items()}
-    of_query = [np.flatnonzero(held.queries == query).tolist() for query in np.unique(held.queries)]
-    claim = discrimination(plain[RETRIEVER], plain[BASE], of_query)
+    of_sample = held.groups(groups)
+    alike = [np.flatnonzero(of_sample == group).tolist() for group in np.unique(of_sample)]
+    claim = discrimination(plain[RETRIEVER], plain[BASE], alike)
     _show_claim(claim)
     return {
         "title": subject.title,
         "samples": {
             "fitted": len(train.queries),
             "asked": len(held.queries),
+            "independent": len(alike),
             "fewest_passages": fewest,
         },
         "results": rows,
         "discrimination": claim,
+        "settings": _settings(args),
     }
 
 
-def _samples(args: argparse.Namespace, subject: Subject) -> tuple[Candidates, Candidates]:
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What was not asked for, but taken."""
+    from ...mechanisms import ConcatenationProbe
+    from ...mechanisms.candidates import MOST
+
+    probes, sizes = _asked(args)
+    fitted = ConcatenationProbe().get_params()
+    names = ("batch_size", "learning_rate", "validation_fraction")
+    of_probes = {f"probe_{name}": fitted[name] for name in names}
+    held_out = {"held_out": _HELD_OUT, "hard_negatives": MOST}
+    return {"probes": probes, "candidates": sizes, **held_out, **of_probes}
+
+
+def _asked(args: argparse.Namespace) -> tuple[list[str], list[int]]:
+    """Probes and numbers of passages, each once."""
+    from ...mechanisms.sweep import PROBES
+
+    sizes = args.candidates or range(2, 6)
+    return list(dict.fromkeys(args.probes or PROBES)), sorted(set(sizes))
+
+
+def _samples(
+    args: argparse.Namespace, subject: Subject, groups: Sequence[Sequence[int]]
+) -> tuple[Candidates, Candidates]:
+    """To fit to, and to ask; queries that ask for the same passages are on one side."""
     from ...mechanisms import Candidates
 
     samples = Candidates.of(subject.data, seed=args.seed)
     rng = np.random.default_rng([args.seed, 6])
     if len(samples.queries) > args.max_samples:
         samples = samples.take(np.sort(rng.permutation(len(samples.queries))[: args.max_samples]))
-    train, held = samples.split(_HELD_OUT, seed=args.seed)
-    if len(train.queries) < 2 or not len(held.queries):
+    train, held = samples.split(_HELD_OUT, groups=groups, seed=args.seed)
+    if len(train.queries) < 2 or len(np.unique(held.groups(groups))) < 2:
         raise ValueError(
             f"{subject.title}: {count(len(samples.queries), 'sample')} of "
             f"{count(len(set(samples.queries.tolist())), 'query')} are too few to fit to and to ask"
@@ -107,9 +136,9 @@ def _probed(
 ) -> list[Probed]:
     """Of one model; controls are of those that were trained, with the fewest candidates."""
     from ...mechanisms import Probed, layers_of, probe_layers
-    from ...mechanisms.sweep import CONTROLS, PROBES
+    from ...mechanisms.sweep import CONTROLS
 
-    probes, sizes = args.probes or list(PROBES), args.candidates or [2, 3, 4, 5]
+    probes, sizes = _asked(args)
     options: dict[str, Any] = {"probes": probes, "epochs": args.epochs, "seed": args.seed}
     plain, controls = CONTROLS[:1], CONTROLS[1:] if name != RANDOM else ()
     texts = [subject.data.queries, subject.data.documents]

@@ -59,7 +59,9 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
     option("--data", metavar="PATH", help="training data with hard negatives")
     option("--split", help="of a collection given as --data (default: train)")
     option("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
-    option("--batch-size", type=int, default=32, metavar="N", help="texts at a time (default: 32)")
+    option(
+        "--batch-size", type=int, default=32, metavar="N", help="texts read at a time (default: 32)"
+    )
 
 
 def check_subject(args: argparse.Namespace) -> None:
@@ -68,6 +70,8 @@ def check_subject(args: argparse.Namespace) -> None:
     Raises:
         ValueError: options that do not go together, or no such preset.
     """
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.preset is not None:
         preset_of(args)
         for name in ("world", "model", "base", "document_model"):
