@@ -80,6 +80,8 @@ def test_others_are_as_many_of_the_same_layers(encoder):
     assert sorted(layer for layer, _ in others) == [0, 1, 1]
     assert others == random_neurons(encoder, NEURONS, seed=1)
     assert others != random_neurons(encoder, NEURONS, seed=2)
+    one, other = (random_neurons(encoder, NEURONS, seed=[1, fact]) for fact in (5, 6))
+    assert one != other
     most = [(0, place) for place in range(30)]
     with pytest.raises(ValueError, match="layer 0 has only 18 others"):
         random_neurons(encoder, most)

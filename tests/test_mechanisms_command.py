@@ -11,25 +11,17 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.cli import main
+from tilefold.commands.studies.neurons import drawn_queries
 from tilefold.commands.studies.subject import Subject
-from tilefold.data import write_training
+from tilefold.data import TrainingSet, write_training
+from tilefold.lists import Lists
+from tilefold.mechanisms.pages import report_of
 from tilefold.world import make_world, models
 from tilefold.world.texts import split_facts, training_set
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FEW = [
-    "--queries",
-    "12",
-    "--passages",
-    "5",
-    "--steps",
-    "2",
-    "--facts",
-    "4",
-    "--knock-out",
-    "1",
-    "8",
-]
+FEW = ["--queries", "12", "--passages", "5", "--steps", "2", "--knock-out", "1", "8"]
+GAPS = ["--facts", "4"]
 QUICK = ["--probes", "concatenation", "dot product", "--candidates", "2", "--epochs", "2"]
 
 
@@ -46,7 +38,7 @@ def grown(short, tmp_path):
     """A folder in which both studies of a world were written."""
     out = tmp_path / "out"
     assert main(["mechanisms", "probe", "--world", "tiny", "--out", str(out), *QUICK]) == 0
-    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(out), *FEW]) == 0
+    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(out), *FEW, *GAPS]) == 0
     return out
 
 
@@ -106,13 +98,97 @@ def test_both_studies_are_in_one_report(grown):
     assert "| concatenation, of 2 | 0." in markdown
 
 
+def test_what_another_version_wrote_is_left_out_of_the_report(grown, capsys):
+    results = found(grown, "neurons")
+    (grown / "neurons.json").write_text(json.dumps({**results, "format": 0}))
+    capsys.readouterr()
+    assert main(["mechanisms", "probe", "--world", "tiny", "--out", str(grown), *QUICK]) == 0
+    assert "written by another version" in capsys.readouterr().out
+    assert "Rankings without neurons" not in (grown / "report.html").read_text()
+
+
+def test_a_report_says_what_was_taken(grown):
+    markdown = (grown / "report.md").read_text()
+    settings = markdown[markdown.index("## Settings and seeds") :]
+    for row in ("candidates | 2", "probe-learning-rate | 0.005", "knock-out | 1, 8", "facts | 4"):
+        assert f"| {row} |" in settings
+
+
+def test_a_report_says_none_where_nothing_could_be_measured(grown):
+    """JSON has null for what is not a number."""
+    neurons, probe = found(grown, "neurons"), found(grown)
+    unknown = [None, None, None]
+    neurons["queries"]["spread"][-1] |= {"base": unknown, "difference": unknown, "p": None}
+    neurons["rankings"][1] |= {"RR@10": unknown, "RR@10 change": unknown}
+    neurons["facts"]["chosen"][0] |= {"shared": {"same relation": None, "other relation": 0.5}}
+    neurons["facts"]["chosen"][0] |= {"of_relations": {}}
+    neurons["facts"]["effects"] = []
+    probe["results"] = [row for row in probe["results"] if row["control"] == "none"]
+    markdown = report_of({"probe": probe, "neurons": neurons}).markdown()
+    assert "Controls of probes" not in markdown
+    assert "| none |" in markdown
+    neurons |= {"rankings": [], "top": [], "facts": None}
+    html = report_of({"neurons": neurons}).html()
+    assert "Rankings without neurons" not in html
+    with pytest.raises(ValueError, match="got none"):
+        report_of({})
+
+
+def test_numbers_of_passages_are_shown_together_and_each_once(short, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["mechanisms", "probe", "--world", "tiny", "--out", str(out), *QUICK]
+    assert main([*words, "--candidates", "3", "2", "--probes", "dot product"]) == 0
+    keys = [
+        (row["model"], row["layer"], row["probe"], row["n_candidates"], row["control"])
+        for row in found(out)["results"]
+    ]
+    assert len(keys) == len(set(keys))
+    assert {key[3] for key in keys} == {2, 3}
+    assert "Dot product probe, 3 passages" in (out / "report.html").read_text()
+
+
+def asking(*sizes: int) -> TrainingSet:
+    """So many queries for each passage."""
+    positives = [[place] for place, size in enumerate(sizes) for _ in range(size)]
+    texts = [f"q{row}" for row in range(len(positives))]
+    passages = [f"p{place}" for place in range(len(sizes))]
+    none = Lists.pack([[]] * len(positives))
+    parts = texts, texts, passages, passages, Lists.pack(positives), none
+    return TrainingSet(*parts, [()] * len(positives))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n", "groups", "rows"),
+    [
+        ((6, 1, 1, 1), 5, 1, 5),  # four of the six, and one other
+        ((6, 1, 1, 1), 9, 1, 7),  # never the other two of the six
+        ((3, 3, 1), 4, 1, 4),  # the second group does not fit, nor do any of it
+        ((4, 4), 2, 0, 2),  # no group fits: one query of each
+        ((1, 1, 1), 2, 0, 2),
+    ],
+)
+def test_no_query_asks_for_what_a_group_asks_for(sizes, n, groups, rows):
+    data = asking(*sizes)
+    for seed in range(5):
+        drawn, found = drawn_queries(Subject("s", {}, data), n, seed)
+        passages = [int(data.positives.of(row)[0]) for row in drawn]
+        assert len(set(drawn.tolist())) == len(drawn) == rows
+        assert len(found) == groups
+        grouped = {row for group in found for row in group}
+        for group in found:
+            assert len({passages[row] for row in group}) == 1
+        alone = [passages[row] for row in range(rows) if row not in grouped]
+        assert len(alone) == len(set(alone))
+        assert not set(alone) & {passages[row] for row in grouped}
+
+
 def test_a_study_goes_on_where_it_stopped(grown, capsys):
     before = found(grown, "neurons")
     steps = sorted((grown / "steps").iterdir())
     for path in steps[::2]:
         path.unlink()
     capsys.readouterr()
-    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(grown), *FEW]) == 0
+    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(grown), *FEW, *GAPS]) == 0
     assert "steps had been done before" in capsys.readouterr().out
     assert found(grown, "neurons") == before
 
@@ -128,7 +204,7 @@ def test_findings_are_of_several_seeds(grown, tmp_path, capsys):
     other = tmp_path / "other"
     words = ["probe", "--world", "tiny", "--seed", "1", "--out", str(other), *QUICK]
     assert main(["mechanisms", *words]) == 0
-    words = ["neurons", "--world", "tiny", "--seed", "1", "--out", str(other), *FEW]
+    words = ["neurons", "--world", "tiny", "--seed", "1", "--out", str(other), *FEW, *GAPS]
     assert main(["mechanisms", *words]) == 0
     capsys.readouterr()
     out = tmp_path / "findings.json"
@@ -236,7 +312,12 @@ def test_what_reads_queries_alone_is_part_of_a_study(tiny_bert, tmp_path):
         (["probe", "--preset", "dpr"], "--preset needs --data"),
         (["probe", "--preset", "dpr", "--base", "x"], "leave out --base"),
         (["neurons", "--world", "tiny", "--threshold", "1"], "--threshold must be above 0"),
-        (["neurons", "--world", "tiny", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["neurons", "--world", "tiny", "--steps", "1"], "--steps must be at least 2, got 1"),
+        (["neurons", "--world", "tiny", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (
+            ["neurons", "--model", "x", "--base", "y", "--data", "z", *GAPS],
+            "--facts goes with --world",
+        ),
         (["neurons", "--world", "tiny", "--facts", "1"], "--facts must be at least 2, got 1"),
         (["neurons", "--world", "tiny", "--knock-out", "0"], "--knock-out must be at least 1"),
         (

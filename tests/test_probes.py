@@ -21,6 +21,7 @@ from tilefold.mechanisms import (
     present,
     shuffle_queries,
 )
+from tilefold.mechanisms.candidates import paraphrases
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DIM, N = 8, 1200
@@ -179,6 +180,34 @@ def test_samples_are_of_queries_with_hard_negatives():
     assert found.features(rows[:3], rows)[2, :2, 0].tolist() == [2.0, 3.0]
     with pytest.raises(ValueError, match="no query has a hard negative"):
         Candidates.of(data.take([1]))
+
+
+def asking(positives: list[list[int]]) -> TrainingSet:
+    """Queries with these relevant passages of 40, and two hard negatives each."""
+    names = [str(row) for row in range(len(positives))]
+    passages = [str(place) for place in range(40)]
+    hard = Lists.pack([[38, 39]] * len(positives))
+    data = names, names, passages, passages, Lists.pack(positives), hard
+    return TrainingSet(*data, [()] * len(positives))
+
+
+def test_paraphrases_ask_for_the_same_passages():
+    data = asking([[1], [2], [2, 3], [3, 2], [1], [1]])
+    assert paraphrases(data) == [[0, 4, 5], [2, 3]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_paraphrases_are_on_one_side(seed):
+    data = asking([[row % 20] for row in range(36)])  # two queries each, of 16
+    samples = Candidates.of(data)
+    groups = paraphrases(data)
+    assert len(groups) == 16
+    train, held = samples.split(0.3, groups=groups, seed=seed)
+    assert len(train.queries) + len(held.queries) == 36
+    assert not set(train.passages[:, 0]) & set(held.passages[:, 0])
+    assert len(set(held.passages[:, 0])) == 6  # a share of the groups
+    alone, apart = samples.split(0.3, seed=seed)
+    assert set(alone.passages[:, 0]) & set(apart.passages[:, 0])
 
 
 def test_both_tests_of_significance_are_those_of_the_books():

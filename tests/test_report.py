@@ -143,6 +143,8 @@ def test_as_markdown_it_has_tables_and_words_for_pictures(tmp_path):
         ("a|b `c` *d*", r"a\|b \`c\` \*d\*"),
         ("one\ntwo", "one two"),
         ("_said_ by snake_case", r"\_said\_ by snake_case"),
+        ("__init__", r"\_\_init\_\_"),
+        ("~~x~~ &lt; R&D", r"\~\~x\~\~ \&lt; R&D"),
         ("[0.1, 0.2] and [here](there)", r"[0.1, 0.2] and [here]\(there)"),
         ("C:\\x", r"C:\\x"),
     ],
@@ -150,3 +152,16 @@ def test_as_markdown_it_has_tables_and_words_for_pictures(tmp_path):
 def test_marks_of_markdown_are_shown_as_they_are(text, shown):
     page = Report("T", text, [Section("S", [Table(["x"], [[text]], "Caption.")])]).markdown()
     assert f"| {shown} |" in page
+
+
+@pytest.mark.parametrize("mark", ["# ", "> ", "- ", "+ ", "1. ", "12) ", "=== "])
+def test_no_text_begins_a_block_of_markdown(mark):
+    text = f"{mark}said"
+    blocks = [Paragraph(text), Listing([(text, [text])]), Table(["x"], [["-1"]], text)]
+    lines = Report("T", text, [Section("S", blocks)]).markdown().splitlines()
+    said = [line for line in lines if line.endswith("said")]
+    assert len(said) == 5
+    for line in said:
+        digits = mark.rstrip(" .)>#+-=")
+        assert line.lstrip(" -").startswith(f"{digits}\\{mark[len(digits)]}")
+    assert "| -1 |" in lines

@@ -8,7 +8,7 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 
 from tilefold.mechanisms import WeightAttribution, pathway_overlap
 from tilefold.mechanisms.claims import by_group, discrimination, engaged, mean_of_runs, spread
-from tilefold.mechanisms.survey import Survey, paraphrases
+from tilefold.mechanisms.survey import Survey
 from tilefold.mechanisms.sweep import Probed
 
 
@@ -35,6 +35,7 @@ def test_a_survey_counts_as_a_loop_does():
     assert list(survey.shares()) == names
     assert np.allclose(survey.shares()["1 intermediate"], survey.intermediate[1, 1] / 12)
     assert survey.at(0.02)[1] == (survey.output[0, 0] > 0).sum()
+    assert survey.at(0.02, share=0.5)[1] == (survey.output[0, 0] >= 7).sum() > 0
 
 
 def test_parts_make_the_whole_and_come_back_from_a_file():
@@ -76,10 +77,6 @@ def test_a_text_that_nothing_is_owed_to_has_no_active_neurons():
     assert np.isnan(rows["Gini index"]["p"])
 
 
-def test_paraphrases_ask_for_the_same_passages():
-    assert paraphrases([[1], [2], [2, 3], [3, 2], [1], [1]]) == [[0, 4, 5], [2, 3]]
-
-
 def test_more_even_attributions_are_said_to_be_spread():
     centred, even = Survey.of(attribution(40, power=8)), Survey.of(attribution(40, power=1))
     rows = {row["name"]: row for row in spread(centred, even)}
@@ -93,6 +90,10 @@ def test_more_even_attributions_are_said_to_be_spread():
     counts = engaged(centred, even)
     assert len(counts) == 4 * len(centred.thresholds)
     assert all(row["base"] <= row["model"] for row in counts if row["threshold"] == 0.1)
+    half = even.at(0.3, share=0.5)
+    own = [row for row in counts if row["threshold"] == 0.3]
+    assert [row["model_half"] for row in own] == half.tolist()
+    assert half.sum() < even.at(0.3).sum()
     with pytest.raises(ValueError, match="same texts"):
         spread(centred, Survey.of(attribution(30)))
 

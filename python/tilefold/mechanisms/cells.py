@@ -14,11 +14,16 @@ def interval(values: Sequence[float | None], digits: int = 3, *, signed: bool = 
     >>> interval([0.5, 0.25, 0.75], 2, signed=True)
     '+0.50 [+0.25, +0.75]'
     """
-    mean, *bounds = (_number(value, digits, signed) for value in values)
+    mean, *bounds = (number(value, digits, signed=signed) for value in values)
     return mean if "none" in (mean, *bounds) else f"{mean} [{', '.join(bounds)}]"
 
 
-def _number(value: float | None, digits: int, signed: bool) -> str:
+def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
+    """A value; "none" where nothing could be measured.
+
+    >>> number(0.456), number(None)
+    ('0.46', 'none')
+    """
     return "none" if _unknown(value) else f"{value:{'+' if signed else ''}.{digits}f}"
 
 

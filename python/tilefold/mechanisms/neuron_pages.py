@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..report import Figure, Figures, Listing, Paragraph, Section, Table, heat_maps, lines
 from ..report.figures import Limits, Line
-from .cells import comparison, interval
+from .cells import comparison, interval, number
 
 Found = Mapping[str, Any]
 _SIDES = ("queries", "passages")
@@ -205,8 +205,8 @@ def _curves(measure: str, model: str, rows: Sequence[Found], limits: Limits) -> 
         y_label=f"{measure}, {model}",
         limits=limits,
     )
-    alt = f"{measure} of the {model} is {whole[measure][0]:.2f}" + "".join(
-        f", {row[measure][0]:.2f} without {row['neurons']}"
+    alt = f"{measure} of the {model} is {number(whole[measure][0])}" + "".join(
+        f", {number(row[measure][0])} without {row['neurons']}"
         for row in scaled
         if row["intervention"] == "knocked out"
     )
@@ -228,9 +228,9 @@ def _facts(found: Found) -> Section:
                 row["by"],
                 f"{np.mean(row['neurons']):.1f}",
                 f"{row['share']:.0%}",
-                _number(row["shared"]["same relation"]),
-                _number(row["shared"]["other relation"]),
-                _number(np.mean([*of]) if (of := row["of_relations"].values()) else None),
+                number(row["shared"]["same relation"]),
+                number(row["shared"]["other relation"]),
+                number(float(np.mean([*of])) if (of := row["of_relations"].values()) else None),
                 ", ".join(map(str, row["by_layer"])),
             ]
             for row in found["chosen"]
@@ -253,7 +253,3 @@ def _facts(found: Found) -> Section:
         "Probability of the right word when a fact's neurons are scaled, over facts that have any.",
     )
     return Section("Words in gaps without neurons", [Paragraph(words), chosen, effects])
-
-
-def _number(value: Any) -> str:
-    return "none" if value is None else f"{value:.2f}"

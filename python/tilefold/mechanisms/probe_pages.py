@@ -91,7 +91,10 @@ def _accuracies(kind: str, n: int, rows: Sequence[Found], limits: Limits) -> Fig
         for model in _MODELS
         if any(row["model"] == model for row in rows)
     }
-    best = ", ".join(f"{max(line.values):.2f} for {model}" for model, line in series.items())
+    best = ", ".join(
+        f"{max(row['accuracy'] for row in rows if row['model'] == model):.2f} for {model}"
+        for model in series
+    )
     return Figure(
         _by_layer(f"probe {kind} {n}", n, rows, series, limits),
         f"Accuracy of the {kind} probe by layer, among {n} passages; at best {best}",

@@ -23,11 +23,11 @@ Limits = tuple[float | None, float | None]
 
 
 class Line(NamedTuple):
-    """Values over places, with an interval each or none."""
+    """Values over places, with an interval each or none; gaps where a value is None."""
 
-    values: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
+    values: Sequence[float | None]
+    low: Sequence[float | None] | None = None
+    high: Sequence[float | None] | None = None
 
 
 def lines(
@@ -57,10 +57,11 @@ def lines(
     for number, (label, line) in enumerate(series.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         if line.low is not None and line.high is not None:
-            axes.fill_between(at, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+            low, high = (np.array(ends, np.float64) for ends in (line.low, line.high))
+            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(
             at,
-            line.values,
+            np.array(line.values, np.float64),
             color=colour,
             marker=_MARKS[number % len(_MARKS)],
             linestyle=_DASHES[number % len(_DASHES)],
