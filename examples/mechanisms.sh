@@ -12,9 +12,13 @@ model=build/wiki_mix_dpr/model
 
 # Questions with a relevant passage and hard negatives: mined by words, but for ParaRel.
 mkdir -p build/mechanisms
-hard() { tilefold mine "$1" --split "$2" --bm25 --negatives 4 \
-    --out "build/mechanisms/$3.all.jsonl" &&
-    head -n 500 "build/mechanisms/$3.all.jsonl" > "build/mechanisms/$3.jsonl"; }
+# 500 of them from the whole file, as questions about one passage may stand one after the other.
+hard() {
+    local all="build/mechanisms/$3.all.jsonl" step
+    tilefold mine "$1" --split "$2" --bm25 --negatives 4 --out "$all"
+    step=$(($(wc -l < "$all") / 500))
+    awk -v step="$step" 'NR % step == 0 && NR <= 500 * step' "$all" > "build/mechanisms/$3.jsonl"
+}
 hard build/wiki_mix test wiki_mix
 hard "$data/stackfaq/beir" test stackfaq
 hard "$data/lama_trex/beir" test lama_trex
