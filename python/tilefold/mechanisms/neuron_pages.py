@@ -236,7 +236,7 @@ def _facts(found: Found) -> Section:
             for row in found["chosen"]
         ],
         "Neurons of a fact on average; how many two facts share, of one relation or of two; how "
-        "many at least a tenth of a relation's facts have, and two of them.",
+        "many a tenth of a relation's facts have, or two facts where a tenth are fewer.",
     )
     effects = Table(
         ["prompts of", "neurons by", "before", "change", "as many others"],

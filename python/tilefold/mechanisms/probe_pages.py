@@ -48,8 +48,8 @@ def probe_sections(found: Found) -> list[Section]:
 def _what_is_asked(found: Found) -> str:
     words = (
         f"A probe is fitted to the rows of one layer of {found['samples']['fitted']:,} samples, "
-        f"and asked which passage is relevant in {found['samples']['asked']:,} others, of other "
-        "queries that ask for other passages. Every probe is trained as the settings below say."
+        f"and asked which passage is relevant in {found['samples']['asked']:,} others; queries "
+        "that ask for the same passages are on one side. Settings below say how it is trained."
     )
     if any(row["probe"] == "concatenation" for row in found["results"]):
         words += (
