@@ -64,7 +64,8 @@ def test_a_world_is_probed(short, tmp_path, capsys):
     assert found(tmp_path / "again")["results"] == probed["results"]
 
 
-def test_neurons_are_surveyed_and_knocked_out(grown):
+def test_neurons_are_surveyed_and_knocked_out(grown, capsys):
+    assert capsys.readouterr().err == ""  # no bars where there is no terminal
     neurons = found(grown, "neurons")
     for side, texts in (("queries", 12), ("passages", 5)):
         assert neurons[side]["texts"] == texts

@@ -119,8 +119,10 @@ def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dic
 def _filler(subject: Subject) -> tuple[Any, Any]:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+    from ...encoder.weights import load_weights
+
     assert subject.told is not None
-    model: Any = AutoModelForMaskedLM.from_pretrained(subject.told)
+    model = load_weights(AutoModelForMaskedLM, subject.told)
     tokenizer: Any = AutoTokenizer.from_pretrained(subject.told)
     return model.eval(), tokenizer
 
