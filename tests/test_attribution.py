@@ -192,6 +192,20 @@ def test_what_has_no_such_layers_says_what_was_looked_for(masked):
         activation_attribution(model, tokens, target, tokens["attention_mask"], rule="right")
 
 
+@pytest.mark.parametrize(
+    ("texts", "steps", "error", "message"),
+    [
+        ("who is w3", 5, TypeError, "weight_attribution: texts is one string"),
+        (["who", None], 5, TypeError, "weight_attribution: texts must be strings, got NoneType"),
+        ([], 5, ValueError, "expected texts, got none"),
+        (TEXTS, 1, ValueError, "steps must be at least 2, got 1"),
+    ],
+)
+def test_what_cannot_be_attributed_is_refused(encoder, texts, steps, error, message):
+    with pytest.raises(error, match=message):
+        weight_attribution(encoder, texts, steps=steps)
+
+
 def test_activations_are_those_at_the_gap_after_the_activation_function(masked):
     model, tokens, _ = masked
     heard = []

@@ -78,8 +78,10 @@ def test_neurons_are_surveyed_and_knocked_out(grown, capsys):
     assert neurons["queries"]["paraphrased"] == 3
     kinds = {(r["model"], r["neurons"], r["intervention"]) for r in neurons["rankings"]}
     assert len(kinds) == 2 * (1 + 2 * 3)
-    whole = [row for row in neurons["rankings"] if not row["neurons"]]
-    assert all(row["RR@10 change"] == [0, 0, 0] for row in whole)
+    whole = {row["model"]: row["RR@10"] for row in neurons["rankings"] if not row["neurons"]}
+    for row in neurons["rankings"]:
+        change = row["RR@10"][0] - whole[row["model"]][0]
+        assert row["RR@10 change"][0] == pytest.approx(change, abs=1e-9)
     chosen = neurons["facts"]["chosen"]
     assert [row["by"] for row in chosen] == ["attribution", "activation"]
     assert all(len(row["neurons"]) == 4 == neurons["facts"]["facts"] for row in chosen)

@@ -51,15 +51,13 @@ def by_length(
                 bar.update(sum(work[start + row] for row in rows))
 
 
-def check_texts(texts: Sequence[str]) -> None:
-    """Raises TypeError unless these are strings, and several."""
+def check_texts(texts: Sequence[str], op: str = "Encoder.encode") -> None:
+    """Raises TypeError, naming `op`, unless these are a list of strings."""
     if isinstance(texts, str):
-        raise TypeError("Encoder.encode: texts is one string; pass a list of strings")
+        raise TypeError(f"{op}: texts is one string; pass a list of strings")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(
-                f"Encoder.encode: texts must be strings, got {type(text).__name__} at {index}"
-            )
+            raise TypeError(f"{op}: texts must be strings, got {type(text).__name__} at {index}")
 
 
 @contextlib.contextmanager

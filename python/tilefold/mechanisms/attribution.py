@@ -86,7 +86,7 @@ def weight_attribution(
         >>> found.intermediate.shape, found.output.shape
         ((1, 6, 1536), (1, 6, 384))
     """
-    check_texts(texts)
+    check_texts(texts, "weight_attribution")
     if not texts:
         raise ValueError("weight_attribution: expected texts, got none")
     if steps < 2:  # both ends
@@ -249,6 +249,9 @@ def masked_word(model: nn.Module, answers: Tensor, mask_token: int) -> Target:
         model: with a masked language model's head.
         answers: ``[texts]`` ids of the words.
         mask_token: id of [MASK]; each text has one.
+
+    Returns:
+        A function of a batch of tokens and the rows of texts that they are: ``[rows]``.
     """
 
     def target(tokens: Tokens, rows: Tensor) -> Tensor:
@@ -267,6 +270,9 @@ def retrieval(encoder: Encoder, passages: Tensor, relevant: Tensor) -> Target:
         encoder: of queries.
         passages: ``[passages, dim]`` or, for each text its own, ``[texts, passages, dim]``.
         relevant: ``[texts]`` which is right.
+
+    Returns:
+        A function of a batch of tokens and the rows of texts that they are: ``[rows]``.
     """
 
     def target(tokens: Tokens, rows: Tensor) -> Tensor:

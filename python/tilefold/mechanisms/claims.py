@@ -41,6 +41,10 @@ def discrimination(
         results: of a model, without controls.
         base: of its base, for the same samples.
         groups: rows of samples of one query.
+
+    Returns:
+        For each probe and number of passages "base", "model" and "difference" as mean and interval,
+        "n" independent samples, and "p".
     """
     rows = []
     for probe, n in dict.fromkeys((r.probe, r.n_candidates) for r in results):
@@ -67,6 +71,10 @@ def spread(
         groups: rows of paraphrases: they count as one text, and how much their neurons overlap is
             found, too.
         alike: what to call texts of a group.
+
+    Returns:
+        A row for the active neurons above each threshold, their effective number, the Gini index
+        and the overlap, with what `discrimination` has of each; NaN where nothing was measured.
 
     Raises:
         ValueError: surveys of other texts or thresholds.

@@ -49,6 +49,13 @@ def lines(
         x_label, y_label: of the axes.
         level: a horizontal line and its name, such as chance.
         limits: of the y axis; counts should begin at zero, and panels be alike.
+
+    Returns:
+        An svg element, for `Figure`.
+
+    Example:
+        >>> lines("a", [0, 1], {"base": Line([0.5, 0.7])}, x_label="layer", y_label="accuracy")[:4]
+        '<svg'
     """
     canvas, axes = _canvas(_WIDTH, 3.0)
     at = np.arange(len(places))
@@ -97,6 +104,14 @@ def heat_maps(
         maps: ``[rows, columns]`` values by the name of the map.
         x_label: what a column is.
         bar_label: what a colour says.
+
+    Returns:
+        An svg element, for `Figure`.
+
+    Example:
+        >>> maps = {"base": np.eye(2), "retriever": np.ones((2, 2))}
+        >>> heat_maps("h", ["0", "1"], maps, x_label="neurons", bar_label="share of texts")[:4]
+        '<svg'
     """
     least = min(float(np.min(values)) for values in maps.values())
     most = max(float(np.max(values)) for values in maps.values())
