@@ -17,6 +17,7 @@ hard() {
     local all="build/mechanisms/$3.all.jsonl" step
     tilefold mine "$1" --split "$2" --bm25 --negatives 4 --out "$all"
     step=$(($(wc -l < "$all") / 500))
+    [ "$step" -gt 0 ] || step=1
     awk -v step="$step" 'NR % step == 0 && NR <= 500 * step' "$all" > "build/mechanisms/$3.jsonl"
 }
 hard build/wiki_mix test wiki_mix
