@@ -12,7 +12,7 @@ model=build/wiki_mix_dpr/model
 
 # Questions with a relevant passage and hard negatives: mined by words, but for ParaRel.
 mkdir -p build/mechanisms
-# 500 of them from the whole file, as questions about one passage may stand one after the other.
+# 500 of them, every n-th, as questions about one passage may stand one after the other.
 hard() {
     local all="build/mechanisms/$3.all.jsonl" step
     tilefold mine "$1" --split "$2" --bm25 --negatives 4 --out "$all"

@@ -11,6 +11,7 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.cli import main
+from tilefold.commands.studies.knock_out import drawn_passages
 from tilefold.commands.studies.neurons import drawn_queries
 from tilefold.commands.studies.subject import Subject
 from tilefold.data import TrainingSet, write_training
@@ -64,7 +65,7 @@ def test_a_world_is_probed(short, tmp_path, capsys):
     assert found(tmp_path / "again")["results"] == probed["results"]
 
 
-def test_neurons_are_surveyed_and_knocked_out(grown, capsys):
+def test_neurons_are_surveyed_and_knocked_out(capsys, grown):
     assert capsys.readouterr().err == ""  # no bars where there is no terminal
     neurons = found(grown, "neurons")
     for side, texts in (("queries", 12), ("passages", 5)):
@@ -129,7 +130,9 @@ def test_a_report_says_none_where_nothing_could_be_measured(grown):
     probe["results"] = [row for row in probe["results"] if row["control"] == "none"]
     markdown = report_of({"probe": probe, "neurons": neurons}).markdown()
     assert "Controls of probes" not in markdown
-    assert "| none |" in markdown
+    assert re.search(r"\| base \| 1 \| [a-z ]+ \| none \| none \|", markdown)
+    assert re.search(r"\| overlap of paraphrases \| none \| [0-9. \[\],]+ \| none \|  \|", markdown)
+    assert re.search(r"\| attribution \| [0-9.]+ \| \d+% \| none \| 0.50 \| none \|", markdown)
     neurons |= {"rankings": [], "top": [], "facts": None}
     html = report_of({"neurons": neurons}).html()
     assert "Rankings without neurons" not in html
@@ -185,6 +188,22 @@ def test_no_query_asks_for_what_a_group_asks_for(sizes, n, groups, rows):
         assert not set(alone) & {passages[row] for row in grouped}
 
 
+def test_queries_to_which_all_passages_are_relevant_choose_no_neurons():
+    """The others are asked with as many passages each, of which the first is relevant."""
+    texts = ["q0", "q1", "q2"]
+    passages = [f"p{place}" for place in range(4)]
+    relevant, hard = [[0, 1, 2, 3], [1], [2, 0]], [[], [3], []]
+    parts = texts, texts, passages, passages, Lists.pack(relevant), Lists.pack(hard)
+    found = drawn_passages(TrainingSet(*parts, [()] * 3), 4, seed=0)
+    assert list(found) == [1, 2]
+    assert found[1][0] == 1
+    assert found[2][0] == 2
+    assert found[1][1] == 3  # a hard negative comes first
+    assert {len(shown) for shown in found.values()} == {3}
+    assert all(len(set(shown)) == 3 for shown in found.values())
+    assert not {0, 2} & set(found[2][1:])
+
+
 def test_a_study_goes_on_where_it_stopped(grown, capsys):
     before = found(grown, "neurons")
     steps = sorted((grown / "steps").iterdir())
@@ -234,6 +253,10 @@ def test_findings_are_of_runs_that_differ_in_seed_alone(short, tmp_path, capsys)
     assert "have the seeds [0, 0]; each should be another" in capsys.readouterr().err
     assert main(["mechanisms", "findings", "--runs", str(tmp_path)]) == 1
     assert "no results of probe or neurons" in capsys.readouterr().err
+    path = folders[1] / "probe.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
+    assert main(["mechanisms", "findings", "--runs", *map(str, folders)]) == 1
+    assert "written by another version" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("study", ["probe", "neurons"])
@@ -259,7 +282,7 @@ def test_what_is_too_little_is_said(tiny_bert, tmp_path, capsys):
     words = ["--model", str(tiny_bert), "--base", str(tiny_bert), "--data", str(data)]
     words += ["--out", str(tmp_path / "out")]
     assert main(["mechanisms", "probe", *words, *QUICK]) == 1
-    assert "2 samples of 1 query are too few" in capsys.readouterr().err
+    assert "2 samples of 1 independent query are too few" in capsys.readouterr().err
     assert main(["mechanisms", "neurons", *words, *FEW]) == 0
     assert found(tmp_path / "out", "neurons")["rankings"] == []
 

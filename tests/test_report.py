@@ -147,6 +147,7 @@ def test_as_markdown_it_has_tables_and_words_for_pictures(tmp_path):
         ("~~x~~ &lt; R&D", r"\~\~x\~\~ \&lt; R&D"),
         ("[0.1, 0.2] and [here](there)", r"[0.1, 0.2] and [here]\(there)"),
         ("C:\\x", r"C:\\x"),
+        ("1.30: said", "1.30: said"),
     ],
 )
 def test_marks_of_markdown_are_shown_as_they_are(text, shown):
@@ -154,7 +155,7 @@ def test_marks_of_markdown_are_shown_as_they_are(text, shown):
     assert f"| {shown} |" in page
 
 
-@pytest.mark.parametrize("mark", ["# ", "> ", "- ", "+ ", "1. ", "12) ", "=== "])
+@pytest.mark.parametrize("mark", ["# ", "> ", "- ", "+ ", "1. ", "12) ", "=== ", "[x]: "])
 def test_no_text_begins_a_block_of_markdown(mark):
     text = f"{mark}said"
     blocks = [Paragraph(text), Listing([(text, [text])]), Table(["x"], [["-1"]], text)]
@@ -162,6 +163,6 @@ def test_no_text_begins_a_block_of_markdown(mark):
     said = [line for line in lines if line.endswith("said")]
     assert len(said) == 5
     for line in said:
-        digits = mark.rstrip(" .)>#+-=")
+        digits = re.match(r"\d*", mark)[0]
         assert line.lstrip(" -").startswith(f"{digits}\\{mark[len(digits)]}")
     assert "| -1 |" in lines

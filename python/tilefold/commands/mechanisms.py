@@ -14,12 +14,11 @@ from .destination import check_folder
 from .request import add_input, save_request, settings_of
 from .results import as_json
 from .studies import neurons, probe
-from .studies.steps import Steps
+from .studies.steps import FORMAT, Steps
 from .studies.subject import add_subject_arguments, check_subject, dashed
 
 _STUDIES = {"probe": probe, "neurons": neurons}
 _OUT = "mechanisms"
-_FORMAT = 1  # of what studies write: a report is of files of this one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     if steps.resumed:
         fact("resumed", f"{steps.resumed} steps had been done before")
     asked = {name: value for name, value in settings_of(args).items() if name != "out"}
-    made = {"tilefold": __version__, "format": _FORMAT, "asked": asked}
+    made = {"tilefold": __version__, "format": FORMAT, "asked": asked}
     _write(folder / f"{args.study}.json", {**made, **found})
     save_request(args, folder / f"{args.study}.yaml")
     note(f"Wrote {_report(folder)}, beside it the same as Markdown, and {args.study}.json.")
@@ -97,7 +96,7 @@ def _report(folder: Path) -> Path:
         path = folder / f"{name}.json"
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            if found.get("format") == _FORMAT:
+            if found.get("format") == FORMAT:
                 studies[name] = found
             else:
                 note(f"{path} was written by another version: the report is without it.")

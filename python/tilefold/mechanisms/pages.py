@@ -41,7 +41,7 @@ def report_of(studies: Mapping[str, Found]) -> Report:
 def _settings(studies: Mapping[str, Found]) -> Section:
     blocks = []
     for name, found in studies.items():
-        values = {**found["asked"], **found["settings"]}  # as they were in the end
+        values = {**found["asked"], **found["settings"]}  # and what was taken instead of nothing
         rows = [[key.replace("_", "-"), _words(value)] for key, value in values.items()]
         rows.append(["tilefold", str(found["tilefold"])])
         blocks.append(Table(["setting", "value"], rows, f"tilefold mechanisms {name}"))

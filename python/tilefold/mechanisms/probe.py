@@ -28,7 +28,7 @@ class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn h
         n_candidates: passages that are shown at once, one of them relevant.
         epochs: each shows every sample once, with negatives drawn and put in order anew.
         batch_size, learning_rate: of Adam. The study has 32,768 and 1e-4, on 70,000 samples.
-        validation_fraction: samples on which the best epoch is chosen.
+        validation_fraction: samples on which the best epoch is chosen, drawn one by one.
         random_state: of everything that is drawn.
     """
 

@@ -51,6 +51,13 @@ def _what_is_asked(found: Found) -> str:
         f"and asked which passage is relevant in {found['samples']['asked']:,} others; queries "
         "that ask for the same passages are on one side. Settings below say how it is trained."
     )
+    familiar = found["samples"]["familiar"]
+    if familiar:
+        words += (
+            f" The relevant passage of {familiar:,} of these others is also relevant to a query "
+            "that probes are fitted to, which asks for other passages besides; what is gained by "
+            "remembering it is what the control with random labels shows."
+        )
     if any(row["probe"] == "concatenation" for row in found["results"]):
         words += (
             " The concatenation probe has the published form; it is affine in query and passages, "
@@ -149,7 +156,8 @@ def _discrimination(found: Found) -> Table:
     names = [f"{row['probe']}, of {row['n_candidates']}" for row in rows]
     caption = (
         "Accuracy averaged over layers and samples of a query (claim C1: training does not change "
-        "it). Intervals over queries; p: paired randomisation test, corrected over the rows (Holm)."
+        f"it). Intervals over {found['samples']['independent']:,} queries, those that ask for the "
+        "same passages counted as one; p: paired randomisation test, corrected (Holm)."
     )
     return Table.of_columns("probe", names, comparison(rows), caption)
 

@@ -140,7 +140,7 @@ class Report:
 # What Markdown takes for a mark within a line ("_" at the edge of a word, "(" after a link's "]",
 # "&" of an entity), and where a line begins.
 _MARKS = re.compile(r"[\\`*|<~]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|&(?=#?\w+;)")
-_BEGINS = re.compile(r"^(\d*)([#>+=.)-])")
+_BEGINS = re.compile(r"^(\d*)([.)](?=\s|$)|[#>+=-]|\[(?=[^]]*]:))")
 
 
 def _plain(text: str) -> str:

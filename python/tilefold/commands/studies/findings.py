@@ -11,6 +11,7 @@ from ...data.lines import replacing
 from ...terminal import heading, note, table
 from ..destination import check_writable
 from ..results import as_json
+from .steps import FORMAT
 
 # What may differ: retrievers have seeds, too, and batches change nothing.
 _OWN = ("seed", "model", "document_model", "batch_size")
@@ -71,6 +72,10 @@ def _gathered(runs: Sequence[Path], study: str, read: Any) -> list[dict[str, Any
         return []
     if len(loaded) < len(runs):
         raise FileNotFoundError(f"some of the runs have no {study}.json, and others have")
+    if any(run.get("format") != FORMAT for run in loaded):
+        raise ValueError(
+            f"some of the runs of {study} were written by another version; do them again"
+        )
     seeds = [run["asked"].get("seed") for run in loaded]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"runs of {study} have the seeds {seeds}; each should be another")

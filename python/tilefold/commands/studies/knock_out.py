@@ -36,12 +36,13 @@ def of_rankings(
     a group are on one side, and count as one.
     """
     cut = min(_ATTRIBUTED, len(queries) // 2)
-    cut = next((group[0] for group in groups if group[0] <= cut <= group[-1]), cut)
+    within = next((group for group in groups if group[0] <= cut <= group[-1]), [cut])
+    cut = within[0] or within[-1] + 1
     if not 0 < cut < len(queries):
         note("Too few queries to choose neurons from some, and to rank for others.")
         return []
     known, asked = queries.take(np.arange(cut)), queries.take(np.arange(cut, len(queries)))
-    passages = _candidates(known, len(subject.data.documents), args.seed)
+    passages = drawn_passages(known, len(subject.data.documents), args.seed)
     if not passages:
         note("No query has both a relevant passage and another one: nothing to rank.")
         return []
@@ -56,7 +57,11 @@ def of_rankings(
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """What was asked for, or is taken."""
     sizes = sorted(set(args.knock_out or _SIZES))
-    return {"knock_out": sizes, "draws_of_others": _DRAWS, "neurons_of_queries": _ATTRIBUTED}
+    return {
+        "knock_out": sizes,
+        "draws_of_others": _DRAWS,
+        "neurons_of_at_most_queries": _ATTRIBUTED,
+    }
 
 
 def _of_model(
@@ -120,7 +125,7 @@ def _of_model(
     return rows
 
 
-def _candidates(known: TrainingSet, n: int, seed: int) -> dict[int, list[int]]:
+def drawn_passages(known: TrainingSet, n: int, seed: int) -> dict[int, list[int]]:
     """Of each query a relevant passage and four hard negatives, or others where there are fewer.
 
     All have as many, two at least: queries to which nearly every passage is relevant are left out.

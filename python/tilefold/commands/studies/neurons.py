@@ -105,7 +105,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 def drawn_queries(subject: Subject, n: int, seed: int) -> tuple[Any, list[list[int]]]:
     """Rows of queries, those that have paraphrases first, and the groups of them.
 
-    No other row asks for the same passages as one of a group.
+    No row beside a group asks for the same passages as one of it.
     """
     from ...mechanisms.candidates import paraphrases
 

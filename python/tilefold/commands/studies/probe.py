@@ -78,6 +78,7 @@ def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
             "fitted": len(train.queries),
             "asked": len(held.queries),
             "independent": len(alike),
+            "familiar": int(np.isin(held.passages[:, 0], train.passages[:, 0]).sum()),
             "fewest_passages": fewest,
         },
         "results": rows,
@@ -119,9 +120,10 @@ def _samples(
         samples = samples.take(np.sort(rng.permutation(len(samples.queries))[: args.max_samples]))
     train, held = samples.split(_HELD_OUT, groups=groups, seed=args.seed)
     if len(train.queries) < 2 or len(np.unique(held.groups(groups))) < 2:
+        independent = len(np.unique(samples.groups(groups)))
         raise ValueError(
             f"{subject.title}: {count(len(samples.queries), 'sample')} of "
-            f"{count(len(set(samples.queries.tolist())), 'query')} are too few to fit to and to ask"
+            f"{count(independent, 'independent query')} are too few to fit to and to ask"
         )
     return train, held
 
