@@ -10,11 +10,15 @@ pytest.importorskip("torch", reason="not installed: pip install tilefold[analysi
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[analysis]")
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
+import torch
+import transformers
+
 from tilefold.cli import main
 from tilefold.commands.studies.knock_out import drawn_passages
 from tilefold.commands.studies.neurons import drawn_queries
 from tilefold.commands.studies.subject import Subject
 from tilefold.data import TrainingSet, write_training
+from tilefold.encoder import BiEncoder
 from tilefold.lists import Lists
 from tilefold.mechanisms.pages import report_of
 from tilefold.world import make_world, models
@@ -307,8 +311,6 @@ def test_few_documents_and_many_neurons_are_no_trouble(tiny_bert, tmp_path, caps
 
 def test_what_reads_queries_alone_is_part_of_a_study(tiny_bert, tmp_path):
     """Encoders of queries may differ where those of passages do not."""
-    from tilefold.encoder import BiEncoder
-
     one, other = (BiEncoder.from_pretrained(tiny_bert, tied=False) for _ in range(2))
     other.query_encoder.model.embeddings.word_embeddings.weight.data += 1
     subject = Subject("both", {"one": one, "other": other}, None)
@@ -318,6 +320,21 @@ def test_what_reads_queries_alone_is_part_of_a_study(tiny_bert, tmp_path):
     assert subject.weights("one")[1].replace("one", "") != subject.weights("other")[1].replace(
         "other", ""
     )
+
+
+def test_a_pooler_that_no_checkpoint_has_is_no_part_of_a_model(tiny_bert, tmp_path):
+    """It is random, and nothing reads it: steps of a masked language model are found again."""
+    config = transformers.AutoConfig.from_pretrained(tiny_bert)
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
+    found, poolers = [], []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = BiEncoder.from_pretrained(tmp_path)
+        poolers.append(model.query_encoder.model.pooler.dense.weight)
+        found.append(Subject("s", {"base": model}, None).weights("base"))
+    assert not torch.equal(*poolers)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,14 @@ def load_named(name: str, **settings: Any) -> BiEncoder:
 
 
 def described(model: BiEncoder, name: str) -> dict[str, Any]:
-    """What makes the vectors of documents: settings, and a digest of the weights."""
+    """What makes the vectors of documents: settings, and a digest of the weights.
+
+    Without a pooler's, which are not used, and random where a checkpoint has none.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for key, tensor in model.document_encoder.state_dict().items():
+        if "pooler" in key.split("."):
+            continue
         digest.update(key.encode())
         digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
     settings = {**model.document_encoder.settings(), "title_format": model.title_format}
