@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..encoder import BiEncoder
 from ..encoder.folder import written_aside
+from ..encoder.weights import quiet
 from ..losses import ContrastiveLoss
 from ..train import Draw, Objective, train_step
 from . import facts as _facts
@@ -235,7 +236,8 @@ def _tokenizer(world: World) -> Any:
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
