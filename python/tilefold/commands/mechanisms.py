@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
-from .. import __version__
-from ..data.lines import replacing
 from ..terminal import fact, note
 from .destination import check_folder
 from .request import add_input, save_request, settings_of
-from .results import as_json
 from .studies import neurons, probe
-from .studies.steps import FORMAT, Steps
+from .studies.steps import Steps
+from .studies.study_file import read_study, write_study
 from .studies.subject import add_subject_arguments, check_subject, dashed
 
 _STUDIES = {"probe": probe, "neurons": neurons}
@@ -56,8 +52,7 @@ def main(args: argparse.Namespace) -> int:
     if steps.resumed:
         fact("resumed", f"{steps.resumed} steps had been done before")
     asked = {name: value for name, value in settings_of(args).items() if name != "out"}
-    made = {"tilefold": __version__, "format": FORMAT, "asked": asked}
-    _write(folder / f"{args.study}.json", {**made, **found})
+    write_study(folder / f"{args.study}.json", asked, found)
     save_request(args, folder / f"{args.study}.yaml")
     note(f"Wrote {_report(folder)}, beside it the same as Markdown, and {args.study}.json.")
     return 0
@@ -82,24 +77,18 @@ def _of_study(args: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**own)
 
 
-def _write(path: Path, found: dict[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write(as_json(found))
-
-
 def _report(folder: Path) -> Path:
     """Of the studies in the folder, as HTML and as Markdown; where the first of them is."""
     from ..mechanisms.pages import report_of
 
     studies = {}
     for name in _STUDIES:
-        path = folder / f"{name}.json"
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.get("format") == FORMAT:
-                studies[name] = found
-            else:
-                note(f"{path} was written by another version: the report is without it.")
+        try:
+            studies[name] = read_study(folder / f"{name}.json")
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            note(f"The report is without {name}: {error}.")
     report, path = report_of(studies), folder / "report.html"
     report.write(path)
     report.write(path.with_suffix(".md"))

@@ -110,13 +110,18 @@ def relation_neurons(facts: Sequence[Neurons], *, share: float = 0.1) -> Neurons
     return frozenset(neuron for neuron, n in counts.items() if n >= share * len(facts))
 
 
-def fullest_layer(neurons: Collection[Neuron]) -> int:
-    """The most neurons that any layer has.
+def leave_others(neurons: Collection[Neuron], width: int) -> bool:
+    """Whether every layer has as many others, for a control.
 
-    >>> fullest_layer({(0, 1), (2, 5), (2, 6)})
-    2
+    Args:
+        neurons: layers and places.
+        width: neurons of a layer.
+
+    >>> leave_others({(0, 1), (0, 2)}, 4), leave_others({(0, 1), (0, 2)}, 3)
+    (True, False)
     """
-    return max(Counter(layer for layer, _ in neurons).values(), default=0)
+    own = Counter(layer for layer, _ in neurons)
+    return all(2 * n <= width for n in own.values())
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from ...data.lines import replacing
 from ...terminal import heading, note, table
 from ..destination import check_writable
 from ..results import as_json
-from .steps import FORMAT
+from .study_file import read_study
 
 # What may differ: retrievers have seeds, too, and batches change nothing.
 _OWN = ("seed", "model", "document_model", "batch_size")
@@ -26,9 +25,9 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
 
     Raises:
         FileNotFoundError: a folder without results.
-        ValueError: runs that were asked for other things than a seed.
+        ValueError: runs that were asked for other things than a seed, or of another version.
     """
-    from ...mechanisms.cells import interval
+    from ...mechanisms.cells import interval, number
 
     check_writable(out, "--out")
     found = {
@@ -49,7 +48,8 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
                         for row in rows
                     ],
                     "of each run": [
-                        " ".join(f"{value:+.3f}" for value in row["differences"]) for row in rows
+                        " ".join(number(value, 3, signed=True) for value in row["differences"])
+                        for row in rows
                     ],
                 },
             )
@@ -63,19 +63,12 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
 def _gathered(runs: Sequence[Path], study: str, read: Any) -> list[dict[str, Any]]:
     from ...mechanisms.claims import mean_of_runs
 
-    loaded = []
-    for run in runs:
-        path = run / f"{study}.json"
-        if path.is_file():
-            loaded.append(json.loads(path.read_text(encoding="utf-8")))
+    files = [run / f"{study}.json" for run in runs]
+    loaded = [read_study(path) for path in files if path.is_file()]
     if not loaded:
         return []
     if len(loaded) < len(runs):
         raise FileNotFoundError(f"some of the runs have no {study}.json, and others have")
-    if any(run.get("format") != FORMAT for run in loaded):
-        raise ValueError(
-            f"some of the runs of {study} were written by another version; do them again"
-        )
     seeds = [run["asked"].get("seed") for run in loaded]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"runs of {study} have the seeds {seeds}; each should be another")
@@ -105,5 +98,5 @@ def _discrimination(run: dict[str, Any]) -> dict[str, float]:
 
 
 def _spread(run: dict[str, Any], side: str) -> dict[str, float]:
-    known = (row for row in run[side]["spread"] if row["difference"][0] is not None)
-    return {row["name"]: row["difference"][0] for row in known}
+    found = {row["name"]: row["difference"][0] for row in run[side]["spread"]}
+    return {name: float("nan") if value is None else value for name, value in found.items()}

@@ -89,16 +89,16 @@ def _read(args: argparse.Namespace, subject: Subject, facts: list[int]) -> dict[
 def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dict[str, Any]:
     """Probabilities of the right words, by prompt: as they are, scaled, and of another fact."""
     from ...mechanisms import cloze_effect
-    from ...mechanisms.neurons import fullest_layer
+    from ...mechanisms.neurons import leave_others
 
     model, tokenizer = _filler(subject)
     rows: dict[str, list[Any]] = {}
-    rng = np.random.default_rng([seed, 11])
     wide = model.config.intermediate_size
     for place, n in enumerate(facts):
-        if not neurons[place] or fullest_layer(neurons[place]) > wide / 2:
+        if not neurons[place] or not leave_others(neurons[place], wide):
             continue  # nothing to scale, or no others to compare with
-        other = facts[int(rng.choice(np.setdiff1d(np.arange(len(facts)), [place])))]
+        others = [number for number in facts if number != n]
+        other = others[np.random.default_rng([seed, 11, n]).integers(len(others))]
         for verb, factor in _INTERVENTIONS.items():
             for kind, number in (("own", n), ("other fact", other)):
                 tokens, answers = _prompts(subject, tokenizer, number)

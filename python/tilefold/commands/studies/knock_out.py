@@ -75,7 +75,7 @@ def _of_model(
     steps: Steps,
 ) -> list[dict[str, Any]]:
     from ...mechanisms.interventions import random_neurons, retrieval_effect, strongest
-    from ...mechanisms.neurons import fullest_layer
+    from ...mechanisms.neurons import leave_others
 
     model = subject.models[name]
     data = subject.data
@@ -111,7 +111,7 @@ def _of_model(
     width = attribution.shape[2]
     for n in settings(args)["knock_out"]:
         own = strongest(attribution, n)
-        if fullest_layer(own) > width / 2:
+        if not leave_others(own, width):
             note(f"{n} neurons of the {name} are more than half of a layer, which has no others.")
             break
         rows.append(_row(name, n, "knocked out", measured(own, 0.0), whole, groups))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...storage import CorruptedFolderError, map_tensors, write_tensors
 
-FORMAT = 1  # of what studies write: reports and findings are of files of this one
 Arrays = Mapping[str, NDArray[Any]]
 
 
