@@ -30,7 +30,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test bench lint doctor sanitize check-numpy-only clean
+.PHONY: help demo test fuzz bench lint doctor sanitize check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ demo: $(VENV)/.installed-demo ## search the standard library's own documentation
 test: $(VENV)/.installed-test ## run the whole test suite, slow tests included
 	@echo "==> test: the whole suite, slow tests and doctests included"
 	@$(BIN)/pytest -m "" $(ARGS)
+
+fuzz: $(VENV)/.installed-test ## compare searches of random exponents with the reference (2 minutes)
+	@echo "==> fuzz: exact search against the reference, with a new seed"
+	@$(BIN)/python tests/fuzz_search.py $(ARGS)
 
 bench: $(VENV)/.installed-test ## measure against numpy, torch and faiss in the same process
 	@echo "==> bench: tilefold and its peers, in one process, on the same data"

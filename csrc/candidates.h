@@ -12,8 +12,8 @@
 //
 // Bounds hold for the worst case; real errors are a small part of them. So the threshold of step 1
 // is a wager on the middle of bounds, not a certainty: most of what lower bounds would keep is out at
-// once. Search certifies it in the end (k documents do reach the threshold) or folds anew without
-// trust, at lower bounds alone.
+// once. Search certifies every threshold in the end (k documents do reach it) or folds anew, at lower
+// bounds alone and at last without bounds.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -51,7 +51,9 @@ class Candidates {
   float& pruned(int q) { return pruned_[static_cast<size_t>(q)]; }
   float* pruned_bounds() { return pruned_.data(); }
   int64_t& refined(int q) { return refined_[static_cast<size_t>(q)]; }
-  float trust() const { return trust_; }
+  // Whether no canonical score has contradicted the bounds so far.
+  bool sound() const { return sound_; }
+  void keep_sound(bool sound) { sound_ = sound_ && sound; }
 
   bool full(int q) { return count(q) + block_rows > limits_[static_cast<size_t>(q)]; }
   void append(int q, Candidate candidate) { list(q)[count(q)++] = candidate; }
@@ -79,6 +81,7 @@ class Candidates {
   std::vector<uint8_t> wide_;  // step 1 was not enough once
   std::vector<float> thresholds_, pruned_, values_;
   std::vector<int64_t> refined_;
+  bool sound_ = true;
   Selector select_;
 };
 

@@ -6,10 +6,11 @@
 namespace tilefold {
 namespace {
 
-float norm_of(const double* x, int64_t dim) {
+// Rounded up. The squares of fp32 numbers neither underflow nor overflow in fp64.
+double norm_of(const double* x, int64_t dim) {
   double squares = 0;
   for (int64_t j = 0; j < dim; ++j) squares += x[j] * x[j];
-  return static_cast<float>(std::sqrt(squares) * (1 + 0x1p-20));
+  return std::sqrt(squares) * (1 + 0x1p-20);
 }
 
 }  // namespace

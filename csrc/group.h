@@ -12,7 +12,7 @@ struct Group {
   int n;
   std::vector<double> exact;       // [n][dim]
   std::vector<float> wide;         // [n][dim]; this and the rest only where the filter runs
-  std::vector<float> norms;        // [n] rounded up
+  std::vector<double> norms;       // [n] rounded up; fp64, since fp32 rounds tiny norms down
   std::vector<int8_t> codes;       // tiles of query_tile: [dim / 4][queries in tile][4]
   std::vector<QueryBound> bounds;  // [n]
 };

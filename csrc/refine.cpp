@@ -2,13 +2,15 @@
 
 namespace tilefold {
 
-// As EstimateArgs says; the filter's norms are rounded up. The last term is for products that
-// underflow.
+// The error bound that EstimateArgs states, in fp64: in fp32 the product of a tiny and a huge norm
+// underflows on its way. The filter's norms of documents are rounded up. The last term is for
+// products of elements that underflow in fp32: at most dim 2^-150 <= 2^-135.
 float Refiner::error(int q, int64_t row) const {
-  const float norm =
+  const double norm =
       a_.packed.bounds[row / block_rows * block_bounds + block_rows + row % block_rows];
-  const float relative = static_cast<float>(a_.documents.dim + 64) * 0x1p-24f;
-  return relative * group_.norms[static_cast<size_t>(q)] * norm + 1.17549435e-38f;
+  const double relative = static_cast<double>(a_.documents.dim + 64) * 0x1p-24;
+  const double bound = relative * group_.norms[static_cast<size_t>(q)] * norm + 0x1p-126;
+  return static_cast<float>(bound * (1 + 0x1p-20));
 }
 
 void Refiner::estimate(int q, Candidate* candidates, int64_t n, float from) {
@@ -47,7 +49,11 @@ int64_t Refiner::score(int q, Candidate* candidates, int64_t n) {
   values_.resize(rows_.size());
   kernels_.score({group_.exact.data() + q * a_.documents.dim, a_.documents, rows_.data(), 0, open,
                   values_.data()});
-  for (size_t i = 0; i < rows_.size(); ++i) *places_[i] = {values_[i], rows_[i]};
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    Candidate& c = *places_[i];
+    sound_ = sound_ && c.lower <= values_[i] && values_[i] <= c.upper;
+    c = {values_[i], rows_[i]};
+  }
   return open;
 }
 

@@ -26,6 +26,9 @@ class Refiner {
   // Scores documents first, first + 1, ...
   void score_rows(int q, int64_t first, int64_t n, float* scores) const;
 
+  // False once a canonical score lay outside the bounds of its candidate: the bounds are wrong.
+  bool sound() const { return sound_; }
+
   int64_t id_of(int64_t row) const {
     return a_.document_ids ? a_.document_ids[row] : a_.first_id + row;
   }
@@ -39,6 +42,7 @@ class Refiner {
   std::vector<int64_t> rows_;
   std::vector<Candidate*> places_;
   std::vector<float> values_;
+  bool sound_ = true;
 };
 
 }  // namespace tilefold

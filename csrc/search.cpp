@@ -29,10 +29,14 @@ bool filter_pays(const SearchArgs& a) {
   return a.packed.codes && a.documents.dim <= max_packed_dim && a.documents.rows >= 4 * a.k;
 }
 
+// How thresholds come about, each way surer and slower than the one before: from wagers on the
+// filter's bounds, from lower bounds, from canonical scores without a filter.
+enum class Way { wager, bounds, scores };
+
 class Search {
  public:
   Search(const SearchArgs& a, const Kernels& row, int threads, Pulse& pulse)
-      : a_(a), kernels_(row.search), threads_(threads), pulse_(pulse), filter_(filter_pays(a)) {}
+      : a_(a), kernels_(row.search), threads_(threads), pulse_(pulse), way_(first_way(a)) {}
 
   void run() {
     plan();
@@ -42,12 +46,22 @@ class Search {
         n_groups_, threads_,
         [this](int64_t g) {
           const Group group = prepare(g);
-          finish(group, fold(group, 0, blocks_, trust(), nullptr));
+          const Way way = way_.load(std::memory_order_relaxed);
+          finish(group, fold(group, 0, blocks_, way, nullptr), way);
         },
         idle);
   }
 
  private:
+  static Way first_way(const SearchArgs& a) {
+    if (!filter_pays(a)) return Way::scores;
+    return Candidates::wager(a.documents.dim) > Candidates::certain ? Way::wager : Way::bounds;
+  }
+
+  float trust(Way way) const {
+    return way == Way::wager ? Candidates::wager(a_.documents.dim) : Candidates::certain;
+  }
+
   // Lists of all ranges are kept until the end, so their number is what memory allows; there are as
   // many groups as it takes to keep every thread busy.
   void plan() {
@@ -69,7 +83,7 @@ class Search {
 
   Group prepare(int64_t g) const {
     const int64_t n = a_.queries.rows, first = n * g / n_groups_;
-    return make_group(a_, kernels_, filter_, first, n * (g + 1) / n_groups_ - first);
+    return make_group(a_, kernels_, filter_pays(a_), first, n * (g + 1) / n_groups_ - first);
   }
 
   uint32_t mask(int64_t block) const {
@@ -91,14 +105,15 @@ class Search {
   }
 
   // Folds blocks [begin, end) into fresh candidate lists.
-  std::unique_ptr<Candidates> fold(const Group& group, int64_t begin, int64_t end, float trust,
+  std::unique_ptr<Candidates> fold(const Group& group, int64_t begin, int64_t end, Way way,
                                    std::atomic<float>* shared) const {
+    const bool filter = way != Way::scores;
     const int64_t rows = std::min(end * block_rows, a_.documents.rows) - begin * block_rows;
-    auto found =
-        std::make_unique<Candidates>(group.n, a_.k, Candidates::capacity_for(a_.k, rows), trust);
+    auto found = std::make_unique<Candidates>(group.n, a_.k, Candidates::capacity_for(a_.k, rows),
+                                              trust(way));
     for (int q = 0; q < group.n; ++q) found->threshold(q) = floor(group.first + q);
     std::vector<uint8_t> scratch;
-    if (filter_) scratch.resize(static_cast<size_t>(block_bytes(a_.documents.dim) + cache_line));
+    if (filter) scratch.resize(static_cast<size_t>(block_bytes(a_.documents.dim) + cache_line));
     std::vector<int32_t> before(static_cast<size_t>(group.n));
     Refiner refiner(a_, kernels_, group);
     const double share = 1.0 / static_cast<double>(blocks_ * n_groups_);
@@ -111,7 +126,7 @@ class Search {
       const uint32_t documents = mask(block);
       if (!documents) continue;
       std::copy_n(found->counts(), group.n, before.data());
-      if (filter_)
+      if (filter)
         scan(group, block, documents, *found, scratch.data());
       else
         score_block(group, block, documents, refiner, *found);
@@ -122,6 +137,7 @@ class Search {
         if (found->full(q)) found->tighten(q, refiner);
       }
     }
+    found->keep_sound(refiner.sound());
     return found;
   }
 
@@ -197,7 +213,7 @@ class Search {
     std::vector<Group> groups(static_cast<size_t>(n_groups_));
     parallel_for(n_groups_, threads_,
                  [&](int64_t g) { groups[static_cast<size_t>(g)] = prepare(g); });
-    const float trust = this->trust();
+    const Way way = way_.load(std::memory_order_relaxed);
     std::vector<std::unique_ptr<Candidates>> found(static_cast<size_t>(n_groups_ * n_ranges_));
     parallel_for(
         n_groups_ * n_ranges_, threads_,
@@ -205,7 +221,7 @@ class Search {
           const int64_t r = task / n_groups_;
           const Group& group = groups[static_cast<size_t>(task % n_groups_)];
           found[static_cast<size_t>(task)] =
-              fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_, trust,
+              fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_, way,
                    shared.data() + group.first);
         },
         idle);
@@ -215,16 +231,16 @@ class Search {
           std::vector<Candidates*> parts;
           for (int64_t r = 0; r < n_ranges_; ++r)
             parts.push_back(found[static_cast<size_t>(r * n_groups_ + g)].get());
-          std::unique_ptr<Candidates> all = joined(parts);
+          std::unique_ptr<Candidates> all = joined(parts, way);
           for (int64_t r = 0; r < n_ranges_; ++r)
             found[static_cast<size_t>(r * n_groups_ + g)].reset();
-          finish(groups[static_cast<size_t>(g)], std::move(all));
+          finish(groups[static_cast<size_t>(g)], std::move(all), way);
         },
         idle);
   }
 
   // Lists of consecutive ranges, one after the other.
-  std::unique_ptr<Candidates> joined(const std::vector<Candidates*>& parts) const {
+  std::unique_ptr<Candidates> joined(const std::vector<Candidates*>& parts, Way way) const {
     const int n = parts[0]->n_queries();
     int64_t most = 0;
     for (int q = 0; q < n; ++q) {
@@ -232,7 +248,8 @@ class Search {
       for (Candidates* part : parts) total += part->count(q);
       most = std::max(most, total);
     }
-    auto all = std::make_unique<Candidates>(n, a_.k, most, parts[0]->trust());
+    auto all = std::make_unique<Candidates>(n, a_.k, most, trust(way));
+    for (Candidates* part : parts) all->keep_sound(part->sound());
     for (int q = 0; q < n; ++q)
       for (Candidates* part : parts) {
         for (int32_t i = 0; i < part->count(q); ++i) all->append(q, part->list(q)[i]);
@@ -243,36 +260,32 @@ class Search {
     return all;
   }
 
-  float trust() const {
-    return wagers_.load(std::memory_order_relaxed) ? Candidates::wager(a_.documents.dim)
-                                                   : Candidates::certain;
-  }
-
-  // Settles the candidates; if a wager on a threshold is lost, folds the group anew without wagers,
-  // and later groups do without, too.
-  void finish(const Group& group, std::unique_ptr<Candidates> found) {
+  // Settles the candidates. What is not certified is never returned: a lost wager on a threshold is
+  // folded anew from lower bounds, wrong bounds from canonical scores; later groups begin there, too.
+  void finish(const Group& group, std::unique_ptr<Candidates> found, Way way) {
     if (pulse_.stopped()) return;
-    settle(group, *found);
-    if (found->trust() > Candidates::certain && !certified(group, *found)) {
-      wagers_.store(false, std::memory_order_relaxed);
+    settle(group, *found, way);
+    if (way != Way::scores && !certified(group, *found)) {
+      way = way == Way::wager && found->sound() ? Way::bounds : Way::scores;
+      way_.store(way, std::memory_order_relaxed);
       found.reset();  // before as much is needed again
-      return finish(group, fold(group, 0, blocks_, Candidates::certain, nullptr));
+      return finish(group, fold(group, 0, blocks_, way, nullptr), way);
     }
     Refiner refiner(a_, kernels_, group);
     for (int q = 0; q < group.n; ++q) merge(group, q, refiner, *found);
   }
 
-  void settle(const Group& group, Candidates& found) const {
+  void settle(const Group& group, Candidates& found, Way way) const {
     Refiner refiner(a_, kernels_, group);
     int64_t total = 0;
     for (int q = 0; q < group.n; ++q) {
-      found.raise(q, found.trust());
+      found.raise(q, trust(way));
       total += found.count(q);
     }
     const int64_t bytes = a_.documents.rows * a_.documents.dim * 4;
     if (total <= a_.documents.rows || bytes <= cached_bytes) {
       for (int q = 0; q < group.n; ++q) found.settle(q, refiner);
-      return;
+      return found.keep_sound(refiner.sound());
     }
     by_document(found, [&](int q, Candidate* candidates, int64_t n) {
       refiner.estimate(q, candidates, n, -infinity);
@@ -281,6 +294,7 @@ class Search {
     by_document(found, [&](int q, Candidate* candidates, int64_t n) {
       found.refined(q) += refiner.score(q, candidates, n);
     });
+    found.keep_sound(refiner.sound());
   }
 
   // Visits candidates in the order of documents, so that a row comes from memory once for all the
@@ -308,8 +322,10 @@ class Search {
         __builtin_prefetch(static_cast<const char*>(m.data) + row * stride + at, 0, 2);
   }
 
-  // Whether k documents reach each threshold, so that nothing left out can be among the k best.
+  // Whether k documents reach each threshold, so that nothing left out can be among the k best, and no
+  // score contradicted its bounds.
   bool certified(const Group& group, Candidates& found) const {
+    if (!found.sound()) return false;
     for (int q = 0; q < group.n; ++q) {
       const int64_t query = group.first + q;
       const float threshold = found.threshold(q);
@@ -356,8 +372,7 @@ class Search {
   const SearchKernels& kernels_;
   int threads_;
   Pulse& pulse_;
-  bool filter_;
-  std::atomic<bool> wagers_{true};
+  std::atomic<Way> way_;
   int64_t blocks_ = 0, n_groups_ = 1, n_ranges_ = 1;
 };
 

@@ -1,5 +1,6 @@
 """search(): the bits of the reference, whatever the row, threads, batches, layout and data."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -318,6 +319,35 @@ def test_codes_that_mislead_may_be_filtered(isa, way):
     ):
         found = way(queries, documents, 4, **ours)
         assert_same(found, reference.search(queries, documents, 4, **truth))
+
+
+@pytest.mark.parametrize("seed", [73, 80, 183, 240, 253, 267])
+def test_norms_whose_product_underflows_on_its_way_lose_no_document(isa, seed):
+    """A query of norm 1e-43, documents of norm 1e-42 to 1e31: in fp32, (dim + 64) 2^-24 times the
+    norm of the query is zero, but times the norm of a document, too, it is a bound that matters."""
+    rng = np.random.default_rng(seed)
+    query = np.float32(rng.standard_normal((1, 4)) * 2.0**-144)
+    exponents = np.arange(-140.0, 116, 16)[:, None]
+    documents = np.float32(rng.standard_normal((16, 4)) * 2.0**exponents)
+    found = by_index(query, documents, 4, max_score=0.5, return_certificate=True)
+    assert_same(found, reference.search(query, documents, 4, max_score=0.5))
+    assert found.certificate.holds
+
+
+@pytest.mark.parametrize("lie", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("dim", [8, 64])
+def test_bounds_that_scores_contradict_are_not_believed(isa, dim, lie):
+    """Every score met is held against its bounds; wrong ones cost a search without them."""
+    queries, documents = gaussian(20, dim, 1), gaussian(2000, dim, 2)
+    packed, _ = pack(documents)
+    bounds = packed.bounds.copy()
+    bounds.reshape(-1, 4, 32)[:, 0] *= lie  # scales
+    bounds.reshape(-1, 4, 32)[:, 1:] *= 1e-3  # norms and radii
+    running = RunningSearch("search", queries, 7, certify=True)
+    running.fold(documents, packed=dataclasses.replace(packed, bounds=bounds))
+    found = running.result()
+    assert_same(found, reference.search(queries, documents, 7))
+    assert found.certificate.holds
 
 
 def test_nothing_to_search_gives_padding(isa):
