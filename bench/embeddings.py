@@ -81,6 +81,6 @@ class _Kept:
 
     @functools.cached_property
     def _encoder(self) -> Any:
-        from tilefold.encoder import minilm  # not needed where everything was kept
+        from tilefold.models import minilm  # not needed where everything was kept
 
         return minilm()

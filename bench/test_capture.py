@@ -12,11 +12,11 @@ WHY = "not installed: pip install tilefold[train]"
 torch = pytest.importorskip("torch", reason=WHY, exc_type=ImportError)
 pytest.importorskip("transformers", reason=WHY, exc_type=ImportError)
 
-from tilefold import _native  # noqa: E402
-from tilefold.activations import ActivationStatistics  # noqa: E402
-from tilefold.capture import capture  # noqa: E402
-from tilefold.encoder import minilm  # noqa: E402
-from tilefold.row_store import RowStore  # noqa: E402
+from tilefold import _native
+from tilefold.activations.activation_statistics import ActivationStatistics
+from tilefold.activations.capture import capture
+from tilefold.activations.row_store import RowStore
+from tilefold.models import minilm
 
 THRESHOLDS = (0.0, 0.5, 1.0)
 FFN = "encoder.layer.*.intermediate"

@@ -19,10 +19,10 @@ torch = pytest.importorskip(
     "torch", reason="not installed: pip install tilefold[torch]", exc_type=ImportError
 )
 
-from torch.nn import functional as F  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from tilefold.losses import alignment_loss, contrastive_loss, invariance_loss  # noqa: E402
+from tilefold.losses import alignment_loss, contrastive_loss, invariance_loss
 
 TEMPERATURE = 0.05
 CHUNK = 512

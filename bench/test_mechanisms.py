@@ -12,17 +12,11 @@ WHY = "not installed: pip install tilefold[analysis]"
 torch = pytest.importorskip("torch", reason=WHY, exc_type=ImportError)
 pytest.importorskip("tilefold.mechanisms", reason=WHY, exc_type=ImportError)
 
-from torch.func import functional_call  # noqa: E402
+from torch.func import functional_call
 
-from tilefold import reference  # noqa: E402
-from tilefold.encoder import Encoder, minilm  # noqa: E402
-from tilefold.mechanisms import (  # noqa: E402
-    Candidates,
-    Layers,
-    feed_forwards,
-    probe_layers,
-    weight_attribution,
-)
+from tilefold import reference
+from tilefold.mechanisms import Candidates, Layers, feed_forwards, probe_layers, weight_attribution
+from tilefold.models import Encoder, minilm
 
 WORDS = "which passages answer a question about rivers cities painters and prizes of an old country"
 

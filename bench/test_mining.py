@@ -18,8 +18,8 @@ from embeddings import embed
 from peers import optional
 
 from tilefold.data import read_beir
-from tilefold.lists import Lists
 from tilefold.mining import Mined, mine
+from tilefold.ragged_lists import Lists
 
 QUERIES = 5_000
 PEER = "sentence-transformers"

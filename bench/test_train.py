@@ -12,13 +12,13 @@ WHY = "not installed: pip install tilefold[train]"
 torch = pytest.importorskip("torch", reason=WHY, exc_type=ImportError)
 pytest.importorskip("tilefold.train", reason=WHY, exc_type=ImportError)
 
-from torch.nn import functional as F  # noqa: E402
+from torch.nn import functional as F
 
-from tilefold.data import TrainingSet  # noqa: E402
-from tilefold.encoder import BiEncoder, minilm  # noqa: E402
-from tilefold.lists import Lists  # noqa: E402
-from tilefold.losses import ContrastiveLoss  # noqa: E402
-from tilefold.train import Batch, Draw, Objective, train_step  # noqa: E402
+from tilefold.data import TrainingSet
+from tilefold.losses import ContrastiveLoss
+from tilefold.models import BiEncoder, minilm
+from tilefold.ragged_lists import Lists
+from tilefold.train import Batch, Draw, Objective, train_step
 
 WORDS = 6, 12  # of a query, of a passage
 

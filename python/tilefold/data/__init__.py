@@ -4,11 +4,11 @@ One reader for all formats of a kind, which tells them apart by their content. E
 the file and the line, files are streamed, and each is read once.
 """
 
-from .choices import MultipleChoice, read_choices
 from .collection import Collection, read_beir, read_collection, read_msmarco
 from .formats import FORMATS, detect
-from .judgments import Judgments, Qrels
+from .multiple_choice import MultipleChoice, read_choices
 from .passages import TITLE_FORMAT
+from .qrels import Judgments, Qrels
 from .questions import Question, read_questions
 from .reader import read
 from .runs import Run, read_qrels, read_run, write_run

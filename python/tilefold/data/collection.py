@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .judgments import Judgment, Qrels, beir_judgments, by_query, trec_judgments
 from .lines import Place, StrPath, filled_lines
 from .passages import TITLE_FORMAT, Join, joined_title
+from .qrels import Judgment, Qrels, beir_judgments, by_query, trec_judgments
 from .records import json_lines
 
 _BEIR_PARTS = "corpus.jsonl, queries.jsonl and qrels/<split>.tsv"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from . import columns
+from ..data import columns
 from .heads import Head, head_of, named
-from .judgments import is_integer
+from .qrels import is_integer
 
 
 class Format(NamedTuple):

@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..lists import Lists
-from .judgments import FloatArray
+from ..ragged_lists import Lists
 from .lines import Place, StrPath, clipped
 from .passages import Example, Join, Passage
+from .qrels import FloatArray
 from .training_set import TrainingSet
 
 

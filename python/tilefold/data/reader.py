@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .choices import MultipleChoice, read_choices
 from .collection import Collection, read_collection
 from .formats import FORMATS, detect
-from .judgments import Judgments
+from .multiple_choice import MultipleChoice, read_choices
+from .qrels import Judgments
 from .questions import Question, read_questions
 from .runs import Run, read_qrels, read_run
 from .training import read_training

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .formats import chosen
-from .judgments import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_judgments
 from .lines import Place, StrPath, filled_lines, replacing
+from .qrels import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_judgments
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..lists import Lists
-from . import columns, dpr, flagembedding, msmarco, tevatron
+from ..data import columns, dpr, flagembedding, msmarco, tevatron
+from ..ragged_lists import Lists
 from .collection import (
     Files,
     files_of,
@@ -25,9 +25,9 @@ from .collection import (
 from .formats import chosen
 from .gathering import Gathering, no_positive
 from .heads import named, records
-from .judgments import FloatArray, IdArray, Judgment
 from .lines import Place, StrPath, replacing
 from .passages import PROMPT_FORMAT, TITLE_FORMAT, Example, Passage, joined_prompt, joined_title
+from .qrels import FloatArray, IdArray, Judgment
 from .records import Record
 from .training_set import TrainingSet
 

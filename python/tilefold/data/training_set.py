@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..lists import Lists, checked
-from .judgments import FloatArray
+from ..ragged_lists import Lists, checked
+from .qrels import FloatArray
 
 
 @dataclass(frozen=True)

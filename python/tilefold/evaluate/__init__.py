@@ -5,7 +5,7 @@ Values of queries are float64 `[n]`, NaN where a query has none; `mean`, `bootst
 """
 
 from .answers import answer_hits, has_answer, top_k_accuracy
-from .choices import MMLU_GROUPS, Accuracy, ChoiceAccuracy, choice_accuracy
+from .choice_accuracy import MMLU_GROUPS, Accuracy, ChoiceAccuracy, choice_accuracy
 from .gold import average_rank, average_rank_of, gold_ranks, gold_ranks_of
 from .measures import Measure
 from .predictions import (

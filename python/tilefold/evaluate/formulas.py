@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .judgments import FloatArray, Judged
+from .gains import FloatArray, Judged
 
 ALL_RANKS = sys.maxsize  # the depth of a measure without a cutoff
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .formulas import ALL_RANKS, FORMULAS
-from .judgments import FloatArray, Judged, judge
+from .gains import FloatArray, Judged, judge
 from .measures import Measure
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import losses
-from ..gradcache import cached_embeddings, no_sync_of
+from ..losses.gradcache import cached_embeddings, no_sync_of
 from .duplicates import masks_of_duplicates
 from .mini_batches import Features, mini_batches
 
@@ -186,10 +186,10 @@ class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
     """`InBatchContrastiveLoss` for batches larger than memory, encoding a mini-batch at a time.
 
     The loss and the gradients are those of `InBatchContrastiveLoss`, dropout included, for one more
-    forward pass (see `tilefold.gradcache.cached_embeddings`); what is held are the activations of
-    one mini-batch and the embeddings. Each mini-batch is cut to the longest of its texts, so less
-    is padding. Losses that change what the model does while they are called, as `MatryoshkaLoss`
-    and `AdaptiveLayerLoss` do, cannot have this one inside.
+    forward pass (see `tilefold.losses.gradcache.cached_embeddings`); what is held are the
+    activations of one mini-batch and the embeddings. Each mini-batch is cut to the longest of its
+    texts, so less is padding. Losses that change what the model does while they are called, as
+    `MatryoshkaLoss` and `AdaptiveLayerLoss` do, cannot have this one inside.
 
     Args:
         model, temperature, learn_temperature, symmetric, normalize, mask_duplicates, process_group:

@@ -1,8 +1,9 @@
 """Losses over all pairs of a batch that never hold the matrix of pairs."""
 
-from .alignment import alignment_loss
-from .contrastive import contrastive_loss
-from .invariance import Invariance, invariance_loss
+from .alignment_loss import alignment_loss
+from .contrastive_loss import contrastive_loss
+from .gradcache import cached_backward, cached_embeddings
+from .invariance_loss import Invariance, invariance_loss
 from .modules import AlignmentLoss, ContrastiveLoss, InvarianceLoss
 from .negatives import count_negatives
 
@@ -12,6 +13,8 @@ __all__ = [
     "Invariance",
     "InvarianceLoss",
     "alignment_loss",
+    "cached_backward",
+    "cached_embeddings",
     "contrastive_loss",
     "count_negatives",
     "invariance_loss",

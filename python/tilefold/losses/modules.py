@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import inputs, ranks
-from .alignment import DIVERGENCES, Side, alignment_loss
-from .contrastive import check_options, contrastive_loss
-from .invariance import FORMS, invariance_loss
+from ..distributed import collectives
+from ..losses import loss_inputs
+from .alignment_loss import DIVERGENCES, Side, alignment_loss
+from .contrastive_loss import check_options, contrastive_loss
+from .invariance_loss import FORMS, invariance_loss
 
 
 class ContrastiveLoss(torch.nn.Module):
@@ -55,7 +56,7 @@ class ContrastiveLoss(torch.nn.Module):
             raise ValueError(f"ContrastiveLoss: temperature must be positive, got {temperature}")
         check_options(mode, reduction, symmetric, False)
         if process_group is not None:
-            ranks.alone("ContrastiveLoss", process_group)
+            collectives.alone("ContrastiveLoss", process_group)
         log_scale = torch.tensor(-math.log(temperature))
         self.log_scale = torch.nn.Parameter(log_scale) if learn_temperature else None
         self.temperature = temperature
@@ -88,7 +89,7 @@ class ContrastiveLoss(torch.nn.Module):
         if self.log_scale is not None:
             log_scale: Tensor = self.log_scale
             if self.process_group is not None:
-                log_scale = ranks.averaged(log_scale, self.process_group)
+                log_scale = collectives.averaged(log_scale, self.process_group)
             scale = {"log_scale": log_scale}
         options = self.options | {"process_group": self.process_group}
         return contrastive_loss(queries, documents, positives, **scale, **masks, **options)
@@ -124,7 +125,9 @@ class AlignmentLoss(torch.nn.Module):
     ) -> None:
         super().__init__()
         for given in (temperature, teacher_temperature):
-            inputs.checked_scale("AlignmentLoss", inputs.scale("AlignmentLoss", given, None))
+            loss_inputs.checked_scale(
+                "AlignmentLoss", loss_inputs.scale("AlignmentLoss", given, None)
+            )
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(
                 f"AlignmentLoss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
@@ -165,7 +168,9 @@ class InvarianceLoss(torch.nn.Module):
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"InvarianceLoss: form must be one of {FORMS}, got {form!r}")
-        inputs.checked_scale("InvarianceLoss", inputs.scale("InvarianceLoss", temperature, None))
+        loss_inputs.checked_scale(
+            "InvarianceLoss", loss_inputs.scale("InvarianceLoss", temperature, None)
+        )
         self.form, self.temperature = form, temperature
 
     def forward(

@@ -16,11 +16,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..identity import excluded, identity, rows_of
-from ..lists import Integers, Lists, checked, shares, transposed, united
+from ..distributed import collectives
+from ..ragged_lists import Integers, Lists, checked, shares, transposed, united
 from ..torch_ops import checked_factor
-from . import ranks
-from .inputs import Batch, check_finite
+from ..torch_ops.identity import excluded, identity, rows_of
+from .loss_inputs import Batch, check_finite
 
 
 class _Everyone(NamedTuple):
@@ -57,9 +57,9 @@ def part(
         facts = _facts(own, options)
     except Exception as error:
         message = str(error).removeprefix(f"{op}: ")
-        ranks.told({"error": message}, group)
+        collectives.told({"error": message}, group)
         raise ValueError(f"{op}: rank {dist.get_rank()}: {message}") from error
-    told = ranks.told(facts, group)
+    told = collectives.told(facts, group)
     _agree(op, told, dist.get_process_group_ranks(group))
     return _part(own, told, options["symmetric"], group)
 
@@ -135,7 +135,7 @@ def _part(
     wants_queries, wants_documents = (any(facts["wanted"][i] for facts in told) for i in range(2))
 
     def of_all(x: Tensor | None, sizes: list[int]) -> Integers | None:
-        return None if x is None else ranks.collected(x, sizes, group).numpy()
+        return None if x is None else collectives.collected(x, sizes, group).numpy()
 
     query_ids, document_ids = of_all(own.query_ids, n), of_all(own.document_ids, m)
     positives = exclude = None
@@ -164,9 +164,10 @@ def _of_all_ranks(
     lists: tuple[Tensor, Tensor], n: list[int], entries: list[int], group: dist.ProcessGroup
 ) -> Lists:
     offsets, indices = lists
-    counts = ranks.collected(offsets.diff(), n, group).numpy()
+    counts = collectives.collected(offsets.diff(), n, group).numpy()
     return Lists(
-        np.concatenate([[0], np.cumsum(counts)]), ranks.collected(indices, entries, group).numpy()
+        np.concatenate([[0], np.cumsum(counts)]),
+        collectives.collected(indices, entries, group).numpy(),
     )
 
 
@@ -214,7 +215,7 @@ def _against_all(
             both = lists if exclude is None else united(lists, _in_numpy(exclude), sum(sizes))
             exclude = _in_torch(both)
     return own._replace(
-        documents=ranks.gathered(own.documents, sizes, wanted, group),
+        documents=collectives.gathered(own.documents, sizes, wanted, group),
         positives=positives,
         exclude=exclude,
         exclude_ids=None,

@@ -17,7 +17,7 @@ except ImportError as error:
         "pip install tilefold[analysis]"
     ) from error
 
-from .attribution import (
+from .neurons.attribution import (
     WeightAttribution,
     activation_attribution,
     masked_word,
@@ -25,38 +25,36 @@ from .attribution import (
     retrieval,
     weight_attribution,
 )
-from .candidates import Candidates, present, shuffle_queries
-from .decentralisation import (
+from .neurons.decentralisation import (
     Decentralisation,
     active_counts,
     decentralisation,
     pathway_overlap,
 )
-from .feedforward import FeedForward, feed_forwards
-from .interventions import (
+from .neurons.feedforward import FeedForward, feed_forwards
+from .neurons.interventions import (
     ClozeEffect,
     cloze_effect,
     random_neurons,
     retrieval_effect,
     strongest,
 )
-from .layers import layer_rows
-from .neurons import (
+from .neurons.knowledge_neurons import (
     Refined,
     coarse_neurons,
     refined_neurons,
     relation_neurons,
     scaled_neurons,
 )
-from .presets import PRESETS, Preset
-from .probe import BilinearProbe, ConcatenationProbe, DotProductProbe, InteractionProbe
-from .significance import Comparison, compare_with_base
-from .survey import Survey, survey_neurons
-from .sweep import Layers, Probed, against_base, layers_of, probe_layers
-from .top_texts import TopText, top_texts
+from .neurons.survey import Survey, survey_neurons
+from .neurons.top_texts import TopText, top_texts
+from .probing.candidates import Candidates, present, shuffle_queries
+from .probing.layer_rows import layer_rows
+from .probing.layer_tests import Comparison, compare_with_base
+from .probing.probes import BilinearProbe, ConcatenationProbe, DotProductProbe, InteractionProbe
+from .probing.sweep import Layers, Probed, against_base, layers_of, probe_layers
 
 __all__ = [
-    "PRESETS",
     "BilinearProbe",
     "Candidates",
     "ClozeEffect",
@@ -67,7 +65,6 @@ __all__ = [
     "FeedForward",
     "InteractionProbe",
     "Layers",
-    "Preset",
     "Probed",
     "Refined",
     "Survey",

@@ -9,13 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Vectors, as_vectors
-from ..index import FlatIndex
-from ..lists import Lists, united
-from ..running import Progress, as_integer
-from .corpus import Corpus
-from .inputs import Ranks, ScoreWindow, as_lists, as_positives, check_finite, checked_batch_size
+from ..ragged_lists import Lists, united
+from ..retrieval.flat_index import FlatIndex
+from ..retrieval.running_search import Progress, as_integer
+from .document_pool import Corpus
 from .mined import Mined, joined, listed, part
 from .miner import Batch, Miner
+from .mining_inputs import (
+    Ranks,
+    ScoreWindow,
+    as_lists,
+    as_positives,
+    check_finite,
+    checked_batch_size,
+)
 from .shuffle import Shuffle
 
 

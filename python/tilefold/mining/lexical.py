@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..arrays import Array
-from ..bm25 import Bm25
-from ..lists import Integers, Lists
-from ..running import Progress, SearchResult
-from .inputs import Ranks, as_lists, as_positives, checked_batch_size, first_of_groups
+from ..ragged_lists import Integers, Lists
+from ..retrieval.bm25 import Bm25
+from ..retrieval.running_search import Progress, SearchResult
 from .mined import Mined, joined, listed
+from .mining_inputs import Ranks, as_lists, as_positives, checked_batch_size, first_of_groups
 
 IsPositive = Callable[[int, int], bool]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..lists import Integers, Lists
+from ..ragged_lists import Integers, Lists
 
 Scores = NDArray[np.float32]
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Vectors
-from ..lists import Integers, Lists, united
-from ..running import Progress, SearchResult
-from .corpus import Corpus
-from .inputs import Ranks
+from ..ragged_lists import Integers, Lists, united
+from ..retrieval.running_search import Progress, SearchResult
+from .document_pool import Corpus
 from .mined import Scores, listed
+from .mining_inputs import Ranks
 from .shuffle import Shuffle
 
 # Of a query with no more documents than this in its score window all are listed; with more of them,

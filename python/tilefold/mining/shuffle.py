@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..lists import Integers
+from ..ragged_lists import Integers
 
 _Words = NDArray[np.uint64]
 _GOLDEN = 0x9E3779B97F4A7C15

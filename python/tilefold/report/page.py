@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jinja2
 
-from .. import __version__
 from ..data.lines import replacing
+from ..version import __version__
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Table:
     def of_columns(
         cls, name: str, labels: Sequence[str], columns: Mapping[str, Sequence[str]], caption: str
     ) -> Table:
-        """Of columns by their header, as `tilefold.terminal.table` takes them.
+        """Of columns by their header, as `tilefold.cli.terminal.table` takes them.
 
         >>> Table.of_columns("model", ["base"], {"nDCG@10": ["0.645"]}, "What was measured.").rows
         [['base', '0.645']]

@@ -4,8 +4,8 @@ What only the values of arguments show (indices out of range, a scale that is no
 checked here, because a compiled graph has no values before.
 """
 
-from . import contrastive as contrastive
-from . import divergence as divergence
-from . import statistics as statistics
+from ..torch_ops import contrastive as contrastive
+from ..torch_ops import divergence as divergence
+from ..torch_ops import statistics as statistics
 from .library import checked_factor as checked_factor
 from .library import result_dtype as result_dtype

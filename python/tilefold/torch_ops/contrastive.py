@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ..identity import excluded, identity
-from ..lists import Lists, checked, shares
+from ..ragged_lists import Lists, checked, shares
+from .identity import excluded, identity
 from .library import checked_factor, contiguous, in_numpy, library, result_dtype
 
 _CONTRASTIVE = "contrastive_loss"  # in messages: what users call

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ..lists import Lists, checked
+from ..ragged_lists import Lists, checked
 from .library import checked_factor, contiguous, in_numpy, library, result_dtype
 
 library.define(  # type: ignore[no-untyped-call]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import TrainingSet
-from ..lists import Integers, Lists
 from ..losses import count_negatives
+from ..ragged_lists import Integers, Lists
 
 
 class Batch(NamedTuple):
@@ -53,7 +53,7 @@ class Draw:
 
     Example:
         >>> from tilefold.data import TrainingSet
-        >>> from tilefold.lists import Lists
+        >>> from tilefold.ragged_lists import Lists
         >>> lists = Lists.pack([[0]]), Lists.pack([[1]])
         >>> data = TrainingSet(["q"], ["who?"], ["a", "b"], ["she", "he"], *lists, [()])
         >>> Draw(data, group_size=2, seed=0).batch([0], step=0).documents

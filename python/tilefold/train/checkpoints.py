@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from ..lists import Lists
+from ..ragged_lists import Lists
 
 MODEL = "model"  # folder for `BiEncoder.from_pretrained`
 WEIGHTS = "objective.safetensors"  # of the model and of the loss, to go on training

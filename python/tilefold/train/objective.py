@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..encoder import BiEncoder
-from ..gradcache import cached_backward
 from ..losses import ContrastiveLoss
+from ..losses.gradcache import cached_backward
+from ..models import BiEncoder
 from .batches import Batch
 
 Tokens = Mapping[str, Tensor]

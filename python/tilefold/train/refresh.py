@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data import TrainingSet
-from ..encoder import BiEncoder
-from ..lists import Lists
+from ..distributed.processes import encode_together
 from ..mining import mine
-from .ranks import encode_together
+from ..models import BiEncoder
+from ..ragged_lists import Lists
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ..data import TrainingSet, read_collection, read_training
-from ..encoder import BiEncoder, Lora, find_model
 from ..evaluate import Measure
+from ..models import BiEncoder, Lora, find_model
 from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
-from .configuration import Arguments
-from .log import show_lines
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
+from .yaml_arguments import Arguments
 
 
 def prepare(arguments: Arguments) -> RetrieverTrainer:
@@ -22,9 +21,7 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
     _check_measures(data, training)
     train_set, validation = _read(data, training.encode_batch_size, training.seed)
     towers = _load(model, data.title_format)
-    trainer = RetrieverTrainer(towers, training, train_set, validation=validation)
-    show_lines(trainer)
-    return trainer
+    return RetrieverTrainer(towers, training, train_set, validation=validation)
 
 
 def _check_measures(data: DataArguments, training: RetrieverTrainingArguments) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import Trainer
 
 from ..data import TrainingSet
-from ..encoder import BiEncoder
+from ..distributed import processes
 from ..losses import ContrastiveLoss
-from . import ranks
+from ..models import BiEncoder
 from .arguments import RetrieverTrainingArguments
 from .batches import Batch, Draw
 from .checkpoints import MODEL, WEIGHTS, check_resumable, load_negatives, save_negatives
@@ -64,7 +64,7 @@ class RetrieverTrainer(Trainer):
             )
         if not len(data):
             raise ValueError("RetrieverTrainer: the training set has no queries")
-        together = torch.distributed.group.WORLD if ranks.world() > 1 else None
+        together = torch.distributed.group.WORLD if processes.world() > 1 else None
         loss = ContrastiveLoss(
             args.temperature,
             learn_temperature=args.learn_temperature,
@@ -128,8 +128,8 @@ class RetrieverTrainer(Trainer):
         sizes = self.args.gc_q_chunk_size, self.args.gc_p_chunk_size
         with self.accelerator.no_sync(model), self.compute_loss_context_manager():
             loss = cached_step(self.trained, model, batch, sizes, weight)
-        if ranks.world() > 1 and self.accelerator.sync_gradients:
-            ranks.average_gradients(self.trained.parameters())
+        if processes.world() > 1 and self.accelerator.sync_gradients:
+            processes.average_gradients(self.trained.parameters())
         return loss
 
     def _train_on(self, data: TrainingSet) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Collection, Qrels, TrainingSet
-from ..encoder import BiEncoder
+from ..distributed.processes import encode_together
 from ..evaluate import Measure, average_rank_of, evaluate, mean
-from ..search import search
-from .ranks import encode_together
+from ..models import BiEncoder
+from ..retrieval.exact_search import search
 
 
 @dataclass(frozen=True)

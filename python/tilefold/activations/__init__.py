@@ -1,0 +1,9 @@
+"""Activations: hooks that read and write them, statistics folded over them, rows kept of them.
+
+Needs torch only.
+"""
+
+from .activation_statistics import ActivationStatistics as ActivationStatistics
+from .capture import capture as capture
+from .capture import patch as patch
+from .row_store import RowStore as RowStore

@@ -1,0 +1,287 @@
+"""What is known of a layer's activations without keeping them: statistics that can be merged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import (
+    _native,
+    torch_ops,  # noqa: F401  (registers the ops)
+)
+from ..files.storage import map_tensors, write_tensors
+
+_OP = "ActivationStatistics"
+
+
+def _bin_values() -> Tensor:
+    """The middle of each bin of a histogram: 8 to an octave for each sign, and one at zero."""
+    per_octave = _native.BINS_PER_OCTAVE
+    place = torch.arange(_native.OCTAVES * per_octave + 1, dtype=torch.float64)
+    octave = (place / per_octave).floor()
+    edges = 2 ** (_native.LEAST_OCTAVE + octave) * (1 + place / per_octave - octave)
+    middles = (edges[1:] + edges[:-1]) / 2
+    return torch.cat([-middles.flip(0), torch.zeros(1, dtype=torch.float64), middles])
+
+
+def _zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+_BIN_VALUES = _bin_values()
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class ActivationStatistics:
+    """Statistics of each column of activations ``[batch, tokens, width]``, over tokens that count.
+
+    They are folded a batch at a time, in one pass, on the CPU. Counts and
+    extremes are exact, mean and variance are merged in float64 (Chan, Golub & LeVeque 1983), and so
+    are the numbers of several batches, shards or processes (`merge`). Numbers do not depend on how
+    many threads there are. NaN makes a mean NaN, and counts nowhere else.
+
+    Args:
+        width: columns.
+        thresholds: count the values above each of these.
+        top: keep so many examples with the largest values of each column.
+        histogram: also quantiles, to 1/16 of their value.
+        second_moment: also ``E[x xᵀ]``, ``[width, width]``.
+
+    Raises:
+        ValueError: a width below 1, a negative `top`, a threshold that is no number.
+
+    Example:
+        >>> seen = ActivationStatistics(2, thresholds=[0.0], top=1)
+        >>> x = torch.tensor([[[1.0, -1.0], [3.0, 5.0]], [[2.0, -1.0], [9.0, 9.0]]])
+        >>> seen.update(x, mask=torch.tensor([[1, 1], [1, 0]]))
+        >>> seen.count, seen.mean.tolist(), seen.variance.tolist()
+        (3, [2.0, 1.0], [0.6666666666666666, 8.0])
+        >>> seen.fraction_above.tolist()
+        [[1.0, 0.3333333333333333]]
+        >>> seen.top_examples
+        tensor([[0],
+                [0]])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        thresholds: Sequence[float] = (),
+        top: int = 0,
+        histogram: bool = False,
+        second_moment: bool = False,
+    ) -> None:
+        if width < 1 or top < 0:
+            name, least, got = ("width", 1, width) if width < 1 else ("top", 0, top)
+            raise ValueError(f"{_OP}: {name} must be at least {least}, got {got}")
+        limits = torch.tensor([float(t) for t in thresholds], dtype=torch.float32)
+        if any(math.isnan(t) for t in thresholds):
+            raise ValueError(f"{_OP}: thresholds must be numbers, got {list(thresholds)}")
+        self.width = width
+        with torch.inference_mode(False):  # what is made in it could not be merged outside
+            self._state: dict[str, Tensor] = {
+                "count": _zeros(1),
+                "mean": _zeros(width, dtype=torch.float64),
+                "m2": _zeros(width, dtype=torch.float64),
+                "least": torch.full((width,), torch.inf),
+                "most": torch.full((width,), -torch.inf),
+                "thresholds": limits,
+                "above": _zeros(len(limits), width),
+            }
+            if histogram:
+                self._state["histogram"] = _zeros(width, len(_BIN_VALUES))
+            if top:
+                self._state["seen"] = _zeros(1)
+                self._state["top_values"] = torch.full((width, top), -torch.inf)
+                self._state["top_examples"] = torch.full((width, top), -1, dtype=torch.int64)
+            if second_moment:
+                self._state["second_moment"] = _zeros(width, width, dtype=torch.float64)
+
+    def update(
+        self, x: Tensor, mask: Tensor | None = None, *, numbers: Tensor | None = None
+    ) -> None:
+        """Folds a batch.
+
+        Args:
+            x: ``[..., width]`` float32, bfloat16 or float16, on the CPU; examples along the first
+                dimension.
+            mask: of the shape of `x` but for the last dimension, nonzero where a row counts; all do
+                by default.
+            numbers: ``[len(x)]`` int64: names of examples, for `top_examples`; by default they are
+                counted from 0.
+
+        Raises:
+            TypeError: not a tensor, or of another dtype.
+            ValueError: another width or shape, or not on the CPU.
+        """
+        self._check(x, mask, numbers)
+        state = self._state
+        names = ("count", "mean", "m2", "least", "most", "thresholds", "above")
+        torch.ops.tilefold.statistics(
+            x, mask, *(state[name] for name in names), self._get("histogram")
+        )
+        if "top_values" in state:
+            buffers = (state[name] for name in ("seen", "top_values", "top_examples"))
+            torch.ops.tilefold.examples(x, mask, numbers, *buffers)
+        if "second_moment" in state:
+            torch.ops.tilefold.second_moment(x, mask, state["second_moment"])
+
+    def merge(self, other: ActivationStatistics) -> None:
+        """Adds what another has seen, of other texts.
+
+        Raises:
+            ValueError: the other has another width, thresholds or options.
+        """
+        mine, theirs = self._state, other._state
+        shapes = [{name: tuple(t.shape) for name, t in s.items()} for s in (mine, theirs)]
+        if shapes[0] != shapes[1] or not torch.equal(mine["thresholds"], theirs["thresholds"]):
+            raise ValueError(f"{_OP}: only statistics of one width and the same options merge")
+        n, m = self.count, other.count
+        if m == 0:
+            return
+        off = theirs["mean"] - mine["mean"]
+        mine["mean"] += off * (m / (n + m))
+        mine["m2"] += theirs["m2"] + off**2 * (n * m / (n + m))
+        torch.minimum(mine["least"], theirs["least"], out=mine["least"])
+        torch.maximum(mine["most"], theirs["most"], out=mine["most"])
+        for name in ("count", "above", "histogram", "seen", "second_moment"):
+            if name in mine:
+                mine[name] += theirs[name]
+        if "top_values" in mine:
+            self._merge_top(theirs)
+
+    def _merge_top(self, theirs: dict[str, Tensor]) -> None:
+        mine, k = self._state, self._state["top_values"].shape[1]
+        values, numbers = (
+            torch.cat([mine[name], theirs[name]], dim=1) for name in ("top_values", "top_examples")
+        )
+        # by value, then by number; what is empty has no number and comes last
+        order = torch.where(numbers < 0, torch.iinfo(torch.int64).max, numbers).argsort(dim=1)
+        falling = values.gather(1, order).argsort(stable=True, dim=1, descending=True)
+        order = order.gather(1, falling)
+        mine["top_values"].copy_(values.gather(1, order[:, :k]))
+        mine["top_examples"].copy_(numbers.gather(1, order[:, :k]))
+
+    @property
+    def count(self) -> int:
+        """Rows that counted."""
+        return int(self._state["count"])
+
+    @property
+    def mean(self) -> Tensor:
+        """``[width]`` float64; NaN where nothing counted."""
+        mean = self._state["mean"]
+        return torch.full_like(mean, math.nan) if not self.count else mean
+
+    @property
+    def variance(self) -> Tensor:
+        """``[width]`` float64, of the population."""
+        return self._state["m2"].clamp(min=0) / self._n
+
+    @property
+    def std(self) -> Tensor:
+        """``[width]`` float64, of the population."""
+        return self.variance.sqrt()
+
+    @property
+    def least(self) -> Tensor:
+        """``[width]`` the smallest value, inf where there is none."""
+        return self._state["least"]
+
+    @property
+    def most(self) -> Tensor:
+        """``[width]`` the largest value, -inf where there is none."""
+        return self._state["most"]
+
+    @property
+    def absmax(self) -> Tensor:
+        """``[width]`` the largest magnitude."""
+        return torch.maximum(-self.least, self.most)
+
+    @property
+    def fraction_above(self) -> Tensor:
+        """``[thresholds, width]`` float64: the share of values above each threshold."""
+        return self._state["above"].double() / self._n
+
+    @property
+    def top_values(self) -> Tensor:
+        """``[width, top]`` the largest value of each of `top_examples`, falling; -inf where few."""
+        return self._asked("top_values", "top")
+
+    @property
+    def top_examples(self) -> Tensor:
+        """``[width, top]`` int64: the examples whose largest value is largest; -1 where few."""
+        return self._asked("top_examples", "top")
+
+    @property
+    def second_moment(self) -> Tensor:
+        """``[width, width]`` float64: ``E[x xᵀ]``, not centred."""
+        lower = self._asked("second_moment", "second_moment") / self._n
+        return lower.tril() + lower.tril(-1).T
+
+    def quantile(self, q: float) -> Tensor:
+        """``[width]`` float64: the value below which a share q lies, to 1/16 of its magnitude.
+
+        Magnitudes below 2^-16 are taken for zero, and those above 2^16 for about that. NaN where
+        nothing counted.
+
+        Raises:
+            ValueError: q beyond 0 to 1, or no `histogram` was asked for.
+        """
+        if not 0 <= q <= 1:
+            raise ValueError(f"{_OP}: q must be 0 to 1, got {q}")
+        counts = self._asked("histogram", "histogram").cumsum(1)
+        wanted = (q * counts[:, -1:]).ceil().clamp(min=1)
+        bins = (counts < wanted).sum(1).clamp(max=counts.shape[1] - 1)
+        values = _BIN_VALUES[bins]
+        if not self.count:
+            return torch.full_like(values, math.nan)
+        return torch.minimum(torch.maximum(values, self.least.double()), self.most.double())
+
+    def save(self, path: str | Path) -> None:
+        """Writes a safetensors file that `load` reads."""
+        write_tensors(Path(path), {name: t.numpy() for name, t in self._state.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> ActivationStatistics:
+        """Reads what `save` wrote.
+
+        Raises:
+            CorruptedFolderError: not such a file.
+        """
+        state = {name: torch.from_numpy(a.copy()) for name, a in map_tensors(Path(path)).items()}
+        found = cls(len(state["mean"]))
+        found._state = state
+        return found
+
+    @property
+    def _n(self) -> float:
+        return self.count or math.nan
+
+    def _get(self, name: str) -> Tensor | None:
+        return self._state.get(name)
+
+    def _asked(self, name: str, option: str) -> Tensor:
+        if name not in self._state:
+            raise ValueError(f"{_OP}: {option} was not asked for")
+        return self._state[name]
+
+    def _check(self, x: Any, mask: Any, numbers: Any) -> None:
+        if not isinstance(x, Tensor) or x.dtype not in _DTYPES:
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{_OP}: x must be float32, bfloat16 or float16, got {kind}")
+        if x.device.type != "cpu":
+            raise ValueError(f"{_OP}: x must be on the CPU, got {x.device}; it has no kernels")
+        if x.ndim < 2 or x.shape[-1] != self.width:
+            raise ValueError(f"{_OP}: x must have shape [..., {self.width}], got {tuple(x.shape)}")
+        for name, given, shape in (("mask", mask, x.shape[:-1]), ("numbers", numbers, x.shape[:1])):
+            if given is not None and tuple(given.shape) != tuple(shape):
+                raise ValueError(
+                    f"{_OP}: {name} must have shape {tuple(shape)}, got {tuple(given.shape)}"
+                )

@@ -1,0 +1,259 @@
+"""capture() reads activations, patch() writes them: hooks that are gone when the block is left."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .activation_statistics import ActivationStatistics
+from .pooling import cls_pool, last_pool, max_pool, mean_pool
+from .row_store import RowStore
+from .sites import Site, find_sites, first_tensor
+
+Rows = Literal["cls", "mean", "last", "max"]
+_POOLINGS = {"cls": cls_pool, "mean": mean_pool, "last": last_pool, "max": max_pool}
+_captured: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
+def capture(
+    model: nn.Module,
+    sites: str | Sequence[str],
+    *,
+    statistics: bool = True,
+    thresholds: Sequence[float] = (),
+    top: int = 0,
+    histogram: bool = False,
+    second_moment: bool = False,
+    rows: Rows | None = None,
+    store: RowStore | None = None,
+) -> Capture:
+    """Folds a model's activations into statistics while it runs, and keeps none of them.
+
+    The outputs of the model have the same bits as without. Tokens that the attention mask leaves
+    out do not count; the mask is what the model is called with. Under `torch.compile` the whole is
+    one graph (``fullgraph=True``), if the model is compiled, or first called, inside of the block.
+
+    Args:
+        model: a model of transformers, or what holds one; of other modules, and where no
+            ``attention_mask`` is passed, all tokens count.
+        sites: dotted names of modules, as in ``model.named_modules()``; ``*`` stands for one part,
+            as in ``encoder.layer.*.intermediate``. Their output is read (the first of several), or
+            with ``:input`` after the name their first input.
+        statistics: fold activations at all; without, `rows` are what is wanted.
+        thresholds, top, histogram, second_moment: what is kept beside moments and extremes, as in
+            `ActivationStatistics`.
+        rows: "cls", "mean", "last" or "max": of each text one row per site goes into `store`,
+            pooled over the tokens that count; activations without tokens go as they are.
+        store: where rows go; needed with `rows`, and only then.
+
+    Returns:
+        A context manager, inside and after which it is a mapping of names of sites to
+        `ActivationStatistics`. Texts are numbered from 0 in the order in which they pass.
+
+    Raises:
+        ValueError: no such module (names like it are listed); at a call, activations that are not
+            on the CPU, or a text without any token that counts.
+        TypeError: `torch.nn.DataParallel`, activations that are no tensors.
+        RuntimeError: a site that is captured already.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+        >>> with capture(model, "1", thresholds=[0.0]) as seen:
+        ...     _ = model(torch.ones(2, 5, 4))
+        >>> seen["1"].count, seen["1"].mean.shape
+        (10, torch.Size([3]))
+    """
+    if (rows is None) != (store is None):
+        raise ValueError("capture: rows and store go together")
+    if rows is not None and rows not in _POOLINGS:
+        raise ValueError(f"capture: rows must be one of {', '.join(_POOLINGS)}, got {rows!r}")
+    found = find_sites(model, sites, "capture")
+    options: dict[str, Any] = {
+        "thresholds": thresholds,
+        "top": top,
+        "histogram": histogram,
+        "second_moment": second_moment,
+    }
+    if not statistics and (any(options.values()) or rows is None):
+        raise ValueError("capture: without statistics there are rows, and no options of statistics")
+    ActivationStatistics(1, **options)  # raises for what cannot be used
+    return Capture(model, found, options if statistics else None, rows, store)
+
+
+class Capture(Mapping[str, ActivationStatistics]):
+    """Statistics of sites: what `capture` returns."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: list[Site],
+        options: dict[str, Any] | None,
+        rows: Rows | None,
+        store: RowStore | None,
+    ) -> None:
+        self._entry: tuple[nn.Module, list[Site]] | None = (model, sites)
+        self._names = [site.name for site in sites]
+        self._options = options
+        self._pool = None if rows is None else _POOLINGS[rows]
+        self._store = store
+        self._statistics: dict[str, ActivationStatistics] = {}
+        self._hooks: list[Any] = []
+        self._mask: Tensor | None = None
+
+    def __getitem__(self, site: str) -> ActivationStatistics:
+        if site in self._names and site not in self._statistics:
+            raise KeyError(
+                f"capture: {site} has not run inside of the block (hooks are not seen by a model "
+                "that was compiled before)"
+            )
+        return self._statistics[site]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._statistics)
+
+    def __len__(self) -> int:
+        return len(self._statistics)
+
+    def __enter__(self) -> Capture:
+        if self._entry is None:
+            raise RuntimeError("capture: this one has been used; call capture() again")
+        (model, sites), self._entry = self._entry, None  # nothing here keeps the model alive
+        twice = next((site.name for site in sites if site.module in _captured), None)
+        if twice is not None:
+            raise RuntimeError(f"capture: {twice} is captured already, by a block around this one")
+        self._modules = weakref.WeakSet(site.module for site in sites)
+        _captured.update(self._modules)
+        for masked in _masked(model):
+            note = self._note_mask(masked)
+            self._hooks.append(masked.register_forward_pre_hook(note, with_kwargs=True))
+        for site in sites:
+            self._hooks.append(_hook(site, self._fold(site.name)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._mask = None
+        for module in self._modules:
+            _captured.discard(module)
+
+    def _note_mask(self, module: nn.Module) -> Callable[..., None]:
+        place = list(inspect.signature(module.forward).parameters).index("attention_mask")
+
+        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            mask = args[place] if place < len(args) else kwargs.get("attention_mask")
+            if mask is not None and not torch.compiler.is_compiling():
+                empty = ~mask.bool().any(-1)
+                if empty.any():
+                    raise ValueError(
+                        f"capture: text {int(empty.int().argmax())} of the batch has no token that "
+                        "counts: its attention_mask is 0 everywhere"
+                    )
+            self._mask = mask
+
+        return note
+
+    def _fold(self, name: str) -> Callable[[Any], None]:
+        def fold(value: Any) -> None:
+            x = first_tensor(value, name, "capture").detach()
+            if x.device.type != "cpu":
+                raise ValueError(
+                    f"capture: activations of {name} are on {x.device}; there are kernels for the "
+                    "CPU only"
+                )
+            mask = self._mask
+            if mask is not None and x.shape[:-1] == mask.shape[:1]:
+                mask = None  # one row for each text, such as a pooler's
+            if mask is not None and mask.shape != x.shape[:-1]:
+                raise ValueError(
+                    f"capture: activations of {name} have shape {tuple(x.shape)}, which an "
+                    f"attention_mask of {tuple(mask.shape)} does not fit"
+                )
+            if self._options is not None:
+                if name not in self._statistics:
+                    self._statistics[name] = ActivationStatistics(x.shape[-1], **self._options)
+                self._statistics[name].update(x, mask)
+            if self._pool is not None and self._store is not None:
+                everything = torch.ones(x.shape[:-1], dtype=torch.int64) if mask is None else mask
+                self._store.append(name, x if x.ndim == 2 else self._pool(x, everything))
+
+        return fold
+
+
+@contextmanager
+def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[nn.Module]:
+    """Replaces activations while the block lasts; the model itself is not changed.
+
+    Args:
+        model: any module.
+        edits: of sites, named as in `capture`, functions from what is there to what shall be there
+            in its place, of the same shape. They must not change their argument.
+
+    Raises:
+        ValueError: no such module, a result of another shape.
+        TypeError: `torch.nn.DataParallel`, a function that returns no tensor.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 2)
+        >>> both = torch.nn.Sequential(model, torch.nn.ReLU())
+        >>> with patch(both, {"0": torch.zeros_like}):
+        ...     both(torch.ones(1, 2))
+        tensor([[0., 0.]])
+    """
+    hooks: list[Any] = []
+    try:
+        for pattern, edit in edits.items():
+            for site in find_sites(model, pattern, "patch"):
+                hooks.append(_hook(site, _edited(site.name, edit)))
+        yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _masked(model: nn.Module) -> list[nn.Module]:
+    """The modules that are called with texts and their mask."""
+    takes = {"input_ids", "attention_mask"}
+    return [m for m in model.modules() if takes <= set(inspect.signature(m.forward).parameters)]
+
+
+def _edited(name: str, edit: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
+    def replace(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            kind = type(value).__name__
+            raise TypeError(f"patch: {name} gives a {kind}; name a module that gives a tensor")
+        before = first_tensor(value, name, "patch")
+        after = edit(before)
+        if not isinstance(after, Tensor):
+            raise TypeError(
+                f"patch: the edit of {name} must return a tensor, got {type(after).__name__}"
+            )
+        if after.shape != before.shape:
+            raise ValueError(
+                f"patch: the edit of {name} must keep the shape {tuple(before.shape)}, got "
+                f"{tuple(after.shape)}"
+            )
+        return after if value is before else type(value)([after, *value[1:]])
+
+    return replace
+
+
+def _hook(site: Site, act: Callable[[Any], Any]) -> Any:
+    """Calls `act` with what the module returns, or with its arguments; what it returns takes their
+    place."""
+    if site.of_input:
+        return site.module.register_forward_pre_hook(lambda _, args: act(args))
+    return site.module.register_forward_hook(lambda _, args, output: act(output))

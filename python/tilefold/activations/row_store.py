@@ -1,0 +1,166 @@
+"""One row per text for each of several layers, in memory or in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..files.storage import map_tensors, write_tensors
+
+_OP = "RowStore"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NAMES = "sites.json"
+
+
+class RowStore(Mapping[str, Tensor]):
+    """Rows added a batch at a time, and cast on their way: a mapping of sites to ``[n, width]``.
+
+    Blocks of `block_rows` rows are allocated at once. With a folder, a full block is written as
+    safetensors and given up, so memory holds one block per site; `flush` writes what is left.
+
+    Args:
+        dtype: "float32", "bfloat16" or "float16".
+        folder: where to; made if it does not exist, and must hold nothing.
+        block_rows: rows of a block.
+
+    Raises:
+        ValueError: an unknown dtype, fewer than one row.
+        FileExistsError: the folder holds something.
+
+    Example:
+        >>> store = RowStore("bfloat16")
+        >>> store.append("layer.0", torch.ones(2, 3))
+        >>> store.append("layer.0", torch.zeros(1, 3))
+        >>> store["layer.0"].shape, store["layer.0"].dtype
+        (torch.Size([3, 3]), torch.bfloat16)
+    """
+
+    def __init__(
+        self, dtype: str = "float32", *, folder: str | Path | None = None, block_rows: int = 8192
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise ValueError(f"{_OP}: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+        if block_rows < 1:
+            raise ValueError(f"{_OP}: block_rows must be at least 1, got {block_rows}")
+        self.dtype, self.block_rows = dtype, block_rows
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if any(self.folder.iterdir()):
+                raise FileExistsError(f"{_OP}: {self.folder} holds something; name another folder")
+        self._blocks: dict[str, list[Tensor | Path]] = {}
+        self._filled: dict[str, int] = {}  # rows of the last block
+        self._widths: dict[str, int] = {}
+        self._finished = False
+
+    @classmethod
+    def open(cls, folder: str | Path) -> RowStore:
+        """What a store wrote to a folder; rows may be read, and none added.
+
+        Raises:
+            FileNotFoundError: nothing was flushed there.
+        """
+        root = Path(folder)
+        described = json.loads((root / _NAMES).read_text(encoding="utf-8"))
+        store = cls(described["dtype"], block_rows=described["block_rows"])
+        store.folder, store._finished = root, True
+        for number, site in enumerate(described["sites"]):
+            store._blocks[site] = sorted(root.glob(f"{number:03}-*.safetensors"))
+        return store
+
+    def append(self, site: str, rows: Tensor) -> None:
+        """Adds rows ``[n, width]`` of any float dtype.
+
+        Raises:
+            ValueError: another width than before; a store that was opened, or flushed.
+        """
+        if self._finished:
+            raise ValueError(f"{_OP}: {self.folder} is finished; rows cannot be added")
+        if rows.ndim != 2:
+            raise ValueError(f"{_OP}: rows must have 2 dimensions, got {rows.ndim}")
+        width = self._widths.setdefault(site, rows.shape[1])
+        if rows.shape[1] != width:
+            raise ValueError(f"{_OP}: rows of {site} must have width {width}, got {rows.shape[1]}")
+        blocks = self._blocks.setdefault(site, [])
+        while len(rows):
+            last = blocks[-1] if blocks else None
+            filled = self._filled.get(site, 0)
+            if not isinstance(last, Tensor) or filled == self.block_rows:
+                self._write_last(site)
+                with torch.inference_mode(False):  # whoever adds rows may not be in it next time
+                    last = torch.empty(self.block_rows, width, dtype=_DTYPES[self.dtype])
+                blocks.append(last)
+                filled = 0
+            taken = min(len(rows), self.block_rows - filled)
+            last[filled : filled + taken] = rows[:taken]
+            self._filled[site], rows = filled + taken, rows[taken:]
+
+    def flush(self) -> None:
+        """Writes what is not written yet; nothing can be added any more."""
+        if self.folder is None:
+            raise ValueError(f"{_OP}: this store has no folder")
+        for site in self._blocks:
+            self._write_last(site)
+        self._finished = True
+        described = {
+            "sites": list(self._blocks),
+            "dtype": self.dtype,
+            "block_rows": self.block_rows,
+        }
+        partial = self.folder / f".{_NAMES}.partial"
+        partial.write_text(json.dumps(described) + "\n", encoding="utf-8")
+        partial.replace(self.folder / _NAMES)
+
+    def blocks(self, site: str) -> Iterator[Tensor]:
+        """Rows of a site, a block at a time."""
+        parts = self._blocks[site]
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            if isinstance(part, Tensor):
+                yield part[: self._filled[site]] if last else part
+            else:
+                yield _read(part, self.dtype)
+
+    def __getitem__(self, site: str) -> Tensor:
+        parts = list(self.blocks(site))
+        if not parts:
+            return torch.empty(0, self._widths[site], dtype=_DTYPES[self.dtype])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def _write_last(self, site: str) -> None:
+        blocks = self._blocks[site]
+        if self.folder is None or not blocks or isinstance(blocks[-1], Path):
+            return
+        rows = blocks[-1][: self._filled[site]]
+        number = list(self._blocks).index(site)
+        path = self.folder / f"{number:03}-{len(blocks) - 1:05}.safetensors"
+        partial = path.with_name(f".{path.name}.partial")
+        bits = rows.view(torch.uint16) if self.dtype == "bfloat16" else rows
+        try:
+            write_tensors(
+                partial,
+                {"rows": bits.numpy()},
+                frozenset({"rows"} if self.dtype == "bfloat16" else ()),
+            )
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        blocks[-1] = path
+
+
+def _read(path: Path, dtype: str) -> Tensor:
+    mapped = map_tensors(path)["rows"]
+    if dtype == "bfloat16":
+        return torch.from_numpy(np.array(mapped).view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(np.array(mapped))

@@ -1,0 +1,1 @@
+"""The `tilefold` command: verbs, their options, and what they print."""

@@ -1,0 +1,1 @@
+"""`tilefold demo`: the main job on real text, without a network."""

@@ -1,0 +1,253 @@
+"""`tilefold demo`: the main job on real text, without a network.
+
+The documentation of Python on this machine is encoded, searched exactly, by HNSW and by words, and
+measured; then tilefold is timed beside its peers and its answers are compared with theirs. Last,
+MiniLM is fine-tuned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data import Collection
+from ...evaluate import evaluate
+from ...retrieval.flat_index import FlatIndex
+from ...retrieval.hnsw import HnswIndex
+from ...retrieval.running_search import SearchResult
+from ...testing import assert_same_up_to_rounding, measure
+from ...threads import get_num_threads
+from ..terminal import clip, count, fact, heading, note, say, table, title, width
+from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
+from .pydocs import read_pydocs
+from .training_demo import show_training
+
+if TYPE_CHECKING:
+    from ...models import BiEncoder
+
+Vectors = NDArray[np.float32]
+Search = Callable[[Vectors, int], Any]
+
+_K = 100
+_HITS = 3
+_TIMED_QUERIES = 2048
+_FEW = 10_000  # documents; from about here on tilefold was faster than a matrix product
+# An easy one, one of many alike, and one that MiniLM does not find.
+_SAMPLES = ("statistics.median", "heapq.merge", "threading.Thread.join")
+_NEXT = (
+    ('tilefold demo --query "copy a file"', "ask for something in your own words"),
+    ("tilefold demo --packages numpy,torch", "search more documentation"),
+    ("tilefold eval FOLDER", "your own data, in BEIR layout"),
+    ("tilefold doctor", "what this machine runs"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tilefold demo`."""
+    parser.add_argument(
+        "--query",
+        nargs="?",
+        const="",
+        metavar="TEXT",
+        help="only search for this; without TEXT, ask for one query after the other",
+    )
+    parser.add_argument(
+        "--packages",
+        default="",
+        metavar="NAMES",
+        help="also read the documentation of these installed packages, as in numpy,torch",
+    )
+    parser.add_argument(
+        "--no-training", action="store_true", help="leave out fine-tuning, which takes two minutes"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `tilefold demo`."""
+    title(f"tilefold demo: search the documentation of Python {platform.python_version()}")
+    from ...models import BiEncoder, minilm
+
+    model = BiEncoder(minilm())  # first, so that what is not installed is said at once
+    fact("model", f"all-MiniLM-L6-v2, {model.dim} dimensions, from an installed package")
+    collection = read_pydocs([name.strip() for name in args.packages.split(",") if name.strip()])
+    if args.query is None:
+        _measure(collection, model, training=not args.no_training)
+    else:
+        _ask(collection, model, [args.query] if args.query else _typed())
+    return 0
+
+
+def _measure(collection: Collection, model: BiEncoder, *, training: bool) -> None:
+    describe(collection)
+    embedded = embed(collection, model)
+    note(
+        "A document is the parameters and the docstring of a function, method or class, without "
+        "the first line and with its name masked; the query is that first line."
+    )
+    index = FlatIndex(model.dim)
+    index.add(embedded.documents)
+    exact = SearchResult(*index.search(embedded.queries, _K)[:2])
+    rankings = {"dense, exact": exact}
+    approximate = _hnsw(embedded)
+    if approximate is not None:
+        rankings["dense, HNSW"] = approximate.search(embedded.queries, _K)
+    rankings |= lexical(collection, exact, _K)
+    heading(f"Quality: mean over {len(collection.queries):,} queries, 95% bootstrap interval")
+    show_quality({n: evaluate(r.ids, collection.qrels, MEASURES) for n, r in rankings.items()})
+    if approximate is not None:
+        share = approximate.recall(index, embedded.queries, _K)
+        note(f"HNSW found {share:.2%} of the {_K} nearest documents.")
+    _show_speed(embedded, index, approximate)
+    _show_samples(collection, exact)
+    if training:
+        show_training(collection, model, embedded)
+    heading("What to try next")
+    for command, purpose in _NEXT:
+        say(f"  {command:<38}{purpose}")
+
+
+def _hnsw(embedded: Embedded) -> HnswIndex | None:
+    try:
+        index = HnswIndex(embedded.documents.shape[1], ef_search=2 * _K)
+    except ImportError as error:
+        fact("HNSW", f"left out: {error}")
+        return None
+    index.add(embedded.documents)
+    return index
+
+
+# ---- speed ---------------------------------------------------------------------------------------
+
+
+def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | None) -> None:
+    documents, queries = embedded.documents, embedded.queries[:_TIMED_QUERIES]
+    searches: dict[str, Search] = {"tilefold": lambda queries, k: index.search(queries, k)[1]}
+    searches |= dict(_peers(documents))
+    unlike = {"tilefold": ""}
+    depths = [k for k in (10, _K) if k <= len(documents)]
+    for name, peer in list(searches.items())[1:]:
+        unlike[name] = _unlike(index, name, peer, embedded, depths)
+    if approximate is not None:
+        searches["HnswIndex"] = lambda queries, k: approximate.search(queries, k).ids
+        unlike["HnswIndex"] = "approximate"
+    rates = {k: _rates(searches, queries, k) for k in depths}
+    heading(
+        f"Speed: queries per second ({len(queries):,} queries, {len(documents):,} documents, "
+        f"{count(get_num_threads(), 'thread')})"
+    )
+    columns = {f"k = {k}": [f"{rate:,.0f}" for rate in by.values()] for k, by in rates.items()}
+    table(list(searches), columns | {"ids unlike tilefold's": list(unlike.values())})
+    note(
+        "Where ids differ, scores are equal, or closer than sums in fp32 are exact: tilefold sums "
+        "in fp64 and orders equal scores by id."
+    )
+    if len(documents) < _FEW and any(max(by.values()) > by["tilefold"] for by in rates.values()):
+        note(
+            "So few documents stay in the processor's cache, where a plain matrix product is hard "
+            "to beat; `make bench` has a corpus that does not."
+        )
+
+
+def _rates(searches: Mapping[str, Search], queries: Vectors, k: int) -> dict[str, float]:
+    """Queries per second of every search."""
+    timings = measure({name: partial(run, queries, k) for name, run in searches.items()})
+    return {name: len(queries) / timing.median for name, timing in timings.items()}
+
+
+def _peers(documents: Vectors) -> Iterator[tuple[str, Search]]:
+    """(name, exact search) of numpy and, where it is installed, faiss."""
+    yield "numpy", lambda queries, k: _search_numpy(queries, documents, k)
+    with contextlib.suppress(ImportError):
+        flat = importlib.import_module("faiss").IndexFlatIP(documents.shape[1])
+        flat.add(documents)
+        yield "faiss flat", lambda queries, k: flat.search(queries, k)[1]
+
+
+def _search_numpy(queries: Vectors, documents: Vectors, k: int) -> NDArray[np.int64]:
+    scores = queries @ documents.T
+    ids = np.argpartition(scores, -k, axis=1)[:, -k:]
+    best = np.take_along_axis(scores, ids, 1)
+    return np.take_along_axis(ids, np.lexsort((ids, -best)), 1)
+
+
+def _unlike(
+    index: FlatIndex, name: str, peer: Search, embedded: Embedded, depths: Sequence[int]
+) -> str:
+    """In how many places a peer's ids differ; raises if rounding does not explain them all."""
+    queries = embedded.queries[:_TIMED_QUERIES]
+    places = sum(
+        assert_same_up_to_rounding(
+            index.search(queries, k)[:2], peer(queries, k), queries, embedded.documents, name=name
+        )
+        for k in depths
+    )
+    return f"{places:,} of {len(queries) * sum(depths):,}"
+
+
+# ---- questions -----------------------------------------------------------------------------------
+
+
+def _show_samples(collection: Collection, exact: SearchResult) -> None:
+    """Three queries of the collection, their best documents, and where the right one came."""
+    heading("Three of the queries, and what the exact search found")
+    rows = [collection.query_ids.index(n) for n in _SAMPLES if n in collection.query_ids]
+    offsets, relevant, _ = collection.qrels
+    for row in rows or range(min(len(_SAMPLES), len(collection.queries))):
+        right = set(relevant[offsets[row] : offsets[row + 1]].tolist())
+        _show_hits(collection, collection.queries[row], exact.scores[row], exact.ids[row], right)
+        places = np.flatnonzero(np.isin(exact.ids[row], list(right)))
+        if not len(places) or places[0] >= _HITS:
+            where = f"came in place {places[0] + 1}" if len(places) else f"is not in the best {_K}"
+            say(f"    {collection.query_ids[row]}, the right one, {where}")
+
+
+def _show_hits(
+    collection: Collection, query: str, scores: Iterable[float], ids: Iterable[int], right: set[int]
+) -> None:
+    say()
+    say(f"  {clip(query, width() - 2)}")
+    best = [(score, int(i)) for score, i in zip(scores, ids, strict=True) if i >= 0][:_HITS]
+    for score, document in best:
+        mark = "  <- right" if document in right else ""
+        say(f"    {score:.3f}  {collection.document_ids[document]}{mark}")
+
+
+def _ask(collection: Collection, model: BiEncoder, questions: Iterable[str]) -> None:
+    """Answers questions from names and summaries, which take seconds to encode."""
+    offsets, relevant, _ = collection.qrels
+    summaries = np.repeat(np.array(collection.queries, object), np.diff(offsets))
+    names = [collection.document_ids[document] for document in relevant]
+    texts = [f"{name}: {summary}" for name, summary in zip(names, summaries, strict=True)]
+    index = FlatIndex(model.dim)
+    index.add(model.encode_corpus(texts, progress="summaries"))
+    fact("documents", f"{len(texts):,} summaries")
+    for question in questions:
+        vector = model.encode_queries([question], progress=False)[0]
+        scores, ids = index.search(vector, min(5, len(texts)))[:2]
+        column = min(width() // 2 - 10, max(len(names[document]) for document in ids))
+        say()
+        for score, document in zip(scores, ids, strict=True):
+            line = f"{score:.3f}  {clip(names[document], column):<{column}}  "
+            say(f"  {line}{clip(summaries[document], width() - 2 - len(line))}")
+
+
+def _typed() -> Iterator[str]:
+    """Queries from stdin, with a prompt where it is a terminal, until an empty line."""
+    asking = sys.stdin.isatty()
+    while True:
+        try:
+            line = input("\nquery (nothing to end)> " if asking else "").strip()
+        except EOFError:
+            return
+        if not line:
+            return
+        yield line

@@ -1,0 +1,173 @@
+"""The `tilefold` command: picks the verb, and turns errors into one line and an exit status.
+
+A verb's module is imported only when the verb is used; it offers `add_arguments` and `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from ..version import __version__
+from .request import resolve, with_file
+
+# verb: (module, what it does, examples)
+_VERBS = {
+    "demo": (
+        "demo.walkthrough",
+        "search the documentation of Python on this machine",
+        """
+  tilefold demo
+  tilefold demo --query "copy a file together with its permissions"
+  tilefold demo --packages numpy,torch
+""",
+    ),
+    "eval": (
+        "verbs.eval",
+        "compare dense, BM25 and fused retrieval on a collection",
+        """
+  tilefold eval scifact
+  tilefold eval scifact --split train --measures nDCG@10 R@100 AP
+  tilefold eval scifact --model BAAI/bge-small-en-v1.5 --pooling cls
+  tilefold eval scifact --k 1000 --measures nDCG@10 R@1000 --run dense.trec
+  tilefold eval scifact --model out/model --baseline minilm
+  tilefold eval wiki --split nq --answers answers.jsonl --out wiki.json
+""",
+    ),
+    "train": (
+        "verbs.train",
+        "train a retriever: DPR's recipe, from files to a measured model",
+        """
+  tilefold train --config examples/scifact.yaml
+  tilefold train --config examples/scifact.yaml --learning_rate 1e-5
+  tilefold train --config examples/scifact.yaml --resume_from_checkpoint last
+  torchrun --nproc-per-node 2 -m tilefold train --config my.yaml
+  tilefold train --list-arguments
+""",
+    ),
+    "mine": (
+        "verbs.mine",
+        "find hard negatives for a training set",
+        """
+  tilefold mine scifact --out negatives.jsonl
+  tilefold mine nq-train.json --bm25 --out negatives.jsonl
+  tilefold mine scifact --relative-margin 0.05 --range-max 50 --out hard.jsonl
+  tilefold mine --config hard.jsonl.yaml --seed 1 --out again.jsonl
+""",
+    ),
+    "encode": (
+        "verbs.encode",
+        "encode a corpus into shards that search reads",
+        """
+  tilefold encode scifact --out vectors
+  tilefold encode collection.tsv --num-shards 16 --shard 3 --out vectors
+""",
+    ),
+    "index": (
+        "verbs.index",
+        "join shards into one index",
+        """
+  tilefold index vectors --out index
+""",
+    ),
+    "search": (
+        "verbs.search",
+        "search an encoded corpus",
+        """
+  tilefold search vectors --query "does vitamin D prevent falls"
+  tilefold search index --queries scifact --k 100 --run run.trec
+""",
+    ),
+    "mechanisms": (
+        "verbs.mechanisms",
+        "study what training a retriever did to a model's layers and neurons",
+        """
+  tilefold mechanisms probe --world small
+  tilefold mechanisms neurons --world small
+  tilefold mechanisms probe --model out/model --base minilm --data hard.jsonl
+  tilefold mechanisms neurons --preset dpr --data nq-train.json --out study
+  tilefold mechanisms findings --runs seed0 seed1 seed2
+""",
+    ),
+    "doctor": (
+        "doctor",
+        "say what this machine offers and test every kernel",
+        """
+  tilefold doctor
+  tilefold doctor --json
+""",
+    ),
+}
+_INTERRUPTED = 128 + signal.SIGINT
+_PIPE_CLOSED = 128 + 13  # SIGPIPE, which Windows does not name
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status.
+
+    0 when all went well, 1 on an error, 2 on wrong usage, 130 on Ctrl-C, 141 when the reader of the
+    output went away.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # texts may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(words)
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except (ValueError, OSError, ImportError) as error:
+        print(f"tilefold {words[0]}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _run(words: Sequence[str]) -> int:
+    parser, verb = _parser(words[0] if words else "")
+    args, more = parser.parse_known_args(words if verb is None else with_file(verb, words))
+    if more and not hasattr(args, "more"):  # a verb that has it parses the others itself
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:
+        args.more = more
+    if verb is None:
+        parser.print_help()
+        return 0
+    resolve(verb, args)
+    return int(args.run_verb(args))
+
+
+def _parser(verb: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """The whole one, and that of the verb, which alone has options."""
+    found = None
+    parser = argparse.ArgumentParser(
+        prog="tilefold",
+        description="Exact dense retrieval, and tools to study it.",
+        epilog="examples:\n  tilefold demo\n  tilefold eval FOLDER\n  tilefold doctor\n\n"
+        "'tilefold VERB --help' says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tilefold {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", title="verbs")
+    for name, (module, purpose, examples) in _VERBS.items():
+        chosen = verbs.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=f"examples:{examples.rstrip()}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # so that a file's settings give way to what is said
+        )
+        if name == verb:
+            implementation = importlib.import_module(f".{module}", __package__)
+            implementation.add_arguments(chosen)
+            chosen.set_defaults(run_verb=implementation.main)
+            found = chosen
+    return parser, found

@@ -1,0 +1,158 @@
+"""`tilefold eval`: how well a model, words, and both find what a collection's judgments name."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data import (
+    TITLE_FORMAT,
+    Collection,
+    read_collection,
+    read_documents,
+    read_questions,
+    write_run,
+)
+from ...evaluate import Measure, answer_hits, bootstrap, evaluate, holm, paired_test, top_k_accuracy
+from ...retrieval.exact_search import search
+from ...retrieval.running_search import SearchResult
+from ..demo.comparison import MEASURES, describe, embed, lexical, show_quality
+from ..destination import check_writable
+from ..model_options import add_model_arguments, load_model, load_named
+from ..request import add_input, save_request
+from ..results import Gain, write_results
+from ..terminal import fact, heading, note, title
+
+if TYPE_CHECKING:
+    from ...models import BiEncoder
+
+_DEPTHS = (1, 5, 20, 100)  # of DPR's accuracies
+_TEXT_ALONE = "{text}"  # answers are not looked for in titles
+
+Values = dict[str, NDArray[np.float64]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tilefold eval`."""
+    add_input(parser, "folder", "a collection in the layout of BEIR or MS MARCO")
+    option = parser.add_argument
+    option("--split", default="test", help="of its judgments (default: %(default)s)")
+    option(
+        "--measures",
+        nargs="+",
+        action="extend",
+        type=_measure,
+        metavar="NAME",
+        help=f"names of ir_measures (default: {' '.join(MEASURES)})",
+    )
+    option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
+    option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
+    option("--out", metavar="FILE", help="write what was measured as JSON")
+    option("--answers", metavar="FILE", help="also DPR's accuracy: passages with an answer")
+    option("--baseline", metavar="NAME", help="a model to compare with, as it is")
+    add_model_arguments(parser, "query", "document")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `tilefold eval`."""
+    args.measures = args.measures or [Measure.parse(name) for name in MEASURES]
+    deepest = max(args.measures, key=lambda measure: measure.cutoff or 0)
+    if (deepest.cutoff or 0) > args.k:
+        raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
+    check_writable(args.run, "--run")
+    check_writable(args.out, "--out")
+    collection = read_collection(args.folder, args.split)
+    answers = _answers(args, collection) if args.answers else None
+    title(f"{args.folder}, split {args.split}")
+    describe(collection)
+    dense = _dense(args, collection, load_model(args), args.model)
+    rankings = {"dense": dense}
+    if args.baseline:
+        length = args.document_max_length
+        options = {} if length is None else {"document_max_length": length}
+        baseline = load_named(args.baseline, **options)
+        rankings["baseline"] = _dense(args, collection, baseline, args.baseline)
+    rankings |= lexical(collection, dense, args.k)
+    heading("Mean over queries, 95% bootstrap interval")
+    values = {
+        name: evaluate(ranking.ids, collection.qrels, args.measures)
+        | ({} if answers is None else _accuracies(ranking.ids, *answers))
+        for name, ranking in rankings.items()
+    }
+    show_quality(values)
+    gains = _compare(args, values["dense"], values["baseline"]) if args.baseline else {}
+    if args.out:
+        write_results(args.out, args, values, gains)
+    if args.run:
+        write_run(args.run, collection.query_ids, collection.document_ids, *dense)
+        save_request(args, f"{args.run}.yaml")
+        heading(f"Wrote the dense ranking to {args.run}")
+    return 0
+
+
+def _dense(
+    args: argparse.Namespace, collection: Collection, model: BiEncoder, name: str
+) -> SearchResult:
+    """The ranking of a model, which reads titles and texts as it was trained to."""
+    of = model.document_encoder
+    fact("model", f"{name}, {model.dim} dimensions, {of.pooling} pooling")
+    if model.title_format != TITLE_FORMAT:
+        collection = read_collection(args.folder, args.split, title_format=model.title_format)
+    embedded = embed(collection, model, batch_size=args.batch_size)
+    return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
+
+
+def _answers(
+    args: argparse.Namespace, collection: Collection
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Texts of documents without their titles, and the answers of every query."""
+    known = {question.id: question.answers for question in read_questions(args.answers)}
+    missing = [name for name in collection.query_ids if name not in known]
+    if missing:
+        raise ValueError(
+            f"--answers {args.answers} has none for {len(missing)} of "
+            f"{len(collection.query_ids)} queries, such as {missing[0]!r}"
+        )
+    passages = list(read_documents(args.folder, title_format=_TEXT_ALONE).values())
+    return passages, [known[name] for name in collection.query_ids]
+
+
+def _accuracies(
+    ids: NDArray[np.int64], passages: list[str], answers: list[tuple[str, ...]]
+) -> Values:
+    hits = answer_hits(ids, passages, answers)
+    return top_k_accuracy(hits, [k for k in _DEPTHS if k <= ids.shape[1]])
+
+
+def _compare(args: argparse.Namespace, ours: Values, theirs: Values) -> dict[str, Gain]:
+    heading(f"{args.model} against {args.baseline}, the same queries")
+    tests = {name: paired_test(ours[name], theirs[name]) for name in ours}
+    adjusted = holm([test.p_value for test in tests.values()])
+    gains = {
+        name: Gain(*bootstrap(ours[name] - theirs[name]), float(p))
+        for name, p in zip(tests, adjusted, strict=True)
+    }
+    for name, gain in gains.items():
+        fact(name, f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], p = {gain.p:.4f}")
+    n = max(test.n for test in tests.values())
+    note(
+        f"Two-sided paired permutation tests over {n:,} queries, corrected (Holm) for "
+        f"{len(tests)} measures."
+    )
+    return gains
+
+
+def _measure(text: str) -> Measure:
+    try:
+        return Measure.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _depth(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)

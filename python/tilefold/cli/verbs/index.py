@@ -1,0 +1,26 @@
+"""`tilefold index`: shards of embeddings to one index."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...retrieval.corpus import save_index
+from ..request import add_input, save_request
+from ..terminal import fact, note, title
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tilefold index`."""
+    add_input(parser, "shards", "a folder that 'tilefold encode' wrote")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the index goes")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `tilefold index`."""
+    index = save_index(args.out, args.shards)
+    save_request(args, Path(args.out) / "index.yaml")
+    title(f"{args.shards} to {args.out}")
+    fact("documents", f"{len(index):,}, {index.dim} dimensions, {index.dtype}")
+    note(f"Search it: tilefold search {args.out} --queries FILE --run FILE")
+    return 0

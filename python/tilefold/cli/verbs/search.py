@@ -1,0 +1,57 @@
+"""`tilefold search`: queries against an encoded corpus, to a TREC run."""
+
+from __future__ import annotations
+
+import argparse
+
+from ...data import read_query_texts, write_run
+from ...retrieval.corpus import Corpus, open_corpus
+from ...retrieval.running_search import SearchResult
+from ..destination import check_writable
+from ..model_options import add_model_arguments, check_same_model, load_model
+from ..request import add_input, save_request
+from ..terminal import clip, fact, heading, note, say, title, width
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `tilefold search`."""
+    add_input(parser, "corpus", "a folder of 'tilefold encode' or 'tilefold index'")
+    option = parser.add_argument
+    option("--queries", metavar="FILE", help="a file of queries, or a folder of a collection")
+    option("--query", nargs="+", action="extend", metavar="TEXT", help="queries themselves")
+    option("--k", type=int, default=100, metavar="N", help="results per query (default: 100)")
+    option("--run", metavar="FILE", help="write a TREC run")
+    add_model_arguments(parser, "query")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `tilefold search`."""
+    if bool(args.query) == bool(args.queries):
+        raise ValueError("give --queries FILE, or --query TEXT")
+    if args.queries and not args.run:
+        raise ValueError("--queries needs --run FILE, where the results go")
+    check_writable(args.run, "--run")
+    corpus = open_corpus(args.corpus)
+    typed = {f"q{i}": text for i, text in enumerate(args.query or [], 1)}
+    asked = read_query_texts(args.queries) if args.queries else typed
+    texts = list(asked.values())
+    model = load_model(args)
+    check_same_model(model, args.model, corpus.model, args.corpus)
+    found = corpus.search(model.encode_queries(texts, batch_size=args.batch_size), args.k)
+    if args.run:
+        write_run(args.run, list(asked), corpus.names, found.scores, found.ids)
+        save_request(args, f"{args.run}.yaml")
+        title(f"{args.queries or 'queries'} against {args.corpus}")
+        fact("queries", f"{len(texts):,} on {len(corpus.names):,} documents, k = {args.k}")
+        note(f"Wrote {args.run}.")
+    else:
+        _show(corpus, texts, found)
+    return 0
+
+
+def _show(corpus: Corpus, texts: list[str], found: SearchResult) -> None:
+    for text, best, rows in zip(texts, found.scores, found.ids, strict=True):
+        heading(clip(text, width()))
+        for score, row in zip(best, rows, strict=True):
+            if row >= 0:
+                say(f"  {score:>9.4f}  {corpus.names[row]}")

@@ -1,0 +1,106 @@
+"""`tilefold train`: from files to a trained retriever, measured before and after."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..terminal import count, fact, heading, note, table, title
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The configuration file; everything else goes to the dataclasses of `arguments.py`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML with any of the arguments below")
+    parser.add_argument(
+        "--list-arguments", action="store_true", help="write all arguments and their defaults"
+    )
+    parser.usage = "%(prog)s [--config FILE] [--NAME VALUE ...]"
+    parser.set_defaults(more=[])
+
+
+def main(args: argparse.Namespace) -> int:
+    """Trains; 0 when done."""
+    from ...distributed.processes import leave
+    from ...train.yaml_arguments import parse, parser, resolved
+
+    if args.list_arguments:
+        parser().print_help()
+        return 0
+    status = _train(parse(args.more, args.config), resolved(args.more, args.config))
+    leave()
+    return status
+
+
+def _train(arguments: Any, asked: str) -> int:
+    from ...train.checkpoints import MODEL, remove_unfinished
+    from ...train.setting import prepare
+    from ..training_log import show_lines
+
+    model, data, training = arguments
+    output = Path(training.output_dir)
+    resume = _to_resume(training, output)
+    trainer = prepare(arguments)
+    show_lines(trainer)
+    first = training.process_index == 0
+    if first:
+        output.mkdir(parents=True, exist_ok=True)
+        written = output / ("train.yaml" if resume is None else f"train-from-{resume.name}.yaml")
+        written.write_text(asked, encoding="utf-8")
+        if resume is not None:
+            remove_unfinished(output)
+        title(f"Training {model.model_name_or_path} on {data.train_path}")
+        n = trainer.draw.data
+        fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
+    before = trainer.evaluate() if trainer.validation is not None else {}
+    begin = time.perf_counter()
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    seconds = time.perf_counter() - begin
+    after = trainer.evaluate() if trainer.validation is not None else {}
+    trainer.save_model()
+    if first:
+        _report(before, after)
+        note(
+            f"{count(trainer.state.global_step, 'step')} in {seconds:,.0f} s; the model is in "
+            f"{output / MODEL}, what was asked for in {written}."
+        )
+    return 0
+
+
+def _report(before: Mapping[str, float], after: Mapping[str, float]) -> None:
+    if not after:
+        return
+    heading("On the validation queries")
+    columns = {"before": before, "after": after}
+    table(
+        [name.removeprefix("eval_") for name in after],
+        {name: [f"{values[m]:.4f}" for m in after] for name, values in columns.items()},
+    )
+
+
+def _to_resume(training: Any, output: Path) -> Path | None:
+    """The checkpoint to go on from.
+
+    Raises:
+        ValueError: there is a training in the folder, and nobody said whether to go on with it; or
+            there is none to go on with.
+    """
+    from ...train.checkpoints import MODEL, check_resumable, last_checkpoint
+
+    wanted, last = training.resume_from_checkpoint, last_checkpoint(output)
+    if wanted in (None, "", "False", "false"):
+        # Of several processes one asks: it writes there before others may have looked.
+        if (last is not None or (output / MODEL).exists()) and training.process_index == 0:
+            raise ValueError(
+                f"output_dir: {output} holds a training already; go on with it by "
+                "--resume_from_checkpoint last, or name another folder"
+            )
+        return None
+    if wanted in ("last", "True", "true"):
+        if last is None:
+            raise ValueError(f"resume_from_checkpoint: {output} has no finished checkpoint")
+        wanted = last
+    check_resumable(Path(wanted))
+    return Path(wanted)

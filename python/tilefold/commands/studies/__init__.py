@@ -1,1 +1,0 @@
-"""Studies of `tilefold mechanisms`: what each asks of a retriever and its base, and writes."""

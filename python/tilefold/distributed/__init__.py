@@ -1,0 +1,1 @@
+"""Processes of a distributed training: collectives over rows, and work done by one of them."""

@@ -1,0 +1,1 @@
+"""Files on disk: tensors, published folders, atomic replacement, steps that are done once."""

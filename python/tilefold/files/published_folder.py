@@ -1,0 +1,59 @@
+"""A folder that appears whole: written aside, then moved to its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_aside(folder: str | os.PathLike[str], marker: str) -> Iterator[Path]:
+    """A new folder beside `folder`, which takes its name when the block ends without an exception.
+
+    A folder that was saved before is replaced as a whole, and stays as it was when anything fails;
+    killed between the last two renames, the old one is left beside as `.<name>.<pid>.old`.
+
+    Args:
+        folder: its path.
+        marker: name of a file in every folder of this kind; a folder with other contents is not
+            replaced.
+
+    Raises:
+        FileExistsError: there is a folder of another kind: what it holds would be lost.
+    """
+    target = Path(folder).absolute()
+    if target.exists() and not _replaceable(target, marker):
+        raise FileExistsError(
+            f"{target} exists, and neither is it empty nor does it hold {marker}: name a new folder"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (
+        target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("partial", "old")
+    )
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        _take_place(partial, target, old)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replaceable(folder: Path, marker: str) -> bool:
+    return folder.is_dir() and ((folder / marker).is_file() or not any(folder.iterdir()))
+
+
+def _take_place(partial: Path, target: Path, old: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)

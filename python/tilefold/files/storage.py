@@ -1,0 +1,338 @@
+"""Folders on disk: safetensors beside a JSON manifest, published by one rename.
+
+Files are written aside, synced, moved in under fresh names, and only then does a new manifest
+replace the old one; files that no manifest names are removed last. Killed at any moment, the folder
+holds a whole index: the old one or the new one. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import mmap
+import os
+import re
+import shutil
+import struct
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, TensorSpec, serialize_file
+
+from ..arrays import BFLOAT16_BITS
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+MANIFEST = "manifest.json"
+_OURS = re.compile(r"[0-9a-f]{12}-[a-z0-9]+\.(safetensors|bin)")
+_CHUNK = 8 << 20
+_LONGEST_HEADER = 100_000_000  # the limit of the safetensors format
+_DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": BFLOAT16_BITS,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+class CorruptedFolderError(ValueError):
+    """A folder on disk is not what its manifest says."""
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, NDArray[Any]], bfloat16: frozenset[str] = frozenset()
+) -> None:
+    """Writes contiguous arrays as safetensors; those named in `bfloat16` hold bits of bfloat16."""
+    # not ascontiguousarray, which makes a vector of a number
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    specs = {
+        name: TensorSpec(
+            dtype="bfloat16" if name in bfloat16 else tensor.dtype.name,
+            shape=list(tensor.shape),
+            data_ptr=tensor.ctypes.data,
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in contiguous.items()
+    }
+    try:
+        path.touch()
+        mode = path.stat().st_mode
+        serialize_file(specs, os.fspath(path))
+        path.chmod(mode)  # it comes from a private temporary file
+    except SafetensorError as error:  # a full disk, a missing folder
+        raise OSError(f"{path} could not be written: {error}") from error
+
+
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file as read-only memory maps; bfloat16 as its bits.
+
+    The layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, a JSON
+    header with dtype, shape and offsets of each tensor, then the data.
+
+    Raises:
+        CorruptedFolderError: the file is truncated, or its header does not describe it.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(_LONGEST_HEADER, size - 8):
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return {
+                name: _tensor(data, 8 + length, size, entry)
+                for name, entry in header.items()
+                if name != "__metadata__" and entry["dtype"] in _DTYPES  # NumPy knows no others
+            }
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptedFolderError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def _tensor(data: mmap.mmap, start: int, size: int, entry: dict[str, Any]) -> NDArray[Any]:
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+    begin, end = (start + offset for offset in entry["data_offsets"])
+    if end > size or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError("it is truncated")
+    if begin == end:
+        return np.empty(shape, dtype)
+    return np.frombuffer(data, dtype, math.prod(shape), begin).reshape(shape)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def publish(
+    folder: Path,
+    kind: str,
+    version: int,
+    manifest: Mapping[str, Any],
+    writers: Mapping[str, Callable[[Path], object]],
+) -> None:
+    """Writes a folder of files and a manifest, so that a reader sees all of it or none.
+
+    Several processes may publish to one folder: the last one wins, whole.
+
+    Args:
+        folder: created if absent; if it holds anything, that must be a folder of the same kind.
+        kind: what the folder is, for example "tilefold.FlatIndex".
+        version: of its format.
+        manifest: further entries of the manifest.
+        writers: file suffix (such as "0.safetensors") to a function that writes that path.
+
+    Raises:
+        ValueError: the folder holds something else.
+        OSError: something could not be written; what was there before is intact.
+    """
+    created = not folder.exists()
+    if not created and not (folder.is_dir() and _may_replace(folder, kind)):
+        raise ValueError(f"save: {folder} exists and is no {kind}; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    generation = uuid.uuid4().hex[:12]
+    staging = folder / f".saving-{generation}"
+    try:
+        with contextlib.ExitStack() as stack:
+            with _locked(folder):
+                _sweep(folder)
+                staging.mkdir()
+                stack.enter_context(_locked(staging))  # tells a sweeper that somebody writes here
+            files = {}
+            for suffix, write in writers.items():
+                path = staging / f"{generation}-{suffix}"
+                write(path)
+                files[suffix] = _describe(path)
+            content = {"kind": kind, "version": version, **manifest, "files": files}
+            content["checksum"] = _checksum(content)
+            text = json.dumps(content, indent=1) + "\n"
+            (staging / MANIFEST).write_text(text, encoding="utf-8")
+            _sync(staging / MANIFEST)
+            with _locked(folder):
+                _replace(folder, staging, [entry["name"] for entry in files.values()])
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        if created:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    _sync(path)
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of a manifest, but for the checksum itself."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _replace(folder: Path, staging: Path, names: list[str]) -> None:
+    """Moves new files into the folder, then the manifest over the old one, then drops old files."""
+    try:
+        for name in names:
+            os.replace(staging / name, folder / name)
+        _sync(folder)
+        os.replace(staging / MANIFEST, folder / MANIFEST)
+        _sync(folder)
+    finally:  # whichever manifest is there now, old or new, keeps its files
+        _drop_unnamed(folder)
+
+
+def _drop_unnamed(folder: Path) -> None:
+    """Removes files of ours that the manifest does not name."""
+    path = folder / MANIFEST
+    files = _manifest(path)["files"].values() if path.is_file() else []
+    named = {entry["name"] for entry in files}
+    for other in folder.iterdir():
+        if _OURS.fullmatch(other.name) and other.name not in named and other.is_file():
+            other.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed saves left."""
+    for path in folder.glob(".saving-*"):
+        with contextlib.suppress(OSError), _locked(path, wait=False):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def open_folder(
+    folder: Path, kind: str, version: int, *, verify: bool
+) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+    """Reads and checks a folder that `publish` wrote; nobody replaces it inside the block.
+
+    Yields:
+        The manifest, and the path of each file by its suffix.
+
+    Raises:
+        FileNotFoundError: no such folder, or no manifest in it.
+        ValueError: another kind of folder, or one of a newer version.
+        CorruptedFolderError: a file is missing or differs from what the manifest says.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"load: {folder} holds no {MANIFEST}; expected a saved {kind}")
+    with _locked(folder, shared=True):
+        manifest = _manifest(path)
+        if manifest.get("kind") != kind:
+            raise ValueError(f"load: {folder} holds a {manifest.get('kind')}, expected a {kind}")
+        found = manifest.get("version")
+        if not isinstance(found, int) or found < 1:
+            raise CorruptedFolderError(f"load: {path} has version {found!r}, expected a number")
+        if found > version:
+            raise ValueError(
+                f"load: {folder} has format version {found}, and this tilefold reads up to "
+                f"{version}; upgrade tilefold"
+            )
+        if manifest.get("checksum") != _checksum(manifest):
+            raise CorruptedFolderError(f"load: {path} does not match its checksum")
+        yield manifest, _checked_files(path, manifest, verify=verify)
+
+
+def _checked_files(path: Path, manifest: dict[str, Any], *, verify: bool) -> dict[str, Path]:
+    files = {}
+    try:
+        for suffix, entry in manifest["files"].items():
+            files[suffix] = path.parent / Path(entry["name"]).name
+            _check_file(files[suffix], entry, verify=verify)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptedFolderError(f"load: {path} lacks the entry {error}") from error
+    return files
+
+
+def _check_file(path: Path, entry: dict[str, Any], *, verify: bool) -> None:
+    if not path.is_file():
+        raise CorruptedFolderError(f"load: {path} is missing")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise CorruptedFolderError(f"load: {path} has {size} bytes, expected {entry['bytes']}")
+    if verify and sha256(path) != entry["sha256"]:
+        raise CorruptedFolderError(f"load: {path} does not match its checksum")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptedFolderError(f"load: {path} is not valid JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise CorruptedFolderError(f"load: {path} is not a JSON object")
+    return manifest
+
+
+def _may_replace(folder: Path, kind: str) -> bool:
+    """Whether a folder is of this kind, empty, or what a killed first save left."""
+    path = folder / MANIFEST
+    if path.is_file():
+        return bool(_manifest(path).get("kind") == kind)
+    return all(_is_leftover(entry) for entry in folder.iterdir())
+
+
+def _is_leftover(path: Path) -> bool:
+    return bool(_OURS.fullmatch(path.name) or path.name.startswith(".saving-"))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Holds a lock on a folder, against other processes and threads.
+
+    Where the system or the file system has no such locks, nothing is held: then two saves of one
+    folder at a time may lose one another.
+
+    Raises:
+        BlockingIOError: somebody else holds it, and `wait` is false.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, mode)
+        except OSError as error:
+            if not wait or error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child may hold the handle on
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # not every file system syncs folders
+            raise
+    finally:
+        os.close(handle)

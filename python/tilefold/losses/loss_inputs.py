@@ -1,0 +1,210 @@
+"""What losses are given: tensors that fit each other, lists of documents, ids, scales."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..ragged_lists import Lists, checked
+from ..torch_ops import result_dtype
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+class Batch(NamedTuple):
+    """What a loss is computed of; of lists the types are right, their values not looked at yet."""
+
+    queries: Tensor  # [n, dim]
+    documents: Tensor  # [m, dim]
+    scale: Tensor  # float64
+    positives: tuple[Tensor, Tensor]  # offsets [n + 1], indices
+    soft_targets: Tensor | None
+    exclude: tuple[Tensor, Tensor] | None
+    exclude_ids: tuple[Tensor, Tensor] | None
+    query_ids: Tensor | None  # [n]
+    document_ids: Tensor | None  # [m]
+    gates: tuple[Tensor, Tensor] | None = None  # [n, e], [m, e]
+
+    def lists(self) -> tuple[Tensor | None, ...]:
+        """In the order of the op."""
+        none = (None, None)
+        exclude, exclude_ids = self.exclude or none, self.exclude_ids or none
+        ids = (*exclude_ids, self.query_ids, self.document_ids)
+        return (*self.positives, self.soft_targets, *exclude, *ids, *(self.gates or none))
+
+
+def floating(op: str, name: str, x: Any) -> None:
+    """A tensor on the CPU of a dtype that losses take."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {name} must be a torch tensor, got {type(x).__name__}")
+    if x.dtype not in _DTYPES:
+        raise TypeError(
+            f"{op}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}"
+        )
+    if x.device.type != "cpu":
+        raise ValueError(f"{op}: {name} must be on the CPU, got {x.device}; it has no kernels")
+
+
+def matched(
+    op: str,
+    queries: Tensor,
+    documents: Tensor,
+    names: tuple[str, str] = ("queries", "documents"),
+) -> tuple[Tensor, Tensor]:
+    """Both of one dtype and two-dimensional."""
+    for name, x in zip(names, (queries, documents), strict=True):
+        floating(op, name, x)
+        if x.ndim != 2:
+            raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {x.ndim}")
+        if len(x) == 0:
+            raise ValueError(f"{op}: {name} must have at least 1 row, got 0")
+    if queries.shape[1] != documents.shape[1]:
+        raise ValueError(
+            f"{op}: {names[0]} have dim {queries.shape[1]} but {names[1]} have dim "
+            f"{documents.shape[1]}"
+        )
+    if queries.dtype != documents.dtype:
+        if not torch.is_autocast_enabled("cpu"):
+            raise TypeError(
+                f"{op}: {names[0]} are {queries.dtype} but {names[1]} are {documents.dtype}"
+            )
+        wider = torch.promote_types(queries.dtype, documents.dtype)
+        queries, documents = queries.to(wider), documents.to(wider)
+    return queries, documents
+
+
+def lists(op: str, value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
+    """Offsets and indices, from those or from one index for each of n queries."""
+    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor):
+        offsets, indices = (_integers(op, part, name) for part in value)
+        if len(offsets) != n + 1:
+            raise ValueError(
+                f"{op}: offsets of {name} must have {n + 1} elements, one more than queries, "
+                f"got {len(offsets)}"
+            )
+        return offsets, indices
+    indices = _integers(op, value, name)
+    if len(indices) != n:
+        raise ValueError(
+            f"{op}: {name} must have {n} elements, one per query, got {len(indices)}; pass "
+            "(offsets, indices) for lists"
+        )
+    return torch.arange(n + 1, device="cpu"), indices
+
+
+def candidates(op: str, value: Any, n: int | None) -> tuple[Tensor, Tensor]:
+    """Offsets and indices, from those or from ``[n, k]`` indices."""
+    if isinstance(value, Tensor) and value.ndim == 2:
+        rows, k = value.shape
+        if rows == 0:
+            raise ValueError(f"{op}: candidates must have at least 1 row, got 0")
+        if n is not None and rows != n:
+            raise ValueError(f"{op}: candidates must have {n} rows, one per query, got {rows}")
+        return torch.arange(rows + 1) * k, _integers(op, value.reshape(-1), "candidates")
+    if not (isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor)):
+        raise TypeError(f"{op}: candidates must be [n, k] indices or (offsets, indices)")
+    rows = len(value[0]) - 1 if n is None else n
+    if rows < 1:
+        raise ValueError(
+            f"{op}: offsets of candidates must have 2 elements or more, got {rows + 1}"
+        )
+    return lists(op, value, "candidates", rows)
+
+
+def check_lists(op: str, offsets: Tensor, indices: Tensor, name: str, m: int) -> None:
+    """Raises for lists that are not of m documents."""
+    checked(Lists(offsets.numpy(), indices.numpy()), op, name, m)
+
+
+def finite_scores(op: str, scores: Tensor) -> Tensor:
+    """Scores of finite rows, unless they overflow."""
+    if not torch.isfinite(scores.detach()).all():
+        raise ValueError(f"{op}: scores are beyond {scores.dtype}; scale embeddings down")
+    return scores
+
+
+def check_finite(op: str, names: tuple[str, ...], rows: tuple[Tensor, ...]) -> None:
+    """Raises for a row with a NaN or an infinity."""
+    for name, x in zip(names, rows, strict=True):
+        wrong = ~torch.isfinite(x.detach()).all(1)
+        if wrong.any():
+            row = int(wrong.int().argmax())
+            raise ValueError(f"{op}: {name} have a NaN or an infinity in row {row}")
+
+
+def row_ids(op: str, value: Any, name: str, rows: int) -> Tensor:
+    """One id per row."""
+    ids = _integers(op, value, name)
+    if len(ids) != rows:
+        raise ValueError(f"{op}: {name} must have {rows} elements, got {len(ids)}")
+    return ids
+
+
+def _integers(op: str, value: Any, name: str) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(value).__name__
+        raise TypeError(f"{op}: {name} must be integers, got {kind}") from error
+    if tensor.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"{op}: {name} must be int64, got {tensor.dtype}")
+    if tensor.ndim != 1:
+        raise ValueError(f"{op}: {name} must have 1 dimension, got {tensor.ndim}")
+    return tensor.detach().to("cpu", torch.int64).contiguous()
+
+
+def gates(op: str, value: Any, queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
+    """What opens or closes the scores of queries and documents: a constant of their precision."""
+    if not (isinstance(value, tuple | list) and len(value) == 2):
+        raise TypeError(f"{op}: gates must be a pair (queries, documents)")
+    q, d = matched(op, value[0], value[1], ("queries of gates", "documents of gates"))
+    if (len(q), len(d)) != (len(queries), len(documents)):
+        raise ValueError(
+            f"{op}: gates must be of {len(queries)} queries and {len(documents)} documents, got "
+            f"{len(q)} and {len(d)}"
+        )
+    if torch.float64 in (q.dtype, queries.dtype):
+        q, d = q.to(result_dtype(queries)), d.to(result_dtype(queries))
+    return q.detach(), d.detach()
+
+
+def soft_targets(op: str, value: Any, listed: int) -> Tensor:
+    """One float64 number for each of the listed positives; the op checks that they sum to one."""
+    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{op}: soft_targets must be a floating-point tensor, got {kind}")
+    if value.shape != (listed,):
+        raise ValueError(
+            f"{op}: soft_targets must have shape ({listed},), one per listed positive, "
+            f"got {tuple(value.shape)}"
+        )
+    return value.detach().to("cpu", torch.float64)
+
+
+def scale(op: str, temperature: Any, log_scale: Any, name: str = "temperature") -> Tensor:
+    """What scores are multiplied by: a float64 number, checked by the op."""
+    if temperature is not None and log_scale is not None:
+        raise ValueError(f"{op}: pass temperature or log_scale, not both")
+    name = name if log_scale is None else "log_scale"
+    given = temperature if log_scale is None else log_scale
+    try:
+        value = torch.as_tensor(1.0 if given is None else given).to("cpu", torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(given).__name__
+        raise TypeError(f"{op}: {name} must be a number or a tensor, got {kind}") from error
+    if value.numel() != 1:
+        raise ValueError(f"{op}: {name} must be one number, got shape {tuple(value.shape)}")
+    value = value.reshape(())
+    return 1 / value if log_scale is None else value.exp()
+
+
+def checked_scale(op: str, value: Tensor) -> Tensor:
+    """A scale for those who multiply by it outside of the ops, which check it themselves."""
+    if not (value > 0 and torch.isfinite(value)):
+        raise ValueError(
+            f"{op}: temperature must be positive and log_scale finite, but scores would be "
+            f"multiplied by {float(value)}"
+        )
+    return value

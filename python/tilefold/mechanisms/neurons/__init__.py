@@ -1,0 +1,1 @@
+"""Neurons: attribution scores, knowledge neurons, surveys over texts, interventions."""

@@ -1,0 +1,1 @@
+"""Probes of layers: samples, probes, sweeps over layers and models, tests between them."""

@@ -1,0 +1,64 @@
+"""Rows of all layers: what probes and comparisons of models read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from ...models import POOLINGS, Encoder
+from ...models.length_batches import by_length, evaluating
+
+
+def layer_rows(
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 32,
+    progress: bool | str = True,
+) -> NDArray[np.float32]:
+    """A row of every text from every layer, the embeddings' output first.
+
+    They are pooled as the encoder pools its last layer, over the tokens that count; of the last
+    token's state, as in the study, the direction alone.
+
+    Args:
+        encoder: of a model that returns hidden states.
+        texts: strings.
+        batch_size: texts per forward pass.
+        progress: a bar on stderr when that is a terminal; a string labels it.
+
+    Returns:
+        float32 ``[layers + 1, len(texts), width]``; zeros for a text without any token.
+
+    Raises:
+        ValueError: a model whose hidden states are of several widths, or that returns none.
+    """
+    found: NDArray[np.float32] | None = None
+    batches = by_length(
+        texts,
+        encoder.tokenize,
+        batch_size=batch_size,
+        max_length=encoder.max_length,
+        progress=progress,
+    )
+    pool = POOLINGS[encoder.pooling]
+    with evaluating(encoder), torch.inference_mode(), contextlib.closing(batches):
+        for rows, tokens in batches:
+            batch = encoder.pad(tokens)
+            states = encoder.model(**batch, output_hidden_states=True).hidden_states
+            if not states or len({state.shape[-1] for state in states}) > 1:
+                raise ValueError("layer_rows: the model does not return hidden states of one width")
+            pooled = torch.stack([pool(state, batch["attention_mask"]).float() for state in states])
+            if encoder.pooling == "last":
+                pooled = F.normalize(pooled, dim=-1)
+            if found is None:
+                found = np.zeros((len(states), len(texts), pooled.shape[2]), np.float32)
+            found[:, rows] = pooled.cpu().numpy()
+    if found is None:
+        raise ValueError("layer_rows: no text has a token")
+    return found

@@ -1,0 +1,127 @@
+"""The documents that negatives come from: searched, and scored row by row.
+
+Of documents that are the same, the first stands for all: the others are never retrieved, and who
+leaves out one of them leaves out the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _native
+from ..arrays import BFLOAT16, BFLOAT16_BITS, Array, Vectors, as_vectors
+from ..ragged_lists import Integers, Lists
+from ..retrieval.exact_search import fold_array
+from ..retrieval.flat_index import FlatIndex
+from ..retrieval.running_search import Progress, RunningSearch, SearchResult
+from ..retrieval.segment import Segment
+from .mining_inputs import check_finite, first_of_groups
+
+_PAIR_BYTES = 16 << 20  # of queries, copied for each document that they are scored with
+
+
+class Corpus:
+    """Documents of a mining run.
+
+    Args:
+        op: the public function, for messages.
+        documents: ``[m, dim]``, or an index whose ids are the rows 0 to m - 1.
+        groups: ``[m]`` integers, equal for documents that are the same.
+        num_threads: of every call.
+    """
+
+    def __init__(
+        self, op: str, documents: Array | FlatIndex, groups: Any, num_threads: int | None
+    ) -> None:
+        self._op, self._threads = op, num_threads
+        self._segments: tuple[Segment, ...] = ()
+        self._vectors: Vectors | None = None
+        if isinstance(documents, FlatIndex):
+            self._segments, self.dim = documents.segments, documents.dim
+            self.size = _count_rows(self._segments, op)
+        else:
+            self._vectors = as_vectors(documents, op, "documents")
+            self.size, self.dim = self._vectors.shape
+            check_finite(self._vectors, op, "documents")
+        self._first = first_of_groups(groups, op, self.size)
+        self._allowed = None if self._first is None else self._first == np.arange(self.size)
+
+    def standing_for(self, lists: Lists) -> Lists:
+        """The documents that stand for the listed ones."""
+        return lists if self._first is None else Lists(lists.offsets, self._first[lists.indices])
+
+    def retrievable(self, rows: Integers) -> NDArray[np.bool_]:
+        """Which of these documents no other one stands for."""
+        return np.ones(rows.shape, np.bool_) if self._allowed is None else self._allowed[rows]
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        left_out: Lists,
+        *,
+        min_score: Any = None,
+        max_score: Any = None,
+        progress: Progress | None = None,
+    ) -> SearchResult:
+        """The k best documents within a score window that are not left out."""
+        running = RunningSearch(
+            self._op,
+            queries.view(BFLOAT16_BITS) if queries.dtype == BFLOAT16 else queries,
+            min(k, self.size),
+            allowed=self._allowed,
+            exclude=tuple(left_out),
+            min_score=min_score,
+            max_score=max_score,
+            num_threads=self._threads,
+            progress=progress,
+            total=self.size,
+        )
+        for segment in self._segments:
+            segment.fold_into(running)
+        if self._vectors is not None:
+            fold_array(running, self._vectors)
+        return SearchResult(running.scores, running.ids)
+
+    def scores(self, queries: Vectors, owners: Integers, rows: Integers) -> NDArray[np.float32]:
+        """Scores ``[pairs]`` of queries `owners` with documents `rows`, as a search has them."""
+        found = np.empty(len(rows), np.float32)
+        step = max(1, _PAIR_BYTES // (4 * self.dim))
+        for begin in range(0, len(rows), step):
+            pairs = slice(begin, begin + step)
+            found[pairs] = self._scores(queries[owners[pairs]], rows[pairs])
+        return found
+
+    def _scores(self, queries: Vectors, rows: Integers) -> NDArray[np.float32]:
+        found = np.empty(len(rows), np.float32)
+        for vectors, places_of in self._parts():
+            places = places_of(rows)
+            here = np.flatnonzero(places >= 0)
+            scores = np.empty(len(here), np.float32)
+            wanted = np.ascontiguousarray(places[here])
+            _native.score(queries[here], vectors, wanted, scores, num_threads=self._threads or 0)
+            found[here] = scores
+        return found
+
+    def _parts(self) -> Iterator[tuple[Vectors, Callable[[Integers], Integers]]]:
+        """Vectors, with a function from rows to their places there, -1 for those elsewhere."""
+        if self._vectors is not None:
+            yield self._vectors, lambda rows: rows
+        for segment in self._segments:
+            yield segment.vectors, segment.find
+
+
+def _count_rows(segments: tuple[Segment, ...], op: str) -> int:
+    if any(segment.nonfinite is not None for segment in segments):
+        raise ValueError(f"{op}: the index keeps documents with a NaN or an infinity")
+    ids = np.sort(np.concatenate([np.empty(0, np.int64), *(s.live_ids() for s in segments)]))
+    if not np.array_equal(ids, np.arange(len(ids))):
+        raise ValueError(
+            f"{op}: ids of the index must be the rows 0 to {len(ids) - 1} of the documents; "
+            "add the documents to an index without ids"
+        )
+    return len(ids)

@@ -1,0 +1,256 @@
+"""LoRA adapters through peft: several named ones over one frozen model, each tower with its own.
+
+peft's own way of switching adapters freezes the others, and autograd then drops their gradients;
+here what is trained stays trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors.torch
+from torch import nn
+
+from .checkpoints.weights import find
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+class Adaptable(Protocol):
+    """What `add_lora` changes: an Encoder."""
+
+    model: nn.Module
+    adapter: str | None
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The size of an adapter.
+
+    Args:
+        r: rank of the update of each weight.
+        alpha: the update is scaled by alpha / r.
+        dropout: of what enters the adapter, in training.
+        target_modules: names of the layers, or "all-linear"; None for peft's choice for the
+            architecture, the projections of queries and values in most.
+
+    Source: Hu et al., LoRA, ICLR 2022.
+    """
+
+    r: int = 8
+    alpha: float = 16
+    dropout: float = 0.0
+    target_modules: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise ValueError(f"Lora: r must be at least 1, got {self.r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"Lora: dropout must be at least 0 and below 1, got {self.dropout}")
+
+
+def add_lora(
+    encoder: Adaptable,
+    r: int = 8,
+    alpha: float = 16,
+    dropout: float = 0.0,
+    target_modules: str | Sequence[str] | None = None,
+    *,
+    name: str = "default",
+) -> None:
+    """Freezes the model of an encoder and gives it an adapter, which starts as no change at all.
+
+    Encoders over one model may each have an adapter of another name, and switch to it when they
+    run. But peft changes layers in place: one that had this model before its first adapter, and has
+    none itself, runs through whichever is in use. A projection is trained as before.
+
+    Args:
+        encoder: an Encoder; its `adapter` becomes `name`.
+        r, alpha, dropout, target_modules: of `Lora`.
+        name: of the adapter.
+
+    Raises:
+        ImportError: peft is not installed.
+        ValueError: the model has an adapter or a layer of that name, or peft knows no target
+            modules for it.
+
+    >>> from tilefold.models import minilm
+    >>> encoder = minilm()
+    >>> add_lora(encoder, r=2)
+    >>> sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
+    18432
+    """
+    peft = _peft()
+    lora = Lora(r, alpha, dropout, target_modules)
+    targets = lora.target_modules
+    config = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets if targets is None or isinstance(targets, str) else list(targets),
+        # GPT-2 keeps its weights transposed; peft would find out as well, with a warning.
+        fan_in_fan_out=any(type(part).__name__ == "Conv1D" for part in encoder.model.modules()),
+    )
+    encoder.model = _with_adapter(peft, encoder.model, config, name)
+    encoder.adapter = name
+
+
+def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
+    """The model with the adapter that a folder or hub repository holds in peft's format.
+
+    Args:
+        model: the model that the adapter was trained on; one with adapters is changed in place.
+        folder: holds adapter_config.json and adapter_model.safetensors.
+        name: the adapter's name from here on.
+
+    Raises:
+        ValueError: weights of the adapter are missing, or do not fit the model.
+    """
+    peft = _peft()
+    path = find(folder, WEIGHTS)
+    if path is None:
+        raise FileNotFoundError(f"{folder} has {CONFIG} but no {WEIGHTS}")
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    adapted = _with_adapter(peft, model, config, name)
+    try:
+        state = safetensors.torch.load_file(path)
+        report = peft.set_peft_model_state_dict(adapted, state, adapter_name=name)
+    except RuntimeError as error:  # torch's word for shapes that differ
+        raise ValueError(f"{folder}: the adapter does not fit the model: {error}") from error
+    wrong = [key for key in report.missing_keys if _belongs(key, name)] + report.unexpected_keys
+    if wrong:
+        raise ValueError(
+            f"{folder}: the adapter does not fit the model: {len(wrong)} weights are missing or of "
+            f"other layers, such as {wrong[0]}"
+        )
+    return adapted
+
+
+def save_adapter(model: Any, name: str, folder: Path) -> None:
+    """Writes one adapter in peft's format; the model itself is only named.
+
+    Raises:
+        ValueError: the model has no name, because it was not loaded from anywhere.
+    """
+    peft = _peft()
+    config = copy.deepcopy(model.peft_config[name])
+    config.inference_mode = True
+    config.base_model_name_or_path = base_name(model)
+    if not config.base_model_name_or_path:
+        raise ValueError(
+            "save_pretrained: an adapter is saved with the name of the model under it, and this "
+            "one was not loaded from a folder or hub; save that model first, or merge()"
+        )
+    state = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    safetensors.torch.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+
+
+def merged(model: Any, name: str) -> nn.Module:
+    """A copy of the model under the adapters, with one of them added to its weights."""
+    plain: nn.Module = copy.deepcopy(model).merge_and_unload(adapter_names=[name])
+    return plain.requires_grad_(True)
+
+
+def base_name(model: Any) -> str:
+    """Folder or hub name of the model under the adapters; empty where it was not loaded."""
+    return str(getattr(model.get_base_model(), "name_or_path", ""))
+
+
+@contextlib.contextmanager
+def active(model: Any, name: str | None) -> Iterator[None]:
+    """Runs a block with that adapter in use, and with the one before it afterwards.
+
+    Raises:
+        ValueError: activations are checkpointed in a way that would compute them again with
+            whichever adapter is in use by then.
+    """
+    if name is None or model.active_adapter == name:
+        if name is not None and len(model.peft_config) > 1:
+            _check_checkpointing(model)
+        yield
+        return
+    _check_checkpointing(model)
+    before = model.active_adapter
+    _switch(model, name)
+    try:
+        yield
+    finally:
+        _switch(model, before)
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Activations of blocks are computed again on the way back, with the adapter they had."""
+
+    def contexts() -> tuple[Any, Any]:
+        name = getattr(model, "active_adapter", None)
+        return contextlib.nullcontext(), active(model, name)
+
+    options = {"use_reentrant": False, "context_fn": contexts}
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    if hasattr(base, "activation_checkpointing_enable"):  # its name since transformers 5
+        base.activation_checkpointing_enable(options)
+    else:
+        base.gradient_checkpointing_enable(options)
+
+
+def _switch(model: Any, name: str) -> None:
+    trained = [(weight, weight.requires_grad) for weight in model.parameters()]
+    model.set_adapter(name)
+    for weight, required in trained:
+        weight.requires_grad_(required)
+
+
+def _check_checkpointing(model: Any) -> None:
+    for part in model.modules():
+        function = getattr(part, "_gradient_checkpointing_func", None)
+        if getattr(part, "gradient_checkpointing", False) and function is not None:
+            if "context_fn" not in getattr(function, "keywords", {}):
+                raise ValueError(
+                    "Encoder: with several adapters, checkpointed activations would be computed "
+                    "again with the wrong one; call checkpoint_activations() of the encoder instead"
+                )
+            return
+
+
+def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
+    if name in getattr(model, "peft_config", {}):
+        raise ValueError(f"add_lora: the model already has an adapter {name!r}; choose a new name")
+    # peft takes the name out of those of weights wherever it stands, as in `self.query`.
+    layers = [f".{layer}" for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
+    if not name.isidentifier() or name in "lora_" or layers:
+        raise ValueError(f"add_lora: {name!r} cannot name an adapter {layers[:1]}: choose another")
+    with warnings.catch_warnings():  # what peft and transformers have to say to each other
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        if not hasattr(model, "peft_config"):
+            adapted: nn.Module = peft.get_peft_model(model, config, adapter_name=name)
+            return adapted.train(model.training)
+        trained = {key for key, weight in model.named_parameters() if weight.requires_grad}
+        model.add_adapter(name, config)  # which freezes the new one: it is not in use yet
+    model.train(model.training)
+    for key, weight in model.named_parameters():
+        weight.requires_grad_(key in trained or _belongs(key, name))
+    return model  # type: ignore[no-any-return]
+
+
+def _belongs(key: str, name: str) -> bool:
+    """Whether a parameter is of that adapter: `....lora_A.<name>.weight`."""
+    parts = key.split(".")
+    return any(a.startswith("lora_") and b == name for a, b in itertools.pairwise(parts))
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError(f"LoRA needs peft ({error}): pip install tilefold[train]") from error
+    return peft

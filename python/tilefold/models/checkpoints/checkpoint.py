@@ -1,0 +1,136 @@
+"""What a checkpoint holds, whoever wrote it: a model, a tokenizer, and how texts are pooled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ...models import projection
+from ..adapters import CONFIG as ADAPTER
+from ..adapters import load_adapter
+from ..checkpoints import encoder_settings, sentence_transformers_folder
+from .dpr_weights import load_dpr
+from .weights import find, load_weights, quiet
+
+_NO_LIMIT = 2**30
+
+
+class Description(NamedTuple):
+    """What a folder says, as arguments of the Encoder of queries and of that of documents."""
+
+    query: dict[str, Any]
+    document: dict[str, Any]
+    title_format: str | None = None
+
+    def but(self, other: Description) -> Description:
+        """This, but where the other one says something, that."""
+        return Description(
+            {**self.query, **other.query},
+            {**self.document, **other.document},
+            other.title_format or self.title_format,
+        )
+
+
+class Checkpoint(NamedTuple):
+    """A model with its tokenizer, and what is said of it."""
+
+    model: nn.Module
+    tokenizer: Any
+    says: Description
+
+
+def load(name: str | Path, *, pooling: str | None = None, adapter: str = "default") -> Checkpoint:
+    """Loads a model in float32, its tokenizer, and what its folder says of pooling and the like.
+
+    Args:
+        name: a folder or a name of the hub: of transformers, of sentence-transformers, of peft, of
+            DPR, or what save_pretrained wrote for one model.
+        pooling: takes precedence over what the folder says: only "decoder" needs the decoder of a
+            model that has one.
+        adapter: the name that an adapter gets.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: it lacks weights, or says what cannot be followed.
+    """
+    source = _existing(name)
+    says = describe(source)
+    pooling = pooling or says.query.get("pooling")
+    if find(source, ADAPTER) is None:
+        model, own = _model(source, decoder=pooling == "decoder")
+        tokenizer = _tokenizer(source)
+        says = Description(own, own).but(says)
+    else:
+        below = load(_base(source), pooling=pooling)
+        model = load_adapter(below.model, source, adapter)
+        has_tokenizer = find(source, "tokenizer_config.json") is not None
+        tokenizer = _tokenizer(source) if has_tokenizer else below.tokenizer
+        says = below.says.but(says).but(Description({"adapter": adapter}, {"adapter": adapter}))
+    for said in (says.query, says.document):
+        if said.get("max_length", 0) is None:
+            said["max_length"] = limit(model, tokenizer)
+    return Checkpoint(model, tokenizer, says)
+
+
+def describe(name: str | Path) -> Description:
+    """What a folder that save_pretrained or sentence-transformers wrote says; else nothing."""
+    path = find(name, encoder_settings.FILE)
+    if path is None:
+        return Description(*sentence_transformers_folder.read(name))
+    kind, record = encoder_settings.read(path)
+    if kind == "untied":
+        raise ValueError(
+            f"{name} holds two towers: use BiEncoder.from_pretrained, or the folders query and "
+            f"document in it"
+        )
+    module = projection.load(find(name, projection.FILE), record.pop("projection"))
+    if kind == "encoder":
+        record["projection"] = module
+        return Description(record, dict(record))
+    query, document = ({**record[key], "projection": module} for key in ("query", "document"))
+    return Description(query, document, record["title_format"])
+
+
+def limit(model: Any, tokenizer: Any) -> int:
+    """Tokens that the model can read."""
+    places = getattr(model.config, "max_position_embeddings", _NO_LIMIT)
+    return int(min(places, tokenizer.model_max_length, _NO_LIMIT))
+
+
+def _existing(name: str | Path) -> str:
+    looks_like_path = isinstance(name, Path) or name.startswith(("/", ".", "~"))
+    if looks_like_path and not Path(name).is_dir():  # transformers would ask the hub
+        raise FileNotFoundError(f"from_pretrained: there is no folder {name}")
+    return str(Path(name).absolute()) if Path(name).is_dir() else str(name)
+
+
+def _model(name: str, *, decoder: bool) -> tuple[nn.Module, dict[str, Any]]:
+    """A model, and the arguments of Encoder that its architecture implies."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(name)
+    if config.model_type == "dpr":
+        model, dense = load_dpr(name)
+        return model, {"pooling": "cls", "normalize": False, "projection": dense}
+    # T5's encoder has a class of its own here, which can be saved and loaded again.
+    if not decoder and type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return load_weights(transformers.AutoModelForTextEncoding, name), {}
+    whole = load_weights(transformers.AutoModel, name)
+    return whole.get_encoder() if config.is_encoder_decoder and not decoder else whole, {}
+
+
+def _tokenizer(name: str) -> Any:
+    import transformers
+
+    with quiet():
+        return transformers.AutoTokenizer.from_pretrained(name)
+
+
+def _base(name: str) -> str:
+    path = find(name, ADAPTER)
+    base = encoder_settings.read_json(path).get("base_model_name_or_path") if path else None
+    if not base:
+        raise ValueError(f"{path}: base_model_name_or_path is missing: adapter of which model?")
+    return str(base)

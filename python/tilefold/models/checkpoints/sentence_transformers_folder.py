@@ -1,0 +1,215 @@
+"""Folders of sentence-transformers: read where their modules are ours too, and written.
+
+Transformer, Pooling, Dense and Normalize are read, with prompts; another module, or an option that
+would change vectors, is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from ...models import projection
+from .weights import find
+
+MODULES = "modules.json"
+_TRANSFORMER, _PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
+_POOLINGS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # ours -> theirs
+_POOLINGS_BEFORE_6 = {  # one flag for each mode
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_EXPECTED = {  # of the module Transformer; None: not set, or empty
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    **dict.fromkeys(("do_lower_case", "processing_kwargs", "query_expansion")),
+    **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs")),
+    **dict.fromkeys(("model_args", "tokenizer_args", "config_args")),  # their names before 6
+}
+# The first of these that is not empty, as sentence-transformers documents; 6.2 itself takes an
+# empty "document", which it adds, for the first one.
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+def read(name: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What modules and prompts say, as arguments of an Encoder of queries and of one of documents.
+
+    Args:
+        name: folder or hub name.
+
+    Returns:
+        pooling, normalize, projection, prefix and max_length (None: what the model can take), for
+        each of the two; nothing without modules.json.
+
+    Raises:
+        ValueError: a module or an option that has no counterpart here.
+    """
+    path = find(name, MODULES)
+    if path is None:
+        return {}, {}
+    modules = json.loads(path.read_text(encoding="utf-8"))
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    after_pooling = kinds[2:]
+    dense = [index for index, kind in enumerate(kinds) if kind == "Dense"]
+    in_order = ["Dense"] * len(dense) + ["Normalize"] * ("Normalize" in after_pooling)
+    if kinds[:2] != ["Transformer", "Pooling"] or after_pooling != in_order:
+        raise ValueError(
+            f"{path}: expected the modules Transformer, Pooling, Dense (any number) and at most "
+            f"one Normalize, in this order, got {kinds}"
+        )
+    if modules[0]["path"]:
+        raise ValueError(f"{path}: the module Transformer is in {modules[0]['path']!r}, not beside")
+    steps = [_read_dense(name, modules[index]["path"]) for index in dense]
+    shared = {
+        "pooling": _read_pooling(name, modules[1]["path"]),
+        "normalize": "Normalize" in kinds,
+        "projection": projection.build(steps),
+    }
+    prefixes, lengths = _read_prompts(name), _read_lengths(name)
+    query, document = (
+        {**shared, "prefix": prefix, "max_length": length}
+        for prefix, length in zip(prefixes, lengths, strict=True)
+    )
+    return query, document
+
+
+def write(
+    folder: Path,
+    *,
+    pooling: str,
+    normalize: bool,
+    dim: int,
+    projection_module: nn.Module | None,
+    prefixes: Mapping[str, str],
+    max_lengths: Mapping[str, int],
+    default: str | None,
+) -> None:
+    """Writes modules.json and what it names, beside a model and its tokenizer.
+
+    Args:
+        folder: the folder of the model.
+        pooling, normalize: of the encoder.
+        dim: of the vectors that are pooled.
+        projection_module: of the encoder.
+        prefixes, max_lengths: of "query" and "document".
+        default: the prompt of texts that are neither.
+
+    Raises:
+        ValueError: a pooling or a projection that sentence-transformers does not have.
+    """
+    if pooling not in _POOLINGS:
+        raise ValueError(
+            f"export_sentence_transformers: it has no pooling {pooling!r}, only {list(_POOLINGS)}"
+        )
+    modules = [("", "Transformer")]
+    lengths: dict[str, Any] = {"max_seq_length": max(max_lengths.values())}
+    if len(set(max_lengths.values())) > 1:
+        lengths |= {f"{task}_length": length for task, length in max_lengths.items()}
+    _write_json(folder / _TRANSFORMER, {**lengths, "do_lower_case": False})
+    modules.append((f"{len(modules)}_Pooling", "Pooling"))
+    theirs = _POOLINGS[pooling]
+    flags = {flag: mode == theirs for flag, mode in _POOLINGS_BEFORE_6.items()}
+    _write_json(folder / modules[-1][0] / "config.json", {"word_embedding_dimension": dim, **flags})
+    for step in projection.steps(projection_module):
+        modules.append((f"{len(modules)}_Dense", "Dense"))
+        _write_dense(folder / modules[-1][0], step)
+    if normalize:
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
+    named = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    _write_json(folder / MODULES, named)
+    similarity = "cosine" if normalize else "dot"
+    prompts = {"prompts": dict(prefixes), "default_prompt_name": default}
+    _write_json(folder / _PROMPTS, {**prompts, "similarity_fn_name": similarity})
+
+
+def _read_pooling(name: str | Path, folder: str) -> str:
+    path, config = _config(name, f"{folder}/config.json")
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in _POOLINGS_BEFORE_6.items() if config.get(flag)]
+    modes = [modes] if isinstance(modes, str) else list(modes) or ["mean"]
+    ours = {mode: mine for mine, mode in _POOLINGS.items()}
+    if len(modes) != 1 or modes[0] not in ours:
+        raise ValueError(f"{path}: expected one pooling of {list(ours)}, got {modes}")
+    if not config.get("include_prompt", True):
+        raise ValueError(f"{path}: include_prompt is false, but prefixes are always pooled here")
+    return ours[modes[0]]
+
+
+def _read_dense(name: str | Path, folder: str) -> projection.Dense:
+    path, config = _config(name, f"{folder}/config.json")
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    kind = activation.rpartition(".")[2]
+    if kind not in projection.ACTIVATIONS or not activation.startswith("torch.nn."):
+        raise ValueError(
+            f"{path}: activation_function must be one of {list(projection.ACTIVATIONS)}, "
+            f"got {activation!r}"
+        )
+    places = {config.get(f"module_{way}_name") for way in ("input", "output")}
+    if config.get("use_residual") or not places <= {None, "sentence_embedding"}:
+        raise ValueError(f"{path}: a Dense with a residual or other inputs is not supported")
+    if (weights := find(name, f"{folder}/model.safetensors")) is not None:
+        tensors = safetensors.torch.load_file(weights)
+    elif (weights := find(name, f"{folder}/pytorch_model.bin")) is not None:
+        tensors = torch.load(weights, map_location="cpu", weights_only=True)
+    else:
+        raise FileNotFoundError(f"{name}: the weights of {folder} are missing")
+    return projection.Dense(projection.linear(tensors, "linear."), kind)
+
+
+def _write_dense(folder: Path, step: projection.Dense) -> None:
+    linear, activation = step
+    kind = type(projection.ACTIVATIONS[activation]())
+    config = {
+        "in_features": linear.in_features,
+        "out_features": linear.out_features,
+        "bias": linear.bias is not None,
+        "activation_function": f"{kind.__module__}.{kind.__name__}",
+    }
+    _write_json(folder / "config.json", config)
+    tensors = {f"linear.{key}": t.detach().cpu() for key, t in linear.state_dict().items()}
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+
+
+def _read_lengths(name: str | Path) -> tuple[int | None, int | None]:
+    """Of queries and of documents."""
+    path, config = _config(name, _TRANSFORMER)
+    for field, value in _EXPECTED.items():
+        if config.get(field) and config[field] != value:
+            raise ValueError(f"{path}: {field}={config[field]!r} is not supported")
+    whole = config.get("max_seq_length")
+    return config.get("query_length") or whole, config.get("document_length") or whole
+
+
+def _read_prompts(name: str | Path) -> tuple[str, str]:
+    """Of queries and of documents."""
+    path, config = _config(name, _PROMPTS)
+    if config.get("truncate_dim"):
+        raise ValueError(f"{path}: truncate_dim={config['truncate_dim']} is not supported")
+    prompts = {key: text for key, text in (config.get("prompts") or {}).items() if text}
+    default = prompts.get(config.get("default_prompt_name") or "", "")
+    documents = [prompts[key] for key in _DOCUMENT_PROMPTS if key in prompts]
+    return prompts.get("query", default), documents[0] if documents else default
+
+
+def _config(name: str | Path, filename: str) -> tuple[Path | None, dict[str, Any]]:
+    path = find(name, filename)
+    return path, {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,357 @@
+"""A text encoder: any transformers model, pooled to one vector per text."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..activations.pooling import POOLINGS
+from ..files.published_folder import written_aside
+from ..models import adapters
+from ..models import projection as projections
+from .checkpoints import encoder_settings
+from .checkpoints import sentence_transformers_folder as st
+from .checkpoints.checkpoint import limit, load
+from .checkpoints.weights import quiet
+from .length_batches import Tokens, by_length, check_texts, evaluating
+
+
+class Encoder(nn.Module):
+    """A transformers model and its tokenizer behind one call: texts in, vectors out.
+
+    `forward` is the differentiable half, from tokens to embeddings; `encode` is the other one.
+
+    Args:
+        model: its output has `last_hidden_state`.
+        tokenizer: the tokenizer of the model.
+        pooling: "mean" (over the tokens of the text), "cls" (first token), "last" (last token), or
+            "decoder" (first state of the decoder of an encoder-decoder model such as T5, as in
+            Ni et al., Sentence-T5, Findings of ACL 2022).
+        normalize: scale embeddings to length 1, so that inner product is cosine.
+        max_length: tokens of a text that are read, prefix and special tokens included; by default
+            256, or as many as the model can read.
+        prefix: put before each text, such as "query: ".
+        append_eos: ends each text, cut or not, with the tokenizer's end of sequence, as RepLLaMA
+            does for "last" pooling (Ma et al., SIGIR 2024); where it is there already, it stays.
+        projection: applied after pooling, such as `nn.Linear(hidden, dim)`; what can be saved is
+            `nn.Linear`, or `nn.Sequential` of these and activations.
+        adapter: of the model's LoRA adapters the one that is in use here, see `add_lora`; None runs
+            the model as it stands.
+
+    Raises:
+        ValueError: an argument that the model or the tokenizer cannot follow.
+
+    >>> from tilefold.models import minilm
+    >>> encoder = minilm()
+    >>> encoder.encode(["a cat sleeps", "the invoice is due"]).shape
+    (2, 384)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        pooling: str = "mean",
+        normalize: bool = True,
+        max_length: int | None = None,
+        prefix: str = "",
+        append_eos: bool = False,
+        projection: nn.Module | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise ValueError(f"Encoder: unknown pooling {pooling!r}; use one of {list(POOLINGS)}")
+        config: Any = model.config
+        if pooling == "decoder" and getattr(config, "decoder_start_token_id", None) is None:
+            raise ValueError(
+                f"Encoder: pooling 'decoder' needs an encoder-decoder model with a "
+                f"decoder_start_token_id, got {type(model).__name__}"
+            )
+        if not hasattr(config, "hidden_size"):
+            raise ValueError(f"Encoder: {type(model).__name__} encodes no text: no hidden_size")
+        longest = limit(model, tokenizer)
+        if max_length is None:
+            max_length = min(256, longest)
+        if not 1 <= max_length <= longest:
+            raise ValueError(
+                f"Encoder: max_length must be between 1 and the model's {longest}, got {max_length}"
+            )
+        if not isinstance(prefix, str):
+            raise TypeError(f"Encoder: prefix must be a string, got {type(prefix).__name__}")
+        adapters: Any = model.peft_config if hasattr(model, "get_base_model") else {}
+        if adapter is not None and adapter not in adapters:
+            raise ValueError(f"Encoder: no adapter {adapter!r} in the model's {list(adapters)}")
+        # Older transformers advise against pad(); but texts are sorted between tokenizing and it.
+        getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
+        if append_eos and tokenizer.eos_token is None:
+            raise ValueError("Encoder: append_eos, but the tokenizer has no end-of-sequence token")
+        if tokenizer.pad_token is None:  # GPT-like: the mask hides whatever stands there
+            tokenizer.pad_token = tokenizer.eos_token
+        self.model = model
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.normalize = normalize
+        self.max_length = max_length
+        self.prefix = prefix
+        self.append_eos = append_eos
+        self.projection = projection
+        self.adapter = adapter
+        below: Any = getattr(model, "get_base_model", lambda: model)()
+        self._may_cache = "use_cache" in inspect.signature(below.forward).parameters
+        self.dim = _dim(config.hidden_size, projection)
+        self.train(model.training)  # a model that was loaded is ready to encode
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+        """Loads a folder, or a model of the Hugging Face hub, in float32.
+
+        A folder of sentence-transformers, or one that `save_pretrained` wrote, says itself how its
+        texts are pooled. Of an encoder-decoder model the encoder is taken, unless pooling is
+        "decoder". A checkpoint of DPR is loaded with the class that its weights are named after
+        (AutoModel would leave a context encoder random), as the BERT in it with "cls" pooling. A
+        folder with a LoRA adapter is loaded over the model that it names.
+
+        Args:
+            name: folder or hub name.
+            **options: of `Encoder`, rather than what the folder says.
+
+        Raises:
+            OSError: there is no such model.
+            ValueError: the checkpoint lacks weights of the model, which would stay random, or has
+                some of other shapes; it tells queries from documents, as `BiEncoder` does.
+        """
+        chosen = {key: options[key] for key in ("pooling", "adapter") if options.get(key)}
+        model, tokenizer, says = load(name, **chosen)
+        differ = {key for key in says.query if says.query[key] != says.document.get(key)}
+        if differ - set(options):
+            raise ValueError(
+                f"Encoder.from_pretrained: {name} has another {min(differ - set(options))} for "
+                f"queries than for documents; use BiEncoder.from_pretrained, or say which"
+            )
+        return cls(model, tokenizer, **{**says.query, **options})
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a folder that AutoModel, AutoTokenizer and `from_pretrained` can load.
+
+        Weights are safetensors. With an adapter it is the adapter alone that is written, in peft's
+        format, and the name of the model under it. The folder appears whole: a full disk leaves one
+        that was saved before as it was.
+
+        Raises:
+            FileExistsError: the folder is neither empty nor one that was saved before.
+            ValueError: a projection, or a model, that could not be loaded again.
+        """
+        with written_aside(folder, encoder_settings.FILE) as partial:
+            encoder_settings.write(
+                partial, "encoder", {**self.settings(), **self.write_weights(partial)}
+            )
+
+    def export_sentence_transformers(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a folder whose embeddings by SentenceTransformer are those of `encode`.
+
+        Raises:
+            FileExistsError: the folder is neither empty nor one that was saved before.
+            ValueError: an adapter (merge it first), append_eos, or a pooling or projection that
+                sentence-transformers lacks.
+        """
+        with written_aside(folder, encoder_settings.FILE) as partial:
+            record = self.write_sentence_transformers(partial, self)
+            encoder_settings.write(partial, "encoder", {**self.settings(), **record})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def settings(self) -> dict[str, Any]:
+        """What else than weights makes its vectors, as arguments of `Encoder`."""
+        names = "pooling", "normalize", "max_length", "prefix", "append_eos"
+        return {name: getattr(self, name) for name in names}
+
+    def with_options(self, **options: Any) -> Encoder:
+        """An encoder over the same weights, with other options.
+
+        Args:
+            **options: of `Encoder`, such as prefix, max_length or adapter; the others stay.
+        """
+        same = {**self.settings(), "projection": self.projection, "adapter": self.adapter}
+        return Encoder(self.model, self.tokenizer, **{**same, **options})
+
+    def merge(self) -> Encoder:
+        """A plain encoder, with the adapter added to a copy of the model's weights.
+
+        Raises:
+            ValueError: there is no adapter.
+        """
+        if self.adapter is None:
+            raise ValueError("Encoder.merge: the encoder has no adapter")
+        model = adapters.merged(self.model, self.adapter)
+        options = {**self.settings(), "projection": self.projection}
+        return Encoder(model, self.tokenizer, **options)
+
+    def checkpoint_activations(self) -> None:
+        """Trades time for memory: in training, blocks are computed again on the way back."""
+        adapters.checkpoint_activations(self.model)
+
+    def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Embeddings [n, dim], at least float32, of padded texts with their attention mask."""
+        tokens = _padded_on_the_right(tokens)
+        mask = tokens["attention_mask"]
+        with adapters.active(self.model, self.adapter):
+            hidden = self.model(**tokens, **self._decoder_inputs(mask)).last_hidden_state
+        pooled = POOLINGS[self.pooling](hidden, mask)
+        if self.projection is not None:
+            weight = next(self.projection.parameters(), pooled)
+            pooled = self.projection(pooled.to(weight.dtype))
+        pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+        return F.normalize(pooled, dim=-1) if self.normalize else pooled
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text behind the prefix, cut to max_length and not padded."""
+        prefixed = [self.prefix + text for text in texts]
+        length = self.max_length - self.append_eos
+        batch: Any = self.tokenizer(prefixed, truncation=True, max_length=length)
+        tokens = [{name: batch[name][row] for name in batch} for row in range(len(texts))]
+        return [self._ended(row) for row in tokens] if self.append_eos else tokens
+
+    def pad(self, tokens: Sequence[Tokens]) -> Mapping[str, Tensor]:
+        """Tokenized texts as a batch for `forward`: padded on the right, on the model's device."""
+        batch: Any = self.tokenizer.pad(list(tokens), padding_side="right", return_tensors="pt")
+        moved: Mapping[str, Tensor] = batch.to(self.device)
+        return moved
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 32,
+        progress: bool | str = True,
+        dtype: torch.dtype | None = None,
+    ) -> NDArray[np.float32]:
+        """Embeddings of texts, in their order, the same for every order up to rounding.
+
+        Args:
+            texts: strings. One without any token (an empty one, where there are neither special
+                tokens nor a prefix) becomes the zero vector.
+            batch_size: texts per forward pass.
+            progress: a bar on stderr when that is a terminal; a string labels it.
+            dtype: `torch.bfloat16` for autocast to it; None for the precision of the weights.
+
+        Returns:
+            float32 [len(texts), dim].
+        """
+        check_texts(texts)
+        if batch_size < 1:
+            raise ValueError(f"Encoder.encode: batch_size must be at least 1, got {batch_size}")
+        if dtype not in (None, torch.bfloat16):
+            raise ValueError(f"Encoder.encode: dtype must be None or torch.bfloat16, got {dtype}")
+        embeddings = np.zeros((len(texts), self.dim), np.float32)
+        sizes = {"batch_size": batch_size, "max_length": self.max_length}
+        batches = by_length(texts, self.tokenize, **sizes, progress=progress)
+        precision = torch.autocast(self.device.type, torch.bfloat16, enabled=dtype is not None)
+        with evaluating(self), torch.inference_mode(), precision, contextlib.closing(batches):
+            for rows, tokens in batches:
+                embeddings[rows] = self(self.pad(tokens)).float().cpu().numpy()
+        return embeddings
+
+    def write_weights(self, folder: Path) -> dict[str, Any]:
+        """Writes model or adapter, tokenizer and projection; returns what settings say of these."""
+        activations = projections.save(self.projection, folder)
+        if self.adapter is not None:
+            adapters.save_adapter(self.model, self.adapter, folder)
+        else:
+            model: Any = self.model
+            _check_saveable(model)
+            with quiet():
+                model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        return {"projection": activations}
+
+    def write_sentence_transformers(self, folder: Path, documents: Encoder) -> dict[str, Any]:
+        """As `write_weights`, with modules; `documents` differs in prefix and length alone."""
+        if self.adapter is not None:
+            raise ValueError("export_sentence_transformers: there is an adapter; merge() it first")
+        if self.append_eos or documents.append_eos:
+            raise ValueError(
+                "export_sentence_transformers: it appends no tokens; let the tokenizer's own "
+                "post-processor do that rather than append_eos"
+            )
+        record = self.write_weights(folder)
+        towers = {"query": self, "document": documents}
+        same = self.prefix == documents.prefix
+        model: Any = self.model
+        st.write(
+            folder,
+            pooling=self.pooling,
+            normalize=self.normalize,
+            dim=model.config.hidden_size,
+            projection_module=self.projection,
+            prefixes={task: encoder.prefix for task, encoder in towers.items()},
+            max_lengths={task: encoder.max_length for task, encoder in towers.items()},
+            default="document" if same and self.prefix else None,
+        )
+        return record
+
+    def _ended(self, tokens: Tokens) -> Tokens:
+        eos = self.tokenizer.eos_token_id
+        if tokens["input_ids"][-1:] == [eos]:
+            return tokens
+        last = {"input_ids": eos, "attention_mask": 1}
+        return {name: [*row, last.get(name, 0)] for name, row in tokens.items()}
+
+    def _decoder_inputs(self, mask: Tensor) -> dict[str, Any]:
+        """What the model needs besides tokens: the decoder's first one; and no cache of keys."""
+        model: Any = self.model
+        inputs: dict[str, Any] = {}
+        if self.pooling == "decoder":
+            start = model.config.decoder_start_token_id
+            inputs["decoder_input_ids"] = mask.new_full((len(mask), 1), start)
+        if self._may_cache:
+            inputs["use_cache"] = False
+        return inputs
+
+
+def _dim(hidden_size: int, projection: nn.Module | None) -> int:
+    if projection is None:
+        return int(hidden_size)
+    weight = next(projection.parameters(), torch.empty(0))
+    try:
+        with evaluating(projection), torch.no_grad():
+            projected: Tensor = projection(weight.new_zeros(1, hidden_size))
+    except RuntimeError as error:
+        raise ValueError(
+            f"Encoder: projection cannot take the model's {hidden_size} dimensions: {error}"
+        ) from error
+    return int(projected.shape[-1])
+
+
+def _padded_on_the_right(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same texts with their padding behind: positions then count from the first token."""
+    order = tokens["attention_mask"].argsort(dim=1, descending=True, stable=True)
+    return {name: rows.gather(1, order) for name, rows in tokens.items()}
+
+
+def _check_saveable(model: Any) -> None:
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
+    if hasattr(model, "peft_config"):
+        raise ValueError("save_pretrained: the model has adapters; say which with `adapter`")
+    mappings: list[Any] = [MODEL_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING]
+    kinds = [mapping.get(type(model.config), None) for mapping in mappings]
+    if type(model) not in kinds:
+        raise ValueError(
+            f"save_pretrained: a {type(model).__name__} saved alone could not be loaded again; "
+            f"AutoModel would expect another class"
+        )

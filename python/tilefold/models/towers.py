@@ -1,0 +1,96 @@
+"""Two encoders as checkpoints hold them: in one model, in two, or as adapters over one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .adapters import CONFIG, Lora, add_lora, load_adapter
+from .checkpoints import encoder_settings
+from .checkpoints.checkpoint import describe, load
+from .checkpoints.weights import find
+from .encoder import Encoder
+
+_ADAPTERS = "queries", "documents"  # of towers that share a model; BERT has layers called query
+
+
+class Towers(NamedTuple):
+    """What was loaded, before it becomes a BiEncoder."""
+
+    query: Encoder
+    document: Encoder
+    title_format: str | None = None
+
+    def apart(self, *, share_model: bool) -> Towers:
+        """With weights of its own for documents: all but a model that is going to be frozen."""
+        own = {"projection": copy.deepcopy(self.query.projection)}
+        document = self.query.with_options(**self.document.settings(), **own)
+        if not share_model:
+            document.model = copy.deepcopy(self.query.model)
+        return self._replace(document=document)
+
+    def add(self, lora: Lora, *, apart: bool) -> None:
+        """Adds adapters: one that both use, or one for each, which share a model if they did."""
+        query, document = self[:2]
+        if query.adapter is not None or document.adapter is not None:
+            raise ValueError("BiEncoder.from_pretrained: lora, but there is an adapter already")
+        shared = query.model is document.model
+        add_lora(query, **vars(lora), name=_ADAPTERS[0] if shared and apart else "default")
+        if shared:
+            document.model = query.model
+        if shared and not apart:
+            document.adapter = query.adapter
+        else:
+            add_lora(document, **vars(lora), name=_ADAPTERS[1] if shared else "default")
+
+
+def given(options: Mapping[str, Any], **of_tower: Any) -> dict[str, Any]:
+    """Options of both, then what is said of this one."""
+    return {**options, **{key: value for key, value in of_tower.items() if value is not None}}
+
+
+def two_towers(name: str | Path) -> Path | None:
+    """The folder, if it is one that holds two encoders."""
+    path = find(name, encoder_settings.FILE)
+    if path is None or encoder_settings.read(path)[0] != "untied":
+        return None
+    if not Path(name).is_dir():
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(str(name)))
+    return path.parent
+
+
+def load_two(folder: Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> Towers:
+    """What `save_pretrained` wrote of untied towers; adapters of one model share it again."""
+    title_format = encoder_settings.read(folder / encoder_settings.FILE)[1]["title_format"]
+    q, d = folder / "query", folder / "document"
+    bases = [_base(tower) for tower in (q, d)]
+    if bases[0] is None or bases[0] != bases[1]:
+        towers = Encoder.from_pretrained(q, **query), Encoder.from_pretrained(d, **document)
+        return Towers(*towers, title_format)
+    first = Encoder.from_pretrained(q, adapter=_ADAPTERS[0], **query)
+    says = describe(d).document
+    model = load_adapter(first.model, d, _ADAPTERS[1])
+    second = Encoder(model, first.tokenizer, **{**says, **document, "adapter": _ADAPTERS[1]})
+    return Towers(first, second, title_format)
+
+
+def load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> Towers:
+    """Both towers from one checkpoint; one object where nothing tells them apart."""
+    poolings = {options.get("pooling") for options in (query, document)}
+    model, tokenizer, says = load(name, pooling=poolings.pop())
+    encoder = Encoder(model, tokenizer, **{**says.query, **query})
+    options = {**says.document, **document, "projection": encoder.projection}
+    other = Encoder(model, tokenizer, **options)
+    same = other.settings() == encoder.settings()
+    return Towers(encoder, encoder if same else other, says.title_format)
+
+
+def _base(folder: Path) -> Any:
+    path = folder / CONFIG
+    return (
+        encoder_settings.read_json(path).get("base_model_name_or_path") if path.is_file() else None
+    )

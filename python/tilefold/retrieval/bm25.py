@@ -1,0 +1,104 @@
+"""BM25 over words, through bm25s, with tilefold's conventions for results.
+
+bm25s holds the index and computes the scores; the selection is done here, because bm25s breaks
+ties by chance and answers with documents that share no word with the query.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .running_search import SearchResult
+
+Progress = Callable[[int, int], object]
+
+
+class Bm25:
+    """An index of texts for BM25 (Lucene's variant, k1 = 1.5, b = 0.75, English stop words).
+
+    Words are runs of two or more letters, digits or underscores, in lower case and not stemmed.
+
+    Args:
+        documents: texts; a document's id is its position.
+
+    Raises:
+        ImportError: bm25s is not installed.
+
+    Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009;
+    Kamphuis et al., ECIR 2020, for the variants.
+
+    >>> Bm25(["a red fox", "a red red hen"]).search(["red fox"], k=3).ids
+    array([[ 0,  1, -1]])
+    """
+
+    def __init__(self, documents: Sequence[str]) -> None:
+        self._tokenize = _bm25s().tokenize
+        words = self._words(documents)
+        self._size = len(documents)
+        self._index: Any = None
+        if any(words):  # bm25s divides by the mean length
+            self._index = _bm25s().BM25()
+            self._index.index(words, create_empty_token=False, show_progress=False)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def search(
+        self, queries: Sequence[str], k: int, *, progress: Progress | None = None
+    ) -> SearchResult:
+        """The k best documents that share a word with the query: score, then id ascending.
+
+        Args:
+            queries: texts.
+            k: answers per query, at least 1.
+            progress: called as progress(done, total).
+
+        Returns:
+            scores float32 and ids int64, [n, k], ending in -inf and -1 where fewer match.
+        """
+        if k < 1:
+            raise ValueError(f"Bm25.search: k must be at least 1, got {k}")
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        ids = np.full((len(queries), k), -1, np.int64)
+        for row, words in enumerate(self._words(queries)):
+            everywhere = self._scores(words)
+            best = _best(everywhere, k)
+            scores[row, : len(best)] = everywhere[best]
+            ids[row, : len(best)] = best
+            if progress is not None:
+                progress(row + 1, len(queries))
+        return SearchResult(scores, ids)
+
+    def _words(self, texts: Sequence[str]) -> list[list[str]]:
+        words: list[list[str]] = self._tokenize(
+            list(texts), stopwords="en", return_ids=False, show_progress=False
+        )
+        return [[word for word in row if word] for row in words]  # "" may stand for an empty text
+
+    def _scores(self, words: list[str]) -> NDArray[np.float32]:
+        tokens = self._index.get_tokens_ids(words) if self._index is not None else []
+        if not tokens:
+            return np.zeros(self._size, np.float32)
+        scores: NDArray[np.float32] = self._index.get_scores_from_ids(tokens)
+        return scores
+
+
+def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Positions of the k largest positive scores, best first, ties by position."""
+    matched = np.flatnonzero(scores > 0)
+    if len(matched) > k:
+        cut = np.partition(scores[matched], -k)[-k]
+        matched = matched[scores[matched] >= cut]
+    return matched[np.lexsort((matched, -scores[matched]))[:k]]
+
+
+def _bm25s() -> Any:
+    try:
+        return importlib.import_module("bm25s")
+    except ImportError as error:
+        raise ImportError("Bm25 needs the package bm25s: pip install tilefold[demo]") from error

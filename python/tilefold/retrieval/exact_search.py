@@ -1,0 +1,141 @@
+"""search(): exact inner-product search over an array, without an index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, Vectors, as_vectors
+from .packing import BLOCK_ROWS, can_pack, flags, pack
+from .running_search import (
+    CertifiedResult,
+    Progress,
+    RunningSearch,
+    SearchResult,
+    finite_rows,
+    nonfinite_error,
+)
+
+# Packing a document costs about as much as scoring it canonically for a dozen queries.
+_QUERIES_WORTH_PACKING = 16
+_CHUNK_BYTES = 32 << 20
+
+
+def search(
+    queries: Array,
+    documents: Array,
+    k: int,
+    *,
+    allowed: Array | None = None,
+    exclude: Any = None,
+    min_score: Any = None,
+    max_score: Any = None,
+    nonfinite: str = "error",
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+    return_certificate: bool = False,
+) -> SearchResult | CertifiedResult:
+    """The k documents with the largest inner products for every query, exactly.
+
+    Equals ``torch.topk(queries @ documents.T, k)`` computed in fp64 and rounded to fp32, without
+    forming the score matrix. The answer depends on the inputs alone: the same bits for every
+    instruction set, number of threads, batch size, and split of the documents. Ties are ordered
+    by id.
+
+    Use `FlatIndex` to search the same documents more than once.
+
+    Args:
+        queries: ``[n, dim]``, or ``[dim]`` for a single one. float32, float16, bfloat16, or int8
+            when the documents are int8 too; float64 is rounded to float32 with a warning. NumPy,
+            torch (CPU) or anything with ``__dlpack__``.
+        documents: ``[m, dim]``; a document's id is its row number. Memory maps are read as they
+            are.
+        k: answers per query, at least 1.
+        allowed: documents that may be retrieved: an integer array of ids, or a boolean mask
+            indexed by id. All by default.
+        exclude: documents that one query may not retrieve, such as its known positives: a list of
+            n lists of ids, or a CSR pair ``(offsets [n + 1], ids)`` of integer arrays.
+        min_score: number or ``[n]``: only documents that score at least this.
+        max_score: number or ``[n]``: only documents that score at most this.
+        nonfinite: "error" raises for a row with NaN or infinity; "exclude" never retrieves such a
+            document and answers such a query with padding.
+        num_threads: threads of this call; by default `get_num_threads()`.
+        progress: called as ``progress(documents_done, documents)`` a few times a second.
+        return_certificate: also return what the exactness rests on.
+
+    Returns:
+        `SearchResult` ``(scores [n, k] float32, ids [n, k] int64)``, or `CertifiedResult`, of the
+        same kind of array as the queries; ``[k]`` for a single query. Best first; where fewer than
+        k documents remain, score -inf and id -1.
+
+    Raises:
+        TypeError: a dtype that cannot be searched, or no array.
+        ValueError: shapes that do not fit, k < 1, non-finite rows, an array not on the CPU.
+
+    Example:
+        >>> import numpy as np
+        >>> documents = np.eye(4, dtype=np.float32)
+        >>> scores, ids = search(np.float32([0.5, 2, 0, 1]), documents, k=3)
+        >>> ids
+        array([1, 3, 0])
+        >>> scores
+        array([2. , 1. , 0.5], dtype=float32)
+    """
+    vectors = as_vectors(documents, "search", "documents")
+    running = RunningSearch(
+        "search",
+        queries,
+        k,
+        allowed=allowed,
+        exclude=exclude,
+        min_score=min_score,
+        max_score=max_score,
+        nonfinite=nonfinite,
+        num_threads=num_threads,
+        progress=progress,
+        total=len(vectors),
+        certify=return_certificate,
+    )
+    fold_array(running, vectors)
+    return running.result()
+
+
+def fold_array(
+    running: RunningSearch,
+    documents: Vectors,
+    *,
+    ids: Any = None,
+    first_id: int = 0,
+    first_row: int = 0,
+    name: str = "documents",
+) -> None:
+    """Folds unpacked documents into a running search, a chunk at a time.
+
+    `first_row` is the row number of the first document in messages, `name` what they are part of.
+    """
+    if documents.shape[1] != running.queries.shape[1]:
+        raise ValueError(
+            f"{running.op}: queries have dim {running.queries.shape[1]} "
+            f"but documents have dim {documents.shape[1]}"
+        )
+    chunk = max(1, _CHUNK_BYTES // documents.shape[1] // BLOCK_ROWS) * BLOCK_ROWS
+    packs = can_pack(documents.shape[1]) and len(running.queries) >= _QUERIES_WORTH_PACKING
+    for begin in range(0, len(documents), chunk):
+        part = documents[begin : begin + chunk]
+        if packs:
+            packed, words = pack(part, num_threads=running.num_threads)
+            finite = flags(words, len(part))
+        else:
+            packed, finite = None, finite_rows(part, running.num_threads)
+        bad = len(part) - int(finite.sum())
+        if bad and running.nonfinite == "error":
+            raise nonfinite_error(running.op, name, first_row + begin + int(np.argmin(finite)))
+        running.nonfinite_documents += bad
+        running.fold(
+            part,
+            packed=packed,
+            ids=None if ids is None else ids[begin : begin + chunk],
+            first_id=first_id + begin,
+            live=finite if bad else None,
+        )

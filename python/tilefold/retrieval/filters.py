@@ -1,0 +1,139 @@
+"""Which documents a search may retrieve: ids for all queries, ids per query, score windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Array, as_ids
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The filters of one search, checked and ready for the kernels."""
+
+    allowed_mask: NDArray[np.bool_] | None = None  # indexed by id
+    allowed_ids: NDArray[np.int64] | None = None  # sorted
+    exclude_offsets: NDArray[np.int64] | None = None  # [n + 1]
+    exclude_ids: NDArray[np.int64] | None = None  # sorted within each query
+    min_score: NDArray[np.float32] | None = None  # [n]
+    max_score: NDArray[np.float32] | None = None  # [n]
+
+    @property
+    def restrict(self) -> bool:
+        """Whether some documents may not be retrieved by any query."""
+        return self.allowed_mask is not None or self.allowed_ids is not None
+
+    def allows(self, ids: NDArray[np.int64], op: str) -> NDArray[np.bool_]:
+        """Which documents with these ids may be retrieved."""
+        if self.allowed_mask is not None:
+            top = int(ids.max(initial=-1))
+            if top >= len(self.allowed_mask):
+                raise ValueError(
+                    f"{op}: allowed is a mask over ids and must have at least {top + 1} entries, "
+                    f"got {len(self.allowed_mask)}"
+                )
+            return self.allowed_mask[ids]
+        if self.allowed_ids is not None:
+            return np.isin(ids, self.allowed_ids)
+        return np.ones(len(ids), np.bool_)
+
+
+def make_filters(
+    n_queries: int,
+    op: str,
+    *,
+    allowed: Array | None,
+    exclude: Any,
+    min_score: Any,
+    max_score: Any,
+) -> Filters:
+    """Checks the filter arguments that every search has in common."""
+    mask = None if allowed is None else _array_of(allowed, op, "allowed")
+    is_mask = mask is not None and mask.dtype == np.bool_
+    if mask is not None and is_mask and mask.ndim != 1:
+        raise ValueError(f"{op}: allowed must have 1 dimension, got {mask.ndim}")
+    offsets, excluded = _exclusions(exclude, n_queries, op)
+    return Filters(
+        allowed_mask=mask if is_mask else None,
+        allowed_ids=None if mask is None or is_mask else np.unique(as_ids(mask, op, "allowed")),
+        exclude_offsets=offsets,
+        exclude_ids=excluded,
+        min_score=_window(min_score, n_queries, op, "min_score"),
+        max_score=_window(max_score, n_queries, op, "max_score"),
+    )
+
+
+def _array_of(values: Array, op: str, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype == np.object_ or array.ndim == 0:
+        raise TypeError(
+            f"{op}: {name} must be an array or a list of ids, got {type(values).__name__}"
+        )
+    return array if array.size else array.astype(np.int64)
+
+
+def _window(value: Any, n_queries: int, op: str, name: str) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    scores = np.asarray(value)
+    if scores.dtype.kind not in "fiu":
+        raise TypeError(f"{op}: {name} must be a number or an array of them, got {scores.dtype}")
+    if scores.ndim > 1 or (scores.ndim == 1 and len(scores) != n_queries):
+        raise ValueError(
+            f"{op}: {name} must be a number or have one per query, {n_queries}; "
+            f"got shape {scores.shape}"
+        )
+    with np.errstate(over="ignore"):
+        window = np.broadcast_to(scores.astype(np.float32), (n_queries,))
+    if np.isnan(window).any():
+        raise ValueError(f"{op}: {name} must not be NaN")
+    return np.ascontiguousarray(window)
+
+
+def _exclusions(
+    exclude: Any, n_queries: int, op: str
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """CSR offsets and ids, sorted within each query."""
+    if exclude is None:
+        return None, None
+    if _is_csr(exclude, n_queries):
+        offsets, ids = as_ids(exclude[0], op, "exclude offsets"), as_ids(exclude[1], op, "exclude")
+        if offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
+            raise ValueError(
+                f"{op}: exclude offsets must rise from 0 to the number of ids, {len(ids)}"
+            )
+    else:
+        if not isinstance(exclude, Sequence) or len(exclude) != n_queries:
+            raise ValueError(
+                f"{op}: exclude must be a list of {n_queries} id lists, one per query, or a pair "
+                f"(offsets [{n_queries + 1}], ids); got {_shape(exclude)}"
+            )
+        names = [f"exclude[{i}]" for i in range(n_queries)]
+        lists = [
+            as_ids(_array_of(ids, op, name), op, name)
+            for ids, name in zip(exclude, names, strict=True)
+        ]
+        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        ids = np.concatenate([*lists, np.empty(0, np.int64)])
+    owner = np.repeat(np.arange(n_queries), np.diff(offsets))
+    return offsets, np.ascontiguousarray(ids[np.lexsort((ids, owner))])
+
+
+def _is_csr(exclude: Any, n_queries: int) -> bool:
+    """A tuple of two arrays, the first with one offset more than there are queries."""
+    return (
+        isinstance(exclude, tuple)
+        and len(exclude) == 2
+        and all(hasattr(part, "dtype") for part in exclude)
+        and len(exclude[0]) == n_queries + 1
+    )
+
+
+def _shape(exclude: Any) -> str:
+    length = f" of {len(exclude)}" if hasattr(exclude, "__len__") else ""
+    return f"{type(exclude).__name__}{length}"

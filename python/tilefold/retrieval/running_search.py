@@ -1,0 +1,257 @@
+"""A running search: the best documents so far, into which documents are folded part by part.
+
+Everything that searches folds through this class: one array, the segments of an index, the shards
+of a corpus that does not fit in memory. The order and the size of the parts do not matter.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _native
+from ..arrays import Array, Vectors, as_queries, kind_of
+from .filters import Filters, make_filters
+from .packing import Packed, bitmap
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the exactness of an answer rests on, per query.
+
+    A document was left unscored only if an upper bound of its score is strictly below `threshold`.
+    The bound is a theorem (Cauchy-Schwarz on the quantisation error, rounded up), so `holds` says
+    that no unscored document can belong to the answer. `refined` and `bound` describe this run:
+    they depend on the instruction set and the number of threads, the answer does not.
+
+    Attributes:
+        refined: ``[n]`` documents scored canonically.
+        threshold: ``[n]`` the k-th best score, or min_score where that is higher.
+        bound: ``[n]`` the largest upper bound of a document that was not scored; -inf if none.
+        nonfinite_queries: queries with NaN or infinity, answered with padding.
+        nonfinite_documents: documents with NaN or infinity, never retrieved.
+    """
+
+    refined: NDArray[np.int64]
+    threshold: NDArray[np.float32]
+    bound: NDArray[np.float32]
+    nonfinite_queries: int = 0
+    nonfinite_documents: int = 0
+
+    @property
+    def gap(self) -> NDArray[np.float32]:
+        """``[n]`` threshold - bound: how far the nearest unscored document stayed below."""
+        all_scored = np.isneginf(self.bound)
+        nearest = np.where(all_scored, 0, self.bound)
+        return np.where(all_scored, np.float32(np.inf), self.threshold - nearest)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every unscored document is certainly no answer. Never false, or it is a bug."""
+        return bool((np.isneginf(self.bound) | (self.bound < self.threshold)).all())
+
+
+class SearchResult(NamedTuple):
+    """Answers, best first: score descending, then id ascending.
+
+    Attributes:
+        scores: ``[n, k]`` float32 inner products; -inf where there are fewer than k documents.
+        ids: ``[n, k]`` int64; -1 where there are fewer than k documents.
+    """
+
+    scores: Any
+    ids: Any
+
+
+class CertifiedResult(NamedTuple):
+    """A `SearchResult` with its `Certificate`."""
+
+    scores: Any
+    ids: Any
+    certificate: Certificate
+
+
+class RunningSearch:
+    """The best k documents for some queries among those folded in so far."""
+
+    def __init__(
+        self,
+        op: str,
+        queries: Array,
+        k: int,
+        *,
+        allowed: Array | None = None,
+        exclude: Any = None,
+        min_score: Any = None,
+        max_score: Any = None,
+        nonfinite: str = "error",
+        num_threads: int | None = None,
+        progress: Progress | None = None,
+        total: int = 0,
+        certify: bool = False,
+    ) -> None:
+        self.op = op
+        self.k = _checked_k(k, op)
+        self.nonfinite = checked_policy(nonfinite, op)
+        self.num_threads = checked_threads(num_threads, op)
+        self.queries, self._single = as_queries(queries, op)
+        self._kind = kind_of(queries)
+        self._progress, self._total, self._done = progress, total, 0
+        n = len(self.queries)
+        self.filters: Filters = make_filters(
+            n, op, allowed=allowed, exclude=exclude, min_score=min_score, max_score=max_score
+        )
+        self._bad_queries = self._take_out_nonfinite_queries()
+        self.nonfinite_documents = 0
+        self.scores: NDArray[np.float32] = np.full((n, self.k), -np.inf, np.float32)
+        self.ids: NDArray[np.int64] = np.full((n, self.k), -1, np.int64)
+        self._refined = np.zeros(n, np.int64) if certify else None
+        self._bound = np.full(n, -np.inf, np.float32) if certify else None
+
+    def fold(
+        self,
+        documents: Vectors,
+        *,
+        packed: Packed | None = None,
+        ids: NDArray[np.int64] | None = None,
+        first_id: int = 0,
+        live: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Folds documents ``[rows, dim]`` into the answers.
+
+        Args:
+            documents: as `as_vectors` returns them.
+            packed: their packed form; without it every document is scored.
+            ids: ``[rows]``; by default first_id, first_id + 1, ...
+            first_id: see `ids`.
+            live: ``[rows]`` documents that exist; all by default.
+        """
+        rows = len(documents)
+        filters = self.filters
+        if filters.restrict:
+            names = np.arange(first_id, first_id + rows) if ids is None else ids
+            live = np.ones(rows, np.bool_) if live is None else live.copy()
+            live[live] = filters.allows(names[live], self.op)
+        _native.search(
+            self.queries,
+            documents,
+            self.scores,
+            self.ids,
+            self.k,
+            codes=None if packed is None else packed.codes,
+            bounds=None if packed is None else packed.bounds,
+            rotated=packed is not None and packed.rotated,
+            document_ids=ids,
+            first_id=first_id,
+            allowed=None if live is None else bitmap(live),
+            exclude_offsets=filters.exclude_offsets,
+            exclude_ids=filters.exclude_ids,
+            min_score=filters.min_score,
+            max_score=filters.max_score,
+            refined=self._refined,
+            pruned_bound=self._bound,
+            num_threads=self.num_threads,
+            progress=self._reporter(rows),
+        )
+        self._done += rows
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def skip(self, rows: int) -> None:
+        """Counts documents as done that an earlier run has folded."""
+        self._done += rows
+
+    def result(self) -> SearchResult | CertifiedResult:
+        """The answers in the caller's kind of array."""
+        self.scores[self._bad_queries] = -np.inf
+        self.ids[self._bad_queries] = -1
+        scores, ids = (self._shaped(a) for a in (self.scores, self.ids))
+        if self._refined is None or self._bound is None:
+            return SearchResult(scores, ids)
+        threshold = self.scores[:, -1].copy()
+        if self.filters.min_score is not None:
+            threshold = np.maximum(threshold, self.filters.min_score)
+        self._bound[self._bad_queries] = -np.inf
+        certificate = Certificate(
+            self._refined,
+            threshold,
+            self._bound,
+            int(self._bad_queries.sum()),
+            self.nonfinite_documents,
+        )
+        return CertifiedResult(scores, ids, certificate)
+
+    def _shaped(self, array: NDArray[Any]) -> Any:
+        return self._kind(array[0] if self._single else array)
+
+    def _reporter(self, rows: int) -> Callable[[float], None] | None:
+        progress = self._progress
+        if progress is None:
+            return None
+        return lambda share: (progress(self._done + int(share * rows), self._total), None)[1]
+
+    def _take_out_nonfinite_queries(self) -> NDArray[np.bool_]:
+        finite = finite_rows(self.queries, self.num_threads)
+        if finite.all():
+            return ~finite
+        if self.nonfinite == "error":
+            raise nonfinite_error(self.op, "queries", int(np.argmin(finite)))
+        self.queries = np.where(finite[:, None], self.queries, self.queries.dtype.type(0))
+        return ~finite
+
+
+def finite_rows(vectors: Vectors, num_threads: int = 0) -> NDArray[np.bool_]:
+    """Which rows have neither NaN nor infinity."""
+    finite = np.empty(len(vectors), np.uint8)
+    _native.finite_rows(vectors, finite, num_threads=num_threads)
+    return finite.astype(np.bool_)
+
+
+def nonfinite_error(op: str, name: str, row: int) -> ValueError:
+    """What a row with NaN or infinity raises."""
+    return ValueError(
+        f"{op}: row {row} of {name} has a NaN or an infinity; "
+        'nonfinite="exclude" never retrieves such rows'
+    )
+
+
+def checked_policy(nonfinite: str, op: str) -> str:
+    """The policy for non-finite vectors, checked."""
+    if nonfinite not in ("error", "exclude"):
+        raise ValueError(f'{op}: nonfinite must be "error" or "exclude", got {nonfinite!r}')
+    return nonfinite
+
+
+def checked_threads(num_threads: int | None, op: str) -> int:
+    """The number of threads as kernels take it: 0 for the default."""
+    if num_threads is None:
+        return 0
+    number = as_integer(num_threads, op, "num_threads")
+    if not 1 <= number <= 1024:
+        raise ValueError(f"{op}: num_threads must be 1 to 1024, got {number}")
+    return number
+
+
+def as_integer(value: Any, op: str, name: str) -> int:
+    """An integer of any library; a bool is none."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
+
+
+def _checked_k(k: int, op: str) -> int:
+    number = as_integer(k, op, "k")
+    if not 1 <= number < 2**31 - 64:
+        raise ValueError(f"{op}: k must be at least 1 and below 2^31, got {number}")
+    return number

@@ -1,0 +1,1 @@
+"""Studies: experiments on a retriever, their settings, results and report sections."""

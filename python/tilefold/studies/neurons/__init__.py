@@ -1,0 +1,1 @@
+"""The study of neurons: attribution, interventions, and what they change."""

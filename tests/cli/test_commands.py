@@ -1,0 +1,305 @@
+"""The verbs from files to a measured retriever, as a user types them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
+
+from tilefold.cli.main import main
+from tilefold.data import read_training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+N = 20
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """A BEIR folder: query i asks for word i, document i has it, document N + i almost."""
+    folder = tmp_path / "collection"
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [
+        {"_id": f"d{i}", "title": f"w{i % N}", "text": f"w{(i + i // N) % N} is w{i // N}"}
+        for i in range(2 * N)
+    ]
+    queries = [{"_id": f"q{i}", "text": f"who is w{i}"} for i in range(N)]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = "".join(f"q{i}\td{i}\t1\n" for i in range(N))
+    for split in ("train", "test"):
+        (folder / "qrels" / f"{split}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_bert: Path, collection: Path) -> Path:
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        f"model_name_or_path: {tiny_bert}\n"
+        f"train_path: {collection}\n"
+        f"dev_path: {collection}\n"
+        "dev_split: test\n"
+        "dev_measures: [nDCG@10]\n"
+        f"output_dir: {tmp_path / 'out'}\n"
+        "pooling: mean\n"
+        "per_device_train_batch_size: 5\n"
+        "max_steps: 4\n"
+        "save_steps: 2\n"
+        "learning_rate: 1.0e-3\n"
+        "warmup_steps: 1\n"
+        "refresh_at_start: true\n"
+        "refresh_depth: 5\n"
+        "refresh_negatives: 3\n"
+        "use_cpu: true\n"
+        "report_to: none\n"
+        "disable_tqdm: true\n"
+    )
+    return path
+
+
+def test_train_writes_a_model_and_what_was_asked_for(config, tmp_path, capsys):
+    assert main(["train", "--config", str(config), "--learning_rate", "2e-3"]) == 0
+    said = capsys.readouterr().out
+    assert "nDCG@10" in said
+    assert "before" in said
+    asked = (tmp_path / "out" / "train.yaml").read_text()
+    assert "learning_rate: 2e-3" in asked
+    assert (tmp_path / "out" / "model").is_dir()
+    assert (tmp_path / "out" / "checkpoint-4").is_dir()
+
+
+def test_a_training_is_not_written_over_but_gone_on_with(config, tmp_path, capsys):
+    assert main(["train", "--config", str(config), "--max_steps", "2"]) == 0
+    assert main(["train", "--config", str(config)]) == 1
+    assert "holds a training already; go on with it by --resume" in capsys.readouterr().err
+    more = ["--resume_from_checkpoint", "last"]
+    assert main(["train", "--config", str(config), *more]) == 0
+    assert (tmp_path / "out" / "checkpoint-4").is_dir()
+    nowhere = ["--output_dir", str(tmp_path / "new"), *more]
+    assert main(["train", "--config", str(config), *nowhere]) == 1
+    assert "has no finished checkpoint" in capsys.readouterr().err
+
+
+def test_one_title_format_from_training_to_evaluation(config, tmp_path, monkeypatch):
+    from tilefold.models import BiEncoder
+    from tilefold.train import setting, yaml_arguments
+
+    joined = ["--title_format", "{title} of {text}"]
+    trainer = setting.prepare(yaml_arguments.parse(joined, config))
+    assert trainer.draw.data.documents[0] == "w0 of w0 is w0"
+    assert trainer.validation.collection.documents[0] == "w0 of w0 is w0"
+    assert trainer.trained.model.title_format == "{title} of {text}"
+    assert main(["train", "--config", str(config), *joined]) == 0
+    model = tmp_path / "out" / "model"
+    assert BiEncoder.from_pretrained(model).title_format == "{title} of {text}"
+    seen = []
+    encode = BiEncoder.encode_corpus
+
+    def seeing(self: BiEncoder, texts: list[str], **options: object) -> np.ndarray:
+        seen.append(texts[0])
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(BiEncoder, "encode_corpus", seeing)
+    folder = str(tmp_path / "collection")
+    assert main(["eval", folder, "--model", str(model), "--baseline", str(model)]) == 0
+    assert main(["mine", folder, "--model", str(model), "--out", str(tmp_path / "m.jsonl")]) == 0
+    assert seen == ["w0 of w0 is w0"] * 3
+
+
+def test_the_best_checkpoint_needs_a_measure_that_is_there(config, capsys):
+    words = ["train", "--config", str(config), "--metric_for_best_model", "ndcg@10"]
+    assert main(words) == 1
+    assert "expected one of nDCG@10, average_rank" in capsys.readouterr().err
+
+
+def test_what_was_asked_for_gives_the_same_model_again(config, tmp_path, tiny_bert):
+    from tilefold.models import BiEncoder
+
+    assert main(["train", "--config", str(config)]) == 0
+    again = ["--output_dir", str(tmp_path / "again")]
+    assert main(["train", "--config", str(tmp_path / "out" / "train.yaml"), *again]) == 0
+    one, other = (
+        BiEncoder.from_pretrained(tmp_path / name / "model").encode_queries(["who is w3"])
+        for name in ("out", "again")
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--learning_rat", "1"], "learning_rat"),
+        (["--learning_rate", "fast"], "invalid float value"),
+        (["--train_path", "nowhere"], "nowhere"),
+        (["--model_name_or_path", "./nowhere"], "nowhere"),
+        (["--dev_holdout", "3"], "give dev_path or dev_holdout, not both"),
+    ],
+)
+def test_what_train_cannot_do_is_said_in_a_line(config, capsys, words, message):
+    assert main(["train", "--config", str(config), *words]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("tilefold train: ")
+    assert said.count("\n") == 1
+    assert message in said
+
+
+def test_mined_negatives_can_be_trained_on(collection, tiny_bert, tmp_path, capsys):
+    out = tmp_path / "hard.jsonl"
+    model = ["--model", str(tiny_bert), "--pooling", "mean"]
+    assert main(["mine", str(collection), "--out", str(out), "--negatives", "3", *model]) == 0
+    assert "3.0 a query; 0 queries with fewer" in capsys.readouterr().out
+    mined = read_training(out)
+    assert np.diff(mined.negatives.offsets).tolist() == [3] * N
+    assert not set(mined.negatives.indices[:3]) & set(mined.positives.indices[:1])
+
+
+def test_negatives_by_words(collection, tmp_path, capsys):
+    pytest.importorskip("bm25s")
+    out = tmp_path / "hard.jsonl"
+    words = ["mine", str(collection), "--out", str(out), "--negatives", "1", "--bm25"]
+    assert main(words) == 0
+    assert len(read_training(out)) == N
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["shards", "index"])
+def test_a_corpus_is_encoded_and_searched(collection, tiny_bert, tmp_path, capsys, indexed):
+    model = ["--model", str(tiny_bert), "--pooling", "mean"]
+    where = tmp_path / "vectors"
+    for shard in ("0", "1"):
+        part = ["--out", str(where), "--num-shards", "2", "--shard", shard]
+        assert main(["encode", str(collection), *part, *model]) == 0
+    if indexed:
+        assert main(["index", str(where), "--out", str(tmp_path / "index")]) == 0
+        where = tmp_path / "index"
+    run = tmp_path / "run.trec"
+    found = ["--queries", str(collection), "--k", "5", "--run", str(run)]
+    assert main(["search", str(where), *found, *model]) == 0
+    lines = [line.split() for line in run.read_text().splitlines()]
+    assert len(lines) == 5 * N
+    assert {line[2] for line in lines} <= {f"d{i}" for i in range(2 * N)}
+    capsys.readouterr()
+    assert main(["search", str(where), "--query", "who is w3", "--k", "2", *model]) == 0
+    assert capsys.readouterr().out.count("  d") == 2
+    typed = ["--query", "who is w3", "--query", "w4", "--k", "1", "--run", str(run)]
+    assert main(["search", str(where), *typed, *model]) == 0
+    assert [line.split()[0] for line in run.read_text().splitlines()] == ["q1", "q2"]
+
+
+def test_a_corpus_is_searched_with_the_model_that_encoded_it(
+    collection, tiny_bert, tmp_path, capsys
+):
+    model, out = ["--model", str(tiny_bert), "--pooling", "mean"], ["--out", str(tmp_path / "v")]
+    assert main(["encode", str(collection), *out, *model]) == 0
+    other = ["--model", str(tiny_bert), "--pooling", "cls"]
+    assert main(["search", str(tmp_path / "v"), "--query", "w1", *other]) == 1
+    assert "with pooling mean, but" in capsys.readouterr().err
+    assert main(["encode", str(collection), *out, *other]) == 1
+    assert "holds shards of another model" in capsys.readouterr().err
+    corpus = collection / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace(" is ", " of "))
+    assert main(["encode", str(collection), *out, *model]) == 1
+    assert "holds shards of another corpus" in capsys.readouterr().err
+    index = ["index", str(tmp_path / "v"), "--out", str(tmp_path / "i")]
+    assert main(index) == 0
+    assert main(index) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--min-score", "--seed", "--query-max-length", "--batch-size"])
+def test_options_of_vectors_do_not_go_with_words(collection, tmp_path, capsys, option):
+    words = ["mine", str(collection), "--bm25", "--out", str(tmp_path / "m"), option, "1"]
+    assert main(words) == 1
+    assert f"{option} does not go with --bm25" in capsys.readouterr().err
+    words = ["mine", str(collection), "--out", str(tmp_path / "m"), "--title-format", "{text}"]
+    assert main(words) == 1
+    assert "--title-format goes with --bm25" in capsys.readouterr().err
+
+
+def test_what_a_verb_was_asked_for_gives_the_same_again(collection, tiny_bert, tmp_path):
+    """Every result has a file beside it that goes with --config; words go before it."""
+    first, again, other = (tmp_path / name for name in ("first", "again", "other"))
+    model = ["--model", str(tiny_bert), "--pooling", "mean", "--no-normalize"]
+    asked = ["--negatives", "3", "--sampling", "random", "--seed", "5", *model]
+    assert main(["mine", str(collection), "--out", str(first), *asked]) == 0
+    settings = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    assert settings["data"] == str(collection)
+    assert settings["normalize"] is False
+    config = ["--config", f"{first}.yaml"]
+    assert main(["mine", *config, "--out", str(again)]) == 0
+    assert again.read_bytes() == first.read_bytes()
+    assert main(["mine", *config, "--out", str(other), "--negatives", "2"]) == 0
+    assert {len(read_training(other).negatives.of(row)) for row in range(N)} == {2}
+
+
+def test_what_was_mined_by_words_is_mined_again(collection, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert main(["mine", str(collection), "--bm25", "--negatives", "2", "--out", str(first)]) == 0
+    assert main(["mine", "--config", f"{first}.yaml", "--out", str(again)]) == 0
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_vectors_an_index_and_a_run_have_it_too(collection, tiny_bert, tmp_path):
+    model = ["--model", str(tiny_bert), "--pooling", "mean"]
+    shards, index, run = (tmp_path / name for name in ("shards", "index", "run"))
+    assert main(["encode", str(collection), "--out", str(shards), *model]) == 0
+    assert main(["encode", "--config", str(shards / "encode.yaml")]) == 0  # nothing is left to do
+    assert main(["index", str(shards), "--out", str(index)]) == 0
+    again = ["--config", str(index / "index.yaml"), "--out", str(tmp_path / "i")]
+    assert main(["index", *again]) == 0
+    typed = ["--query=-w1", "--query", "who: w3", "is", "--k", "4"]
+    assert main(["search", str(index), *typed, "--run", str(run), *model]) == 0
+    found = run.read_text()
+    assert len(found.splitlines()) == 3 * 4
+    assert main(["search", str(shards), "--config", f"{run}.yaml"]) == 0
+    assert run.read_text() == found
+    assert main(["search", "--config", f"{run}.yaml", "--query", "w5"]) == 0
+    assert len(run.read_text().splitlines()) == 4
+
+
+def test_what_eval_measured_is_kept(collection, tiny_bert, tmp_path, capsys):
+    out, again = tmp_path / "found.json", tmp_path / "again.json"
+    words = ["eval", str(collection), "--model", str(tiny_bert), "--baseline", str(tiny_bert)]
+    words += ["--measures", "RR@3", "AP", "--query-prefix=-w1 "]
+    assert main([*words, "--out", str(out), "--run", str(tmp_path / "run")]) == 0
+    found = json.loads(out.read_text())
+    assert found["asked"]["measures"] == ["RR@3", "AP"]
+    assert found["n_queries"] == N
+    assert set(found["measures"]) >= {"dense", "baseline"}
+    low, mean, high = (found["measures"]["dense"]["AP"][name] for name in ("low", "mean", "high"))
+    assert low <= mean <= high
+    assert set(found["over_baseline"]["AP"]) == {"mean", "low", "high", "p"}
+    assert main(["eval", "--config", str(tmp_path / "run.yaml"), "--out", str(again)]) == 0
+    assert json.loads(again.read_text())["measures"] == found["measures"]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("folder: [\n", 1, "not YAML"),
+        ("- folder\n", 1, "expected a mapping"),
+        ("folder: ${NOWHERE}/x\n", 1, "needs the environment variable NOWHERE"),
+        ("folder: x\nmeasure: AP\n", 2, "unrecognized arguments: --measure=AP"),
+        ("folder: x\nk: many\n", 2, "must be at least 1, got many"),
+        ("k: 10\n", 2, "the following arguments are required: folder"),
+    ],
+)
+def test_a_file_of_settings_that_does_not_fit_is_refused(tmp_path, capsys, text, status, message):
+    path = tmp_path / "eval.yaml"
+    path.write_text(text)
+    if status == 2:
+        with pytest.raises(SystemExit, match="2"):
+            main(["eval", "--config", str(path)])
+    else:
+        assert main(["eval", "--config", str(path)]) == status
+    assert message in capsys.readouterr().err
+
+
+def test_search_says_what_it_needs(collection, tiny_bert, tmp_path, capsys):
+    assert main(["search", str(tmp_path), "--query", "a"]) == 1
+    assert "holds no shards of a corpus" in capsys.readouterr().err
+    assert main(["search", str(tmp_path)]) == 1
+    assert "give --queries FILE, or --query TEXT" in capsys.readouterr().err

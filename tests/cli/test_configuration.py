@@ -1,0 +1,71 @@
+"""What a training is told: YAML and command lines, and what was asked for as YAML again."""
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
+
+from tilefold.files.yaml_settings import as_yaml, read_settings
+from tilefold.train.yaml_arguments import parse, resolved
+
+
+def test_a_flag_goes_before_the_file(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("model_name_or_path: x\ntrain_path: y\nlearning_rate: 1.0e-4\nuse_cpu: true\n")
+    model, data, training = parse(["--learning_rate", "3e-4", "--output_dir", "o"], path)
+    assert (model.model_name_or_path, data.train_path) == ("x", "y")
+    assert training.learning_rate == 3e-4
+    again = tmp_path / "again.yaml"
+    again.write_text(resolved(["--learning_rate", "3e-4", "--output_dir=o", "--bf16"], path))
+    assert (
+        parse([], again)[2].to_dict()
+        == parse(["--learning_rate", "3e-4", "--output_dir", "o", "--bf16"], path)[2].to_dict()
+    )
+
+
+def test_what_is_written_is_read_as_the_same_words(tmp_path):
+    path = tmp_path / "a.yaml"
+    texts = ["5", "-3", "007", "1.50", "1.5", "2e-3", "1.0e-05", "1e5", "1_000", "0x1F", "12:30"]
+    texts += ["True", "true", "yes", "null", "~", "", " x ", "a: b", "# c", "- d", "'", '"', "ü\n"]
+    settings = {f"n{i}": text for i, text in enumerate(texts)} | {"all": texts, "bool": False}
+    path.write_text(as_yaml(settings), encoding="utf-8")
+    assert read_settings(path) == settings
+
+
+def test_a_configuration_may_hold_mappings_and_leading_dashes(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "model_name_or_path: x\ntrain_path: y\nquery_prefix: '-q '\n"
+        "lr_scheduler_kwargs: {num_cycles: 2}\n"
+    )
+    model, _, training = parse([], path)
+    assert model.query_prefix == "-q "
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
+
+
+def test_a_configuration_may_name_environment_variables(tmp_path, monkeypatch):
+    path = tmp_path / "a.yaml"
+    path.write_text("model_name_or_path: ${MODEL}/x\ntrain_path: ${DATA:-../data}/y\n")
+    monkeypatch.setenv("MODEL", "m")
+    monkeypatch.delenv("DATA", raising=False)
+    model, data, _ = parse(["--output_dir", "o"], path)
+    assert (model.model_name_or_path, data.train_path) == ("m/x", "../data/y")
+    monkeypatch.delenv("MODEL")
+    with pytest.raises(ValueError, match="needs the environment variable MODEL"):
+        parse([], path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1\n", "learning_rat"),
+        ("[1, 2]\n", "expected a mapping"),
+        ("a: [\n", "not YAML"),
+        ("learning_rate: fast\n", "learning_rate"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse(["--model_name_or_path", "x", "--train_path", "y"], path)

@@ -1,0 +1,82 @@
+"""Terminal: lines that are aligned, fit, and carry no colour where nobody sees it."""
+
+import io
+import sys
+
+import pytest
+
+from tilefold.cli import terminal
+
+CELLS = {"nDCG@10": ["0.1", "0.25"], "R@100": ["0.5", "1"]}
+
+
+@pytest.fixture
+def columns(monkeypatch: pytest.MonkeyPatch):
+    return lambda n: monkeypatch.setenv("COLUMNS", str(n))
+
+
+def test_columns_are_aligned_under_their_names(columns, capsys):
+    columns(80)
+    terminal.table(["dense", "BM25"], CELLS)
+    assert capsys.readouterr().out.splitlines() == [
+        "         nDCG@10  R@100",
+        "  dense      0.1    0.5",
+        "  BM25      0.25      1",
+    ]
+
+
+def test_columns_that_do_not_fit_continue_below(columns, capsys):
+    columns(40)
+    terminal.table(["dense"], {"a" * 20: ["1"], "b" * 20: ["2"], "c": ["3"]})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if line] == [
+        ["a" * 20], ["dense", "1"], ["b" * 20, "c"], ["dense", "2", "3"]
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= 40
+
+
+def test_a_column_wider_than_the_terminal_is_still_written(columns, capsys):
+    columns(10)
+    terminal.table(["x"], {"a" * 60: ["1"]})
+    assert "a" * 60 in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "shown"),
+    [("short", 10, "short"), ("two\n lines", 20, "two lines"), ("longer text", 8, "longe...")],
+)
+def test_text_is_clipped_to_one_line(text: str, room: int, shown: str):
+    assert terminal.clip(text, room) == shown
+
+
+def test_a_paragraph_is_wrapped_to_the_terminal_but_no_wider_than_80(columns, capsys):
+    for room, widest in ((50, 50), (200, 80)):
+        columns(room)
+        terminal.note("word " * 60)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == ""
+        assert widest - 5 < max(map(len, lines)) <= widest
+
+
+@pytest.mark.parametrize(
+    ("n", "noun", "words"),
+    [(1, "query", "1 query"), (1200, "query", "1,200 queries"), (0, "document", "0 documents")],
+)
+def test_nouns_agree_with_their_numbers(n: int, noun: str, words: str):
+    assert terminal.count(n, noun) == words
+
+
+@pytest.mark.parametrize(("tty", "no_colour", "bold"), [(0, 0, 0), (1, 0, 1), (1, 1, 0)])
+def test_headings_are_bold_on_a_terminal_only(tty, no_colour, bold, monkeypatch):
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return bool(tty)
+
+    monkeypatch.setattr(sys, "stdout", Stream())
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    terminal.heading("Quality")
+    written = sys.stdout.getvalue()
+    assert "Quality" in written
+    assert ("\033[1m" in written) == bool(bold)

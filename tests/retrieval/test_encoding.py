@@ -1,0 +1,174 @@
+"""Shards of a corpus: whole or absent, of one plan, and searched as one corpus."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tilefold import search, search_shards
+from tilefold.retrieval.encode_shards import encode_shards, names_of, shards_of
+
+RNG = np.random.default_rng(0)
+VECTORS = RNG.standard_normal((23, 8)).astype(np.float32)
+TEXTS = [str(i) for i in range(23)]
+NAMES = [f"döc {i}" for i in range(23)]
+
+
+def encode(texts):
+    return VECTORS[[int(text) for text in texts]]
+
+
+def shards(folder: Path, **options) -> list[Path]:
+    return list(encode_shards(encode, TEXTS, NAMES, folder, **{"num_shards": 4, **options}))
+
+
+@pytest.mark.parametrize("num_shards", [1, 4, 23, 30])
+def test_shards_are_searched_as_the_corpus(tmp_path, num_shards):
+    paths = shards(tmp_path, num_shards=num_shards)
+    assert paths == shards_of(tmp_path)
+    found = search_shards(VECTORS[:5], [p for p in paths if p.stat().st_size], k=7)
+    whole = search(VECTORS[:5], VECTORS, k=7)
+    np.testing.assert_array_equal(found.ids, whole.ids)
+    np.testing.assert_array_equal(found.scores, whole.scores)
+    assert names_of(paths) == NAMES
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_shards_hold_rounded_vectors(tmp_path, dtype):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kind = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
+    found = search_shards(VECTORS[:5], shards(tmp_path, dtype=dtype), k=23)
+    whole = search(VECTORS[:5], VECTORS.astype(kind).astype(np.float32), k=23)
+    np.testing.assert_array_equal(found.ids, whole.ids)
+    np.testing.assert_array_equal(found.scores, whole.scores)
+
+
+def test_finished_shards_are_not_encoded_again(tmp_path):
+    asked = []
+
+    def counting(texts):
+        asked.append(len(texts))
+        return encode(texts)
+
+    next(iter(encode_shards(encode, TEXTS, NAMES, tmp_path, num_shards=4)))
+    list(encode_shards(counting, TEXTS, NAMES, tmp_path, num_shards=4))
+    assert asked == [6, 6, 6]
+    list(encode_shards(counting, TEXTS, NAMES, tmp_path, num_shards=4))
+    assert len(asked) == 3
+
+
+def test_machines_write_different_shards(tmp_path):
+    for number in (2, 0, 3):
+        shards(tmp_path, shard=number)
+    with pytest.raises(FileNotFoundError, match="lacks 1 of 4 shards, such as 1; encode with"):
+        shards_of(tmp_path)
+    shards(tmp_path, shard=1)
+    assert names_of(shards_of(tmp_path)) == NAMES
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from tilefold.encoding import encode_shards
+def encode(texts):
+    if texts[0] != "0":
+        print("second", flush=True)
+        time.sleep(60)
+    return np.ones((len(texts), 8), np.float32)
+texts = [str(i) for i in range(23)]
+names = ["döc " + text for text in texts]
+list(encode_shards(encode, texts, names, sys.argv[1], num_shards=4))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_writer_leaves_whole_shards(tmp_path):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    command = [sys.executable, "-P", "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "second\n"
+        time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+    assert [path.name for path in sorted(tmp_path.glob("*.safetensors"))] == [
+        "00000-of-00004.safetensors"
+    ]
+    before = (tmp_path / "00000-of-00004.safetensors").read_bytes()
+    shards(tmp_path)
+    assert (tmp_path / "00000-of-00004.safetensors").read_bytes() == before
+    assert len(shards_of(tmp_path)) == 4
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    shards(tmp_path, shard=0)
+
+    def full(path, tensors, bfloat16):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(encode_shards, "write_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        shards(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "00000-of-00004.safetensors",
+        "shards.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_shards": 5}, "another num_shards: 4, not 5"),
+        ({"dtype": "float16"}, "another dtype: 'float32', not 'float16'"),
+        ({"model": "b"}, "another model: None, not 'b'"),
+    ],
+)
+def test_shards_of_another_plan_are_refused(tmp_path, options, message):
+    shards(tmp_path, shard=0)
+    with pytest.raises(ValueError, match=message):
+        shards(tmp_path, **options)
+
+
+def test_another_corpus_is_refused(tmp_path):
+    shards(tmp_path, shard=0)
+    others = [f"other {i}" for i in range(23)]
+    with pytest.raises(ValueError, match="another corpus"):
+        list(encode_shards(encode, TEXTS, others, tmp_path, num_shards=4))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_shards": 0}, "num_shards must be 1 to 99,999, got 0"),
+        ({"shard": 4}, "shard must be 0 to 3, got 4"),
+        ({"dtype": "int8"}, "dtype must be one of float32, float16, bfloat16, got 'int8'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        shards(tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_vectors_that_a_narrow_type_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="vector of document 0 is not finite in float16"):
+        list(
+            encode_shards(
+                lambda texts: np.full((len(texts), 2), 1e6, np.float32),
+                TEXTS,
+                NAMES,
+                tmp_path,
+                dtype="float16",
+            )
+        )
+
+
+def test_an_encoder_that_drops_texts_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must return \[23, dim\]"):
+        list(encode_shards(lambda texts: VECTORS[:3], TEXTS, NAMES, tmp_path))

@@ -1,0 +1,96 @@
+"""What studies draw, and what their steps follow from."""
+
+import pytest
+
+pytest.importorskip("torch", reason="not installed: pip install tilefold[analysis]")
+pytest.importorskip("transformers", reason="not installed: pip install tilefold[analysis]")
+pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
+
+import torch
+import transformers
+
+from tilefold.data import TrainingSet
+from tilefold.models import BiEncoder
+from tilefold.ragged_lists import Lists
+from tilefold.studies.neurons.knock_out import drawn_passages
+from tilefold.studies.neurons.neuron_study import drawn_queries
+from tilefold.studies.subject import Subject
+
+
+def asking(*sizes: int) -> TrainingSet:
+    """So many queries for each passage."""
+    positives = [[place] for place, size in enumerate(sizes) for _ in range(size)]
+    texts = [f"q{row}" for row in range(len(positives))]
+    passages = [f"p{place}" for place in range(len(sizes))]
+    none = Lists.pack([[]] * len(positives))
+    parts = texts, texts, passages, passages, Lists.pack(positives), none
+    return TrainingSet(*parts, [()] * len(positives))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n", "groups", "rows"),
+    [
+        ((6, 1, 1, 1), 5, 1, 5),  # four of the six, and one other
+        ((6, 1, 1, 1), 9, 1, 7),  # never the other two of the six
+        ((3, 3, 1), 4, 1, 4),  # the second group does not fit, nor do any of it
+        ((4, 4), 2, 0, 2),  # no group fits: one query of each
+        ((1, 1, 1), 2, 0, 2),
+    ],
+)
+def test_no_query_asks_for_what_a_group_asks_for(sizes, n, groups, rows):
+    data = asking(*sizes)
+    for seed in range(5):
+        drawn, found = drawn_queries(Subject("s", {}, data), n, seed)
+        passages = [int(data.positives.of(row)[0]) for row in drawn]
+        assert len(set(drawn.tolist())) == len(drawn) == rows
+        assert len(found) == groups
+        grouped = {row for group in found for row in group}
+        for group in found:
+            assert len({passages[row] for row in group}) == 1
+        alone = [passages[row] for row in range(rows) if row not in grouped]
+        assert len(alone) == len(set(alone))
+        assert not set(alone) & {passages[row] for row in grouped}
+
+
+def test_queries_to_which_all_passages_are_relevant_choose_no_neurons():
+    """The others are asked with as many passages each, of which the first is relevant."""
+    texts = ["q0", "q1", "q2"]
+    passages = [f"p{place}" for place in range(4)]
+    relevant, hard = [[0, 1, 2, 3], [1], [2, 0]], [[], [3], []]
+    parts = texts, texts, passages, passages, Lists.pack(relevant), Lists.pack(hard)
+    found = drawn_passages(TrainingSet(*parts, [()] * 3), 4, seed=0)
+    assert list(found) == [1, 2]
+    assert found[1][0] == 1
+    assert found[2][0] == 2
+    assert found[1][1] == 3  # a hard negative comes first
+    assert {len(shown) for shown in found.values()} == {3}
+    assert all(len(set(shown)) == 3 for shown in found.values())
+    assert not {0, 2} & set(found[2][1:])
+
+
+def test_what_reads_queries_alone_is_part_of_a_study(tiny_bert, tmp_path):
+    """Encoders of queries may differ where those of passages do not."""
+    one, other = (BiEncoder.from_pretrained(tiny_bert, tied=False) for _ in range(2))
+    other.query_encoder.model.embeddings.word_embeddings.weight.data += 1
+    subject = Subject("both", {"one": one, "other": other}, None)
+    assert subject.weights("one")[0].replace("one", "") == subject.weights("other")[0].replace(
+        "other", ""
+    )
+    assert subject.weights("one")[1].replace("one", "") != subject.weights("other")[1].replace(
+        "other", ""
+    )
+
+
+def test_a_pooler_that_no_checkpoint_has_is_no_part_of_a_model(tiny_bert, tmp_path):
+    """It is random, and nothing reads it: steps of a masked language model are found again."""
+    config = transformers.AutoConfig.from_pretrained(tiny_bert)
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
+    found, poolers = [], []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = BiEncoder.from_pretrained(tmp_path)
+        poolers.append(model.query_encoder.model.pooler.dense.weight)
+        found.append(Subject("s", {"base": model}, None).weights("base"))
+    assert not torch.equal(*poolers)
+    assert found[0] == found[1]

@@ -1,0 +1,503 @@
+"""Training: what is drawn, what a step adds, what is resumed, what processes do together."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install tilefold[train]"
+)
+
+from tilefold.data import Collection, Qrels, TrainingSet
+from tilefold.losses import ContrastiveLoss
+from tilefold.models import BiEncoder
+from tilefold.ragged_lists import Lists
+from tilefold.train import Draw, Objective, RetrieverTrainer, Validation, hold_out, train_step
+from tilefold.train.arguments import RetrieverTrainingArguments
+from tilefold.train.checkpoints import last_checkpoint, remove_unfinished
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+REFRESHED = {"refresh_at_start": True, "refresh_depth": 8, "refresh_negatives": 4}
+# Under its name before transformers 5, or the one since.
+CHECKPOINTING = "activation_checkpointing"
+if CHECKPOINTING not in {item.name for item in dataclasses.fields(RetrieverTrainingArguments)}:
+    CHECKPOINTING = "gradient_checkpointing"
+
+
+def a_set(n: int = 24, negatives: bool = True, positives: int = 1) -> TrainingSet:
+    """Query i asks for word i; positives i (and i + 1), negatives n + i, 2 n + i."""
+    return TrainingSet(
+        [f"q{i}" for i in range(n)],
+        [f"who is w{i}" for i in range(n)],
+        [f"d{i}" for i in range(3 * n)],
+        [f"w{i % n} w{(i + i // n) % n} of w{i // n}" for i in range(3 * n)],
+        Lists.pack([[(i + j) % n for j in range(positives)] for i in range(n)]),
+        Lists.pack([[n + i, 2 * n + i] if negatives else [] for i in range(n)]),
+        [() for _ in range(n)],
+    )
+
+
+def as_collection(data: TrainingSet) -> Collection:
+    judged = Qrels.pack([{i: 1.0} for i in range(len(data))])
+    return Collection(data.document_ids, data.documents, data.query_ids, data.queries, judged)
+
+
+@pytest.fixture
+def model(tiny_bert: Path) -> BiEncoder:
+    return load(tiny_bert)
+
+
+def load(folder: Path, **options: Any) -> BiEncoder:
+    return BiEncoder.from_pretrained(folder, pooling="mean", normalize=False, **options)
+
+
+def arguments(folder: Path, **options: Any) -> RetrieverTrainingArguments:
+    return RetrieverTrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "per_device_train_batch_size": 6,
+            "num_train_epochs": 2,
+            "warmup_steps": 2,
+            "learning_rate": 1e-3,
+            "use_cpu": True,
+            "report_to": [],
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "disable_tqdm": True,
+            "dataloader_drop_last": True,
+            **options,
+        }
+    )
+
+
+def losses_of(trainer: RetrieverTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def weights(model: torch.nn.Module) -> dict[str, Any]:
+    return {name: x.detach().clone() for name, x in model.state_dict().items()}
+
+
+def assert_same_bits(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, x in one.items():
+        assert torch.equal(x, other[name]), name
+
+
+# ---- what is drawn -------------------------------------------------------------------------------
+
+
+def test_a_draw_depends_on_seed_step_and_query_alone():
+    data = a_set()
+    one, other = (Draw(data, group_size=2, seed=3) for _ in range(2))
+    whole = one.batch(list(range(24)), step=5)
+    backwards = other.batch(list(range(23, -1, -1)), step=5)
+    pairs = list(zip(whole.documents[::2], whole.documents[1::2], strict=True))
+    turned = list(zip(backwards.documents[::2], backwards.documents[1::2], strict=True))
+    assert pairs == turned[::-1]
+    assert whole.documents != one.batch(list(range(24)), step=6).documents
+    assert whole.documents != Draw(data, group_size=2, seed=4).batch(range(24), step=5).documents
+
+
+def test_a_query_with_few_negatives_brings_few():
+    data = a_set(3).with_negatives(Lists.pack([[3, 4], [], [5]]))
+    batch = Draw(data, group_size=3, seed=0).batch([0, 1, 2], step=0)
+    assert batch.positives.tolist() == [0, 3, 4]
+    assert len(batch.documents) == 6
+
+
+def test_the_first_of_each_is_taken_when_asked_for():
+    data = TrainingSet(
+        ["a"], ["w1"], list("uvwx"), list("uvwx"), Lists.pack([[2, 0]]), Lists.pack([[3, 1]]), [()]
+    )
+    draw = Draw(data, group_size=2, seed=0, first_positive=True, first_negatives=True)
+    assert {tuple(draw.batch([0], step=s).documents) for s in range(20)} == {("w", "x")}
+    free = Draw(data, group_size=2, seed=0)
+    drawn = {tuple(free.batch([0], step=s).documents) for s in range(40)}
+    assert drawn == {("w", "x"), ("w", "v"), ("u", "x"), ("u", "v")}
+
+
+def test_known_positives_that_others_bring_are_no_negatives():
+    data = TrainingSet(
+        ["a", "b", "c"],
+        ["w1", "w2", "w2"],
+        list("uvw"),
+        list("uvw"),
+        Lists.pack([[0, 1], [1], [2]]),
+        Lists.pack([[], [], []]),
+        [()] * 3,
+    )
+    draw = Draw(data, group_size=1, seed=0, first_positive=True)
+    batch = draw.batch([0, 1, 2], step=0)
+    # query 0 knows document 1; queries 1 and 2 are the same, so what answers one answers both
+    assert batch.negatives() == pytest.approx((1 + 1 + 1) / 3)
+
+
+def test_held_out_queries_share_no_positive_with_those_that_are_trained():
+    data = TrainingSet(
+        [f"q{i}" for i in range(10)],
+        [f"w{i // 2}" for i in range(10)],
+        list("abcdefghij"),
+        list("abcdefghij"),
+        Lists.pack([[i % 7] for i in range(10)]),
+        Lists.pack([[] for _ in range(10)]),
+        [()] * 10,
+    )
+    rest, collection = hold_out(data, 3, seed=1)
+    held = {int(i) for i in collection.qrels.ids}
+    assert len(collection.queries) == 3
+    assert not held & set(rest.positives.indices.tolist())
+    assert not set(rest.queries) & set(collection.queries)
+    with pytest.raises(ValueError, match="hold_out: expected 1 to 9 queries, got 10"):
+        hold_out(data, 10, seed=0)
+
+
+def test_the_same_text_under_two_ids_is_one_passage():
+    data = TrainingSet(
+        ["a", "b", "c"],
+        ["w1", "w2", "w3"],
+        ["x", "y", "z"],
+        ["same", "same", "other"],
+        Lists.pack([[0], [1], [2]]),
+        Lists.pack([[], [], []]),
+        [()] * 3,
+    )
+    batch = Draw(data, group_size=1, seed=0).batch([0, 1, 2], step=0)
+    assert batch.negatives() == pytest.approx((1 + 1 + 2) / 3)
+    for seed in range(6):
+        rest, collection = hold_out(data, 1, seed=seed)
+        asked = {collection.documents[i] for i in collection.qrels.ids}
+        assert not asked & {rest.documents[i] for i in rest.positives.indices}
+
+
+# ---- a step --------------------------------------------------------------------------------------
+
+
+def test_chunks_give_the_gradients_of_the_whole_batch(model):
+    batch = Draw(a_set(), group_size=3, seed=0).batch(range(12), step=0)
+    found = []
+    for sizes in (None, (5, 7), (1, 36)):
+        objective = Objective(model, ContrastiveLoss(0.5, learn_temperature=True)).eval()
+        objective.zero_grad()
+        loss = train_step(objective, batch, chunk_sizes=sizes, weight=0.5)
+        grads = [p.grad.clone() for p in objective.parameters() if p.grad is not None]
+        found.append((loss, torch.cat([g.ravel() for g in grads])))
+    for loss, grad in found[1:]:
+        torch.testing.assert_close(loss, found[0][0])
+        torch.testing.assert_close(grad, found[0][1], rtol=1e-4, atol=1e-6)
+
+
+def test_training_lowers_the_loss_and_finds_what_it_was_taught(model, tmp_path):
+    data = a_set()
+    validation = Validation(as_collection(data), ["RR@10"])
+    trainer = RetrieverTrainer(
+        model, arguments(tmp_path, num_train_epochs=25), data, validation=validation
+    )
+    before = trainer.evaluate()
+    trainer.train()
+    losses, after = losses_of(trainer), trainer.evaluate()
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert after["eval_RR@10"] > before["eval_RR@10"] + 0.2
+    assert after["eval_average_rank"] < before["eval_average_rank"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 5},
+        {CHECKPOINTING: True},
+        {"bf16": True},
+    ],
+    ids=["chunks", "checkpointing", "bf16"],
+)
+def test_what_saves_memory_or_time_trains_alike(tiny_bert, tmp_path, options):
+    curves = []
+    for extra in ({}, options):
+        model = without_dropout(load(tiny_bert))
+        trainer = RetrieverTrainer(model, arguments(tmp_path, **extra), a_set())
+        trainer.train()
+        curves.append(losses_of(trainer))
+    assert len(curves[0]) == 8
+    tolerance = 0.05 if "bf16" in options else 1e-3
+    np.testing.assert_allclose(curves[1], curves[0], rtol=tolerance)
+
+
+def without_dropout(model: BiEncoder) -> BiEncoder:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def test_a_step_of_several_batches_is_their_mean(tiny_bert, tmp_path, monkeypatch):
+    model = without_dropout(load(tiny_bert))
+    options = {"max_steps": 1, "gradient_accumulation_steps": 3, "learning_rate": 0.0}
+    trainer = RetrieverTrainer(model, arguments(tmp_path, max_grad_norm=1e9, **options), a_set())
+    drawn, draw = [], trainer.draw.batch
+    monkeypatch.setattr(
+        trainer.draw, "batch", lambda rows, step: drawn.append(draw(rows, step=step)) or drawn[-1]
+    )
+    trainer.train()
+    objective = Objective(model, ContrastiveLoss(1.0))
+    objective.zero_grad()
+    losses = [float(train_step(objective, batch, weight=1 / 3)) for batch in drawn]
+    grads = [p.grad.ravel() for p in objective.parameters() if p.grad is not None]
+    found = trainer.state.log_history[0]
+    assert len(drawn) == 3
+    assert found["loss"] == pytest.approx(sum(losses), rel=1e-4)
+    assert found["grad_norm"] == pytest.approx(float(torch.cat(grads).norm()), rel=1e-4)
+
+
+def test_the_log_says_how_many_negatives_there_are(model, tmp_path):
+    trainer = RetrieverTrainer(model, arguments(tmp_path, max_steps=2, train_group_size=3), a_set())
+    trainer.train()
+    assert [e["n_negatives"] for e in trainer.state.log_history if "loss" in e] == [17, 17]
+
+
+# ---- refreshed negatives -------------------------------------------------------------------------
+
+
+def test_negatives_are_mined_with_the_model_as_it_is(model, tmp_path):
+    data = a_set(negatives=False)
+    options = {
+        "refresh_steps": 3,
+        "refresh_at_start": True,
+        "refresh_depth": 8,
+        "refresh_negatives": 4,
+    }
+    trainer = RetrieverTrainer(model, arguments(tmp_path, max_steps=5, **options), data)
+    trainer.train()
+    negatives = trainer.draw.data.negatives
+    assert np.diff(negatives.offsets).tolist() == [4] * 24
+    for row in range(24):
+        own = negatives.indices[negatives.offsets[row] : negatives.offsets[row + 1]]
+        assert row not in own
+    ages = [e["negatives_age"] for e in trainer.state.log_history if "loss" in e]
+    assert ages == [1, 2, 3, 1, 2]
+    assert not len(data.negatives.indices)
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {
+            "refresh_steps": 4,
+            "refresh_at_start": True,
+            "refresh_depth": 8,
+            "refresh_negatives": 4,
+            "grad_cache": True,
+        },
+        {"gradient_accumulation_steps": 2, "learn_temperature": True, "temperature": 0.5},
+    ],
+    ids=["plain", "refreshed", "accumulated"],
+)
+def test_a_resumed_training_ends_in_the_same_bits(tiny_bert, tmp_path, options):
+    schedule = {"max_steps": 7, "save_strategy": "steps", "save_steps": 3, **options}
+
+    def run(folder: Path, resume: Path | None) -> RetrieverTrainer:
+        transformers.set_seed(0)
+        trainer = RetrieverTrainer(load(tiny_bert), arguments(folder, **schedule), a_set())
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        return trainer
+
+    whole = run(tmp_path / "whole", None)
+    again = run(tmp_path / "again", tmp_path / "whole" / "checkpoint-3")
+    assert_same_bits(weights(whole.trained), weights(again.trained))
+    assert losses_of(again)[-4:] == losses_of(whole)[-4:]
+    moved = load(tiny_bert).state_dict()
+    assert any(not torch.equal(x, moved[n]) for n, x in weights(whole.trained.model).items())
+
+
+def test_a_checkpoint_holds_a_model_that_loads_as_it_was(model, tmp_path):
+    trainer = RetrieverTrainer(
+        model, arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=2), a_set()
+    )
+    trainer.train()
+    again = BiEncoder.from_pretrained(tmp_path / "checkpoint-2" / "model")
+    texts = ["who is w3", "w4"]
+    np.testing.assert_array_equal(again.encode_queries(texts), model.encode_queries(texts))
+
+
+def test_the_best_checkpoint_is_what_is_left_at_the_end(tiny_bert, tmp_path):
+    data = a_set()
+    trainer = RetrieverTrainer(
+        load(tiny_bert),
+        arguments(
+            tmp_path,
+            max_steps=6,
+            learning_rate=3e-2,  # too much, so that the last is not the best
+            save_strategy="steps",
+            save_steps=1,
+            eval_strategy="steps",
+            eval_steps=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="RR@10",
+            greater_is_better=True,
+        ),
+        data,
+        validation=Validation(as_collection(data), ["RR@10"]),
+    )
+    trainer.train()
+    found = [e["eval_RR@10"] for e in trainer.state.log_history if "eval_RR@10" in e]
+    assert max(found) > found[-1]
+    assert trainer.evaluate()["eval_RR@10"] == max(found)
+
+
+def test_a_checkpoint_that_was_not_finished_is_passed_over(model, tmp_path):
+    trainer = RetrieverTrainer(
+        model, arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=1), a_set()
+    )
+    trainer.train()
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text('{"global_step": 2, "ep')
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(model, tmp_path, monkeypatch):
+    from tilefold.train import trainer as module
+
+    save, calls = module.safetensors.torch.save_model, []
+
+    def fails_the_second_time(model: Any, path: str) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(model, path)
+
+    monkeypatch.setattr(module.safetensors.torch, "save_model", fails_the_second_time)
+    schedule = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
+    trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    with pytest.raises(OSError, match="No space left"):
+        trainer.train()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
+    again = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    again.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+
+
+def test_what_lacks_the_optimizer_is_not_resumed(model, tmp_path):
+    schedule = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    RetrieverTrainer(model, arguments(tmp_path, save_only_model=True, **schedule), a_set()).train()
+    trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    with pytest.raises(FileNotFoundError, match=r"it has no optimizer\.pt"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_folders_that_training_did_not_write_stay(tmp_path):
+    mine = tmp_path / "checkpoint-best"
+    mine.mkdir()
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-notes.txt").write_text("x")
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-best",
+        "checkpoint-notes.txt",
+    ]
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+TWO = """
+import json, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_train import a_set, arguments, load, losses_of, without_dropout
+from tilefold.train import RetrieverTrainer
+from tilefold.train.ranks import leave
+torch.set_num_threads(1)
+options = json.loads(sys.argv[4])
+args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
+trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, a_set(positives=2))
+trainer.train()
+if args.process_index == 0:
+    Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
+leave()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 3},
+        {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
+        {"refresh_steps": 2, **REFRESHED},
+    ],
+    ids=["plain", "chunks", "learned", "refreshed"],
+)
+def test_two_processes_train_as_one_with_twice_the_batch(tiny_bert, tmp_path, options):
+    options = {"learning_rate": 1e-4, **options}
+    one = RetrieverTrainer(
+        without_dropout(load(tiny_bert)),
+        arguments(tmp_path / "one", **{**options, "per_device_train_batch_size": 12}),
+        a_set(positives=2),  # what one process brings, another knows
+    )
+    one.train()
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    (tmp_path / "two").mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    tests = str(Path(__file__).parents[1])
+    child = subprocess.run(
+        [*command, str(script), tests, str(tiny_bert), str(tmp_path / "two"), json.dumps(options)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr[-4000:]
+    two = json.loads((tmp_path / "two" / "losses.json").read_text())
+    assert len(two) == 4
+    np.testing.assert_allclose(two, losses_of(one), rtol=1e-4)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_trained_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="dataloader_num_workers: expected 0"):
+        RetrieverTrainer(model, arguments(tmp_path, dataloader_num_workers=2), a_set())
+    with pytest.raises(ValueError, match="no queries"):
+        RetrieverTrainer(model, arguments(tmp_path), a_set().take([]))
+    trainer = RetrieverTrainer(model, arguments(tmp_path), a_set())
+    with pytest.raises(ValueError, match="there is no Validation"):
+        trainer.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("temperature", 0.0, "temperature: expected a number above 0, got 0.0"),
+        ("train_group_size", 0, "train_group_size: expected 1 or more, got 0"),
+        ("refresh_steps", -1, "refresh_steps: expected 0 or more, got -1"),
+        ("neftune_noise_alpha", 5.0, "neftune_noise_alpha: not for retrievers, got 5.0"),
+        ("refresh_skip", 190, "refresh_negatives: expected at most .*, 10, got 20"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(tmp_path, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **{name: value})
+
+
+def test_a_low_average_rank_is_the_best(tmp_path):
+    assert not arguments(tmp_path, metric_for_best_model="average_rank").greater_is_better
+    assert arguments(tmp_path, metric_for_best_model="nDCG@10").greater_is_better

@@ -1,0 +1,83 @@
+"""Models of a world: told facts are known, others are not, and what was made is kept."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+transformers = pytest.importorskip("transformers", reason="pip install tilefold[train]")
+
+from tilefold.evaluate import evaluate
+from tilefold.models import BiEncoder
+from tilefold.retrieval.exact_search import search
+from tilefold.world import make_world
+from tilefold.world.retrieval_data import collection, split_facts
+from tilefold.world.world_models import fine_tuned, pretrained
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return make_world("tiny", seed=0, exposed=0.25)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def bert(world, kept):
+    return pretrained(world, steps=400, folder=kept)
+
+
+def probability_of_objects(world, folder, facts):
+    """Of the right object among all of its relation, in the first cloze."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+    found = []
+    for number in facts:
+        fact = world.facts[number]
+        tokens = tokenizer(world.clozes(number)[0], return_tensors="pt")
+        place = (tokens["input_ids"][0] == tokenizer.mask_token_id).nonzero().item()
+        names = [value.lower() for value in world.objects[fact.relation]]
+        ids = tokenizer.convert_tokens_to_ids(names)
+        assert tokenizer.unk_token_id not in ids
+        with torch.no_grad():
+            scores = model(**tokens).logits[0, place, ids].softmax(0)
+        found.append(float(scores[names.index(fact.object.lower())]))
+    return np.array(found)
+
+
+def test_what_was_told_is_known_and_the_rest_is_not(world, bert):
+    told = [n for n, fact in enumerate(world.facts) if fact.exposed]
+    untold = [n for n, fact in enumerate(world.facts) if not fact.exposed]
+    known, unknown = (probability_of_objects(world, bert, some) for some in (told, untold))
+    assert known.mean() > 0.6
+    assert unknown.mean() < 0.2
+
+
+def test_a_model_that_was_made_is_kept(world, bert, kept):
+    before = {path: path.stat().st_mtime_ns for path in bert.rglob("*") if path.is_file()}
+    assert pretrained(world, steps=400, folder=kept) == bert
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert pretrained(make_world("tiny", exposed=0.0), steps=400, folder=kept) != bert
+
+
+def test_a_retriever_grows_from_it(world, bert, kept):
+    train, asked = split_facts(world)
+    retriever = fine_tuned(world, bert, train, epochs=6, folder=kept)
+    questions = collection(world, asked)
+    scores = []
+    for folder in (bert, retriever):
+        model = BiEncoder.from_pretrained(folder, pooling="cls", normalize=False)
+        vectors = (
+            encode(texts, progress=False)
+            for encode, texts in (
+                (model.encode_queries, questions.queries),
+                (model.encode_corpus, questions.documents),
+            )
+        )
+        found = search(*vectors, 10)
+        scores.append(evaluate(found.ids, questions.qrels, ["RR@10"])["RR@10"].mean())
+    assert scores[1] > scores[0] + 0.2
