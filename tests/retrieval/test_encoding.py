@@ -75,7 +75,7 @@ def test_machines_write_different_shards(tmp_path):
 KILLED = """
 import sys, time
 import numpy as np
-from tilefold.encoding import encode_shards
+from tilefold.retrieval.encode_shards import encode_shards
 def encode(texts):
     if texts[0] != "0":
         print("second", flush=True)

@@ -421,7 +421,7 @@ import torch
 sys.path.insert(0, sys.argv[1])
 from test_train import a_set, arguments, load, losses_of, without_dropout
 from tilefold.train import RetrieverTrainer
-from tilefold.train.ranks import leave
+from tilefold.distributed.processes import leave
 torch.set_num_threads(1)
 options = json.loads(sys.argv[4])
 args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
@@ -429,6 +429,7 @@ trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, a_set
 trainer.train()
 if args.process_index == 0:
     Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
+del trainer
 leave()
 """
 
@@ -456,7 +457,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tiny_bert, tmp_path, op
     script.write_text(TWO)
     (tmp_path / "two").mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    tests = str(Path(__file__).parents[1])
+    tests = str(Path(__file__).parent)
     child = subprocess.run(
         [*command, str(script), tests, str(tiny_bert), str(tmp_path / "two"), json.dumps(options)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import cast
@@ -14,6 +16,9 @@ from torch import nn
 
 from .collectives import collected
 
+# Hundreds of times what a thread takes to drop its tensors, on a machine that is busy.
+_GLOO_SECONDS = 0.2
+
 
 def world() -> int:
     """How many there are."""
@@ -21,9 +26,17 @@ def world() -> int:
 
 
 def leave() -> None:
-    """Ends the process group, if there is one: a process that exits with it may abort (gloo)."""
+    """Destroys the process group, if there is one, and waits for the threads of gloo.
+
+    A thread of gloo drops the tensors of a finished collective after the caller has gone on. If the
+    interpreter is shutting down by then, taking the GIL ends that thread inside a destructor, and
+    the process aborts (torch 2.13). Collecting garbage frees the group and so joins its threads,
+    unless somebody, such as a DDP module, still refers to it; those threads get a moment.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()
+        time.sleep(_GLOO_SECONDS)  # releases the GIL
 
 
 def encode_together(
