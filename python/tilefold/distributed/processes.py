@@ -40,21 +40,25 @@ def leave() -> None:
 
 
 def encode_together(
-    encode: Callable[..., NDArray[np.float32]], texts: Sequence[str], *, batch_size: int
+    encode: Callable[..., NDArray[np.float32]],
+    texts: Sequence[str],
+    *columns: Sequence[str],
+    batch_size: int,
 ) -> NDArray[np.float32]:
-    """``encode(texts)``, each process encoding its share; the result is everyone's.
+    """``encode(texts, *columns)``, each process encoding its share; the result is everyone's.
 
     Args:
         encode: a method of `BiEncoder`; one process shows its bar.
         texts: the same on all processes.
+        *columns: parallel to texts, such as their titles.
         batch_size: texts at once.
     """
     n = world()
     if n == 1:
-        return encode(texts, batch_size=batch_size)
+        return encode(texts, *columns, batch_size=batch_size)
     bounds, here = [len(texts) * i // n for i in range(n + 1)], dist.get_rank()
-    part = texts[bounds[here] : bounds[here + 1]]
-    own = torch.from_numpy(encode(part, batch_size=batch_size, progress=here == 0))
+    part = [column[bounds[here] : bounds[here + 1]] for column in (texts, *columns)]
+    own = torch.from_numpy(encode(*part, batch_size=batch_size, progress=here == 0))
     sizes = [end - begin for begin, end in pairwise(bounds)]
     everyone = cast("dist.ProcessGroup", dist.group.WORLD)
     whole: NDArray[np.float32] = collected(own, sizes, everyone).numpy()

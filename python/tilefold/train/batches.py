@@ -24,6 +24,8 @@ class Batch(NamedTuple):
     query_ids: Tensor  # [n] int64: equal queries have one id
     document_ids: Tensor  # [m] int64
     exclude_ids: tuple[Tensor, Tensor]  # CSR: document_ids of all known positives
+    titles: list[str]  # of documents; "" where there is none
+    prompts: list[str]  # of queries; "" where there is none
 
     def negatives(self) -> float:
         """How many negatives a query has, on average, after masks."""
@@ -75,8 +77,8 @@ class Draw:
         self.first_positive = first_positive
         self.first_negatives = first_negatives
         # The same text is the same, whatever ids it has.
-        self._query_ids = np.unique(data.queries, return_inverse=True)[1]
-        self._document_ids = np.unique(data.documents, return_inverse=True)[1]
+        self._query_ids = data.query_groups()
+        self._document_ids = data.document_groups()
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """The batch of some queries at a step.
@@ -96,6 +98,8 @@ class Draw:
             torch.from_numpy(self._query_ids[np.asarray(rows, np.int64)]),
             torch.from_numpy(self._document_ids[documents]),
             self._known(rows),
+            [self.data.titles[row] for row in documents],
+            [self.data.prompts[int(row)] for row in rows],
         )
 
     def _group(self, row: int, step: int) -> Integers:

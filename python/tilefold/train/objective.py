@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,14 +54,14 @@ class Objective(nn.Module):
     def tokens(self, batch: Batch) -> tuple[Tokens, Tokens]:
         """Both sides of a batch, padded."""
         towers = (self.model.query_encoder, self.model.document_encoder)
-        sides = (batch.queries, batch.documents)
+        sides = self._texts(batch)
         q, d = (t.pad(t.tokenize(texts)) for t, texts in zip(towers, sides, strict=True))
         return q, d
 
     def chunks(self, batch: Batch, sizes: tuple[int, int]) -> tuple[list[Tokens], list[Tokens]]:
         """The same in chunks of so many queries and documents, each padded for itself."""
         towers = (self.model.query_encoder, self.model.document_encoder)
-        sides = (batch.queries, batch.documents)
+        sides = self._texts(batch)
         q, d = (
             [tower.pad(tokens[i : i + size]) for i in range(0, len(tokens), size)]
             for tower, tokens, size in zip(
@@ -72,6 +72,13 @@ class Objective(nn.Module):
             )
         )
         return q, d
+
+    def _texts(self, batch: Batch) -> tuple[Sequence[str], Sequence[str]]:
+        """Returns queries and documents as the model reads them: with prompts and titles."""
+        return (
+            self.model.query_texts(batch.queries, batch.prompts),
+            self.model.document_texts(batch.documents, batch.titles),
+        )
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Keeps fewer activations, as `transformers.Trainer` asks for it."""
