@@ -17,6 +17,7 @@ transformers = pytest.importorskip(
 )
 
 from training_runs import (
+    a_scored_set,
     a_set,
     arguments,
     assert_same_bits,
@@ -381,13 +382,14 @@ import json, sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
-from training_runs import a_set, arguments, load, losses_of, without_dropout
+from training_runs import a_scored_set, arguments, load, losses_of, without_dropout
 from tilefold.train import RetrieverTrainer
 from tilefold.distributed.processes import leave
 torch.set_num_threads(1)
 options = json.loads(sys.argv[4])
 args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
-trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, a_set(positives=2))
+data = a_scored_set(positives=2)
+trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, data)
 trainer.train()
 if args.process_index == 0:
     Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
@@ -403,15 +405,16 @@ leave()
         {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 3},
         {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
         {"refresh_steps": 2, **REFRESHED},
+        {"positives_per_query": 2, "distillation_weight": "linear:0:1:2"},
     ],
-    ids=["plain", "chunks", "learned", "refreshed"],
+    ids=["plain", "chunks", "learned", "refreshed", "distilled"],
 )
 def test_two_processes_train_as_one_with_twice_the_batch(tiny_bert, tmp_path, options):
     options = {"learning_rate": 1e-4, **options}
     one = RetrieverTrainer(
         without_dropout(load(tiny_bert)),
         arguments(tmp_path / "one", **{**options, "per_device_train_batch_size": 12}),
-        a_set(positives=2),  # what one process brings, another knows
+        a_scored_set(positives=2),  # positives of one process are known positives in another
     )
     one.train()
     script = tmp_path / "two.py"

@@ -1,8 +1,10 @@
 """Small training sets, arguments and results of training, for the tests of this folder."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
@@ -26,6 +28,14 @@ def a_set(n: int = 24, negatives: bool = True, positives: int = 1) -> TrainingSe
         Lists.pack([[n + i, 2 * n + i] if negatives else [] for i in range(n)]),
         [() for _ in range(n)],
     )
+
+
+def a_scored_set(**options: Any) -> TrainingSet:
+    """The same with random scores of a teacher."""
+    data, rng = a_set(**options), np.random.default_rng(0)
+    sizes = len(data.positives.indices), len(data.negatives.indices)
+    positives, negatives = (3 * rng.standard_normal(size) for size in sizes)
+    return replace(data, positive_scores=positives, negative_scores=negatives)
 
 
 def load(folder: Path, **options: Any) -> BiEncoder:
