@@ -18,7 +18,7 @@ from tilefold.data import TrainingSet
 from tilefold.losses import ContrastiveLoss
 from tilefold.models import BiEncoder, minilm
 from tilefold.ragged_lists import Lists
-from tilefold.train import Batch, Draw, Objective, train_step
+from tilefold.train import Batch, ContrastiveObjective, Draw, train_step
 
 WORDS = 6, 12  # of a query, of a passage
 
@@ -55,8 +55,8 @@ def by_hand(model: BiEncoder, optimizer: Any, batch: Batch, temperature: float) 
     return loss.detach()
 
 
-def ours(objective: Objective, optimizer: Any, batch: Batch) -> Any:
-    loss = train_step(objective, batch)
+def ours(objective: ContrastiveObjective, optimizer: Any, batch: Batch) -> Any:
+    loss = train_step(objective, batch).value
     optimizer.step()
     optimizer.zero_grad()
     return loss
@@ -72,7 +72,7 @@ def test_training_step(compare, quick, size, target):
     size = 8 if quick else size
     batch = Draw(data_of(size), group_size=1, seed=0).batch(range(size), step=0)
     model = BiEncoder(minilm()).eval()  # no dropout: both see the same
-    objective = Objective(model, ContrastiveLoss(0.05)).eval()
+    objective = ContrastiveObjective(model, ContrastiveLoss(0.05)).eval()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # and the same weights all the time
     contenders = {
         "tilefold": partial(ours, objective, optimizer, batch),

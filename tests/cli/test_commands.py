@@ -92,7 +92,7 @@ def test_one_title_format_from_training_to_evaluation(config, tmp_path, monkeypa
     trainer = setting.prepare(yaml_arguments.parse(joined, config))
     for data in (trainer.draw.data, trainer.validation.collection):
         assert (data.titles[0], data.documents[0]) == ("w0", "w0 is w0")
-    assert trainer.trained.model.title_format == "{title} of {text}"
+    assert trainer.training_objective.model.title_format == "{title} of {text}"
     assert main(["train", "--config", str(config), *joined]) == 0
     model = tmp_path / "out" / "model"
     assert BiEncoder.from_pretrained(model).title_format == "{title} of {text}"

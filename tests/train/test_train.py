@@ -16,13 +16,24 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
 )
 
+from training_runs import (
+    a_scored_set,
+    a_set,
+    arguments,
+    assert_same_bits,
+    load,
+    losses_of,
+    weights,
+    without_dropout,
+)
+
 from tilefold.data import Collection, Qrels, TrainingSet
 from tilefold.losses import ContrastiveLoss
 from tilefold.models import BiEncoder
 from tilefold.ragged_lists import Lists
 from tilefold.train import (
+    ContrastiveObjective,
     Draw,
-    Objective,
     Refresh,
     RetrieverTrainer,
     Validation,
@@ -42,19 +53,6 @@ if CHECKPOINTING not in {item.name for item in dataclasses.fields(RetrieverTrain
     CHECKPOINTING = "gradient_checkpointing"
 
 
-def a_set(n: int = 24, negatives: bool = True, positives: int = 1) -> TrainingSet:
-    """Query i asks for word i; positives i (and i + 1), negatives n + i, 2 n + i."""
-    return TrainingSet(
-        [f"q{i}" for i in range(n)],
-        [f"who is w{i}" for i in range(n)],
-        [f"d{i}" for i in range(3 * n)],
-        [f"w{i % n} w{(i + i // n) % n} of w{i // n}" for i in range(3 * n)],
-        Lists.pack([[(i + j) % n for j in range(positives)] for i in range(n)]),
-        Lists.pack([[n + i, 2 * n + i] if negatives else [] for i in range(n)]),
-        [() for _ in range(n)],
-    )
-
-
 def as_collection(data: TrainingSet) -> Collection:
     judged = Qrels.pack([{i: 1.0} for i in range(len(data))])
     return Collection(data.document_ids, data.documents, data.query_ids, data.queries, judged)
@@ -63,43 +61,6 @@ def as_collection(data: TrainingSet) -> Collection:
 @pytest.fixture
 def model(tiny_bert: Path) -> BiEncoder:
     return load(tiny_bert)
-
-
-def load(folder: Path, **options: Any) -> BiEncoder:
-    return BiEncoder.from_pretrained(folder, pooling="mean", normalize=False, **options)
-
-
-def arguments(folder: Path, **options: Any) -> RetrieverTrainingArguments:
-    return RetrieverTrainingArguments(
-        **{
-            "output_dir": str(folder),
-            "per_device_train_batch_size": 6,
-            "num_train_epochs": 2,
-            "warmup_steps": 2,
-            "learning_rate": 1e-3,
-            "use_cpu": True,
-            "report_to": [],
-            "save_strategy": "no",
-            "logging_steps": 1,
-            "disable_tqdm": True,
-            "dataloader_drop_last": True,
-            **options,
-        }
-    )
-
-
-def losses_of(trainer: RetrieverTrainer) -> list[float]:
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-
-
-def weights(model: torch.nn.Module) -> dict[str, Any]:
-    return {name: x.detach().clone() for name, x in model.state_dict().items()}
-
-
-def assert_same_bits(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one.keys() == other.keys()
-    for name, x in one.items():
-        assert torch.equal(x, other[name]), name
 
 
 # ---- what is drawn -------------------------------------------------------------------------------
@@ -207,7 +168,7 @@ def test_titles_and_prompts_train_with_the_bits_of_texts_joined_by_hand(tiny_ber
     )
     found = []
     for data in (columns, by_hand):
-        objective = Objective(
+        objective = ContrastiveObjective(
             load(tiny_bert, title_format="{title} [SEP] {text}"), ContrastiveLoss(0.05)
         )
         batch = Draw(data, group_size=3, seed=1).batch(range(6), step=0)
@@ -255,9 +216,9 @@ def test_chunks_give_the_gradients_of_the_whole_batch(model):
     batch = Draw(a_set(), group_size=3, seed=0).batch(range(12), step=0)
     found = []
     for sizes in (None, (5, 7), (1, 36)):
-        objective = Objective(model, ContrastiveLoss(0.5, learn_temperature=True)).eval()
+        objective = ContrastiveObjective(model, ContrastiveLoss(0.5, learn_temperature=True)).eval()
         objective.zero_grad()
-        loss = train_step(objective, batch, chunk_sizes=sizes, weight=0.5)
+        loss = train_step(objective, batch, chunk_sizes=sizes, weight=0.5).value
         grads = [p.grad.clone() for p in objective.parameters() if p.grad is not None]
         found.append((loss, torch.cat([g.ravel() for g in grads])))
     for loss, grad in found[1:]:
@@ -300,13 +261,6 @@ def test_what_saves_memory_or_time_trains_alike(tiny_bert, tmp_path, options):
     np.testing.assert_allclose(curves[1], curves[0], rtol=tolerance)
 
 
-def without_dropout(model: BiEncoder) -> BiEncoder:
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return model
-
-
 def test_a_step_of_several_batches_is_their_mean(tiny_bert, tmp_path, monkeypatch):
     model = without_dropout(load(tiny_bert))
     options = {"max_steps": 1, "gradient_accumulation_steps": 3, "learning_rate": 0.0}
@@ -316,9 +270,9 @@ def test_a_step_of_several_batches_is_their_mean(tiny_bert, tmp_path, monkeypatc
         trainer.draw, "batch", lambda rows, step: drawn.append(draw(rows, step=step)) or drawn[-1]
     )
     trainer.train()
-    objective = Objective(model, ContrastiveLoss(1.0))
+    objective = ContrastiveObjective(model, ContrastiveLoss(1.0))
     objective.zero_grad()
-    losses = [float(train_step(objective, batch, weight=1 / 3)) for batch in drawn]
+    losses = [float(train_step(objective, batch, weight=1 / 3).value) for batch in drawn]
     grads = [p.grad.ravel() for p in objective.parameters() if p.grad is not None]
     found = trainer.state.log_history[0]
     assert len(drawn) == 3
@@ -384,10 +338,12 @@ def test_a_resumed_training_ends_in_the_same_bits(tiny_bert, tmp_path, options):
 
     whole = run(tmp_path / "whole", None)
     again = run(tmp_path / "again", tmp_path / "whole" / "checkpoint-3")
-    assert_same_bits(weights(whole.trained), weights(again.trained))
+    assert_same_bits(weights(whole.training_objective), weights(again.training_objective))
     assert losses_of(again)[-4:] == losses_of(whole)[-4:]
     moved = load(tiny_bert).state_dict()
-    assert any(not torch.equal(x, moved[n]) for n, x in weights(whole.trained.model).items())
+    assert any(
+        not torch.equal(x, moved[n]) for n, x in weights(whole.training_objective.model).items()
+    )
 
 
 def test_a_checkpoint_holds_a_model_that_loads_as_it_was(model, tmp_path):
@@ -487,13 +443,14 @@ import json, sys
 from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
-from test_train import a_set, arguments, load, losses_of, without_dropout
+from training_runs import a_scored_set, arguments, load, losses_of, without_dropout
 from tilefold.train import RetrieverTrainer
 from tilefold.distributed.processes import leave
 torch.set_num_threads(1)
 options = json.loads(sys.argv[4])
 args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
-trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, a_set(positives=2))
+data = a_scored_set(positives=2)
+trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, data)
 trainer.train()
 if args.process_index == 0:
     Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
@@ -510,15 +467,16 @@ leave()
         {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 3},
         {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
         {"refresh_steps": 2, **REFRESHED},
+        {"positives_per_query": 2, "distillation_weight": "linear:0:1:2"},
     ],
-    ids=["plain", "chunks", "learned", "refreshed"],
+    ids=["plain", "chunks", "learned", "refreshed", "distilled"],
 )
 def test_two_processes_train_as_one_with_twice_the_batch(tiny_bert, tmp_path, options):
     options = {"learning_rate": 1e-4, **options}
     one = RetrieverTrainer(
         without_dropout(load(tiny_bert)),
         arguments(tmp_path / "one", **{**options, "per_device_train_batch_size": 12}),
-        a_set(positives=2),  # what one process brings, another knows
+        a_scored_set(positives=2),  # positives of one process are known positives in another
     )
     one.train()
     script = tmp_path / "two.py"

@@ -1,4 +1,4 @@
-"""Training of retrievers: DPR's recipe as a trainer, a step for loops of your own, a command."""
+"""Training of retrievers: trainer, step for hand-written loops, objectives, drawing policies."""
 
 try:
     import accelerate as _accelerate  # noqa: F401
@@ -9,19 +9,39 @@ except ImportError as error:
         "pip install tilefold[train]"
     ) from error
 
-from .batches import Batch, Draw
-from .objective import Objective, train_step
+from .batches import Batch, TeacherScores
+from .drawing import Draw, DrawingPolicy, DrawSeveral, DrawViews
+from .gradient_step import train_step
+from .objectives import (
+    ContrastiveObjective,
+    DistillationObjective,
+    InvarianceObjective,
+    Objective,
+    ObjectiveLoss,
+    WeightedObjective,
+)
 from .refresh import Refresh
+from .schedule import Schedule
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
 
 __all__ = [
     "Batch",
+    "ContrastiveObjective",
+    "DistillationObjective",
     "Draw",
+    "DrawSeveral",
+    "DrawViews",
+    "DrawingPolicy",
+    "InvarianceObjective",
     "Objective",
+    "ObjectiveLoss",
     "Refresh",
     "RetrieverTrainer",
+    "Schedule",
+    "TeacherScores",
     "Validation",
+    "WeightedObjective",
     "hold_out",
     "train_step",
 ]

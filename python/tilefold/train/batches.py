@@ -1,4 +1,4 @@
-"""What a step trains on: queries, a positive of each, hard negatives, and what is no negative."""
+"""The batch of a training step: texts, positives, what is no negative, teacher scores, views."""
 
 from __future__ import annotations
 
@@ -15,20 +15,35 @@ from ..losses import count_negatives
 from ..ragged_lists import Integers, Lists
 
 
+class TeacherScores(NamedTuple):
+    """A teacher's scores of the passages listed for each query of a batch, as CSR lists."""
+
+    offsets: Tensor  # [n + 1] int64
+    indices: Tensor  # [listed] int64, rows of Batch.documents
+    scores: Tensor  # [listed] float32
+
+
 class Batch(NamedTuple):
-    """n queries and m passages; positives and exclude_ids are as `contrastive_loss` takes them."""
+    """Texts and labels of n queries and m passages; no embeddings.
+
+    `positives`, the ids and `exclude_ids` have the form that `contrastive_loss` takes.
+    """
 
     queries: list[str]
     documents: list[str]
-    positives: Tensor  # [n] int64, rows of documents
+    positives: Tensor | tuple[Tensor, Tensor]  # [n] int64 rows of documents, or CSR lists of them
     query_ids: Tensor  # [n] int64: equal queries have one id
     document_ids: Tensor  # [m] int64
     exclude_ids: tuple[Tensor, Tensor]  # CSR: document_ids of all known positives
-    titles: list[str]  # of documents; "" where there is none
-    prompts: list[str]  # of queries; "" where there is none
+    titles: list[str] | None = None  # of each document; joined with it when it is tokenized
+    prompts: list[str] | None = None  # of each query, likewise
+    query_views: tuple[list[str], ...] = ()  # other wordings of the queries, n in each view
+    document_views: tuple[list[str], ...] = ()  # other forms of the documents, m in each view
+    teacher: TeacherScores | None = None
+    step: int = 0  # of the optimizer; schedules of weights are evaluated at it
 
     def negatives(self) -> float:
-        """How many negatives a query has, on average, after masks."""
+        """Returns the mean number of negatives of a query after masks."""
         counts = count_negatives(
             len(self.documents),
             self.positives,
@@ -39,82 +54,101 @@ class Batch(NamedTuple):
         return float(counts.double().mean())
 
 
-class Draw:
-    """Draws batches of a `TrainingSet`.
+class Group(NamedTuple):
+    """The passages drawn for one query, as places in its lists of the training set."""
 
-    What is drawn for a query depends on the seed, the step and the query alone: not on the rank
-    that draws it, the queries beside it, or whether training was interrupted.
+    positives: Integers  # places in `data.positives.of(row)`
+    negatives: Integers  # places in `data.negatives.of(row)`
+
+
+class BatchBuilder:
+    """Turns the groups of passages that a policy draws into a `Batch`.
 
     Args:
-        data: queries, passages, and which belong together.
-        group_size: passages of a query: a positive, and up to ``group_size - 1`` hard negatives;
-            a query with fewer brings fewer.
-        seed: of the draws.
-        first_positive: the first positive, not any.
-        first_negatives: the first hard negatives, not any.
-
-    Example:
-        >>> from tilefold.data import TrainingSet
-        >>> from tilefold.ragged_lists import Lists
-        >>> lists = Lists.pack([[0]]), Lists.pack([[1]])
-        >>> data = TrainingSet(["q"], ["who?"], ["a", "b"], ["she", "he"], *lists, [()])
-        >>> Draw(data, group_size=2, seed=0).batch([0], step=0).documents
-        ['she', 'he']
+        data: queries, passages and their lists.
     """
 
-    def __init__(
-        self,
-        data: TrainingSet,
-        *,
-        group_size: int,
-        seed: int,
-        first_positive: bool = False,
-        first_negatives: bool = False,
-    ) -> None:
+    def __init__(self, data: TrainingSet) -> None:
         self.data = data
-        self.group_size = group_size
-        self.seed = seed
-        self.first_positive = first_positive
-        self.first_negatives = first_negatives
-        # The same text is the same, whatever ids it has.
+        # Equal texts are one query or one passage, whatever ids the file gives them.
         self._query_ids = data.query_groups()
         self._document_ids = data.document_groups()
 
-    def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
-        """The batch of some queries at a step.
+    def build(
+        self,
+        rows: Sequence[int] | Integers,
+        groups: Sequence[Group],
+        *,
+        step: int,
+        several: bool = False,
+    ) -> Batch:
+        """Builds the batch of some queries.
 
         Args:
-            rows: of queries.
+            rows: the queries, as rows of the training set.
+            groups: the passages drawn for each; its positives come first in `Batch.documents`.
             step: of the optimizer.
+            several: give positives as CSR lists; otherwise each group has exactly one.
         """
-        drawn = [self._group(int(row), step) for row in rows]
+        drawn = [self._documents(int(row), group) for row, group in zip(rows, groups, strict=True)]
         sizes = [len(group) for group in drawn]
-        documents = np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
-        own = torch.from_numpy(np.cumsum([0, *sizes[:-1]], dtype=np.int64)[: len(sizes)])
+        starts: Integers = np.cumsum([0, *sizes], dtype=np.int64)
+        documents = np.concatenate([np.zeros(0, np.int64), *drawn])
+        first = torch.from_numpy(starts[:-1].copy())
         return Batch(
             [self.data.queries[int(row)] for row in rows],
             [self.data.documents[row] for row in documents],
-            own,
+            _lists_of_positives(groups, starts) if several else first,
             torch.from_numpy(self._query_ids[np.asarray(rows, np.int64)]),
             torch.from_numpy(self._document_ids[documents]),
-            self._known(rows),
-            [self.data.titles[row] for row in documents],
-            [self.data.prompts[int(row)] for row in rows],
+            self._known_positives(rows),
+            titles=[self.data.titles[row] for row in documents],
+            prompts=[self.data.prompts[int(row)] for row in rows],
+            teacher=self._teacher(rows, groups, starts),
+            step=step,
         )
 
-    def _group(self, row: int, step: int) -> Integers:
-        """A positive of the query, and hard negatives."""
-        rng = np.random.default_rng([self.seed, step, row])
-        positives, negatives = self.data.positives.of(row), self.data.negatives.of(row)
-        positive = 0 if self.first_positive else int(rng.integers(len(positives)))
-        wanted = min(self.group_size - 1, len(negatives))
-        chosen: NDArray[np.int64] = np.arange(wanted)
-        if not self.first_negatives:
-            chosen = rng.permutation(len(negatives))[:wanted]
-        return np.concatenate([positives[[positive]], negatives[chosen]])
+    def _documents(self, row: int, group: Group) -> Integers:
+        own, hard = self.data.positives.of(row), self.data.negatives.of(row)
+        return np.concatenate([own[group.positives], hard[group.negatives]])
 
-    def _known(self, rows: Sequence[int] | Integers) -> tuple[Tensor, Tensor]:
-        """Whoever brings them, on whatever process, they are no negatives of the query."""
+    def _teacher(
+        self, rows: Sequence[int] | Integers, groups: Sequence[Group], starts: Integers
+    ) -> TeacherScores | None:
+        """Scores of the drawn passages; NaN where the file has none, None if it has none at all."""
+        data = self.data
+        if data.positive_scores is None and data.negative_scores is None:
+            return None
+        sides = (data.positives, data.positive_scores), (data.negatives, data.negative_scores)
+        parts = [
+            _scores_at(lists, scores, int(row), places)
+            for row, group in zip(rows, groups, strict=True)
+            for (lists, scores), places in zip(sides, group, strict=True)
+        ]
+        scores = np.concatenate([np.zeros(0, np.float32), *parts])
+        listed = torch.arange(len(scores))
+        return TeacherScores(torch.from_numpy(starts), listed, torch.from_numpy(scores))
+
+    def _known_positives(self, rows: Sequence[int] | Integers) -> tuple[Tensor, Tensor]:
+        """Ids of all positives of each query: no negatives of it, whichever process has them."""
         known = [self._document_ids[self.data.positives.of(int(row))] for row in rows]
         offsets, ids = Lists.pack(known)
         return torch.from_numpy(offsets), torch.from_numpy(ids)
+
+
+def _lists_of_positives(groups: Sequence[Group], starts: Integers) -> tuple[Tensor, Tensor]:
+    lists = [
+        start + np.arange(len(group.positives))
+        for group, start in zip(groups, starts[:-1], strict=True)
+    ]
+    offsets, indices = Lists.pack(lists)
+    return torch.from_numpy(offsets), torch.from_numpy(indices)
+
+
+def _scores_at(
+    lists: Lists, scores: NDArray[np.float64] | None, row: int, places: Integers
+) -> NDArray[np.float32]:
+    if scores is None:
+        return np.full(len(places), np.nan, np.float32)
+    listed: NDArray[np.float32] = scores[lists.offsets[row] + places].astype(np.float32)
+    return listed

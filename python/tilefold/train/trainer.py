@@ -1,7 +1,7 @@
-"""`transformers.Trainer` for retrievers: its loop, checkpoints and logs around our losses.
+"""`transformers.Trainer` for retrievers: its loop, checkpoints and logs around `train_step`.
 
-A batch is row numbers until the step begins, so that hard negatives of a refresh are used at once
-and an interrupted training, resumed, draws what it would have drawn.
+The data loader yields row numbers, and passages are drawn when the step begins. So hard negatives
+of a refresh are used at once, and a resumed training draws what an uninterrupted one draws.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from transformers import Trainer
 
 from ..data import TrainingSet
 from ..distributed import processes
-from ..losses import ContrastiveLoss
 from ..models import BiEncoder
 from .arguments import RetrieverTrainingArguments
-from .batches import Batch, Draw
 from .checkpoints import MODEL, WEIGHTS, check_resumable, load_negatives, save_negatives
-from .objective import Objective, cached_step
+from .configured import (
+    OBJECTIVE_ARGUMENTS,
+    POLICY_ARGUMENTS,
+    check_defaults,
+    check_teacher_scores,
+    configured_objective,
+    configured_policy,
+)
+from .drawing import DrawingPolicy
+from .gradient_step import train_step
+from .objectives import BiEncoderObjective
 from .refresh import Refresh
 from .validation import Validation
 
@@ -34,18 +42,24 @@ class RetrieverTrainer(Trainer):
     `BiEncoder.from_pretrained`. Over processes (``torchrun``), the batch is that of all of them,
     and its loss and gradients those of one process.
 
-    The log has, besides what `transformers` logs, ``n_negatives`` (of a query, after masks, of this
-    process) and, with refreshed negatives, ``negatives_age``: steps since they were mined.
+    Besides what `transformers` logs, the log has ``n_negatives`` (the mean number of negatives of a
+    query after masks, in this process), with refreshed negatives ``negatives_age`` (steps since
+    they were mined), and with several objectives the loss and the weight of each (means since the
+    last line, in this process).
 
     Args:
-        model: what is trained.
-        args: how.
-        data: queries, passages, positives, hard negatives.
-        validation: what `evaluate` measures; needed where `args` asks for evaluation.
+        model: the bi-encoder to train.
+        args: arguments of the training.
+        data: queries, passages, positives, hard negatives, and perhaps a teacher's scores.
+        validation: collection and measures of `evaluate`; needed where `args` asks for evaluation.
+        objective: of the same model, in place of the one that `args` describe.
+        policy: draws batches of the same data, in place of the policy that `args` describe.
         **options: callbacks and others of `transformers.Trainer`.
 
     Raises:
-        ValueError: worker processes for the data (they would hold old negatives), no query.
+        ValueError: worker processes for the data (they would hold old negatives); no query; teacher
+            scores that distillation needs and the data lack; an objective of another model, a
+            policy of other data, or arguments that either of them leaves without effect.
     """
 
     def __init__(
@@ -55,22 +69,12 @@ class RetrieverTrainer(Trainer):
         data: TrainingSet,
         *,
         validation: Validation | None = None,
+        objective: BiEncoderObjective | None = None,
+        policy: DrawingPolicy | None = None,
         **options: Any,
     ) -> None:
-        if args.dataloader_num_workers:
-            raise ValueError(
-                "dataloader_num_workers: expected 0, as texts are read in the step, got "
-                f"{args.dataloader_num_workers}"
-            )
-        if not len(data):
-            raise ValueError("RetrieverTrainer: the training set has no queries")
-        together = torch.distributed.group.WORLD if processes.world() > 1 else None
-        loss = ContrastiveLoss(
-            args.temperature,
-            learn_temperature=args.learn_temperature,
-            symmetric=args.symmetric,
-            process_group=together,
-        )
+        _check(model, args, data, objective, policy)
+        everyone = torch.distributed.group.WORLD if processes.world() > 1 else None
         self.validation = validation
         self.refresh = Refresh(
             args.refresh_steps,
@@ -82,23 +86,23 @@ class RetrieverTrainer(Trainer):
             args.encode_batch_size,
             args.seed,
         )
+        self.draw = configured_policy(data, args) if policy is None else policy
         self._mined_at: int | None = None
-        self._counted: list[float] = []
+        self._logged: dict[str, list[Tensor | float]] = {}
         super().__init__(
-            Objective(model, loss),
+            configured_objective(model, args, everyone) if objective is None else objective,
             args,
             data_collator=_rows,
             train_dataset=range(len(data)),
             eval_dataset=validation,
             **options,
         )
-        self._train_on(data)
 
-    args: RetrieverTrainingArguments  # rather than those of transformers alone
+    args: RetrieverTrainingArguments  # narrows the type of transformers' attribute
 
     @property
-    def trained(self) -> Objective:
-        """The model and its loss, unwrapped."""
+    def training_objective(self) -> BiEncoderObjective:
+        """The model and its loss, not wrapped by DDP."""
         return self.model  # type: ignore[return-value]
 
     # ---- a step ------------------------------------------------------------------------------
@@ -106,46 +110,33 @@ class RetrieverTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
-        """Adds the gradients of a batch; mines negatives before, where it is time to."""
+        """Adds the gradients of a batch by `train_step`, after mining negatives if it is time."""
         step = self.state.global_step
         if self.refresh.due(step) and self._mined_at != step:
             self._mine(step)
         batch = self.draw.batch(inputs["rows"].cpu().numpy(), step=step)
-        self._counted.append(batch.negatives())
         model.train()
-        if self.args.grad_cache:
-            return self._cached(model, batch)
-        with self.compute_loss_context_manager():
-            queries, documents, _ = model(*self.trained.tokens(batch))
-        loss = self.trained.loss_of(batch, queries, documents)
-        loss = loss / self.current_gradient_accumulation_steps
-        self.accelerator.backward(loss)
-        return loss.detach()
-
-    def _cached(self, model: torch.nn.Module, batch: Batch) -> Tensor:
-        """Gradients are exchanged here, once: DDP would count every chunk as a step."""
-        weight = 1 / self.current_gradient_accumulation_steps
-        sizes = self.args.gc_q_chunk_size, self.args.gc_p_chunk_size
-        with self.accelerator.no_sync(model), self.compute_loss_context_manager():
-            loss = cached_step(self.trained, model, batch, sizes, weight)
-        if processes.world() > 1 and self.accelerator.sync_gradients:
-            processes.average_gradients(self.trained.parameters())
-        return loss
-
-    def _train_on(self, data: TrainingSet) -> None:
-        args = self.args
-        self.draw = Draw(
-            data,
-            group_size=args.train_group_size,
-            seed=args.seed,
-            first_positive=args.positive_passage_no_shuffle,
-            first_negatives=args.negative_passage_no_shuffle,
+        chunk_sizes = self.args.chunk_sizes
+        loss = train_step(
+            self.training_objective,
+            batch,
+            chunk_sizes=chunk_sizes,
+            weight=1 / self.current_gradient_accumulation_steps,
+            wrapped=model,
+            # Without chunks the loop of transformers decides where DDP exchanges gradients.
+            synchronize=chunk_sizes is None or self.accelerator.sync_gradients,
+            autocast=self.compute_loss_context_manager,
+            backward=self.accelerator.backward,
         )
+        recorded: dict[str, Tensor | float] = {"n_negatives": batch.negatives(), **loss.terms}
+        for name, value in recorded.items():
+            self._logged.setdefault(name, []).append(value)
+        return loss.value
 
     def _mine(self, step: int) -> None:
         data = self.draw.data
-        negatives = self.refresh.run(self.trained.model, data, step=step)
-        self._train_on(data.with_negatives(negatives))
+        negatives = self.refresh.run(self.training_objective.model, data, step=step)
+        self.draw = self.draw.with_data(data.with_negatives(negatives))
         self._mined_at = step
 
     # ---- measures ----------------------------------------------------------------------------
@@ -153,13 +144,13 @@ class RetrieverTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Measures of the validation, such as "eval_nDCG@10", logged and given back."""
+        """Computes and logs the measures of the validation, such as "eval_nDCG@10"."""
         validation = self.validation if eval_dataset is None else eval_dataset
         if not isinstance(validation, Validation):
             raise ValueError(
                 "RetrieverTrainer.evaluate: there is no Validation; give one to the trainer"
             )
-        found = validation.run(self.trained.model)
+        found = validation.run(self.training_objective.model)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
@@ -168,10 +159,12 @@ class RetrieverTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds what batches were like since the last time."""
-        if "loss" in logs and self._counted:
-            logs["n_negatives"] = round(math.fsum(self._counted) / len(self._counted), 2)
-            self._counted.clear()
+        """Adds the means of what steps recorded since the last line."""
+        if "loss" in logs and self._logged:
+            for name, values in self._logged.items():
+                mean = math.fsum(float(value) for value in values) / len(values)
+                logs[name] = round(mean, 2) if name == "n_negatives" else mean
+            self._logged.clear()
             if self._mined_at is not None:
                 logs["negatives_age"] = self.state.global_step - self._mined_at
         super().log(logs, start_time)
@@ -183,23 +176,49 @@ class RetrieverTrainer(Trainer):
             return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        self.trained.model.save_pretrained(folder / MODEL)
-        safetensors.torch.save_model(self.trained, str(folder / WEIGHTS))
+        self.training_objective.model.save_pretrained(folder / MODEL)
+        safetensors.torch.save_model(self.training_objective, str(folder / WEIGHTS))
         if self._mined_at is not None:
             save_negatives(folder, self.draw.data.negatives, self._mined_at)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         check_resumable(folder)
-        safetensors.torch.load_model(self.trained, str(folder / WEIGHTS))
+        safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
         mined = load_negatives(folder)
         if mined is not None:
             negatives, self._mined_at = mined
-            self._train_on(self.draw.data.with_negatives(negatives))
+            self.draw = self.draw.with_data(self.draw.data.with_negatives(negatives))
 
     def _load_best_model(self) -> None:
         folder = Path(str(self.state.best_model_checkpoint))
-        safetensors.torch.load_model(self.trained, str(folder / WEIGHTS))
+        safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
+
+
+def _check(
+    model: BiEncoder,
+    args: RetrieverTrainingArguments,
+    data: TrainingSet,
+    objective: BiEncoderObjective | None,
+    policy: DrawingPolicy | None,
+) -> None:
+    if args.dataloader_num_workers:
+        raise ValueError(
+            "dataloader_num_workers: expected 0, as texts are read in the step, got "
+            f"{args.dataloader_num_workers}"
+        )
+    if not len(data):
+        raise ValueError("RetrieverTrainer: the training set has no queries")
+    if not args.distillation_schedule.is_zero:
+        check_teacher_scores(data)
+    if objective is not None:
+        check_defaults(args, OBJECTIVE_ARGUMENTS, "an objective")
+        if objective.model is not model:
+            raise ValueError("RetrieverTrainer: the objective must be of the model that is given")
+    if policy is not None:
+        check_defaults(args, POLICY_ARGUMENTS, "a policy")
+        if policy.data is not data:
+            raise ValueError("RetrieverTrainer: the policy must draw from the data that are given")
 
 
 def _rows(rows: list[int]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from ..losses import ContrastiveLoss
 from ..models import BiEncoder
 from ..models.checkpoints.encoder_settings import FILE
 from ..models.checkpoints.weights import quiet
-from ..train import Draw, Objective, train_step
+from ..train import ContrastiveObjective, Draw, train_step
 from ..world import facts as _facts
 from ..world import names as _names
 from ..world import relations as _relations
@@ -249,7 +249,7 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     data = training_set(world, options["facts"], seed=options["seed"])
     torch.manual_seed(options["seed"])
     model = BiEncoder.from_pretrained(base, pooling="cls", normalize=False, max_length=_LENGTH)
-    objective = Objective(model, ContrastiveLoss(1.0))
+    objective = ContrastiveObjective(model, ContrastiveLoss(1.0))
     size = options["batch_size"]
     steps = options["epochs"] * (len(data) // size)
     optimizer, rates = _optimizer(objective, options["rate"], steps)
@@ -260,7 +260,7 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     batches = (rows for epoch in epochs for rows in _whole(epoch, size))
     with _bar(steps, f"fine-tune on {len(data):,} questions") as bar:
         for step, rows in enumerate(batches):
-            loss = train_step(objective, draw.batch(rows, step=step))
+            loss = train_step(objective, draw.batch(rows, step=step)).value
             torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
             _step(optimizer, rates)
             bar.set_postfix(loss=f"{float(loss.detach()):.2f}", refresh=False)

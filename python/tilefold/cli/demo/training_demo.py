@@ -66,11 +66,11 @@ def _train(data: TrainingSet, model: BiEncoder) -> list[float]:
 
     from ...losses import ContrastiveLoss
     from ...models import BiEncoder
-    from ...train import Draw, Objective, train_step
+    from ...train import ContrastiveObjective, Draw, train_step
 
     torch.manual_seed(0)
     short = model.document_encoder.with_options(max_length=_TOKENS)  # over the same weights
-    objective = Objective(BiEncoder(short), ContrastiveLoss(_TEMPERATURE))
+    objective = ContrastiveObjective(BiEncoder(short), ContrastiveLoss(_TEMPERATURE))
     optimizer = torch.optim.AdamW(objective.parameters(), lr=_RATE)
     rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, _STEPS)
     draw = Draw(data, group_size=1, seed=0)
@@ -78,7 +78,7 @@ def _train(data: TrainingSet, model: BiEncoder) -> list[float]:
     objective.train()
     for step in _bar(range(_STEPS)):
         rows = rng.choice(len(data), _BATCH, replace=False)
-        losses.append(float(train_step(objective, draw.batch(rows, step=step))))
+        losses.append(float(train_step(objective, draw.batch(rows, step=step)).value))
         optimizer.step()
         optimizer.zero_grad()
         rates.step()

@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _train(arguments: Any, asked: str) -> int:
     from ...train.checkpoints import MODEL, remove_unfinished
-    from ...train.setting import prepare
+    from ...train.trainer_setup import prepare
     from ..training_log import show_lines
 
     model, data, training = arguments

@@ -1,0 +1,108 @@
+"""A weighted sum of objectives over one model, with weights that may follow a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..batches import Batch
+from ..schedule import Schedule
+from .objective import BiEncoderObjective, ObjectiveLoss
+
+
+class WeightedObjective(BiEncoderObjective):
+    """A weighted sum of objectives that train the same model.
+
+    Every text is encoded once, however many objectives use its embeddings. A schedule is evaluated
+    at the optimizer step of the batch (`Batch.step`). The log gets each objective's loss under its
+    name, and its weight under ``NAME_weight``. An objective whose weight is 0 at a step is not
+    computed at it.
+
+    Args:
+        objectives: by name, all of the same model.
+        weights: a schedule or a number for each; 1 where there is none.
+
+    Raises:
+        ValueError: no objective, objectives of different models, a weight for an unknown name, a
+            weight that can be negative or is 0 at every step, steps at which all weights are 0.
+
+    Example:
+        Contrastive training with an invariance term whose weight rises over 1000 steps::
+
+            WeightedObjective(
+                {"contrastive": contrastive, "invariance": invariance},
+                {"invariance": Schedule(0.5, start=0.0, steps=1000, shape="linear")},
+            )
+    """
+
+    def __init__(
+        self,
+        objectives: Mapping[str, BiEncoderObjective],
+        weights: Mapping[str, Schedule | float] | None = None,
+    ) -> None:
+        models = {id(objective.model): objective.model for objective in objectives.values()}
+        if len(models) != 1:
+            raise ValueError(
+                f"WeightedObjective: expected objectives of one model, got {len(models)} models"
+            )
+        super().__init__(next(iter(models.values())))
+        given = {name: _schedule(weight) for name, weight in (weights or {}).items()}
+        unknown = sorted(given.keys() - objectives.keys())
+        if unknown:
+            raise ValueError(
+                f"WeightedObjective: weights must be of {', '.join(objectives)}, got {unknown[0]!r}"
+            )
+        for name, weight in given.items():
+            if weight.lowest < 0 or weight.is_zero:
+                raise ValueError(
+                    f"WeightedObjective: the weight of {name} must be 0 or more, and positive at "
+                    f"some step, got {weight}"
+                )
+        self.objectives = nn.ModuleDict(objectives)
+        self.weights = {name: given.get(name, Schedule(1.0)) for name in objectives}
+        # Weights are monotonic, so if all of them are 0 anywhere, they are at the first step or in
+        # the end.
+        for step in (0, max(weight.steps for weight in self.weights.values())):
+            if not any(weight(step) for weight in self.weights.values()):
+                raise ValueError(
+                    f"WeightedObjective: every weight is 0 at step {step}; one objective needs a "
+                    "weight above 0 at each step"
+                )
+
+    def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
+        """Returns the texts of all objectives that have a weight at the batch's step."""
+        merged: dict[str, Sequence[str]] = {}
+        for name, objective in self._objectives().items():
+            if self.weights[name](batch.step):
+                merged.update(objective.sides(batch))
+        return merged
+
+    def loss_parameters(self) -> list[nn.Parameter]:
+        """Returns the parameters of all losses, each once."""
+        objectives = self._objectives().values()
+        return list(dict.fromkeys(p for each in objectives for p in each.loss_parameters()))
+
+    def compute_loss(self, batch: Batch, embeddings: Mapping[str, Tensor]) -> ObjectiveLoss:
+        """Computes the weighted sum of the losses of a batch."""
+        parts: list[Tensor] = []
+        terms: dict[str, Tensor] = {}
+        for name, objective in self._objectives().items():
+            weight = self.weights[name](batch.step)
+            terms[f"{name}_weight"] = torch.tensor(weight)
+            if weight:
+                loss = objective.compute_loss(batch, embeddings)
+                terms |= {f"{name}_{term}": value for term, value in loss.terms.items()}
+                terms[name] = loss.value.detach()
+                parts.append(weight * loss.value)
+        return ObjectiveLoss(torch.stack(parts).sum(), terms)
+
+    def _objectives(self) -> dict[str, BiEncoderObjective]:
+        # A ModuleDict knows its modules as nn.Module only.
+        return cast("dict[str, BiEncoderObjective]", dict(self.objectives.items()))
+
+
+def _schedule(weight: Schedule | float) -> Schedule:
+    return weight if isinstance(weight, Schedule) else Schedule(float(weight))

@@ -1,0 +1,97 @@
+"""A number that changes with the optimizer step, such as the weight of a loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+SHAPES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A value as a function of the optimizer step alone.
+
+    A schedule keeps no state: a resumed training continues it from the step that it resumes at.
+    With progress ``p = min(step / steps, 1)``:
+
+    - "constant": ``end`` at every step.
+    - "linear": ``start + (end - start) p``.
+    - "cosine": ``start + (end - start) (1 - cos(pi p)) / 2``, flat at both ends.
+
+    Args:
+        end: the value from step `steps` on.
+        start: the value at step 0.
+        steps: the optimizer steps from start to end, 1 or more; 0 for "constant".
+        shape: "constant", "linear" or "cosine".
+
+    Raises:
+        ValueError: an unknown shape, a value that is not finite, steps that do not fit the shape.
+
+    Example:
+        >>> ramp = Schedule(1.0, start=0.0, steps=10, shape="linear")
+        >>> [ramp(0), ramp(5), ramp(10), ramp(1000)]
+        [0.0, 0.5, 1.0, 1.0]
+    """
+
+    end: float
+    start: float = 0.0
+    steps: int = 0
+    shape: str = "constant"
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"Schedule: shape must be one of {SHAPES}, got {self.shape!r}")
+        for name in ("start", "end"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"Schedule: {name} must be finite, got {getattr(self, name)}")
+        if self.shape == "constant" and self.steps != 0:
+            raise ValueError(f"Schedule: steps must be 0 for a constant, got {self.steps}")
+        if self.shape != "constant" and self.steps < 1:
+            raise ValueError(f"Schedule: steps must be 1 or more, got {self.steps}")
+
+    def __call__(self, step: int) -> float:
+        """Returns the value at an optimizer step (0 for the first)."""
+        if self.shape == "constant":
+            return self.end
+        progress = min(step / self.steps, 1.0)
+        if self.shape == "cosine":
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return self.start + (self.end - self.start) * progress
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the value is 0 at every step."""
+        return self.end == 0 and (self.shape == "constant" or self.start == 0)
+
+    @property
+    def lowest(self) -> float:
+        """The smallest value at any step; every shape is monotonic."""
+        return self.end if self.shape == "constant" else min(self.start, self.end)
+
+    @classmethod
+    def parse(cls, text: str | float) -> Self:
+        """Reads a number, or ``SHAPE:START:END:STEPS`` as arguments of commands have it.
+
+        Args:
+            text: such as "0.5", "linear:0:1:1000" or "cosine:1:0:500".
+
+        Raises:
+            ValueError: text of another form.
+
+        Example:
+            >>> Schedule.parse("linear:0:0.5:1000")(500)
+            0.25
+        """
+        shape, *numbers = str(text).split(":")
+        try:
+            if not numbers:
+                return cls(float(shape))
+            start, end, steps = numbers
+            return cls(float(end), float(start), int(steps), shape)
+        except ValueError as error:
+            raise ValueError(
+                "Schedule: expected a number or SHAPE:START:END:STEPS such as linear:0:1:1000, "
+                f"got {text!r} ({error})"
+            ) from error
