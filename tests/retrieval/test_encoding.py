@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(encode_shards, "write_tensors", full)
+    monkeypatch.setattr("tilefold.retrieval.encode_shards.write_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         shards(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..files.atomic import replacing, replacing_text
 from ..files.storage import map_tensors, write_tensors
 
 _OP = "RowStore"
@@ -112,9 +113,8 @@ class RowStore(Mapping[str, Tensor]):
             "dtype": self.dtype,
             "block_rows": self.block_rows,
         }
-        partial = self.folder / f".{_NAMES}.partial"
-        partial.write_text(json.dumps(described) + "\n", encoding="utf-8")
-        partial.replace(self.folder / _NAMES)
+        with replacing_text(self.folder / _NAMES) as file:
+            file.write(json.dumps(described) + "\n")
 
     def blocks(self, site: str) -> Iterator[Tensor]:
         """Rows of a site, a block at a time."""
@@ -145,17 +145,12 @@ class RowStore(Mapping[str, Tensor]):
         rows = blocks[-1][: self._filled[site]]
         number = list(self._blocks).index(site)
         path = self.folder / f"{number:03}-{len(blocks) - 1:05}.safetensors"
-        partial = path.with_name(f".{path.name}.partial")
         bits = rows.view(torch.uint16) if self.dtype == "bfloat16" else rows
-        try:
-            write_tensors(
-                partial,
-                {"rows": bits.numpy()},
-                frozenset({"rows"} if self.dtype == "bfloat16" else ()),
-            )
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        bfloat16 = frozenset({"rows"} if self.dtype == "bfloat16" else ())
+        with replacing(
+            path, durable=False
+        ) as partial:  # rows of an unfinished store can be made anew
+            write_tensors(partial, {"rows": bits.numpy()}, bfloat16)
         blocks[-1] = path
 
 

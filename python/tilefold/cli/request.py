@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.lines import replacing
+from ..files.atomic import replacing_text
 from ..files.yaml_settings import as_yaml, read_settings
 
 _INPUT = "input_name"  # of the attribute that holds what has no dash
@@ -84,5 +84,5 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def save_request(args: argparse.Namespace, path: str | Path) -> None:
     """Writes what was asked for, to go with --config."""
-    with replacing(path) as file:
+    with replacing_text(path) as file:
         file.write(as_yaml(settings_of(args)))

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.lines import replacing
 from ..evaluate import bootstrap
+from ..files.atomic import replacing_text
 from ..version import __version__
 from .request import settings_of
 
@@ -50,7 +50,7 @@ def write_results(
         },
         "over_baseline": {name: gain._asdict() for name, gain in gains.items()},
     }
-    with replacing(path) as file:
+    with replacing_text(path) as file:
         file.write(as_json(found))
 
 

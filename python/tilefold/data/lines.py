@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 StrPath = str | os.PathLike[str]
 
@@ -80,19 +80,6 @@ def opening(path: StrPath, size: int = 4) -> bytes:
     """The first bytes of a file, unpacked."""
     with _failing_at(lambda: Place(path, 1)), _opened(path) as file:
         return file.read(size)
-
-
-@contextlib.contextmanager
-def replacing(path: StrPath) -> Iterator[IO[str]]:
-    """A text file that appears whole, in place of the one before, or not at all."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def clipped(text: str) -> str:

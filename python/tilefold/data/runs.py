@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files.atomic import replacing_text
 from .formats import chosen
-from .lines import Place, StrPath, filled_lines, replacing
+from .lines import Place, StrPath, filled_lines
 from .qrels import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_judgments
 
 
@@ -212,7 +213,7 @@ def write_run(
             raise ValueError(
                 f"write_run: {name!r} cannot stand in a run: empty or with white space"
             )
-    with replacing(path) as file:
+    with replacing_text(path) as file:
         for query, falling, found in zip(
             query_ids, _strictly_falling(scores), np.asarray(ids), strict=True
         ):

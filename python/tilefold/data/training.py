@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import columns, dpr, flagembedding, msmarco, tevatron
+from ..files.atomic import replacing_text
 from ..ragged_lists import Lists
 from .collection import (
     Files,
@@ -25,7 +26,7 @@ from .collection import (
 from .formats import chosen
 from .gathering import Gathering, no_positive
 from .heads import named, records
-from .lines import Place, StrPath, replacing
+from .lines import Place, StrPath
 from .passages import Example, Passage
 from .qrels import FloatArray, IdArray, Judgment
 from .records import Record
@@ -120,7 +121,7 @@ def write_training(path: StrPath, training: TrainingSet) -> None:
     >>> read_training(folder / "train.jsonl").documents
     ['she']
     """
-    with replacing(path) as file:
+    with replacing_text(path) as file:
         for row in range(len(training)):
             file.write(json.dumps(tevatron.fields_of(_example(training, row))) + "\n")
 

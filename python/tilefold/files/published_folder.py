@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from .atomic import staging_path
+
 
 @contextlib.contextmanager
 def written_aside(folder: str | os.PathLike[str], marker: str) -> Iterator[Path]:
     """A new folder beside `folder`, which takes its name when the block ends without an exception.
 
     A folder that was saved before is replaced as a whole, and stays as it was when anything fails;
-    killed between the last two renames, the old one is left beside as `.<name>.<pid>.old`.
+    killed between the last two renames, the old one is left beside as `.<name>.<number>.old`.
 
     Args:
         folder: its path.
@@ -30,10 +32,8 @@ def written_aside(folder: str | os.PathLike[str], marker: str) -> Iterator[Path]
             f"{target} exists, and neither is it empty nor does it hold {marker}: name a new folder"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (
-        target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("partial", "old")
-    )
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = staging_path(target)
+    old = partial.with_suffix(".old")
     partial.mkdir()
     try:
         yield partial

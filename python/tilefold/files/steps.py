@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..version import __version__
+from .atomic import replacing
 from .storage import CorruptedFolderError, map_tensors, write_tensors
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -49,12 +49,8 @@ class Steps:
             self.resumed += 1
             return found
         made = {key: np.asarray(array) for key, array in make().items()}
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
+        with replacing(path) as partial:
             write_tensors(partial, made)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
         return made
 
 

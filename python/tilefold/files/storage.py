@@ -8,7 +8,6 @@ holds a whole index: the old one or the new one. Nothing is ever unpickled.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -27,11 +26,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, TensorSpec, serialize_file
 
 from ..arrays import BFLOAT16_BITS
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from .atomic import sync
+from .locked import locked
 
 MANIFEST = "manifest.json"
 _OURS = re.compile(r"[0-9a-f]{12}-[a-z0-9]+\.(safetensors|bin)")
@@ -157,10 +153,10 @@ def publish(
     staging = folder / f".saving-{generation}"
     try:
         with contextlib.ExitStack() as stack:
-            with _locked(folder):
+            with locked(folder):
                 _sweep(folder)
                 staging.mkdir()
-                stack.enter_context(_locked(staging))  # tells a sweeper that somebody writes here
+                stack.enter_context(locked(staging))  # tells a sweeper that somebody writes here
             files = {}
             for suffix, write in writers.items():
                 path = staging / f"{generation}-{suffix}"
@@ -170,8 +166,8 @@ def publish(
             content["checksum"] = _checksum(content)
             text = json.dumps(content, indent=1) + "\n"
             (staging / MANIFEST).write_text(text, encoding="utf-8")
-            _sync(staging / MANIFEST)
-            with _locked(folder):
+            sync(staging / MANIFEST)
+            with locked(folder):
                 _replace(folder, staging, [entry["name"] for entry in files.values()])
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -183,7 +179,7 @@ def publish(
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    _sync(path)
+    sync(path)
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
@@ -198,9 +194,9 @@ def _replace(folder: Path, staging: Path, names: list[str]) -> None:
     try:
         for name in names:
             os.replace(staging / name, folder / name)
-        _sync(folder)
+        sync(folder)
         os.replace(staging / MANIFEST, folder / MANIFEST)
-        _sync(folder)
+        sync(folder)
     finally:  # whichever manifest is there now, old or new, keeps its files
         _drop_unnamed(folder)
 
@@ -218,7 +214,7 @@ def _drop_unnamed(folder: Path) -> None:
 def _sweep(folder: Path) -> None:
     """Removes what killed saves left."""
     for path in folder.glob(".saving-*"):
-        with contextlib.suppress(OSError), _locked(path, wait=False):
+        with contextlib.suppress(OSError), locked(path, wait=False):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -239,7 +235,7 @@ def open_folder(
     path = folder / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"load: {folder} holds no {MANIFEST}; expected a saved {kind}")
-    with _locked(folder, shared=True):
+    with locked(folder, shared=True):
         manifest = _manifest(path)
         if manifest.get("kind") != kind:
             raise ValueError(f"load: {folder} holds a {manifest.get('kind')}, expected a {kind}")
@@ -297,42 +293,3 @@ def _may_replace(folder: Path, kind: str) -> bool:
 
 def _is_leftover(path: Path) -> bool:
     return bool(_OURS.fullmatch(path.name) or path.name.startswith(".saving-"))
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Holds a lock on a folder, against other processes and threads.
-
-    Where the system or the file system has no such locks, nothing is held: then two saves of one
-    folder at a time may lose one another.
-
-    Raises:
-        BlockingIOError: somebody else holds it, and `wait` is false.
-    """
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-        try:
-            fcntl.flock(handle, mode)
-        except OSError as error:
-            if not wait or error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child may hold the handle on
-        os.close(handle)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not path.is_dir():  # not every file system syncs folders
-            raise
-    finally:
-        os.close(handle)

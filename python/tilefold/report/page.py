@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-from ..data.lines import replacing
+from ..files.atomic import replacing_text
 from ..version import __version__
 
 
@@ -120,7 +120,7 @@ class Report:
             OSError: it cannot be written.
         """
         text = self.markdown() if Path(path).suffix == ".md" else self.html()
-        with replacing(path) as file:
+        with replacing_text(path) as file:
             file.write(text)
 
     def _rendered(self, template: str, *, autoescape: bool) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files.atomic import replacing, replacing_text
 from ..files.storage import map_tensors, write_tensors
 
 Encode = Callable[..., NDArray[np.float32]]
@@ -173,14 +173,8 @@ def _write(
         "ids": np.arange(rows.start, rows.stop, dtype=np.int64),
         **with_names(names),
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         write_tensors(partial, tensors, frozenset({"vectors"} if dtype == "bfloat16" else ()))
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _narrowed(vectors: NDArray[np.float32], dtype: str, rows: range) -> NDArray[Any]:
@@ -219,9 +213,8 @@ def _agree(path: Path, plan: Plan) -> None:
     """Writes the plan, or refuses another one than is there."""
     there = _read(path)
     if there is None:
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(plan._asdict(), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with replacing_text(path) as file:
+            file.write(json.dumps(plan._asdict(), indent=1) + "\n")
         return
     for field, mine, theirs in zip(Plan._fields, plan, there, strict=True):
         if mine != theirs:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import Array
+from ..files.atomic import replacing
 from ..files.storage import map_tensors, write_tensors
 from .packing import BLOCK_ROWS
 from .running_search import CertifiedResult, Progress, RunningSearch, SearchResult, as_integer
@@ -199,13 +198,5 @@ def _keep(
         "ids": running.ids,
         "done": np.array([done]),
     }
-    staging = checkpoint.with_name(
-        f".{checkpoint.name}.saving"
-    )  # what a kill leaves is found again
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        write_tensors(staging / "checkpoint.safetensors", state)
-        os.replace(staging / "checkpoint.safetensors", checkpoint)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with replacing(checkpoint) as partial:
+        write_tensors(partial, state)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cli.results import as_json
-from ..data.lines import replacing
+from ..files.atomic import replacing_text
 from ..version import __version__
 
 _FORMAT = 1  # of the file: studies that say other things have another
@@ -23,7 +23,7 @@ def write_study(path: Path, asked: Mapping[str, Any], found: Mapping[str, Any]) 
         found: what the study returned.
     """
     made = {"tilefold": __version__, "format": _FORMAT, "asked": asked, **found}
-    with replacing(path) as file:
+    with replacing_text(path) as file:
         file.write(as_json(made))
 
 

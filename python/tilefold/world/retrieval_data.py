@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import Collection, Qrels, TrainingSet, document_texts
-from ..data.lines import replacing
+from ..files.atomic import replacing_text
 from ..ragged_lists import Lists
 from .facts import World
 
@@ -132,7 +132,7 @@ def write_beir(world: World, folder: str | Path, *, held_out: float = 0.5, seed:
         ({"number": n, **fact._asdict()} for n, fact in enumerate(world.facts)),
     )
     for split, data in asked.items():
-        with replacing(root / "qrels" / f"{split}.tsv") as file:
+        with replacing_text(root / "qrels" / f"{split}.tsv") as file:
             file.write("query-id\tcorpus-id\tscore\n")
             for row, name in enumerate(data.query_ids):
                 for document in data.positives.of(row):
@@ -154,6 +154,6 @@ def _index(world: World) -> tuple[list[set[int]], dict[str, set[int]], dict[str,
 
 
 def _write_lines(path: Path, records: Iterable[dict[str, object]]) -> None:
-    with replacing(path) as file:
+    with replacing_text(path) as file:
         for record in records:
             file.write(json.dumps(record) + "\n")

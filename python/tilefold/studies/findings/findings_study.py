@@ -9,7 +9,7 @@ from typing import Any
 from ...cli.destination import check_writable
 from ...cli.results import as_json
 from ...cli.terminal import heading, note, table
-from ...data.lines import replacing
+from ...files.atomic import replacing_text
 from ..study_file import read_study
 
 # What may differ: retrievers have seeds, too, and batches change nothing.
@@ -55,7 +55,7 @@ def show_findings(runs: Sequence[Path], out: str | None) -> None:
             )
     note("Intervals are of the mean over runs (Student's t); one run alone has none.")
     if out:
-        with replacing(out) as file:
+        with replacing_text(out) as file:
             file.write(as_json(found))
         note(f"Wrote {out}.")
 
