@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "args.h"
+#include "contract/search.h"
 #include "dlpack.h"
 
 namespace tilefold {

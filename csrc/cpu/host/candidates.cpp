@@ -1,0 +1,116 @@
+#include "cpu/host/candidates.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace tilefold {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// What the score is believed to reach. Unbounded candidates are good for nothing here.
+float trusted(const Candidate& c, float trust) {
+  const bool open = c.lower < c.upper && c.upper <= 3e38f;
+  return open ? c.lower + trust * (c.upper - c.lower) : c.lower;
+}
+
+}  // namespace
+
+Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float trust)
+    : k_(k),
+      capacity_(capacity),
+      trust_(trust),
+      lists_(new Candidate[static_cast<size_t>(n_queries * capacity)]),
+      counts_(static_cast<size_t>(n_queries)),
+      limits_(static_cast<size_t>(n_queries),
+              static_cast<int32_t>(std::min(capacity, 4 * k + 256 + block_rows))),
+      wide_(static_cast<size_t>(n_queries)),
+      thresholds_(static_cast<size_t>(n_queries), -infinity),
+      pruned_(static_cast<size_t>(n_queries), -infinity),
+      refined_(static_cast<size_t>(n_queries)) {}
+
+// At least 2k, so that keeping the k best frees half; room for what bounds leave open around the
+// k-th best (3k with 8-bit codes, 10k to 20k with 7-bit codes, on random vectors), so that step 2 is
+// rare; at most all rows, so that a search for nearly everything never tightens.
+int64_t Candidates::capacity_for(int64_t k, int64_t rows) {
+  const int64_t roomy = 14 * k + 2048;
+  return std::min(roomy, rows) + block_rows;
+}
+
+float Candidates::wager(int64_t dim) {
+  const double errors = 6 / std::sqrt(2.0 * static_cast<double>(dim));
+  return static_cast<float>(0.5 * std::max(0.0, 1 - errors));
+}
+
+template <class Value>
+float Candidates::about_kth_best(int q, Value value) {
+  const int64_t n = count(q);
+  values_.resize(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) values_[static_cast<size_t>(i)] = value(list(q)[i]);
+  return select_.reached_by(values_.data(), n, k_);
+}
+
+void Candidates::raise(int q, float trust) {
+  drop_below(q, about_kth_best(q, [trust](const Candidate& c) { return trusted(c, trust); }));
+}
+
+void Candidates::drop_below(int q, float threshold) {
+  this->threshold(q) = threshold = std::max(this->threshold(q), threshold);
+  Candidate* const begin = list(q);
+  Candidate* kept = begin;
+  float pruned = this->pruned(q);
+  for (const Candidate *c = begin, *end = begin + count(q); c != end; ++c) {
+    const bool stays = c->upper >= threshold;  // by no branch: nobody could foresee it
+    pruned = std::max(pruned, stays || c->stage == Stage::scored ? -infinity : c->upper);
+    *kept = *c;
+    kept += stays;
+  }
+  this->pruned(q) = pruned;
+  count(q) = static_cast<int32_t>(kept - begin);
+}
+
+void Candidates::score(int q, Refiner& refiner) {
+  refined(q) += refiner.score(q, list(q), count(q));
+}
+
+void Candidates::settle(int q, Refiner& refiner) {
+  refiner.estimate(q, list(q), count(q), -infinity);
+  raise(q, certain);
+  score(q, refiner);
+}
+
+void Candidates::keep_best(int q, const Refiner& refiner) {
+  Candidate* candidates = list(q);
+  if (count(q) <= k_) return;
+  const auto better = [&](const Candidate& a, const Candidate& b) {
+    return a.upper != b.upper ? a.upper > b.upper : refiner.id_of(a.row) < refiner.id_of(b.row);
+  };
+  std::nth_element(candidates, candidates + (k_ - 1), candidates + count(q), better);
+  count(q) = static_cast<int32_t>(k_);
+  threshold(q) = std::max(threshold(q), candidates[k_ - 1].upper);
+  std::sort(candidates, candidates + k_,
+            [](const Candidate& a, const Candidate& b) { return a.row < b.row; });
+}
+
+void Candidates::tighten(int q, Refiner& refiner) {
+  int32_t& limit = limits_[static_cast<size_t>(q)];
+  if (!wide_[static_cast<size_t>(q)]) {
+    raise(q, trust_);
+    if (2 * count(q) <= limit) return;
+    limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
+    if (8 * count(q) <= 7 * (limit - block_rows)) return;
+    wide_[static_cast<size_t>(q)] = 1;
+  }
+  const int64_t enough = capacity_ / 2;
+  refiner.estimate(q, list(q), count(q), about_kth_best(q, centre_of));
+  raise(q, trust_);
+  if (count(q) <= enough) return;
+  refiner.estimate(q, list(q), count(q), -infinity);
+  raise(q, certain);
+  if (count(q) <= enough) return;
+  score(q, refiner);
+  keep_best(q, refiner);
+}
+
+}  // namespace tilefold

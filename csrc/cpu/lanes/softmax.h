@@ -1,0 +1,76 @@
+// Folds over tiles of scores [documents][queries]: what of each query's softmax they hold, and the
+// gradient that they get in their place.
+#pragma once
+#include "cpu/lanes/product.h"
+
+namespace tilefold::ISA {
+namespace {
+
+// scores *= scale; per query their maximum, and the sum of e^(score - maximum).
+template <class T>
+void fold_queries(const FoldArgs<T>& f) {
+  using L = Number<T>;
+  for (int at = 0; at < tile_columns<T>; at += L::width) {
+    typename L::Lanes most = L::splat(-HUGE_VAL);
+    T* s = f.scores + at;
+    for (int64_t d = 0; d < f.n_documents; ++d, s += tile_columns<T>) {
+      const typename L::Lanes score = mul(load(s), L::splat(f.scale));
+      store(s, score);
+      most = maximum(most, score);
+    }
+    store(f.most + at, most);
+    // all left out: any finite maximum will do
+    const typename L::Lanes shift = maximum(most, L::splat(-1e30f));
+    typename L::Lanes sum = L::splat(0);
+    s = f.scores + at;
+    for (int64_t d = 0; d < f.n_documents; ++d, s += tile_columns<T>)
+      sum = add(sum, exponential(sub(load(s), shift)));
+    store(f.sum + at, sum);
+  }
+}
+
+// The same per document, of scores that are already scaled.
+template <class T>
+void fold_documents(const FoldArgs<T>& f) {
+  using L = Number<T>;
+  const T* s = f.scores;
+  for (int64_t d = 0; d < f.n_documents; ++d, s += tile_columns<T>) {
+    typename L::Lanes most = load(s);
+    for (int at = L::width; at < tile_columns<T>; at += L::width)
+      most = maximum(most, load(s + at));
+    T lane[L::width];
+    store(lane, most);
+    T top = lane[0];
+    for (int l = 1; l < L::width; ++l) top = lane[l] > top ? lane[l] : top;
+    const typename L::Lanes shift = L::splat(top > T(-1e30) ? top : T(-1e30));
+    typename L::Lanes sums = L::splat(0);
+    for (int at = 0; at < tile_columns<T>; at += L::width)
+      sums = add(sums, exponential(sub(load(s + at), shift)));
+    store(lane, sums);
+    T sum = 0;
+    for (int l = 0; l < L::width; ++l) sum += lane[l];
+    f.most[d] = top;
+    f.sum[d] = sum;
+  }
+}
+
+// scores -> weight e^(score - shift) of the query, plus that of the document where it has one.
+template <class T>
+void weigh(const WeighArgs<T>& w) {
+  using L = Number<T>;
+  for (int at = 0; at < tile_columns<T>; at += L::width) {
+    const typename L::Lanes shift = load(w.query_shifts + at), weight = load(w.query_weights + at);
+    T* s = w.scores + at;
+    for (int64_t d = 0; d < w.n_documents; ++d, s += tile_columns<T>) {
+      const typename L::Lanes score = load(s);
+      typename L::Lanes g = mul(weight, exponential(sub(score, shift)));
+      if (w.document_shifts)
+        g = multiply_add(L::splat(w.document_weights[d]),
+                         exponential(sub(score, L::splat(w.document_shifts[d]))), g);
+      store(s, g);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tilefold::ISA
