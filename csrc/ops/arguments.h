@@ -3,17 +3,26 @@
 #include <cstdint>
 
 #include "check.h"
+#include "kernels.h"
 #include "parallel.h"
+#include "view.h"
 
 namespace tilefold::ops {
 
-inline int threads_of(const char* op, int threads) {
-  if (threads == 0) return num_threads();
-  check(threads >= 1 && threads <= 1024, op, ": num_threads must be 1 to 1024, got ", threads);
-  return threads;
+inline int thread_count(const char* op, int num_threads) {
+  if (num_threads == 0) return tilefold::num_threads();
+  check(num_threads >= 1 && num_threads <= 1024, op, ": num_threads must be 1 to 1024, got ",
+        num_threads);
+  return num_threads;
 }
 
-// CSR offsets over `size` entries; `name` is the op and the argument.
+// The op's implementation on the device of its arrays, of which `array` is one.
+template <class Args>
+Op<Args> find_op(Op<Args> Implementation::* column, const char* op, const View& array) {
+  return tilefold::find_op(column, op, array.name(), array.device());
+}
+
+// CSR offsets over `size` entries, in host memory; `name` is the op and the argument.
 inline void check_offsets(const char* name, const int64_t* offsets, int64_t n, int64_t size) {
   check(offsets[0] == 0, name, " offsets must begin with 0, got ", offsets[0]);
   for (int64_t i = 0; i < n; ++i)

@@ -1,10 +1,10 @@
-// Memory for tiles, on whole cache lines, not initialised.
+// Uninitialised memory for tiles, aligned to cache lines.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
-namespace tilefold {
+namespace tilefold::cpu {
 
 template <class T>
 class Buffer {
@@ -21,4 +21,4 @@ class Buffer {
   T* data_;
 };
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
-namespace tilefold {
+namespace tilefold::cpu {
 namespace {
 
-// Rounded up. The squares of fp32 numbers neither underflow nor overflow in fp64.
-double norm_of(const double* x, int64_t dim) {
+// An upper bound of the norm. The squares of fp32 numbers neither underflow nor overflow in fp64.
+double norm_upper_bound(const double* x, int64_t dim) {
   double squares = 0;
   for (int64_t j = 0; j < dim; ++j) squares += x[j] * x[j];
   return std::sqrt(squares) * (1 + 0x1p-20);
@@ -34,7 +34,7 @@ Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
     std::copy_n(query.data(), dim, group.exact.data() + q * dim);
     if (!filter) continue;
     std::copy_n(query.data(), dim, group.wide.data() + q * dim);
-    group.norms[static_cast<size_t>(q)] = norm_of(group.exact.data() + q * dim, dim);
+    group.norms[static_cast<size_t>(q)] = norm_upper_bound(group.exact.data() + q * dim, dim);
     const int64_t tile = q / kernels.query_tile * kernels.query_tile;
     const int64_t in_tile = std::min<int64_t>(kernels.query_tile, n - tile);
     group.bounds[static_cast<size_t>(q)] =
@@ -44,4 +44,4 @@ Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
   return group;
 }
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

@@ -1,37 +1,41 @@
-// Single places (query, document) of a block of queries that a loss treats apart: those listed, such
-// as positives, and those left out. Ordered by chunks of documents, because chunks are what tasks
-// work on.
+// Pairs (query, document) of a block that a loss treats separately: listed pairs, such as positives,
+// and excluded pairs. They are ordered by chunks of documents, which are the units of parallel work.
 #pragma once
 #include <cstddef>
 #include <vector>
 
-#include "contract/search.h"
+#include "contract/matrix.h"
 #include "cpu/host/walk.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
-struct Mark {
+struct MaskedPair {
   int64_t document;
-  int64_t listed;  // index into the list; -1: left out
+  int64_t listed;  // position in the lists; -1: excluded
   int query;       // in the block
+
+  bool excluded() const { return listed < 0; }
 };
 
-class Marks {
+class MaskedPairs {
  public:
-  // Of the queries of the walk's block.
-  Marks(const Lists& listed, const Lists& excluded, const Walk& walk);
+  // Pairs of the walk's current block.
+  MaskedPairs(const Lists& listed, const Lists& excluded, const Walk& walk);
 
-  // Those listed before those left out.
-  const Mark* begin(int64_t chunk) const {
-    return marks_.data() + offsets_[static_cast<std::size_t>(chunk)];
-  }
-  const Mark* end(int64_t chunk) const {
-    return marks_.data() + offsets_[static_cast<std::size_t>(chunk + 1)];
+  struct Range {
+    const MaskedPair *first, *last;
+    const MaskedPair* begin() const { return first; }
+    const MaskedPair* end() const { return last; }
+  };
+  // Listed pairs come before excluded ones.
+  Range chunk(int64_t c) const {
+    const auto at = static_cast<std::size_t>(c);
+    return {pairs_.data() + offsets_[at], pairs_.data() + offsets_[at + 1]};
   }
 
  private:
   std::vector<int64_t> offsets_;  // [chunks + 1]
-  std::vector<Mark> marks_;
+  std::vector<MaskedPair> pairs_;
 };
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

@@ -1,6 +1,6 @@
 #include "cpu/host/pair_scores.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 namespace {
 
 const Bfloat* row(const Matrix& m, int64_t r) {
@@ -10,7 +10,7 @@ const Bfloat* row(const Matrix& m, int64_t r) {
 }  // namespace
 
 PairScores::PairScores(const Matrix& queries, const Matrix& documents, const Walk& walk,
-                       const Kernels& row)
+                       const Row& row)
     : Scores(queries, documents, walk),
       k_(row.loss_bf16),
       even_dim_(ceil_div(dim_, 2) * 2),
@@ -30,18 +30,19 @@ void PairScores::pack(int64_t p) {
 }
 
 void PairScores::multiply(int64_t chunk) {
-  const int64_t first = walk_.first_of(chunk), width = walk_.width;
+  const int64_t first = walk_.first_document(chunk), width = walk_.width;
   for (int64_t p = 0; p < walk_.panels(); ++p)
     for (int64_t j = 0; j < dim_; j += depth)
-      k_.multiply({row(document_matrix_, first) + j, walk_.documents_of(chunk),
+      k_.multiply({row(document_matrix_, first) + j, walk_.n_documents(chunk),
                    document_matrix_.row_stride, std::min(depth, dim_ - j), 2,
                    by_rows_.data() + (p * even_dim_ + j) * width, panel(p, first), width, width,
                    j > 0});
 }
 
-// [documents, queries] [queries, dim], as many queries at once as `depth` holds.
+// [documents, queries] [queries, dim], with as many queries per product as `depth` allows.
 void PairScores::multiply_for_documents(int64_t chunk, float* out, bool accumulate) {
-  const int64_t first = walk_.first_of(chunk), n = walk_.documents_of(chunk), width = walk_.width;
+  const int64_t first = walk_.first_document(chunk), n = walk_.n_documents(chunk),
+                width = walk_.width;
   const int64_t queries = walk_.panels() * width;
   Buffer<Bfloat> gradients(n * queries);  // [documents][queries]
   for (int64_t p = 0; p < walk_.panels(); ++p)
@@ -54,7 +55,7 @@ void PairScores::multiply_for_documents(int64_t chunk, float* out, bool accumula
                    accumulate || q > 0});
 }
 
-void PairScores::fold_into_queries(int64_t group, float* out) {
+void PairScores::add_to_queries(int64_t group, float* out) {
   if (walk_.pulse.stopped()) return;
   const int64_t width = walk_.width, begin = group * tile_group * width;
   const int64_t end = std::min(dim_, begin + tile_group * width);
@@ -75,4 +76,4 @@ void PairScores::fold_into_queries(int64_t group, float* out) {
   }
 }
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

@@ -1,36 +1,38 @@
 #include "cpu/host/refine.h"
 
-namespace tilefold {
+#include <cstddef>
 
-// The error bound that EstimateArgs states, in fp64: in fp32 the product of a tiny and a huge norm
-// underflows on its way. The filter's norms of documents are rounded up. The last term is for
-// products of elements that underflow in fp32: at most dim 2^-150 <= 2^-135.
-float Refiner::error(int q, int64_t row) const {
+namespace tilefold::cpu {
+
+// The error bound that EstimateArgs states, computed in fp64: in fp32 the product of a tiny and a huge
+// norm underflows on the way. The filter's norms of documents are upper bounds. The last term covers
+// products of elements that underflow in fp32, at most dim 2^-150 <= 2^-135.
+float Refiner::estimate_error(int q, int64_t row) const {
   const double norm =
       a_.packed.bounds[row / block_rows * block_bounds + block_rows + row % block_rows];
   const double relative = static_cast<double>(a_.documents.dim + 64) * 0x1p-24;
-  const double bound = relative * group_.norms[static_cast<size_t>(q)] * norm + 0x1p-126;
+  const double bound = relative * group_.norms[static_cast<std::size_t>(q)] * norm + 0x1p-126;
   return static_cast<float>(bound * (1 + 0x1p-20));
 }
 
-void Refiner::estimate(int q, Candidate* candidates, int64_t n, float from) {
+void Refiner::estimate(int q, Candidate* candidates, int64_t n, float min_midpoint) {
   rows_.clear();
-  places_.clear();
+  targets_.clear();
   for (Candidate* c = candidates; c != candidates + n; ++c) {
-    if (c->stage != Stage::filtered || !(centre_of(*c) >= from)) continue;
+    if (c->stage != Stage::filtered || !(midpoint(*c) >= min_midpoint)) continue;
     rows_.push_back(c->row);
-    places_.push_back(c);
+    targets_.push_back(c);
   }
   if (rows_.empty()) return;
   values_.resize(rows_.size());
   kernels_.estimate({group_.wide.data() + q * a_.documents.dim, a_.documents, rows_.data(),
                      static_cast<int64_t>(rows_.size()), values_.data()});
-  for (size_t i = 0; i < rows_.size(); ++i) {
-    Candidate& c = *places_[i];
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    Candidate& c = *targets_[i];
     c.stage = Stage::estimated;
-    const float width = error(q, rows_[i]);
+    const float width = estimate_error(q, rows_[i]);
     const float lower = values_[i] - width, upper = values_[i] + width;
-    if (!(lower > -3e38f && upper < 3e38f)) continue;  // overflow: the filter's bounds stand
+    if (!(lower > -3e38f && upper < 3e38f)) continue;  // overflow: keep the filter's bounds
     if (lower > c.lower) c.lower = lower;
     if (upper < c.upper) c.upper = upper;
   }
@@ -38,19 +40,19 @@ void Refiner::estimate(int q, Candidate* candidates, int64_t n, float from) {
 
 int64_t Refiner::score(int q, Candidate* candidates, int64_t n) {
   rows_.clear();
-  places_.clear();
+  targets_.clear();
   for (Candidate* c = candidates; c != candidates + n; ++c) {
     if (c->stage == Stage::scored) continue;
     rows_.push_back(c->row);
-    places_.push_back(c);
+    targets_.push_back(c);
   }
   const auto open = static_cast<int64_t>(rows_.size());
   if (open == 0) return 0;
   values_.resize(rows_.size());
   kernels_.score({group_.exact.data() + q * a_.documents.dim, a_.documents, rows_.data(), 0, open,
                   values_.data()});
-  for (size_t i = 0; i < rows_.size(); ++i) {
-    Candidate& c = *places_[i];
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    Candidate& c = *targets_[i];
     sound_ = sound_ && c.lower <= values_[i] && values_[i] <= c.upper;
     c = {values_[i], rows_[i]};
   }
@@ -62,4 +64,4 @@ void Refiner::score_rows(int q, int64_t first, int64_t n, float* scores) const {
       {group_.exact.data() + q * a_.documents.dim, a_.documents, nullptr, first, n, scores});
 }
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

@@ -5,7 +5,7 @@
 #include "cpu/host/pair_scores.h"
 #include "cpu/host/wide_scores.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
 template <class T>
 Scores<T>::Scores(const Matrix& queries, const Matrix& documents, const Walk& walk)
@@ -18,7 +18,7 @@ Scores<T>::Scores(const Matrix& queries, const Matrix& documents, const Walk& wa
 
 template <class T>
 std::unique_ptr<Scores<T>> Scores<T>::make(const Matrix& queries, const Matrix& documents,
-                                           const Walk& walk, const Kernels& row) {
+                                           const Walk& walk, const Row& row) {
   if constexpr (sizeof(T) == 4)
     if (queries.dtype == Dtype::bf16 && documents.dtype == Dtype::bf16 && row.loss_bf16.multiply)
       return std::make_unique<PairScores>(queries, documents, walk, row);
@@ -26,8 +26,9 @@ std::unique_ptr<Scores<T>> Scores<T>::make(const Matrix& queries, const Matrix& 
 }
 
 template <class T>
-void Scores<T>::leave_out_padding(int64_t chunk) {
-  const int64_t first = walk_.first_of(chunk), n = walk_.documents_of(chunk), width = walk_.width;
+void Scores<T>::mask_padding(int64_t chunk) {
+  const int64_t first = walk_.first_document(chunk), n = walk_.n_documents(chunk),
+                width = walk_.width;
   for (int64_t q = walk_.rows; q < walk_.panels() * width; ++q)
     for (int64_t d = first; d < first + n; ++d)
       panel(q / width, d)[q % width] = -std::numeric_limits<T>::infinity();
@@ -36,4 +37,4 @@ void Scores<T>::leave_out_padding(int64_t chunk) {
 template class Scores<float>;
 template class Scores<double>;
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

@@ -1,21 +1,21 @@
-// Scores of a block of queries with all documents, in one view of them; and, once a loss has turned
-// the scores into their gradients, the two products that carry these on to queries and documents.
+// Scores of a block of queries with all documents, in one view of them; and, once a loss has replaced
+// the scores by their gradients, the two products that give the gradients of queries and documents.
 #pragma once
 #include <memory>
 
-#include "contract/search.h"
+#include "contract/matrix.h"
 #include "cpu/host/buffer.h"
 #include "cpu/rows/table.h"
 #include "cpu/host/walk.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
 // T is fp64 for fp64 inputs, fp32 for others.
 template <class T>
 class Scores {
  public:
   static std::unique_ptr<Scores> make(const Matrix& queries, const Matrix& documents,
-                                      const Walk& walk, const Kernels& row);
+                                      const Walk& walk, const Row& row);
   virtual ~Scores() = default;
 
   // Packs the queries of the walk's block, for products of both directions.
@@ -25,7 +25,7 @@ class Scores {
   // Inner products with the documents of a chunk.
   virtual void multiply(int64_t chunk) = 0;
   // -inf for queries that pad the last panel.
-  void leave_out_padding(int64_t chunk);
+  void mask_padding(int64_t chunk);
 
   T* panel(int64_t p, int64_t document = 0) {
     return scores_.data() + (p * walk_.m + document) * walk_.width;
@@ -34,23 +34,23 @@ class Scores {
     return panel(query / walk_.width, document)[query % walk_.width];
   }
 
-  // Gradients of a chunk's scores, which stand in their place, times queries.
+  // Gradients of a chunk's scores times queries.
   virtual void multiply_for_documents(int64_t chunk, T* out, bool accumulate) = 0;
   // Gradients of all scores of the block times documents; splits the work among threads.
   void multiply_for_queries(T* out) {
-    walk_.parallel(ceil_div(tiles_, tile_group), [&](int64_t g) { fold_into_queries(g, out); });
+    walk_.parallel(ceil_div(tiles_, tile_group), [&](int64_t g) { add_to_queries(g, out); });
   }
 
  protected:
   Scores(const Matrix& queries, const Matrix& documents, const Walk& walk);
   virtual void pack(int64_t panel) = 0;
   // A few tiles of columns of [queries, documents] [documents, dim].
-  virtual void fold_into_queries(int64_t group, T* out) = 0;
+  virtual void add_to_queries(int64_t group, T* out) = 0;
 
-  // Inner dimension of a product: so much of a packed tile stays in L1, and with the panel of scores
-  // that it meets in the product for queries.
+  // Inner dimensions of products. A packed tile of `depth` stays in L1, and one of `panel_depth`
+  // together with the panel of scores that it is multiplied by in the product for queries.
   static constexpr int64_t depth = 256, panel_depth = 128;
-  static constexpr int64_t tile_group = 4;  // packed tiles of columns that a task uses at once
+  static constexpr int64_t tile_group = 4;  // packed tiles of columns per task
 
   Matrix query_matrix_, document_matrix_;
   const Walk& walk_;
@@ -63,15 +63,4 @@ class Scores {
 extern template class Scores<float>;
 extern template class Scores<double>;
 
-template <class T>
-const LossKernels<T>& loss_kernels(const Kernels& row);
-template <>
-inline const LossKernels<float>& loss_kernels<float>(const Kernels& row) {
-  return row.loss_fp32;
-}
-template <>
-inline const LossKernels<double>& loss_kernels<double>(const Kernels& row) {
-  return row.loss_fp64;
-}
-
-}  // namespace tilefold
+}  // namespace tilefold::cpu

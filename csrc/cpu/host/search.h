@@ -1,13 +1,14 @@
-// Host half of search: splits the work, runs the filter, refines what is left.
+// The search ops on the CPU. The answers depend neither on the row of the ISA table nor on the number
+// of threads.
 #pragma once
 #include "contract/search.h"
-#include "cpu/rows/table.h"
 #include "pulse.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
-// Folds a.documents into the running answers a.scores, a.ids. The answers do not depend on the row
-// or the number of threads. If the pulse stops it, they are unspecified.
-void search(const SearchArgs& a, const Kernels& row, int threads, Pulse& pulse);
+void search(const SearchArgs& a, int threads, Pulse& pulse);
+void pack(const PackArgs& a, int threads, Pulse& pulse);
+void finite_rows(const FiniteRowsArgs& a, int threads, Pulse& pulse);
+void score(const ScoreArgs& a, int threads, Pulse& pulse);
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

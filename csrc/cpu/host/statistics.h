@@ -1,13 +1,13 @@
-// Folds over tiles of activations, which are not kept. Threads share out columns, so every number is
-// the same for any number of them.
+// The ops on activations on the CPU. Threads divide the columns, so results do not depend on their
+// number.
 #pragma once
-#include "contract/search.h"
-#include "cpu/rows/table.h"
+#include "contract/statistics.h"
+#include "pulse.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
-void statistics(const StatisticsArgs& a, const Kernels& row, int threads);
-void examples(const ExamplesArgs& a, const Kernels& row, int threads);
-void second_moment(const SecondMomentArgs& a, const Kernels& row, int threads);
+void statistics(const StatisticsArgs& a, int threads, Pulse& pulse);
+void examples(const ExamplesArgs& a, int threads, Pulse& pulse);
+void second_moment(const SecondMomentArgs& a, int threads, Pulse& pulse);
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

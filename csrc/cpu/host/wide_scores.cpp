@@ -1,17 +1,17 @@
 #include "cpu/host/wide_scores.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
 template <class T>
 WideScores<T>::WideScores(const Matrix& queries, const Matrix& documents, const Walk& walk,
-                          const Kernels& row)
+                          const Row& row)
     : Base(queries, documents, walk),
       k_(loss_kernels<T>(row)),
       widen_(row.search.widen),
       by_rows_(walk.block * dim_),
       by_columns_(walk.block * tiles_ * walk.width) {}
 
-// Some rows as T: where they lie, or widened into `buffer`.
+// Some rows as T: in place, or widened into `buffer`.
 template <class T>
 const T* WideScores<T>::rows(const Matrix& m, int64_t first, int64_t n, T* buffer,
                              int64_t& stride) const {
@@ -48,7 +48,8 @@ void WideScores<T>::pack(int64_t p) {
 
 template <class T>
 void WideScores<T>::multiply(int64_t chunk) {
-  const int64_t first = walk_.first_of(chunk), n = walk_.documents_of(chunk), width = walk_.width;
+  const int64_t first = walk_.first_document(chunk), n = walk_.n_documents(chunk),
+                width = walk_.width;
   int64_t stride;
   Buffer<T> wide = buffer_for(document_matrix_, n);
   const T* documents = rows(document_matrix_, first, n, wide.data(), stride);
@@ -58,15 +59,16 @@ void WideScores<T>::multiply(int64_t chunk) {
                    by_rows_.data() + (p * dim_ + j) * width, panel(p, first), width, width, j > 0});
 }
 
-// [documents, queries] [queries, dim], as many panels at once as `depth` holds. Queries that pad the
-// last one are zeros.
+// [documents, queries] [queries, dim], with as many panels per product as `depth` allows. Queries that
+// pad the last panel are zeros.
 template <class T>
 void WideScores<T>::multiply_for_documents(int64_t chunk, T* out, bool accumulate) {
-  const int64_t first = walk_.first_of(chunk), n = walk_.documents_of(chunk), width = walk_.width;
-  const int64_t together = std::max<int64_t>(1, depth / width);
+  const int64_t first = walk_.first_document(chunk), n = walk_.n_documents(chunk),
+                width = walk_.width;
+  const int64_t panels_per_product = std::max<int64_t>(1, depth / width);
   for (int64_t t = 0; t < tiles_; ++t)
-    for (int64_t p = 0; p < walk_.panels(); p += together)
-      k_.multiply({panel(p, first), n, width, std::min(together, walk_.panels() - p),
+    for (int64_t p = 0; p < walk_.panels(); p += panels_per_product)
+      k_.multiply({panel(p, first), n, width, std::min(panels_per_product, walk_.panels() - p),
                    walk_.m * width, width, 1,
                    by_columns_.data() + (t * walk_.block + p * width) * width,
                    out + first * dim_ + t * width, dim_, std::min(width, dim_ - t * width),
@@ -74,7 +76,7 @@ void WideScores<T>::multiply_for_documents(int64_t chunk, T* out, bool accumulat
 }
 
 template <class T>
-void WideScores<T>::fold_into_queries(int64_t group, T* out) {
+void WideScores<T>::add_to_queries(int64_t group, T* out) {
   if (walk_.pulse.stopped()) return;
   const int64_t width = walk_.width, begin = group * tile_group * width;
   const int64_t end = std::min(dim_, begin + tile_group * width);
@@ -99,4 +101,4 @@ void WideScores<T>::fold_into_queries(int64_t group, T* out) {
 template class WideScores<float>;
 template class WideScores<double>;
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

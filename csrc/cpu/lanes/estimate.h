@@ -4,10 +4,10 @@
 #pragma once
 #include <string.h>
 
-#include "contract/search.h"
+#include "cpu/lanes/search_args.h"
 #include "cpu/lanes/reduce.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 template <int N, int chains, class T>
@@ -66,4 +66,4 @@ void estimate(const EstimateArgs& a) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

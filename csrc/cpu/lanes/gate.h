@@ -2,12 +2,12 @@
 #pragma once
 #include "cpu/lanes/product.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 // gates = sigmoid(gates); scores *= gates.
 template <class T>
-void close_gates(const GateArgs<T>& g) {
+void gate_scores(const GateArgs<T>& g) {
   using L = Number<T>;
   for (int64_t i = 0; i < g.n_documents * tile_columns<T>; i += L::width) {
     const typename L::Lanes gate = sigmoid(load(g.gates + i));
@@ -18,11 +18,11 @@ void close_gates(const GateArgs<T>& g) {
 
 // The same for gradients: scores *= gates.
 template <class T>
-void pass_gates(const GateArgs<T>& g) {
+void gate_gradients(const GateArgs<T>& g) {
   using L = Number<T>;
   for (int64_t i = 0; i < g.n_documents * tile_columns<T>; i += L::width)
     store(g.scores + i, mul(load(g.scores + i), load(g.gates + i)));
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

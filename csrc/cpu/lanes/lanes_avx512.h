@@ -10,9 +10,9 @@
 
 #include <cstdint>
 
-#include "contract/search.h"
+#include "contract/matrix.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int float_lanes = 16;
@@ -95,4 +95,4 @@ Doubles load_doubles(const int8_t* p) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -2,7 +2,7 @@
 #pragma once
 #include "cpu/lanes/lanes_avx512.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 using Pairs = __m512bh;
@@ -34,4 +34,4 @@ void store_pairs(Bfloat* p, Floats a, Floats b) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-#include "contract/search.h"
+#include "contract/matrix.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int float_lanes = 1;
@@ -91,4 +91,4 @@ Doubles load_doubles(const T* p) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

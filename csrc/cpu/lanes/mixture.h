@@ -3,7 +3,7 @@
 #pragma once
 #include "cpu/lanes/product.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 template <class T>
@@ -35,7 +35,7 @@ Share<T> mixture(const MixtureArgs<T>& f, int64_t document, int at) {
 }
 
 template <class T>
-void fold_mixture(const MixtureArgs<T>& f) {
+void mixture_divergence(const MixtureArgs<T>& f) {
   using L = Number<T>;
   const typename L::Lanes zero = L::splat(0), least = L::splat(smallest<T>);
   const typename L::Lanes share = L::splat(static_cast<T>(1.0 / f.n_views));
@@ -60,7 +60,7 @@ void fold_mixture(const MixtureArgs<T>& f) {
 
 // Scores become the gradients of weighted divergences.
 template <class T>
-void weigh_mixture(const MixtureArgs<T>& f) {
+void mixture_gradient(const MixtureArgs<T>& f) {
   using L = Number<T>;
   const typename L::Lanes zero = L::splat(0), least = L::splat(smallest<T>);
   for (int at = 0; at < tile_columns<T>; at += L::width)
@@ -71,7 +71,7 @@ void weigh_mixture(const MixtureArgs<T>& f) {
         const Share<T> p = softmax(f, v, d, at);
         typename L::Lanes g;
         if (f.mixture_first) {
-          g = f.elsewhere ? p.probability : sub(p.probability, m.probability);
+          g = f.sparse_target ? p.probability : sub(p.probability, m.probability);
         } else {
           const typename L::Lanes ratio = sub(sub(p.log, m.log), load(f.divergences + place));
           g = choose(p.probability, least, mul(p.probability, ratio), zero);
@@ -82,4 +82,4 @@ void weigh_mixture(const MixtureArgs<T>& f) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

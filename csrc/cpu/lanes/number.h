@@ -2,9 +2,9 @@
 #pragma once
 #include <math.h>
 
-#include "contract/search.h"
+#include "cpu/lanes/loss_args.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 inline Doubles load(const double* p) { return load_doubles(p); }
@@ -105,4 +105,4 @@ inline Doubles choose(Doubles a, Doubles b, Doubles x, Doubles otherwise) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

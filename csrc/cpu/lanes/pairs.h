@@ -4,7 +4,7 @@
 #pragma once
 #include "cpu/lanes/product.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int pair_columns = tile_columns<float>;
@@ -111,4 +111,4 @@ double peak_bf16(int64_t rounds) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -1,9 +1,9 @@
 // What a row could reach at best: independent accumulators in registers, no memory. Benchmarks
 // state speeds as shares of these.
 #pragma once
-#include "contract/search.h"
+#include <cstdint>
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int peak_chains = 12;  // more than latency times throughput of any multiply-add so far
@@ -26,4 +26,4 @@ double peak_fp32(int64_t rounds) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -6,7 +6,7 @@
 
 #include "cpu/lanes/number.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 template <class T>
@@ -96,4 +96,4 @@ void pack_columns(const T* x, int64_t stride, int64_t n, int64_t columns, T* out
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

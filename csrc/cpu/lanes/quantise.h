@@ -6,10 +6,11 @@
 #include <string.h>
 
 #include "contract/search.h"
+#include "cpu/lanes/search_args.h"
 #include "cpu/lanes/reduce.h"
 #include "cpu/lanes/rotation.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 // Where squares and products stay far from overflow and underflow in fp32. Outside, vectors get
@@ -168,4 +169,4 @@ QueryBound pack_query(const float* query, int64_t dim, bool rotated, int64_t str
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

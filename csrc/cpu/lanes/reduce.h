@@ -1,7 +1,7 @@
 // A register of fp32 lanes to one number.
 #pragma once
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 inline float sum_lanes(Floats a) {
@@ -19,4 +19,4 @@ inline float max_lanes(Floats a) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

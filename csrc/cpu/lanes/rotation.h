@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 int64_t rotation_block(int64_t dim) { return dim & -dim; }
@@ -35,4 +35,4 @@ void rotate(float* x, int64_t dim) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -4,7 +4,7 @@
 #pragma once
 #include "cpu/lanes/quantise.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 struct DocumentBounds {
@@ -72,4 +72,4 @@ void scan(const ScanArgs& a) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

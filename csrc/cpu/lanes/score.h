@@ -4,9 +4,9 @@
 #pragma once
 #include <string.h>
 
-#include "contract/search.h"
+#include "cpu/lanes/search_args.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int score_lanes = 16;
@@ -50,7 +50,7 @@ inline void score_some(const double* query, const T* const* document, int64_t di
 }
 
 template <class T>
-void score_rows(const ScoreArgs& a) {
+void score_rows(const CanonicalArgs& a) {
   constexpr int together = 2;
   const T* documents = static_cast<const T*>(a.documents.data);
   const auto document = [&](int64_t i) {
@@ -67,7 +67,7 @@ void score_rows(const ScoreArgs& a) {
   }
 }
 
-void score(const ScoreArgs& a) {
+void score(const CanonicalArgs& a) {
   switch (a.documents.dtype) {
     case Dtype::f32: return score_rows<float>(a);
     case Dtype::f16: return score_rows<Half>(a);
@@ -78,4 +78,4 @@ void score(const ScoreArgs& a) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -3,12 +3,12 @@
 #pragma once
 #include "cpu/lanes/product.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 // scores *= scale; per query their maximum, and the sum of e^(score - maximum).
 template <class T>
-void fold_queries(const FoldArgs<T>& f) {
+void query_logsumexp(const LogSumExpArgs<T>& f) {
   using L = Number<T>;
   for (int at = 0; at < tile_columns<T>; at += L::width) {
     typename L::Lanes most = L::splat(-HUGE_VAL);
@@ -18,7 +18,7 @@ void fold_queries(const FoldArgs<T>& f) {
       store(s, score);
       most = maximum(most, score);
     }
-    store(f.most + at, most);
+    store(f.max + at, most);
     // all left out: any finite maximum will do
     const typename L::Lanes shift = maximum(most, L::splat(-1e30f));
     typename L::Lanes sum = L::splat(0);
@@ -31,7 +31,7 @@ void fold_queries(const FoldArgs<T>& f) {
 
 // The same per document, of scores that are already scaled.
 template <class T>
-void fold_documents(const FoldArgs<T>& f) {
+void document_logsumexp(const LogSumExpArgs<T>& f) {
   using L = Number<T>;
   const T* s = f.scores;
   for (int64_t d = 0; d < f.n_documents; ++d, s += tile_columns<T>) {
@@ -49,14 +49,14 @@ void fold_documents(const FoldArgs<T>& f) {
     store(lane, sums);
     T sum = 0;
     for (int l = 0; l < L::width; ++l) sum += lane[l];
-    f.most[d] = top;
+    f.max[d] = top;
     f.sum[d] = sum;
   }
 }
 
 // scores -> weight e^(score - shift) of the query, plus that of the document where it has one.
 template <class T>
-void weigh(const WeighArgs<T>& w) {
+void softmax_gradient(const SoftmaxGradientArgs<T>& w) {
   using L = Number<T>;
   for (int at = 0; at < tile_columns<T>; at += L::width) {
     const typename L::Lanes shift = load(w.query_shifts + at), weight = load(w.query_weights + at);
@@ -73,4 +73,4 @@ void weigh(const WeighArgs<T>& w) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

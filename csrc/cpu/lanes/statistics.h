@@ -6,10 +6,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "contract/search.h"
+#include "contract/statistics.h"
+#include "cpu/lanes/statistics_args.h"
 #include "cpu/lanes/reduce.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int64_t rows_together = 32;
@@ -133,7 +134,7 @@ inline int bin_of(float x) {
   int32_t bits;
   memcpy(&bits, &x, sizeof bits);
   // three bits of the fraction below the exponent: the bits of a number are nearly its logarithm
-  const int place = ((bits & 0x7fffffff) >> 20) - (127 + least_octave) * bins_per_octave;
+  const int place = ((bits & 0x7fffffff) >> 20) - (127 + min_octave) * bins_per_octave;
   if (place < 0) return bins_per_sign;
   const int bin = place < bins_per_sign ? place : bins_per_sign - 1;
   return bits < 0 ? bins_per_sign - 1 - bin : bins_per_sign + 1 + bin;
@@ -145,8 +146,8 @@ void fold_strip(const StatisticsArgs& a, const T* const* rows, const T* const* n
   const Strip<T> strip(rows, n, column, columns);
   Sums sums;
   sum_strip(strip, next, column, sums);
-  merge_strip(sums, before, n, columns, a.mean + column, a.m2 + column, a.least + column,
-              a.most + column);
+  merge_strip(sums, before, n, columns, a.mean + column, a.m2 + column, a.min + column,
+              a.max + column);
   for (int64_t t = 0; t < a.n_thresholds; t += 4) {
     float counts[4][strip_columns];
     const int64_t some = a.n_thresholds - t;
@@ -171,6 +172,7 @@ void fold_columns(const StatisticsArgs& a, int64_t begin, int64_t end) {
   const auto row = [&](int64_t i) {
     return static_cast<const T*>(a.x.data) + a.rows[i < a.n ? i : a.n - 1] * a.x.row_stride;
   };
+  const int64_t before = *a.count;
   for (int64_t first = 0; first < a.n; first += rows_together) {
     const int64_t n = a.n - first < rows_together ? a.n - first : rows_together;
     const T *rows[rows_together], *next[rows_together];
@@ -179,7 +181,7 @@ void fold_columns(const StatisticsArgs& a, int64_t begin, int64_t end) {
       next[r] = row(first + rows_together + r);
     }
     for (int64_t j = begin; j < end; j += strip_columns)
-      fold_strip(a, rows, next, n, a.before + first, j,
+      fold_strip(a, rows, next, n, before + first, j,
                  end - j < strip_columns ? end - j : strip_columns);
   }
 }
@@ -195,8 +197,8 @@ void fold_statistics(const StatisticsArgs& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void most_of_columns(const Matrix& x, const int64_t* rows, int64_t n, int64_t begin, int64_t end,
-                     float* most) {
+void max_of_columns(const Matrix& x, const int64_t* rows, int64_t n, int64_t begin, int64_t end,
+                    float* most) {
   for (int64_t j = begin; j < end; ++j) most[j - begin] = -HUGE_VALF;
   for (int64_t i = 0; i < n; ++i) {
     const T* row = static_cast<const T*>(x.data) + rows[i] * x.row_stride;
@@ -215,16 +217,16 @@ void most_of_columns(const Matrix& x, const int64_t* rows, int64_t n, int64_t be
   }
 }
 
-void most_of_rows(const Matrix& x, const int64_t* rows, int64_t n, int64_t begin, int64_t end,
-                  float* most) {
+void column_max(const Matrix& x, const int64_t* rows, int64_t n, int64_t begin, int64_t end,
+                float* most) {
   switch (x.dtype) {
-    case Dtype::f32: return most_of_columns<float>(x, rows, n, begin, end, most);
-    case Dtype::f16: return most_of_columns<Half>(x, rows, n, begin, end, most);
-    case Dtype::bf16: return most_of_columns<Bfloat>(x, rows, n, begin, end, most);
+    case Dtype::f32: return max_of_columns<float>(x, rows, n, begin, end, most);
+    case Dtype::f16: return max_of_columns<Half>(x, rows, n, begin, end, most);
+    case Dtype::bf16: return max_of_columns<Bfloat>(x, rows, n, begin, end, most);
     case Dtype::i8:
     case Dtype::f64: return;
   }
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

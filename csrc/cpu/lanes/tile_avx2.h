@@ -7,7 +7,7 @@
 
 #include "contract/search.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 4;
@@ -98,4 +98,4 @@ double peak_int8(int64_t rounds) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

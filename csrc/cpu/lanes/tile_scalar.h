@@ -2,7 +2,7 @@
 #pragma once
 #include "contract/search.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 4;
@@ -33,4 +33,4 @@ double peak_int8(int64_t rounds) {
 }
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -1,5 +1,5 @@
-// The columns of the table that every row has: its lanes and its tile, included before this, under
-// the algorithms that all rows share.
+// The columns that every row of the ISA table has, from the algorithms that all rows share. The row's
+// lanes and its tile are included before this.
 #pragma once
 #include "cpu/rows/table.h"
 #include "cpu/lanes/estimate.h"
@@ -13,7 +13,7 @@
 #include "cpu/lanes/statistics.h"
 #include "cpu/rows/supports.h"
 
-namespace tilefold::ISA {
+namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr SearchKernels search_kernels = {query_tile,     query_levels, widen,      finite_row,
@@ -21,12 +21,12 @@ constexpr SearchKernels search_kernels = {query_tile,     query_levels, widen,  
                                           scan,           estimate,     score};
 
 template <class T>
-constexpr LossKernels<T> loss_kernels = {tile_columns<T>, pack_rows<T>,    pack_columns<T>,
-                                         multiply<T>,     fold_queries<T>, fold_documents<T>,
-                                         weigh<T>,        close_gates<T>,  pass_gates<T>,
-                                         fold_mixture<T>, weigh_mixture<T>};
+constexpr LossKernels<T> row_loss_kernels = {
+    tile_columns<T>,    pack_rows<T>,          pack_columns<T>,     multiply<T>,
+    query_logsumexp<T>, document_logsumexp<T>, softmax_gradient<T>, gate_scores<T>,
+    gate_gradients<T>,  mixture_divergence<T>, mixture_gradient<T>};
 
-constexpr StatisticsKernels statistics_kernels = {fold_statistics, most_of_rows};
+constexpr StatisticsKernels statistics_kernels = {fold_statistics, column_max};
 
 }  // namespace
-}  // namespace tilefold::ISA
+}  // namespace tilefold::cpu::ISA

@@ -1,6 +1,6 @@
 #include "cpu/rows/supports.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
 bool supports_scalar() { return true; }
 
@@ -29,4 +29,4 @@ bool supports_avx512_bf16() {
 }
 #endif
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu

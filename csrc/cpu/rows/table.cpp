@@ -1,39 +1,41 @@
-// The table. CMake defines TILEFOLD_ROW_<NAME> for each row that it compiles.
+// The ISA table. CMake defines TILEFOLD_ROW_<NAME> for each row that it compiles.
 #include "cpu/rows/table.h"
 
 #include <cstdlib>
 
 #include "check.h"
 
-namespace tilefold {
+namespace tilefold::cpu {
 
-extern const Kernels scalar_kernels;
+extern const Row scalar_row;
 #ifdef TILEFOLD_ROW_AVX2
-extern const Kernels avx2_kernels;
+extern const Row avx2_row;
 #endif
 #ifdef TILEFOLD_ROW_AVX512
-extern const Kernels avx512_kernels;
+extern const Row avx512_row;
 #endif
 #ifdef TILEFOLD_ROW_AVX512_BF16
-extern const Kernels avx512_bf16_kernels;
+extern const Row avx512_bf16_row;
 #endif
 
-extern const Kernels* const rows[] = {
+extern const Row* const rows[] = {
 #ifdef TILEFOLD_ROW_AVX512_BF16
-    &avx512_bf16_kernels,
+    &avx512_bf16_row,
 #endif
 #ifdef TILEFOLD_ROW_AVX512
-    &avx512_kernels,
+    &avx512_row,
 #endif
 #ifdef TILEFOLD_ROW_AVX2
-    &avx2_kernels,
+    &avx2_row,
 #endif
-    &scalar_kernels,      nullptr,
+    &scalar_row,      nullptr,
 };
 
-const Kernels& row_named(const std::string& name) {
+namespace {
+
+const Row& row_named(const std::string& name) {
   std::string known;
-  for (const Kernels* const* row = rows; *row; ++row) {
+  for (const Row* const* row = rows; *row; ++row) {
     if (name == (*row)->name) {
       check((*row)->supported(), "TILEFOLD_ISA: this machine cannot run the row '", name,
             "' (it needs ", (*row)->needs, ")");
@@ -42,15 +44,17 @@ const Kernels& row_named(const std::string& name) {
     known += std::string(known.empty() ? "" : ", ") + (*row)->name;
   }
   check(false, "TILEFOLD_ISA: expected one of ", known, "; got '", name, "'");
-  return scalar_kernels;
+  return scalar_row;
 }
 
-const Kernels& active_row() {
+}  // namespace
+
+const Row& active_row() {
   const char* forced = std::getenv("TILEFOLD_ISA");
   if (forced && *forced) return row_named(forced);
-  const Kernels* const* row = rows;
+  const Row* const* row = rows;
   while (!(*row)->supported()) ++row;
   return **row;
 }
 
-}  // namespace tilefold
+}  // namespace tilefold::cpu
