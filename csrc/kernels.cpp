@@ -1,5 +1,5 @@
-// The op table. An implementation for another device is one file that fills some columns, and a line
-// here.
+// The op table. An implementation for another device is one file that fills some columns, and a
+// line here.
 #include "kernels.h"
 
 namespace tilefold {

@@ -12,8 +12,8 @@
 
 namespace tilefold {
 
-// Runs an op on checked arguments, on up to `threads` threads of the host. If the pulse stops it, its
-// results are unspecified.
+// Runs an op on checked arguments, on up to `threads` threads of the host. If the pulse stops it,
+// its results are unspecified.
 template <class Args>
 using Op = void (*)(const Args&, int threads, Pulse&);
 

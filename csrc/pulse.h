@@ -1,5 +1,6 @@
-// Interruption and progress of a long op. Every thread calls beat() now and then; the calling thread
-// polls the caller (signals, progress) a few times a second, and a request to stop reaches all threads.
+// Interruption and progress of a long op. Every thread calls beat() now and then; the calling
+// thread polls the caller (signals, progress) a few times a second, and a request to stop reaches
+// all threads.
 #pragma once
 #include <algorithm>
 #include <atomic>

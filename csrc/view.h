@@ -1,6 +1,6 @@
-// The border to Python: an array of any library, as a pointer with a shape and a device. Arrays come
-// through DLPack, without torch headers, so that one wheel serves every torch. Nothing else in C++
-// touches Python's array objects.
+// The border to Python: an array of any library, as a pointer with a shape and a device. Arrays
+// come through DLPack, without torch headers, so that one wheel serves every torch. Nothing else in
+// C++ touches Python's array objects.
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -45,7 +45,8 @@ class View {
   int64_t rows() const;  // of an array that must be given
   int64_t size() const;  // number of elements
 
-  // A matrix [rows, dim] with contiguous rows, of a float or int8 dtype; fp64 where an op accepts it.
+  // A matrix [rows, dim] with contiguous rows, of a float or int8 dtype; fp64 where an op accepts
+  // it.
   enum class Float64 { refused, accepted };
   Matrix matrix(Float64 float64 = Float64::refused) const;
   // A contiguous array of T with `size` elements in all; null if absent.

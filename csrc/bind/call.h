@@ -43,8 +43,8 @@ void run_without_gil(const py::object& progress, const Run& run) {
 }
 
 // ---- kinds of arguments ------------------------------------------------------------------------
-// Each has the type of its value in C++ and says how Python sees it (declare), which device it is on
-// (locate) and how it enters the request (fill).
+// Each has the type of its value in C++ and says how Python sees it (declare), which device it is
+// on (locate) and how it enters the request (fill).
 
 template <class Request>
 struct ArrayArgument {

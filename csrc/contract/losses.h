@@ -1,5 +1,5 @@
-// Contracts of the losses over all pairs of queries and documents: contrastive and divergence; and of
-// max_magnitude, by which their inputs are checked.
+// Contracts of the losses over all pairs of queries and documents: contrastive and divergence; and
+// of max_magnitude, by which their inputs are checked.
 #pragma once
 #include <cstdint>
 
@@ -50,9 +50,9 @@ struct ScoreView {
   void* grad_documents;  // [m, dim] likewise; views with the same documents may share it
 };
 
-// Divergences between softmax distributions. View v gives query i the distribution
-// P_v = softmax over documents of scale <q, d>. Each P_v is compared with a target M, which is treated
-// as a constant: KL(M || P_v) or KL(P_v || M).
+// Divergences between softmax distributions. View v gives query i the distribution P_v = softmax
+// over documents of scale <q, d>. Each P_v is compared with a target M, which is treated as a
+// constant: KL(M || P_v) or KL(P_v || M).
 struct DivergenceArgs {
   Device device;
   const ScoreView* views;  // in host memory

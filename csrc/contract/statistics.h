@@ -8,8 +8,9 @@
 
 namespace tilefold {
 
-// Histograms have 8 bins for each octave of magnitudes from 2^-16 to 2^16, for each sign, in the order
-// of values. Values nearer to zero share the middle bin; larger ones go to the outermost bins.
+// Histograms have 8 bins for each octave of magnitudes from 2^-16 to 2^16, for each sign, in the
+// order of values. Values nearer to zero share the middle bin; larger ones go to the outermost
+// bins.
 constexpr int bins_per_octave = 8, min_octave = -16, octaves = 32;
 constexpr int bins_per_sign = bins_per_octave * octaves, histogram_bins = 2 * bins_per_sign + 1;
 
@@ -30,8 +31,8 @@ struct StatisticsArgs {
   int64_t* histogram;  // [width, histogram_bins] in and out, or null
 };
 
-// Keeps the k examples with the largest values of each column. An example's value is the maximum over
-// its rows; ties are ordered by example number.
+// Keeps the k examples with the largest values of each column. An example's value is the maximum
+// over its rows; ties are ordered by example number.
 struct ExamplesArgs {
   Device device;
   Matrix x;

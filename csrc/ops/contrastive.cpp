@@ -68,8 +68,8 @@ void read_gates(const ContrastiveRequest& r, ContrastiveArgs& a) {
 
 void check_all_values(const ContrastiveArgs& a, int threads, Pulse& pulse) {
   if (a.gated())
-    check_values({"contrastive_loss", "queries of gates", "documents of gates"}, a.gate_queries,
-                 a.gate_documents, 1, a.device, threads, pulse);
+    check_values({"contrastive_loss", "queries of gates", "documents of gates", "gates: scores"},
+                 a.gate_queries, a.gate_documents, 1, a.device, threads, pulse);
   check_values({"contrastive_loss", "queries", "documents"}, a.queries, a.documents, a.scale,
                a.device, threads, pulse);
 }

@@ -34,8 +34,8 @@ void check_values(const EmbeddingPair& names, const Matrix& queries, const Matri
   const double d = finite_magnitude(names, names.documents, documents, device, threads, pulse);
   if (queries.dtype == Dtype::f64) return;
   const double max_score = q * d * static_cast<double>(queries.dim);
-  check(max_score * std::max(scale, 1.0) < 3e38, names.op, ": scores may reach ", max_score * scale,
-        ", beyond float32; scale embeddings down or pass float64");
+  check(max_score * std::max(scale, 1.0) < 3e38, names.op, ": ", names.scores, " may reach ",
+        max_score * scale, ", beyond float32; scale embeddings down or pass float64");
 }
 
 void* gradient_pointer(const Matrix& m, const View& gradient) {

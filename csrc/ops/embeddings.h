@@ -8,17 +8,17 @@
 
 namespace tilefold::ops {
 
+// The names that messages use.
 struct EmbeddingPair {
-  std::string op;       // of messages
-  std::string queries;  // how messages call the two
-  std::string documents;
+  std::string op, queries, documents;
+  std::string scores = "scores";
 };
 
 // Checks that queries and documents have one dim and one floating-point dtype.
 void check_pair(const EmbeddingPair& names, const Matrix& queries, const Matrix& documents);
 
-// Checks that all values are finite, and that no score can leave the range of fp32, where it would be
-// infinite, and NaN where infinities cancel. Uses the device's max_magnitude.
+// Checks that all values are finite, and that no score can leave the range of fp32, where it would
+// be infinite, and NaN where infinities cancel. Uses the device's max_magnitude.
 void check_values(const EmbeddingPair& names, const Matrix& queries, const Matrix& documents,
                   double scale, Device device, int threads, Pulse& pulse);
 

@@ -1,5 +1,5 @@
-// The losses over all pairs of queries and documents, as Python calls them. A request has the arguments
-// of a call under their Python names.
+// The losses over all pairs of queries and documents, as Python calls them. A request has the
+// arguments of a call under their Python names.
 #pragma once
 #include <string>
 #include <vector>
@@ -10,7 +10,8 @@
 namespace tilefold::ops {
 
 // Contrastive losses of queries [n], of documents [m] in the symmetric form, and the gradients of
-// their weighted sum if weights and gradients are given. Gradients are fp32, or fp64 for fp64 inputs.
+// their weighted sum if weights and gradients are given. Gradients are fp32, or fp64 for fp64
+// inputs.
 struct ContrastiveRequest {
   View queries, documents, positive_offsets, positives, query_losses;
   double scale;

@@ -19,8 +19,8 @@ struct RowDescription {
 // Best row first.
 std::vector<RowDescription> rows();
 
-// Bytes that the candidate list of one query takes, however many documents there are; and the limits
-// on the lists of a group of queries and of a search for few queries.
+// Bytes that the candidate list of one query takes, however many documents there are; and the
+// limits on the lists of a group of queries and of a search for few queries.
 int64_t list_bytes(int64_t k);
 extern const int64_t list_bytes_per_thread, list_bytes_together;
 

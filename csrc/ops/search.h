@@ -1,6 +1,6 @@
-// The search ops as Python calls them. A request has the arguments of a call under their Python names;
-// the function checks them, fills the contract and runs the implementation for their device. It runs
-// without the GIL.
+// The search ops as Python calls them. A request has the arguments of a call under their Python
+// names; the function checks them, fills the contract and runs the implementation for their device.
+// It runs without the GIL.
 #pragma once
 #include <cstdint>
 

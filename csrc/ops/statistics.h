@@ -1,5 +1,5 @@
-// The ops on activations as Python calls them. A request has the arguments of a call under their Python
-// names.
+// The ops on activations as Python calls them. A request has the arguments of a call under their
+// Python names.
 #pragma once
 #include "pulse.h"
 #include "view.h"

@@ -31,8 +31,9 @@ Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float optimis
       refined_(static_cast<size_t>(n_queries)) {}
 
 // At least 2k, so that keeping the k best frees half of the list. Enough for the candidates whose
-// bounds overlap the k-th best (3k with 8-bit codes, 10k to 20k with 7-bit codes, on random vectors),
-// so that step 2 is rare. At most all rows, so that a search for nearly everything never tightens.
+// bounds overlap the k-th best (3k with 8-bit codes, 10k to 20k with 7-bit codes, on random
+// vectors), so that step 2 is rare. At most all rows, so that a search for nearly everything never
+// tightens.
 int64_t Candidates::capacity_for(int64_t k, int64_t rows) {
   const int64_t roomy = 14 * k + 2048;
   return std::min(roomy, rows) + block_rows;

@@ -1,9 +1,9 @@
-// Candidate lists of a group of queries: for each query, the documents that can still be among its k
-// best, with bounds on their scores, and a threshold below which documents are dropped. A list is full
-// at a limit that starts low, so that the threshold rises early and lists stay in the cache. A full
-// list is tightened in steps of increasing cost until at least half of it is free:
-//   1. raise the threshold to the k-th best value (see `optimism`) and drop what cannot reach it; if
-//      that is not enough, double the limit, up to the capacity;
+// Candidate lists of a group of queries: for each query, the documents that can still be among its
+// k best, with bounds on their scores, and a threshold below which documents are dropped. A list is
+// full at a limit that starts low, so that the threshold rises early and lists stay in the cache. A
+// full list is tightened in steps of increasing cost until at least half of it is free:
+//   1. raise the threshold to the k-th best value (see `optimistic`) and drop what cannot reach it;
+//      if that is not enough, double the limit, up to the capacity;
 //   2. estimate the k most promising candidates and raise the threshold accordingly;
 //   3. estimate the whole list;
 //   4. score the whole list canonically and keep the k best, which always suffices.
@@ -12,8 +12,8 @@
 //
 // Bounds cover the worst case, and actual errors are a small part of them. Step 1 therefore uses an
 // optimistic threshold near the middle of the bounds, which drops most of what lower bounds would
-// keep. The search verifies every threshold in the end (k documents do reach it) and otherwise repeats
-// the work with lower bounds alone, and finally without bounds.
+// keep. The search verifies every threshold in the end (k documents do reach it) and otherwise
+// repeats the work with lower bounds alone, and finally without bounds.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -1,8 +1,8 @@
-// The contrastive loss. A block of queries is scored against all documents, a chunk at a time, and its
-// scores stay in a buffer until the softmax of each query is known. The same buffer then holds the
-// gradients of the scores, and two more products finish the block: 6 n m dim operations in all, and no
-// part of the score matrix outlives its block. The symmetric form also needs the softmax of each
-// document, which is known only after all blocks, so it computes the scores twice.
+// The contrastive loss. A block of queries is scored against all documents, a chunk at a time, and
+// its scores stay in a buffer until the softmax of each query is known. The same buffer then holds
+// the gradients of the scores, and two more products finish the block: 6 n m dim operations in all,
+// and no part of the score matrix outlives its block. The symmetric form also needs the softmax of
+// each document, which is known only after all blocks, so it computes the scores twice.
 //
 // Tasks never write to the same memory, and the order of additions depends on sizes alone.
 #include <cmath>
@@ -72,9 +72,9 @@ class Contrastive {
  private:
   static constexpr T infinity = std::numeric_limits<T>::infinity();
 
-  // Computes the scaled scores of a block of queries with all documents, and for each chunk its part of
-  // each query's logsumexp. Scores are -inf for excluded pairs and for positives, whose scores are
-  // stored separately.
+  // Computes the scaled scores of a block of queries with all documents, and for each chunk its
+  // part of each query's logsumexp. Scores are -inf for excluded pairs and for positives, whose
+  // scores are stored separately.
   void score_block(int64_t b) {
     walk_.go_to(b);
     scores_->load_queries();
@@ -134,8 +134,8 @@ class Contrastive {
     }
   }
 
-  // The weight times the factor by which rounding the shift to T changes every e^(score - shift), so
-  // that the gradients of a row still sum to zero.
+  // The weight times the factor by which rounding the shift to T changes every e^(score - shift),
+  // so that the gradients of a row still sum to zero.
   static T corrected_weight(double weight, double shift) {
     return static_cast<T>(weight * std::exp(static_cast<double>(static_cast<T>(shift)) - shift));
   }
@@ -175,7 +175,8 @@ class Contrastive {
     }
   }
 
-  // Replaces the block's scores by their gradients, and multiplies these with documents and queries.
+  // Replaces the block's scores by their gradients, and multiplies these with documents and
+  // queries.
   void differentiate() {
     walk_.parallel(walk_.chunks, [&](int64_t c) { differentiate_chunk(c); });
     if (a_.grad_queries) scores_->multiply_for_queries(static_cast<T*>(a_.grad_queries));

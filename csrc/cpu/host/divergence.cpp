@@ -1,6 +1,6 @@
-// Divergences between views. The computation is that of the contrastive loss with a buffer of scores
-// for every view: once all softmaxes of a block are known, one kernel computes the divergences from
-// their target, and another replaces scores by their gradients.
+// Divergences between views. The computation is that of the contrastive loss with a buffer of
+// scores for every view: once all softmaxes of a block are known, one kernel computes the
+// divergences from their target, and another replaces scores by their gradients.
 #include <cmath>
 #include <limits>
 #include <memory>

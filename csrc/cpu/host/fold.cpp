@@ -103,8 +103,9 @@ void Fold::score_block(int64_t block, uint32_t documents, Candidates& found) {
   }
 }
 
-// Removes those of the newest candidates of q that the query excludes by id or by its maximum score.
-// A candidate whose bounds include the maximum is scored at once: it must not raise the threshold.
+// Removes those of the newest candidates of q that the query excludes by id or by its maximum
+// score. A candidate whose bounds include the maximum is scored at once: it must not raise the
+// threshold.
 void Fold::drop_filtered(int q, int32_t begin, Candidates& found) {
   const int64_t query = group_.first + q;
   const float max = a_.max_score ? a_.max_score[query] : std::numeric_limits<float>::infinity();

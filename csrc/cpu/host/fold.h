@@ -12,8 +12,8 @@
 
 namespace tilefold::cpu {
 
-// How thresholds are obtained, each way safer and slower than the one before: optimistically from the
-// filter's bounds, from lower bounds, or from canonical scores without a filter.
+// How thresholds are obtained, each way safer and slower than the one before: optimistically from
+// the filter's bounds, from lower bounds, or from canonical scores without a filter.
 enum class Strategy { optimistic, lower_bounds, exact };
 
 inline float optimism(Strategy strategy, int64_t dim) {

@@ -1,6 +1,6 @@
-// Documents excluded by id: for query i, those whose id is among the ids of its group. They are found
-// chunk by chunk while scores are computed, because with labels as ids, lists of them would be as large
-// as the score matrix.
+// Documents excluded by id: for query i, those whose id is among the ids of its group. They are
+// found chunk by chunk while scores are computed, because with labels as ids, lists of them would
+// be as large as the score matrix.
 #pragma once
 #include <algorithm>
 #include <cstddef>

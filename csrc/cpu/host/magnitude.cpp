@@ -13,8 +13,8 @@
 namespace tilefold::cpu {
 namespace {
 
-// Magnitudes are ordered like the bits of numbers without their sign, and those of infinities and NaN
-// are the largest.
+// Magnitudes are ordered like the bits of numbers without their sign, and those of infinities and
+// NaN are the largest.
 double max_magnitude(const float* x, int64_t n) {
   int32_t max = 0;
   for (int64_t j = 0; j < n; ++j) {

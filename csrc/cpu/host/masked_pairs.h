@@ -1,5 +1,6 @@
-// Pairs (query, document) of a block that a loss treats separately: listed pairs, such as positives,
-// and excluded pairs. They are ordered by chunks of documents, which are the units of parallel work.
+// Pairs (query, document) of a block that a loss treats separately: listed pairs, such as
+// positives, and excluded pairs. They are ordered by chunks of documents, which are the units of
+// parallel work.
 #pragma once
 #include <cstddef>
 #include <vector>

@@ -1,5 +1,5 @@
-// Preparation of documents: quantisation, and the search for NaN and infinities. Threads take ranges of
-// about a thousand rows.
+// Preparation of documents: quantisation, and the search for NaN and infinities. Threads take
+// ranges of about a thousand rows.
 #include <algorithm>
 #include <vector>
 

@@ -4,9 +4,9 @@
 
 namespace tilefold::cpu {
 
-// The error bound that EstimateArgs states, computed in fp64: in fp32 the product of a tiny and a huge
-// norm underflows on the way. The filter's norms of documents are upper bounds. The last term covers
-// products of elements that underflow in fp32, at most dim 2^-150 <= 2^-135.
+// The error bound that EstimateArgs states, computed in fp64: in fp32 the product of a tiny and a
+// huge norm underflows on the way. The filter's norms of documents are upper bounds. The last term
+// covers products of elements that underflow in fp32, at most dim 2^-150 <= 2^-135.
 float Refiner::estimate_error(int q, int64_t row) const {
   const double norm =
       a_.packed.bounds[row / block_rows * block_bounds + block_rows + row % block_rows];

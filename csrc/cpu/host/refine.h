@@ -18,8 +18,8 @@ class Refiner {
   Refiner(const SearchArgs& a, const SearchKernels& kernels, const Group& group)
       : a_(a), kernels_(kernels), group_(group) {}
 
-  // Estimates those candidates of query q that have only the filter's bounds and whose midpoint is at
-  // least `min_midpoint`.
+  // Estimates those candidates of query q that have only the filter's bounds and whose midpoint is
+  // at least `min_midpoint`.
   void estimate(int q, Candidate* candidates, int64_t n, float min_midpoint);
   // Computes the canonical scores of candidates that have none; returns their number.
   int64_t score(int q, Candidate* candidates, int64_t n);

@@ -1,5 +1,6 @@
-// Scores of a block of queries with all documents, in one view of them; and, once a loss has replaced
-// the scores by their gradients, the two products that give the gradients of queries and documents.
+// Scores of a block of queries with all documents, in one view of them; and, once a loss has
+// replaced the scores by their gradients, the two products that give the gradients of queries and
+// documents.
 #pragma once
 #include <memory>
 

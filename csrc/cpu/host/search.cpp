@@ -1,6 +1,6 @@
 // Streams blocks of documents past groups of queries, keeps what may still be among the k best, and
-// scores that canonically. With many queries a thread takes whole groups; with few queries threads take
-// ranges of documents, which share their thresholds.
+// scores that canonically. With many queries a thread takes whole groups; with few queries threads
+// take ranges of documents, which share their thresholds.
 #include "cpu/host/search.h"
 
 #include <algorithm>
@@ -72,8 +72,8 @@ class Search {
   }
 
  private:
-  // The lists of all ranges are kept until the end, so memory limits the number of ranges. There are as
-  // many groups as it takes to keep every thread busy.
+  // The lists of all ranges are kept until the end, so memory limits the number of ranges. There
+  // are as many groups as it takes to keep every thread busy.
   void plan() {
     const int64_t n = a_.queries.rows, rows = a_.documents.rows;
     if (static_cast<double>(rows) * n * a_.documents.dim < 2e6) threads_ = 1;
@@ -127,9 +127,9 @@ class Search {
     });
   }
 
-  // Turns candidates into answers. Answers that cannot be verified are never returned: if an optimistic
-  // threshold was too high, the group is folded again with lower bounds, and if bounds were wrong, with
-  // canonical scores. Later groups start with that strategy as well.
+  // Turns candidates into answers. Answers that cannot be verified are never returned: if an
+  // optimistic threshold was too high, the group is folded again with lower bounds, and if bounds
+  // were wrong, with canonical scores. Later groups start with that strategy as well.
   void finish(const Group& group, std::unique_ptr<Candidates> found, Strategy strategy) {
     if (pulse_.stopped()) return;
     settle(a_, kernels_, group, strategy, *found);

@@ -1,5 +1,5 @@
-// The search ops on the CPU. The answers depend neither on the row of the ISA table nor on the number
-// of threads.
+// The search ops on the CPU. The answers depend neither on the row of the ISA table nor on the
+// number of threads.
 #pragma once
 #include "contract/search.h"
 #include "pulse.h"

@@ -1,5 +1,5 @@
-// Sums of products of columns. Columns lie in panels as wide as a tile, [panel][row][columns], which
-// serve as both factors of the product.
+// Sums of products of columns. Columns lie in panels as wide as a tile, [panel][row][columns],
+// which serve as both factors of the product.
 #include <algorithm>
 
 #include "cpu/host/buffer.h"
@@ -11,9 +11,9 @@
 namespace tilefold::cpu {
 namespace {
 
-// Rows of one product, whose sums are fp32; and rows whose products are added in an fp64 tile before
-// the sums in memory are updated: 7,808 rows of 1,536 columns take 173 ms, and 196 ms if every product
-// updates memory.
+// Rows of one product, whose sums are fp32; and rows whose products are added in an fp64 tile
+// before the sums in memory are updated: 7,808 rows of 1,536 columns take 173 ms, and 196 ms if
+// every product updates memory.
 constexpr int64_t depth = 256, rows_per_update = 4 * depth;
 
 class SecondMoment {

@@ -8,8 +8,8 @@ namespace tilefold::cpu {
 
 class Selector {
  public:
-  // Returns a value that at least k, and apart from ties at most k + k / 4 + 16, of the values reach;
-  // -inf if n < k. Values may be infinite but not NaN. Reorders them.
+  // Returns a value that at least k, and apart from ties at most k + k / 4 + 16, of the values
+  // reach; -inf if n < k. Values may be infinite but not NaN. Reorders them.
   float kth_largest(float* values, int64_t n, int64_t k);
 
  private:

@@ -22,8 +22,8 @@ void prefetch(const Matrix& m, int64_t begin, int64_t end) {
       __builtin_prefetch(static_cast<const char*>(m.data) + row * stride + at, 0, 2);
 }
 
-// Calls visit(q, candidates, n) in the order of documents, so that a row is read from memory once for
-// all the queries that need it, and is prefetched before.
+// Calls visit(q, candidates, n) in the order of documents, so that a row is read from memory once
+// for all the queries that need it, and is prefetched before.
 template <class Visit>
 void for_each_batch(const Matrix& documents, Candidates& found, Visit visit) {
   const int64_t batch = std::max<int64_t>(1, batch_bytes / (4 * documents.dim));

@@ -12,8 +12,8 @@
 namespace tilefold::cpu {
 namespace {
 
-// Calls fold(begin, end) for ranges of columns, one range per thread. For few elements it would take
-// longer to wake threads than to use one.
+// Calls fold(begin, end) for ranges of columns, one range per thread. For few elements it would
+// take longer to wake threads than to use one.
 void for_columns(int64_t width, int64_t elements, int threads,
                  const std::function<void(int64_t begin, int64_t end)>& fold) {
   const int64_t strips = ceil_div(width, strip_columns);

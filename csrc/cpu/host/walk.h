@@ -1,6 +1,6 @@
-// The traversal of all pairs of queries and documents by a loss: blocks of queries, each against all
-// documents, a chunk of documents at a time. The scores of a block lie in panels of as many queries as
-// a tile has columns: [queries / width][documents][width].
+// The traversal of all pairs of queries and documents by a loss: blocks of queries, each against
+// all documents, a chunk of documents at a time. The scores of a block lie in panels of as many
+// queries as a tile has columns: [queries / width][documents][width].
 #pragma once
 #include <algorithm>
 #include <functional>

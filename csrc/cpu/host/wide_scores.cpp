@@ -59,8 +59,8 @@ void WideScores<T>::multiply(int64_t chunk) {
                    by_rows_.data() + (p * dim_ + j) * width, panel(p, first), width, width, j > 0});
 }
 
-// [documents, queries] [queries, dim], with as many panels per product as `depth` allows. Queries that
-// pad the last panel are zeros.
+// [documents, queries] [queries, dim], with as many panels per product as `depth` allows. Queries
+// that pad the last panel are zeros.
 template <class T>
 void WideScores<T>::multiply_for_documents(int64_t chunk, T* out, bool accumulate) {
   const int64_t first = walk_.first_document(chunk), n = walk_.n_documents(chunk),

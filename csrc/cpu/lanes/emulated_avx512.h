@@ -1,5 +1,6 @@
-// The AVX-512 intrinsics that the avx512 row uses, in portable vector code, so that its tests run on
-// machines without AVX-512 (CMake option TILEFOLD_EMULATE_AVX512). For tests only: never shipped.
+// The AVX-512 intrinsics that the avx512 row uses, in portable vector code, so that its tests run
+// on machines without AVX-512 (CMake option TILEFOLD_EMULATE_AVX512). For tests only: never
+// shipped.
 #pragma once
 #include <immintrin.h>
 #include <math.h>
@@ -91,7 +92,7 @@ inline __m256i narrowed(__m512 a) {
     halves[l] = static_cast<uint16_t>((bits[l] + 0x7fffu + (bits[l] >> 16 & 1)) >> 16);
   return load<__m256i>(halves);
 }
-// At least, or greater.
+// a > b or a >= b.
 inline __mmask16 compare(__m512 a, __m512 b, int how) {
   unsigned mask = 0;
   for (int l = 0; l < 16; ++l)

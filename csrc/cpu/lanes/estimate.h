@@ -1,6 +1,7 @@
-// The estimate between filter and score: fp32 inner products, a quarter of the time of a canonical
-// score. Eight sums at once, because a multiply-add takes four cycles and two may begin in one: two
-// for each of four documents, which share the loads of the query, or eight for a document alone.
+// fp32 inner products, which take a quarter of the time of canonical scores. Eight sums are
+// computed at once, because a multiply-add takes four cycles and two can start in each: two sums
+// for each of four documents, which share the loads of the query, or eight sums for a single
+// document.
 #pragma once
 #include <string.h>
 
@@ -61,7 +62,7 @@ void estimate(const EstimateArgs& a) {
     case Dtype::f16: return estimate_rows<Half>(a);
     case Dtype::bf16: return estimate_rows<Bfloat>(a);
     case Dtype::i8: return estimate_rows<int8_t>(a);
-    case Dtype::f64: return;  // searches take none
+    case Dtype::f64: return;  // not accepted by searches
   }
 }
 

@@ -1,4 +1,4 @@
-// Scores that are multiplied by the sigmoids of other scores, which are held constant.
+// Gates: scores are multiplied by the sigmoids of other scores, which are constants in gradients.
 #pragma once
 #include "cpu/lanes/product.h"
 
@@ -16,7 +16,7 @@ void gate_scores(const GateArgs<T>& g) {
   }
 }
 
-// The same for gradients: scores *= gates.
+// Gradients of scores *= gates.
 template <class T>
 void gate_gradients(const GateArgs<T>& g) {
   using L = Number<T>;

@@ -48,10 +48,10 @@ Floats exponent(Floats a) {
   return _mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(127)));
 }
 Floats floor(Floats a) { return _mm256_floor_ps(a); }
-uint32_t at_least(Floats a, Floats b) {
+uint32_t greater_equal(Floats a, Floats b) {
   return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
 }
-Floats keep(uint32_t mask, Floats a, Floats otherwise) {
+Floats blend(uint32_t mask, Floats a, Floats otherwise) {
   const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   const __m256i on =
       _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits), bits);
@@ -61,7 +61,7 @@ void store_bytes(uint8_t* p, Floats a) {
   const __m256i ints = _mm256_cvtps_epi32(a);
   const __m128i words =
       _mm_packs_epi32(_mm256_castsi256_si128(ints), _mm256_extracti128_si256(ints, 1));
-  // Pack by truncation, so that codes of either sign survive: keep the low byte of each word.
+  // Packs by truncation to the low byte of each word, which preserves codes of either sign.
   const __m128i bytes = _mm_packus_epi16(_mm_and_si128(words, _mm_set1_epi16(255)), words);
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
 }
@@ -79,7 +79,7 @@ Doubles sub(Doubles a, Doubles b) { return _mm256_sub_pd(a, b); }
 Doubles mul(Doubles a, Doubles b) { return _mm256_mul_pd(a, b); }
 Doubles maximum(Doubles a, Doubles b) { return _mm256_max_pd(a, b); }
 
-// Sums of a product: 4 x 3, three registers of columns, one of rows.
+// Accumulators of a product: 4 x 3, three registers of columns, one of rows.
 constexpr int product_height = 4, product_registers = 3;
 
 __m128i load_8_bytes(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }

@@ -48,8 +48,8 @@ Floats power_of_two(Floats n) {
 // floor(log2(a)) of positive normal numbers
 Floats exponent(Floats a) { return _mm512_getexp_ps(a); }
 Floats floor(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF); }
-uint32_t at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
-Floats keep(uint32_t mask, Floats a, Floats otherwise) {
+uint32_t greater_equal(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+Floats blend(uint32_t mask, Floats a, Floats otherwise) {
   return _mm512_mask_blend_ps(static_cast<__mmask16>(mask), otherwise, a);
 }
 void store_bytes(uint8_t* p, Floats a) {
@@ -69,7 +69,7 @@ Doubles sub(Doubles a, Doubles b) { return _mm512_sub_pd(a, b); }
 Doubles mul(Doubles a, Doubles b) { return _mm512_mul_pd(a, b); }
 Doubles maximum(Doubles a, Doubles b) { return _mm512_max_pd(a, b); }
 
-// Sums of a product: 8 x 3, three registers of columns, one of rows.
+// Accumulators of a product: 8 x 3, three registers of columns, one of rows.
 constexpr int product_height = 8, product_registers = 3;
 
 __m128i load_8_bytes(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }

@@ -1,4 +1,4 @@
-// The lanes of the avx512 row, and pairs of bf16 in them: AVX-512 BF16.
+// The lanes of the avx512 row, with pairs of bf16: AVX-512 BF16.
 #pragma once
 #include "cpu/lanes/lanes_avx512.h"
 
@@ -8,14 +8,14 @@ namespace {
 using Pairs = __m512bh;
 
 Pairs load_pairs(const Bfloat* p) { return (Pairs)_mm512_loadu_si512(p); }
-// One pair in every lane.
+// Copies one pair to every lane.
 Pairs splat_pair(const Bfloat* p) {
   int32_t bits;
   memcpy(&bits, p, sizeof bits);
   return (Pairs)_mm512_set1_epi32(bits);
 }
-// sum + x[0] y[0] + x[1] y[1] in every lane; subnormals count as zeros. The instruction is written
-// out for the reason of tile_avx512.h: around the intrinsic, GCC 12 moves accumulators.
+// sum + x[0] y[0] + x[1] y[1] in every lane; subnormals are treated as zeros. The instruction is
+// written in assembly for the reason given in tile_avx512.h.
 inline __attribute__((always_inline)) void dot_add(Floats& sum, Pairs x, Pairs y) {
 #if defined(__GNUC__) && !defined(TILEFOLD_EMULATE_AVX512)
   __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));

@@ -1,4 +1,4 @@
-// One lane: what every other row must agree with. Plain C++, baseline flags.
+// One lane in plain C++ with baseline flags. All other rows must agree with this one.
 #pragma once
 #include <math.h>
 #include <string.h>
@@ -24,8 +24,8 @@ Floats add(Floats a, Floats b) { return a + b; }
 Floats sub(Floats a, Floats b) { return a - b; }
 Floats mul(Floats a, Floats b) { return a * b; }
 Floats divide(Floats a, Floats b) { return a / b; }
-// The product is exact in fp64, so this rounds like a fused multiply-add but for rare double
-// roundings; the radii allow for far more.
+// The product is exact in fp64, so this rounds like a fused multiply-add except for rare double
+// roundings, which the slack of the radii covers.
 Floats multiply_add(Floats a, Floats b, Floats c) {
   return static_cast<float>(static_cast<double>(a) * b + c);
 }
@@ -39,8 +39,8 @@ Floats power_of_two(Floats n) { return ldexpf(1, static_cast<int>(n)); }
 // floor(log2(a)) of positive normal numbers
 Floats exponent(Floats a) { return static_cast<float>(ilogbf(a)); }
 Floats floor(Floats a) { return floorf(a); }
-uint32_t at_least(Floats a, Floats b) { return a >= b; }
-Floats keep(uint32_t mask, Floats a, Floats otherwise) { return mask ? a : otherwise; }
+uint32_t greater_equal(Floats a, Floats b) { return a >= b; }
+Floats blend(uint32_t mask, Floats a, Floats otherwise) { return mask ? a : otherwise; }
 void store_bytes(uint8_t* p, Floats a) { *p = static_cast<uint8_t>(static_cast<int32_t>(a)); }
 
 constexpr int double_lanes = 1;
@@ -56,7 +56,7 @@ Doubles sub(Doubles a, Doubles b) { return a - b; }
 Doubles mul(Doubles a, Doubles b) { return a * b; }
 Doubles maximum(Doubles a, Doubles b) { return a > b ? a : b; }
 
-// Sums of a product.
+// Accumulators of a product.
 constexpr int product_height = 4, product_registers = 4;
 
 float widen_one(float x) { return x; }

@@ -1,5 +1,6 @@
-// Arguments of the loss kernels. T is fp32, or fp64 for fp64 inputs. The scores of a block of queries
-// lie in panels of as many queries as a tile has columns: [queries / columns][documents][columns].
+// Arguments of the loss kernels. T is fp32, or fp64 for fp64 inputs. The scores of a block of
+// queries lie in panels of as many queries as a tile has columns: [queries /
+// columns][documents][columns].
 #pragma once
 #include <cstdint>
 
@@ -7,8 +8,8 @@
 
 namespace tilefold::cpu {
 
-// c (+)= a b for `columns` columns. Row i of a has element a[i * a_row + o * a_outer + j * a_inner] at
-// inner position (o, j).
+// c (+)= a b for `columns` columns. Row i of a has element a[i * a_row + o * a_outer + j * a_inner]
+// at inner position (o, j).
 template <class T>
 struct ProductArgs {
   const T* a;
@@ -21,8 +22,8 @@ struct ProductArgs {
   bool accumulate;
 };
 
-// The same product for bf16: exact products of pairs along the inner dimension, summed in fp32. Row i
-// of a has pair j at a[i * a_row + j * a_pair]; if `inner` is odd, the last pair has one element.
+// The same product for bf16: exact products of pairs along the inner dimension, summed in fp32. Row
+// i of a has pair j at a[i * a_row + j * a_pair]; if `inner` is odd, the last pair has one element.
 struct PairProductArgs {
   const Bfloat* a;
   int64_t rows, a_row;
@@ -62,8 +63,8 @@ struct GateArgs {
 };
 
 // One panel of each view for some documents. P_v = e^(score - shift) * factor, where the factor
-// corrects the rounding of the shift to T. The target M is one of the P_v or their mean. Logarithms of
-// P_v omit the factor's logarithm, except within a mean.
+// corrects the rounding of the shift to T. The target M is one of the P_v or their mean. Logarithms
+// of P_v omit the factor's logarithm, except within a mean.
 template <class T>
 struct MixtureArgs {
   T* const* scores;  // [views] of [n_documents][tile columns]

@@ -25,12 +25,12 @@ struct Number<double> {
   static Lanes splat(double a) { return broadcast_doubles(a); }
 };
 
-// e^a for a up to 88, to about 1.5 units in the last place; 0 where it would be subnormal.
-// e^a = 2^n e^r with |r| at most ln(2) / 2, where the Taylor series up to r^7 is off by less than
-// 6e-9, relatively.
+// e^a for a up to 88, with an error of about 1.5 ulp; 0 if the result would be subnormal.
+// e^a = 2^n e^r with |r| at most ln(2) / 2, where the Taylor series up to r^7 has a relative error
+// below 6e-9.
 inline Floats exponential(Floats a) {
   const Floats smallest = broadcast(-87.0f);
-  const uint32_t counts = at_least(a, smallest);
+  const uint32_t counts = greater_equal(a, smallest);
   a = maximum(a, smallest);
   const Floats n = nearest(mul(a, broadcast(1.44269504f)));
   // ln 2 in two parts, the first of which has few enough bits for exact products with n
@@ -44,12 +44,12 @@ inline Floats exponential(Floats a) {
   sum = multiply_add(sum, r, broadcast(0.5f));
   sum = multiply_add(sum, r, broadcast(1.0f));
   sum = multiply_add(sum, r, broadcast(1.0f));
-  return keep(counts, mul(sum, power_of_two(n)), broadcast(0));
+  return blend(counts, mul(sum, power_of_two(n)), broadcast(0));
 }
 
-// log(a) of positive normal numbers, to about 1.5 units in the last place (or of the result's
-// distance from 0, if that is more): a = 2^n m with m from 3/4 to 3/2, and log(m) = 2 artanh(s) for
-// s = (m - 1) / (m + 1), at most 1/5, where the series up to s^11 is off by less than 1e-9, relatively.
+// log(a) of positive normal numbers, with an error of about 1.5 ulp: a = 2^n m with m from 3/4 to
+// 3/2, and log(m) = 2 artanh(s) for s = (m - 1) / (m + 1), at most 1/5, where the series up to s^11
+// has a relative error below 1e-9.
 inline Floats logarithm(Floats a) {
   const Floats n = exponent(mul(a, broadcast(4.0f / 3)));
   const Floats f = sub(mul(a, power_of_two(sub(broadcast(0), n))), broadcast(1));
@@ -59,7 +59,7 @@ inline Floats logarithm(Floats a) {
   sum = multiply_add(sum, square, broadcast(2.0f / 7));
   sum = multiply_add(sum, square, broadcast(2.0f / 5));
   sum = multiply_add(sum, square, broadcast(2.0f / 3));
-  // 2 artanh(s) = 2 s + s^3 (...), and 2 s = f - f s: f is exact, so close to 1 nothing is lost
+  // 2 artanh(s) = 2 s + s^3 (...), and 2 s = f - f s: f is exact, so the result is accurate near 1
   const Floats rest = mul(s, sub(mul(square, sum), f));
   const Floats low = multiply_add(n, broadcast(-2.12194440e-4f), rest);
   return multiply_add(n, broadcast(0.693359375f), add(f, low));
@@ -71,12 +71,12 @@ inline Floats sigmoid(Floats a) {
   return divide(broadcast(1), add(broadcast(1), e));
 }
 
-// Lanes of x where a >= b, of `otherwise` elsewhere.
-inline Floats choose(Floats a, Floats b, Floats x, Floats otherwise) {
-  return keep(at_least(a, b), x, otherwise);
+// a >= b ? x : otherwise, for each lane
+inline Floats select(Floats a, Floats b, Floats x, Floats otherwise) {
+  return blend(greater_equal(a, b), x, otherwise);
 }
 
-// fp64 is for checks of gradients: libm, a lane at a time.
+// fp64 serves to check gradients, so it calls libm for each lane.
 template <class F>
 Doubles each_lane(Doubles a, F f) {
   double lane[double_lanes];
@@ -93,7 +93,7 @@ inline Doubles logarithm(Doubles a) {
 inline Doubles sigmoid(Doubles a) {
   return each_lane(a, [](double x) { return 1 / (1 + exp(-x)); });
 }
-inline Doubles choose(Doubles a, Doubles b, Doubles x, Doubles otherwise) {
+inline Doubles select(Doubles a, Doubles b, Doubles x, Doubles otherwise) {
   double lane[4][double_lanes];
   store(lane[0], a);
   store(lane[1], b);

@@ -1,6 +1,6 @@
-// Products of bf16 pairs, summed in fp32: the tile of product.h, two steps of its inner dimension at
-// once. Products of two bf16 are exact in fp32, so nothing is lost on scores; gradients of scores are
-// rounded to bf16, once, before their products.
+// Products of bf16 pairs, summed in fp32: the tile of product.h with two steps of the inner
+// dimension at once. Products of two bf16 are exact in fp32, so scores lose no accuracy. Gradients
+// of scores are rounded to bf16 once, before their products.
 #pragma once
 #include "cpu/lanes/product.h"
 
@@ -9,7 +9,7 @@ namespace {
 
 constexpr int pair_columns = tile_columns<float>;
 
-// N rows of A at once.
+// Multiplies N rows of A.
 template <int N>
 __attribute__((noinline)) void pair_rows(const PairProductArgs& p, const Bfloat* a, float* c) {
   constexpr int registers = product_registers;
@@ -39,7 +39,7 @@ __attribute__((noinline)) void pair_rows(const PairProductArgs& p, const Bfloat*
         dot_add(sum[i][v], load_pairs(b + 2 * v * float_lanes), splat_pair(last));
     }
   }
-  put_rows<N>(sum, c, p.c_row, p.columns, p.accumulate);
+  store_rows<N>(sum, c, p.c_row, p.columns, p.accumulate);
 }
 
 void multiply_pairs(const PairProductArgs& p) {

@@ -1,5 +1,5 @@
-// What a row could reach at best: independent accumulators in registers, no memory. Benchmarks
-// state speeds as shares of these.
+// Peak arithmetic rate of a row: independent accumulators in registers, without memory. Benchmarks
+// state speeds as fractions of it.
 #pragma once
 #include <cstdint>
 

@@ -1,6 +1,6 @@
-// The product of matrices that every loss is made of: C (+)= A B for a tile of B's columns. A tile of
-// sums stays in registers while it runs along the inner dimension; A is read where it lies, B comes
-// packed so that one step is a few registers in a row.
+// The matrix product of the losses: C (+)= A B for a tile of B's columns. A tile of sums stays in
+// registers along the inner dimension. A is read in place; B is packed so that each step reads a
+// few consecutive registers.
 #pragma once
 #include <string.h>
 
@@ -12,11 +12,11 @@ namespace {
 template <class T>
 constexpr int tile_columns = product_registers * Number<T>::width;
 
-// N rows of sums into C.
+// Stores N rows of sums in C.
 template <int N, class T, class Lanes>
-inline __attribute__((always_inline)) void put_rows(Lanes (&sum)[N][product_registers], T* c,
-                                                    int64_t c_row, int64_t columns,
-                                                    bool accumulate) {
+inline __attribute__((always_inline)) void store_rows(Lanes (&sum)[N][product_registers], T* c,
+                                                      int64_t c_row, int64_t columns,
+                                                      bool accumulate) {
   using L = Number<T>;
   if (columns == tile_columns<T>) {
 #pragma GCC unroll 8
@@ -38,7 +38,7 @@ inline __attribute__((always_inline)) void put_rows(Lanes (&sum)[N][product_regi
   }
 }
 
-// N rows of A at once.
+// Multiplies N rows of A.
 template <int N, class T>
 __attribute__((noinline)) void product_rows(const ProductArgs<T>& p, const T* a, T* c) {
   using L = Number<T>;
@@ -57,7 +57,7 @@ __attribute__((noinline)) void product_rows(const ProductArgs<T>& p, const T* a,
       }
     }
   }
-  put_rows<N>(sum, c, p.c_row, p.columns, p.accumulate);
+  store_rows<N>(sum, c, p.c_row, p.columns, p.accumulate);
 }
 
 template <class T>
@@ -77,7 +77,7 @@ void multiply(const ProductArgs<T>& p) {
   if (left) product_rows<1>(p, a, c);
 }
 
-// n rows x [n][dim], as many as a tile has columns at most -> out [dim][tile columns], zeros beyond n.
+// Transposes n <= tile_columns rows x [n][dim] to out [dim][tile columns], padded with zeros.
 template <class T>
 void pack_rows(const T* x, int64_t stride, int64_t n, int64_t dim, T* out) {
   for (int64_t j = 0; j < dim; ++j, out += tile_columns<T>) {
@@ -86,7 +86,7 @@ void pack_rows(const T* x, int64_t stride, int64_t n, int64_t dim, T* out) {
   }
 }
 
-// Some columns of n rows -> out [n][tile columns], zeros beyond them.
+// Copies some columns of n rows to out [n][tile columns], padded with zeros.
 template <class T>
 void pack_columns(const T* x, int64_t stride, int64_t n, int64_t columns, T* out) {
   for (int64_t i = 0; i < n; ++i, x += stride, out += tile_columns<T>) {

@@ -1,6 +1,6 @@
-// Documents and queries as int8 codes with a radius: the vector lies within `radius` of what its
-// codes say. Everything that enters a bound is rounded up: sums of `dim` rounded terms are off by
-// less than (dim + 64) 2^-24, relatively, in whatever order they are added.
+// Quantises documents and queries to int8 codes with a radius: an upper bound of the distance
+// between the vector and what its codes represent. Everything that enters a bound is rounded up: a
+// sum of `dim` rounded terms, in any order, has a relative error below (dim + 64) 2^-24.
 #pragma once
 #include <math.h>
 #include <string.h>
@@ -9,54 +9,21 @@
 #include "cpu/lanes/search_args.h"
 #include "cpu/lanes/reduce.h"
 #include "cpu/lanes/rotation.h"
+#include "cpu/lanes/widen.h"
 
 namespace tilefold::cpu::ISA {
 namespace {
 
-// Where squares and products stay far from overflow and underflow in fp32. Outside, vectors get
-// code zero: small ones with their norm as radius, large ones with an infinite radius.
-constexpr float smallest_tame = 9.094947017729282e-13f;  // 2^-40
-constexpr float largest_tame = 1.152921504606847e18f;    // 2^60
+// The range in which squares and products are far from overflow and underflow in fp32. Vectors
+// outside it get codes of zero: small ones with their norm as radius, large ones with an infinite
+// radius.
+constexpr float min_quantised = 9.094947017729282e-13f;  // 2^-40
+constexpr float max_quantised = 1.152921504606847e18f;   // 2^60
 
-template <class T>
-void widen_row(const Matrix& m, int64_t row, float* out) {
-  const T* x = static_cast<const T*>(m.data) + row * m.row_stride;
-  int64_t j = 0;
-  for (; j + float_lanes <= m.dim; j += float_lanes) store(out + j, load_widened(x + j));
-  if (j < m.dim) {
-    T rest[float_lanes] = {};
-    float wide[float_lanes];
-    memcpy(rest, x + j, static_cast<size_t>(m.dim - j) * sizeof(T));
-    store(wide, load_widened(rest));
-    memcpy(out + j, wide, static_cast<size_t>(m.dim - j) * sizeof(float));
-  }
-}
-
-void widen(const Matrix& m, int64_t row, float* out) {
-  switch (m.dtype) {
-    case Dtype::f32: return widen_row<float>(m, row, out);
-    case Dtype::f16: return widen_row<Half>(m, row, out);
-    case Dtype::bf16: return widen_row<Bfloat>(m, row, out);
-    case Dtype::i8: return widen_row<int8_t>(m, row, out);
-    case Dtype::f64: return;  // searches take none
-  }
-}
-
-// Square root of a sum of `dim` squares, rounded up.
-float root_up(float sum, int64_t dim) {
+// Upper bound of the square root of a sum of `dim` squares.
+float root_upper_bound(float sum, int64_t dim) {
   const double slack = 1 + static_cast<double>(dim + 64) * 0x1p-24;
   return static_cast<float>(sqrt(static_cast<double>(sum) * slack) * (1 + 0x1p-20));
-}
-
-bool finite_row(const float* x, int64_t dim) {
-  uint32_t most = 0;  // the magnitude bits of non-finite values are the largest
-  for (int64_t j = 0; j < dim; ++j) {
-    uint32_t bits;
-    memcpy(&bits, x + j, sizeof bits);
-    bits &= 0x7fffffffu;
-    most = bits > most ? bits : most;
-  }
-  return most < 0x7f800000u;
 }
 
 struct Quantised {
@@ -68,7 +35,7 @@ struct Quantised {
   int64_t code_square_sum;
 };
 
-// x [dim] -> codes [dim], signed in [-levels, levels], plus `offset`.
+// Quantises x [dim] to codes [dim]: signed numbers in [-levels, levels], plus `offset`.
 Quantised quantise(const float* x, int64_t dim, int levels, int offset, bool integers,
                    uint8_t* codes) {
   Floats largest = broadcast(0), squares = broadcast(0);
@@ -77,19 +44,20 @@ Quantised quantise(const float* x, int64_t dim, int levels, int offset, bool int
     largest = maximum(largest, absolute(a));
     squares = multiply_add(a, a, squares);
   }
-  const float most = max_lanes(largest);
-  const float norm = root_up(sum_lanes(squares), dim);
-  const bool tame = most >= smallest_tame && norm <= largest_tame;
-  if (!tame) {
+  const float max = max_lanes(largest);
+  const float norm = root_upper_bound(sum_lanes(squares), dim);
+  const bool in_range = max >= min_quantised && norm <= max_quantised;
+  if (!in_range) {
     memset(codes, offset, static_cast<size_t>(dim));
-    const float bound = norm <= largest_tame
-                            ? static_cast<float>(most * sqrt(static_cast<double>(dim)) * 1.001)
+    const float bound = norm <= max_quantised
+                            ? static_cast<float>(max * sqrt(static_cast<double>(dim)) * 1.001)
                             : HUGE_VALF;
-    const float least = 1.17549435e-38f;  // the smallest normal number: zero times inf is no bound
-    const float radius = bound > least ? bound : least;
+    // At least the smallest normal number, because zero times infinity is no bound.
+    const float min_radius = 1.17549435e-38f;
+    const float radius = bound > min_radius ? bound : min_radius;
     return {0, radius, radius, radius, 0, 0};
   }
-  const float scale = integers ? 1 : most / static_cast<float>(levels);
+  const float scale = integers ? 1 : max / static_cast<float>(levels);
   const Floats inverse = broadcast(1 / scale), step = broadcast(-scale), half = broadcast(0.5f);
   const Floats top = broadcast(static_cast<float>(levels));
   const Floats shift = broadcast(static_cast<float>(offset));
@@ -107,8 +75,9 @@ Quantised quantise(const float* x, int64_t dim, int levels, int offset, bool int
     const Floats coarse_error = multiply_add(step, sub(add(pair, pair), half), a);
     coarse = multiply_add(coarse_error, coarse_error, coarse);
   }
-  Quantised result = {scale, norm, root_up(sum_lanes(fine), dim), root_up(sum_lanes(coarse), dim),
-                      0,     0};
+  Quantised result = {
+      scale, norm, root_upper_bound(sum_lanes(fine), dim), root_upper_bound(sum_lanes(coarse), dim),
+      0,     0};
   for (int64_t j = 0; j < dim; ++j) {
     const int32_t code = offset ? codes[j] - offset : static_cast<int8_t>(codes[j]);
     result.code_sum += code;
@@ -159,8 +128,8 @@ QueryBound pack_query(const float* query, int64_t dim, bool rotated, int64_t str
   const Quantised r =
       quantise(x, (dim + float_lanes - 1) / float_lanes * float_lanes, query_levels, 0, false, raw);
   for (int64_t j = 0; j < dim; j += 4) memcpy(codes + j / 4 * stride, raw + j, 4);
-  // Slack, relative to |q| |x|: the fp32 arithmetic of the bound (2^-21), two rotations (2^-18), the
-  // rounding of the canonical score to fp32 (2^-24). 2^-17 twice covers them with room.
+  // Slack, relative to |q| |x|: the fp32 arithmetic of the bound (2^-21), two rotations (2^-18),
+  // the rounding of the canonical score to fp32 (2^-24). Two terms of 2^-17 exceed their sum.
   const double approximation = r.scale * sqrt(static_cast<double>(r.code_square_sum));
   const double norm_factor = r.radius + 0x1p-17 * (r.norm + approximation);
   const double radius_factor = approximation > 0x1p-100 ? approximation : 0x1p-100;

@@ -1,4 +1,4 @@
-// A register of fp32 lanes to one number.
+// Reductions of a register of fp32 lanes.
 #pragma once
 
 namespace tilefold::cpu::ISA {
@@ -12,10 +12,10 @@ inline float sum_lanes(Floats a) {
 }
 
 inline float max_lanes(Floats a) {
-  float lane[float_lanes], most = 0;
+  float lane[float_lanes], max = 0;
   store(lane, a);
-  for (int l = 0; l < float_lanes; ++l) most = lane[l] > most ? lane[l] : most;
-  return most;
+  for (int l = 0; l < float_lanes; ++l) max = lane[l] > max ? lane[l] : max;
+  return max;
 }
 
 }  // namespace

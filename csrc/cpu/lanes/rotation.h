@@ -1,7 +1,7 @@
 // A fixed orthogonal rotation: signs, then a Walsh-Hadamard transform of each block of dimensions.
-// It keeps inner products and spreads outlier dimensions, which would make the int8 scale of a
-// whole vector large. The block is the largest power of two that divides dim; under 32 it would
-// spread too little to be worth its time.
+// It preserves inner products and spreads outlier dimensions, which would make the int8 scale of a
+// whole vector large. The block is the largest power of two that divides dim; a block below
+// 32 would spread too little to pay.
 #pragma once
 #include <math.h>
 

@@ -1,6 +1,6 @@
 // The filter: one block of documents against a group of queries. A tile of integer inner products
 // becomes upper and lower bounds of scores; a document whose upper bound is strictly below the
-// query's threshold cannot be among the k best, so ties survive.
+// query's threshold cannot be among the k best. Ties are kept.
 #pragma once
 #include "cpu/lanes/quantise.h"
 
@@ -11,8 +11,8 @@ struct DocumentBounds {
   Floats scale, norm, radius;
 };
 
-// Lower and upper bounds for one query and float_lanes documents; the documents that stay are
-// appended to its list.
+// Computes lower and upper bounds for one query and float_lanes documents, and appends the
+// documents that pass to the query's list.
 inline void fold_bounds(const ScanArgs& a, int q, int at, const int32_t* products,
                         const DocumentBounds& d) {
   constexpr int log2 = coarse_codes ? 2 : 0;
@@ -25,29 +25,29 @@ inline void fold_bounds(const ScanArgs& a, int q, int at, const int32_t* product
       broadcast(bound.norm_factor), d.norm,
       multiply_add(broadcast(bound.radius_factor), d.radius, broadcast(absolute_slack)));
   const Floats upper = add(centre, width);
-  const uint32_t may = a.mask >> at & static_cast<uint32_t>((1ull << float_lanes) - 1);
-  uint32_t stay = at_least(upper, broadcast(a.thresholds[q])) & may;
+  const uint32_t allowed = a.mask >> at & static_cast<uint32_t>((1ull << float_lanes) - 1);
+  uint32_t pass = greater_equal(upper, broadcast(a.thresholds[q])) & allowed;
   if (a.pruned) {
-    const Floats out = keep(may & ~stay, upper, broadcast(-HUGE_VALF));
+    const Floats dropped = blend(allowed & ~pass, upper, broadcast(-HUGE_VALF));
     float lane[float_lanes];
-    store(lane, out);
+    store(lane, dropped);
     for (int l = 0; l < float_lanes; ++l)
       if (lane[l] > a.pruned[q]) a.pruned[q] = lane[l];
   }
-  if (!stay) return;
+  if (!pass) return;
   float lowers[float_lanes], uppers[float_lanes];
   store(lowers, sub(centre, width));
   store(uppers, upper);
   Candidate* list = a.candidates + q * a.capacity + a.counts[q];
-  for (; stay; stay &= stay - 1) {
-    const int l = __builtin_ctz(stay);
+  for (; pass; pass &= pass - 1) {
+    const int l = __builtin_ctz(pass);
     *list++ = {lowers[l], uppers[l], a.first_row + at + l, Stage::filtered};
     ++a.counts[q];
   }
 }
 
-// Brings the part of the next block that belongs to one of several tiles nearer, so that its first
-// tile does not wait for memory.
+// Prefetches a part of the next block during each tile, so that its first tile does not wait for
+// memory.
 inline void prefetch_next(const ScanArgs& a, int first) {
   const int64_t bytes = a.dim * block_rows;
   const int64_t begin = bytes * first / a.n_queries;

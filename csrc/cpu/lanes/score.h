@@ -1,6 +1,6 @@
-// The canonical score, the arithmetic that defines every answer: products exact in fp64, sixteen
-// accumulators, lane l for the dimensions j = l (mod 16) in increasing j, added pairwise, rounded
-// once to fp32. Fused or not, the bits are the same, because the product is exact.
+// The canonical score, whose arithmetic defines every answer. Products are exact in fp64. Sixteen
+// accumulators, lane l for the dimensions j = l (mod 16) in increasing j, are added pairwise and
+// rounded once to fp32. Since products are exact, fused multiply-adds give the same bits.
 #pragma once
 #include <string.h>
 
@@ -20,7 +20,7 @@ inline float add_lanes(const Doubles* sum) {
   return static_cast<float>(lane[0]);
 }
 
-// N documents at once, because one sum of so few registers would wait for its own additions.
+// Scores N documents at once, because the additions of a single sum depend on each other.
 template <int N, class T>
 inline void score_some(const double* query, const T* const* document, int64_t dim, float* out) {
   Doubles sum[N][registers];
@@ -34,8 +34,8 @@ inline void score_some(const double* query, const T* const* document, int64_t di
       for (int i = 0; i < N; ++i)
         sum[i][r] = multiply_add(q, load_doubles(document[i] + at), sum[i][r]);
     }
-  if (j <
-      dim) {  // the rest, padded with zeros: adding +-0 changes no bit of a sum that began at +0
+  if (j < dim) {
+    // The rest is padded with zeros: adding +-0 changes no bit of a sum that started at +0.
     double q[score_lanes] = {};
     memcpy(q, query + j, static_cast<size_t>(dim - j) * sizeof(double));
     for (int i = 0; i < N; ++i) {
@@ -73,7 +73,7 @@ void score(const CanonicalArgs& a) {
     case Dtype::f16: return score_rows<Half>(a);
     case Dtype::bf16: return score_rows<Bfloat>(a);
     case Dtype::i8: return score_rows<int8_t>(a);
-    case Dtype::f64: return;  // searches take none
+    case Dtype::f64: return;  // not accepted by searches
   }
 }
 

@@ -6,9 +6,10 @@
 
 namespace tilefold::cpu {
 
-// A query as the filter uses it: the scale of its codes and the factors of the two error terms. For a
-// document of radius r and norm n, the score lies within
-//     scale * document_scale * affine(<codes, document codes>) +- (norm_factor * n + radius_factor * r)
+// A query as the filter uses it: the scale of its codes and the factors of the two error terms. For
+// a document of radius r and norm n, the score lies within
+//     scale * document_scale * affine(<codes, document codes>)
+//         +- (norm_factor * n + radius_factor * r)
 struct QueryBound {
   float scale;
   float norm_factor;
@@ -61,8 +62,8 @@ struct CanonicalArgs {
   float* scores;  // [n]
 };
 
-// Computes fp32 inner products of some documents with one query, added in any order. The error is at
-// most (dim + 64) 2^-24 |query| |document| unless the sums overflow.
+// Computes fp32 inner products of some documents with one query, added in any order. The error is
+// at most (dim + 64) 2^-24 |query| |document| unless the sums overflow.
 struct EstimateArgs {
   const float* query;  // [dim]
   Matrix documents;

@@ -1,26 +1,26 @@
-// Folds over tiles of scores [documents][queries]: what of each query's softmax they hold, and the
-// gradient that they get in their place.
+// Reductions of tiles of scores [documents][queries] to parts of logsumexps, and the softmax
+// gradient of the scores.
 #pragma once
 #include "cpu/lanes/product.h"
 
 namespace tilefold::cpu::ISA {
 namespace {
 
-// scores *= scale; per query their maximum, and the sum of e^(score - maximum).
+// Scales scores; computes the maximum and the sum of e^(score - maximum) for each query.
 template <class T>
 void query_logsumexp(const LogSumExpArgs<T>& f) {
   using L = Number<T>;
   for (int at = 0; at < tile_columns<T>; at += L::width) {
-    typename L::Lanes most = L::splat(-HUGE_VAL);
+    typename L::Lanes max = L::splat(-HUGE_VAL);
     T* s = f.scores + at;
     for (int64_t d = 0; d < f.n_documents; ++d, s += tile_columns<T>) {
       const typename L::Lanes score = mul(load(s), L::splat(f.scale));
       store(s, score);
-      most = maximum(most, score);
+      max = maximum(max, score);
     }
-    store(f.max + at, most);
-    // all left out: any finite maximum will do
-    const typename L::Lanes shift = maximum(most, L::splat(-1e30f));
+    store(f.max + at, max);
+    // If all scores are -inf, any finite shift gives a sum of zero.
+    const typename L::Lanes shift = maximum(max, L::splat(-1e30f));
     typename L::Lanes sum = L::splat(0);
     s = f.scores + at;
     for (int64_t d = 0; d < f.n_documents; ++d, s += tile_columns<T>)
@@ -29,17 +29,16 @@ void query_logsumexp(const LogSumExpArgs<T>& f) {
   }
 }
 
-// The same per document, of scores that are already scaled.
+// The same for each document, for scores that are already scaled.
 template <class T>
 void document_logsumexp(const LogSumExpArgs<T>& f) {
   using L = Number<T>;
   const T* s = f.scores;
   for (int64_t d = 0; d < f.n_documents; ++d, s += tile_columns<T>) {
-    typename L::Lanes most = load(s);
-    for (int at = L::width; at < tile_columns<T>; at += L::width)
-      most = maximum(most, load(s + at));
+    typename L::Lanes max = load(s);
+    for (int at = L::width; at < tile_columns<T>; at += L::width) max = maximum(max, load(s + at));
     T lane[L::width];
-    store(lane, most);
+    store(lane, max);
     T top = lane[0];
     for (int l = 1; l < L::width; ++l) top = lane[l] > top ? lane[l] : top;
     const typename L::Lanes shift = L::splat(top > T(-1e30) ? top : T(-1e30));
@@ -54,7 +53,7 @@ void document_logsumexp(const LogSumExpArgs<T>& f) {
   }
 }
 
-// scores -> weight e^(score - shift) of the query, plus that of the document where it has one.
+// Replaces scores by weight e^(score - shift) of the query, plus that of the document if given.
 template <class T>
 void softmax_gradient(const SoftmaxGradientArgs<T>& w) {
   using L = Number<T>;

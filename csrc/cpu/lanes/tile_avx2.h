@@ -1,7 +1,7 @@
-// Integer inner products without an 8-bit dot product. maddubs adds two products in 16 bits and
-// saturates, so documents are halved to 7 bits and queries have 6 bits and a sign: then even four
-// products fit (128 * 63 * 4 = 32256), two maddubs share one widening step, and 64 products cost
-// three multiplies and two adds, 2.7 times the rate of fp32 multiply-adds.
+// Integer inner products without an 8-bit dot product instruction. maddubs adds two products in 16
+// bits and saturates, so documents are halved to 7 bits and queries have 6 bits and a sign: even
+// four products then fit (128 * 63 * 4 = 32256), two maddubs share one widening step, and 64
+// products cost three multiplies and two adds, 2.7 times the rate of fp32 multiply-adds.
 #pragma once
 #include <immintrin.h>
 
@@ -20,8 +20,8 @@ __m256i broadcast_4_codes(const int8_t* p) {
   return _mm256_set1_epi32(bits);
 }
 
-// N queries against 16 of the 32 documents of a block; 4 x 2 accumulators, 4 document registers,
-// 2 query registers, ones and a product: sixteen.
+// Multiplies N queries with 16 of the 32 documents of a block. Sixteen registers: 4 x 2
+// accumulators, 4 of documents, 2 of queries, ones and a product.
 template <int N>
 __attribute__((noinline)) void half_tile(const uint8_t* codes, const int8_t* queries, int64_t dim,
                                          int32_t* out) {
@@ -57,7 +57,7 @@ void whole_tile(const uint8_t* codes, const int8_t* queries, int64_t dim, int32_
   half_tile<N>(codes + 64, queries, dim, out + 16);
 }
 
-// The 7-bit codes ceil(code / 2) of a block, in scratch.
+// Computes the 7-bit codes ceil(code / 2) of a block in scratch.
 const uint8_t* tile_codes(const uint8_t* codes, int64_t dim, uint8_t* scratch) {
   const __m256i zero = _mm256_setzero_si256();
   for (int64_t i = 0; i < dim * block_rows; i += 32) {
@@ -77,7 +77,7 @@ void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t di
   }
 }
 
-// The tile's own mix: two maddubs, an add, a widening madd and an add for 64 products.
+// The instruction mix of the tile: two maddubs, an add, a widening madd and an add for 64 products.
 double peak_int8(int64_t rounds) {
   constexpr int chains = 8;
   __m256i sum[chains];
@@ -85,7 +85,7 @@ double peak_int8(int64_t rounds) {
   __m256i a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(2);
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t round = 0; round < rounds; ++round) {
-    __asm__("" : "+x"(a), "+x"(b));  // or the products would be computed once
+    __asm__("" : "+x"(a), "+x"(b));  // otherwise the products are computed only once
 #pragma GCC unroll 8
     for (int i = 0; i < chains; ++i) {
       const __m256i pair = _mm256_add_epi16(_mm256_maddubs_epi16(a, b), _mm256_maddubs_epi16(b, a));

@@ -1,7 +1,7 @@
-// Integer inner products with VNNI: 12 queries x 32 documents in 24 accumulators, a step is two
-// 64-byte loads and twelve broadcasts for 24 vpdpbusd. GCC 12 moves or spills accumulators around
-// the intrinsic (it reads and writes its first operand) and the tile falls to a third of its speed,
-// so the instruction is written out.
+// Integer inner products with VNNI: 12 queries x 32 documents in 24 accumulators. A step is two
+// 64-byte loads and twelve broadcasts for 24 vpdpbusd. Around the intrinsic, which reads and writes
+// its first operand, GCC 12 moves or spills accumulators and the tile drops to a third of its
+// speed, so the instruction is written in assembly.
 #pragma once
 #include "contract/search.h"
 

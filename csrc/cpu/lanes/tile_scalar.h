@@ -1,4 +1,4 @@
-// Integer inner products, the obvious way.
+// Integer inner products by definition.
 #pragma once
 #include "contract/search.h"
 

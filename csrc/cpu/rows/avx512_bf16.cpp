@@ -1,4 +1,5 @@
-// The avx512_bf16 row of the ISA table: the avx512 row, and products of bf16 inputs as such.
+// The avx512_bf16 row of the ISA table: the avx512 row, with products of bf16 inputs without
+// widening.
 #define ISA avx512_bf16
 #include "cpu/lanes/lanes_avx512_bf16.h"
 #include "cpu/lanes/tile_avx512.h"

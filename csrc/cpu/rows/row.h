@@ -1,7 +1,8 @@
-// The columns that every row of the ISA table has, from the algorithms that all rows share. The row's
-// lanes and its tile are included before this.
+// The columns that every row of the ISA table has, from the algorithms that all rows share. The
+// row's lanes and its tile are included before this.
 #pragma once
 #include "cpu/rows/table.h"
+#include "cpu/lanes/column_max.h"
 #include "cpu/lanes/estimate.h"
 #include "cpu/lanes/gate.h"
 #include "cpu/lanes/mixture.h"

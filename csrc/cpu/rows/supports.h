@@ -1,5 +1,5 @@
-// Whether this machine can run a row. Defined in a file with baseline flags: a test for AVX2 inside
-// a file compiled for AVX2 may already be an AVX2 instruction.
+// Whether this machine supports a row of the ISA table. Defined in a file with baseline flags: in a
+// file compiled for AVX2, the test itself may already use AVX2 instructions.
 #pragma once
 
 namespace tilefold::cpu {

@@ -74,8 +74,8 @@ struct StatisticsKernels {
                      float* max);
 };
 
-// Peak arithmetic rates of a row, from operations on registers alone; for benchmarks. Each returns the
-// number of operations done, where a multiply-add counts as two.
+// Peak arithmetic rates of a row, from operations on registers alone; for benchmarks. Each returns
+// the number of operations done, where a multiply-add counts as two.
 struct PeakKernels {
   double (*fp32)(int64_t rounds);
   double (*int8)(int64_t rounds);
@@ -96,8 +96,9 @@ struct Row {
 
 extern const Row* const rows[];  // best first, ends with nullptr; the last row is always supported
 
-// Returns the row in use: the best supported one, or the one that TILEFOLD_ISA names. Throws if that
-// one is unknown or not supported. The variable is read at every call, so that tests can switch rows.
+// Returns the row in use: the best supported one, or the one that TILEFOLD_ISA names. Throws if
+// that one is unknown or not supported. The variable is read at every call, so that tests can
+// switch rows.
 const Row& active_row();
 
 template <class T>
