@@ -1,4 +1,4 @@
-// The only throw. A message names op, argument, expected and got.
+// Checks of arguments. Nothing else throws. A message names op, argument, expected and got.
 #pragma once
 #include <sstream>
 #include <stdexcept>

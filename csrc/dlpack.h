@@ -1,5 +1,5 @@
 // The DLPack 1.0 structures, as its specification lays them out in memory
-// (https://dmlc.github.io/dlpack/latest/c_api.html). Only what the border reads.
+// (https://dmlc.github.io/dlpack/latest/c_api.html). Only what view.cpp reads.
 #pragma once
 #include <cstdint>
 
@@ -9,7 +9,6 @@ struct Device {
   int32_t type;
   int32_t id;
 };
-constexpr int32_t device_cpu = 1, device_cuda = 2;
 
 struct DataType {
   uint8_t code;

@@ -1,6 +1,6 @@
-// A job is a counter that threads draw task numbers from. Workers sleep on a condition variable, but
-// only after a short while without a job: an op may hand out a dozen short ones in a row, and in a
-// virtual machine it takes up to milliseconds to wake a thread.
+// A job is a counter from which threads take task numbers. Workers sleep on a condition variable,
+// but only after spinning for a short time: an op may start a dozen short jobs in a row, and waking
+// a thread can take milliseconds in a virtual machine.
 #include "parallel.h"
 
 #include <atomic>
@@ -27,11 +27,11 @@ namespace {
 
 constexpr int max_threads = 1024;
 
-constexpr std::chrono::microseconds patience{200};
+constexpr std::chrono::microseconds spin_time{200};
 
 template <class Done>
-void wait_a_little(Done done) {
-  const auto end = std::chrono::steady_clock::now() + patience;
+void spin_until(Done done) {
+  const auto end = std::chrono::steady_clock::now() + spin_time;
   while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
 }
 
@@ -70,7 +70,7 @@ struct Pool {
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
       lock.unlock();
-      wait_a_little([&] { return waiting.load(std::memory_order_relaxed) > 0; });
+      spin_until([&] { return waiting.load(std::memory_order_relaxed) > 0; });
       lock.lock();
       wake.wait(lock, [&] { return !jobs.empty(); });
       Job* job = jobs.front();
@@ -105,7 +105,7 @@ struct Pool {
       }
     }
     lock.unlock();
-    wait_a_little([&] { return job.helpers_active.load() == 0; });
+    spin_until([&] { return job.helpers_active.load() == 0; });
     lock.lock();
     while (!finished.wait_for(lock, std::chrono::milliseconds(20),
                               [&] { return job.helpers_active == 0; })) {

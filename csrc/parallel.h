@@ -1,5 +1,6 @@
-// The only threads: a pool of workers, made when first needed, that sleep between ops. No OpenMP, so
-// nothing clashes with the runtimes of torch or a BLAS; a forked child starts with a pool of its own.
+// The library's threads: one pool of workers, created when first needed, that sleep between ops. It
+// does not use OpenMP, which could clash with the runtimes of torch or a BLAS. A forked child has
+// its own pool.
 #pragma once
 #include <cfenv>
 #include <cstdint>
@@ -7,13 +8,13 @@
 
 namespace tilefold {
 
-// Default number of threads of a call: set_num_threads, else TILEFOLD_NUM_THREADS, else the CPUs
-// that this process may use.
+// Default number of threads of a call: that of set_num_threads, or else of TILEFOLD_NUM_THREADS, or
+// else the number of CPUs that this process may use.
 int num_threads();
 void set_num_threads(int n);
 
-// The default floating-point environment while it lives: a caller's flush-to-zero mode or rounding
-// direction would change bits.
+// Sets the default floating-point environment during its lifetime, because a caller's flush-to-zero
+// mode or rounding direction would change bits.
 class DefaultFloatEnvironment {
  public:
   DefaultFloatEnvironment() {

@@ -1,6 +1,10 @@
 #include "view.h"
 
+#include <string>
+#include <utility>
+
 #include "check.h"
+#include "device_names.h"
 
 namespace py = pybind11;
 
@@ -17,15 +21,42 @@ std::string dtype_name(dlpack::DataType t) {
   return t.code == dlpack::code_bool ? kind : kind + std::to_string(t.bits);
 }
 
-py::capsule capsule_of(py::handle array, const std::string& op, const std::string& name) {
+// False if the dtype is not one of ours.
+bool read_dtype(dlpack::DataType t, Dtype& dtype) {
+  struct Known {
+    uint8_t code, bits;
+    Dtype dtype;
+  };
+  constexpr Known known[] = {
+      {dlpack::code_float, 32, Dtype::f32},
+      {dlpack::code_float, 16, Dtype::f16},
+      {dlpack::code_bfloat, 16, Dtype::bf16},
+      {dlpack::code_uint, 16,
+       Dtype::bf16},  // NumPy cannot export bfloat16; arrays.py passes its bits
+      {dlpack::code_int, 8, Dtype::i8},
+      {dlpack::code_float, 64, Dtype::f64},
+  };
+  for (const Known& k : known)
+    if (t.lanes == 1 && t.code == k.code && t.bits == k.bits) {
+      dtype = k.dtype;
+      return true;
+    }
+  return false;
+}
+
+Device device_of(py::handle array, const char* op, const char* name) {
   check_type(py::hasattr(array, "__dlpack__"), op, ": ", name,
              " must be a NumPy array, a torch tensor or an array with __dlpack__, got ",
              std::string(py::str(py::type::of(array).attr("__name__"))));
   check_type(py::hasattr(array, "__dlpack_device__"), op, ": ", name,
              " has __dlpack__ but no __dlpack_device__");
-  const auto device = array.attr("__dlpack_device__")().cast<std::pair<int, int>>();
-  check(device.first == dlpack::device_cpu, op, ": ", name, " is on device type ", device.first,
-        ", and this build has no kernels for it; move it to the CPU");
+  const auto [type, id] = array.attr("__dlpack_device__")().cast<std::pair<int, int>>();
+  const Device device = {static_cast<DeviceType>(type), id};
+  // Pinned memory belongs to the host, which reads it like any other.
+  return device.type == DeviceType::cuda_host ? Device{DeviceType::cpu, 0} : device;
+}
+
+py::capsule capsule_of(py::handle array) {
   try {
     return array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
   } catch (py::error_already_set& error) {
@@ -36,10 +67,21 @@ py::capsule capsule_of(py::handle array, const std::string& op, const std::strin
 
 }  // namespace
 
-View::View(py::handle array, std::string op, std::string name)
-    : op_(std::move(op)), name_(std::move(name)) {
+void SharedDevice::add(py::handle array, const char* name) {
   if (array.is_none()) return;
-  const py::capsule capsule = capsule_of(array, op_, name_);
+  const Device device = device_of(array, op_, name);
+  if (!first_) {
+    first_ = name;
+    device_ = device;
+  }
+  check(device == device_, op_, ": ", name, " must be on ", device_name(device_), " like ", first_,
+        ", got ", device_name(device));
+}
+
+View::View(py::handle array, const char* name, const SharedDevice& device)
+    : op_(device.op()), name_(name), device_(device.get()) {
+  if (array.is_none()) return;
+  const py::capsule capsule = capsule_of(array);
   const std::string kind = capsule.name() ? capsule.name() : "";
   if (kind == "dltensor_versioned") {
     auto* managed = capsule.get_pointer<dlpack::ManagedVersioned>();
@@ -57,20 +99,23 @@ View::View(py::handle array, std::string op, std::string name)
   }
 }
 
-View::View(View&& other) noexcept
-    : op_(std::move(other.op_)),
-      name_(std::move(other.name_)),
-      old_(other.old_),
-      versioned_(other.versioned_),
-      tensor_(other.tensor_) {
-  other.old_ = nullptr;
-  other.versioned_ = nullptr;
-  other.tensor_ = nullptr;
+void View::swap(View& other) noexcept {
+  std::swap(op_, other.op_);
+  std::swap(name_, other.name_);
+  std::swap(device_, other.device_);
+  std::swap(old_, other.old_);
+  std::swap(versioned_, other.versioned_);
+  std::swap(tensor_, other.tensor_);
 }
 
 View::~View() {
   if (old_ && old_->deleter) old_->deleter(old_);
   if (versioned_ && versioned_->deleter) versioned_->deleter(versioned_);
+}
+
+Device View::device() const {
+  check_given();
+  return device_;
 }
 
 void View::check_given() const { check_type(given(), op_, ": ", name_, " must be given"); }
@@ -95,7 +140,7 @@ void View::check_writable() const {
         " is read-only");
 }
 
-Matrix View::matrix(Doubles doubles) const {
+Matrix View::matrix(Float64 float64) const {
   check_given();
   const dlpack::Tensor& t = *tensor_;
   check(t.ndim == 2, op_, ": ", name_, " must have 2 dimensions [rows, dim], got ", t.ndim);
@@ -106,25 +151,11 @@ Matrix View::matrix(Doubles doubles) const {
         " has negative strides; pass a contiguous copy");
   check(inner == 1 || m.dim == 1, op_, ": ", name_,
         " must have contiguous rows, got an inner stride of ", inner, " elements");
-  const dlpack::DataType d = t.dtype;
-  check(reinterpret_cast<uintptr_t>(m.data) % ((d.bits + 7) / 8) == 0, op_, ": ", name_,
+  check(reinterpret_cast<uintptr_t>(m.data) % ((t.dtype.bits + 7) / 8) == 0, op_, ": ", name_,
         " is not aligned; pass a copy");
-  if (d.lanes == 1 && d.code == dlpack::code_float && d.bits == 32)
-    m.dtype = Dtype::f32;
-  else if (d.lanes == 1 && d.code == dlpack::code_float && d.bits == 16)
-    m.dtype = Dtype::f16;
-  else if (d.lanes == 1 && d.code == dlpack::code_bfloat && d.bits == 16)
-    m.dtype = Dtype::bf16;
-  else if (d.lanes == 1 && d.code == dlpack::code_uint && d.bits == 16)
-    m.dtype = Dtype::bf16;  // NumPy cannot export bfloat16; arrays.py passes its bits
-  else if (d.lanes == 1 && d.code == dlpack::code_int && d.bits == 8)
-    m.dtype = Dtype::i8;
-  else if (doubles == Doubles::taken && d.lanes == 1 && d.code == dlpack::code_float &&
-           d.bits == 64)
-    m.dtype = Dtype::f64;
-  else
-    check_type(false, op_, ": ", name_, " must be float32, float16, bfloat16 or int8, got ",
-               dtype_name(d));
+  check_type(
+      read_dtype(t.dtype, m.dtype) && (m.dtype != Dtype::f64 || float64 == Float64::accepted), op_,
+      ": ", name_, " must be float32, float16, bfloat16 or int8, got ", dtype_name(t.dtype));
   return m;
 }
 

@@ -1,32 +1,55 @@
-// The border: an array of any library, as a pointer with a shape. DLPack in, no torch headers, so
-// one wheel serves every torch. The only place in C++ that touches array objects of Python.
+// The border to Python: an array of any library, as a pointer with a shape and a device. Arrays
+// come through DLPack, without torch headers, so that one wheel serves every torch. Nothing else in
+// C++ touches Python's array objects.
 #pragma once
 #include <pybind11/pybind11.h>
 
-#include <string>
-
-#include "args.h"
+#include "contract/device.h"
+#include "contract/matrix.h"
 #include "dlpack.h"
 
 namespace tilefold {
 
+// The one device that all arrays of a call are on. It is asked of every array before any of them is
+// exported.
+class SharedDevice {
+ public:
+  explicit SharedDevice(const char* op) : op_(op) {}
+  // Adds an array; throws if it is on another device than those before. None has no device.
+  void add(pybind11::handle array, const char* name);
+  const char* op() const { return op_; }
+  Device get() const { return device_; }
+
+ private:
+  const char* op_;
+  const char* first_ = nullptr;  // name of the first array
+  Device device_ = {DeviceType::cpu, 0};
+};
+
 class View {
  public:
-  View() = default;  // no array: an optional argument that was not given
+  View() = default;  // no array: an optional argument that is absent
   // Takes the array's DLPack capsule; keeps its memory alive until destroyed (with the GIL held).
-  View(pybind11::handle array, std::string op, std::string name);
-  View(View&& other) noexcept;
-  View& operator=(View&&) = delete;
+  // `name` must be a literal.
+  View(pybind11::handle array, const char* name, const SharedDevice& device);
+  View(View&& other) noexcept { swap(other); }
+  View& operator=(View&& other) noexcept {
+    swap(other);
+    return *this;
+  }
   ~View();
 
   bool given() const { return tensor_ != nullptr; }
+  Device device() const;  // of an array that must be given
+  const char* name() const { return name_; }
   int64_t rows() const;  // of an array that must be given
-  int64_t size() const;  // elements in all
+  int64_t size() const;  // number of elements
 
-  // [rows, dim], dimensions contiguous, of a float or int8 dtype; fp64 where an op takes it.
-  enum class Doubles { refused, taken };
-  Matrix matrix(Doubles doubles = Doubles::refused) const;
-  // A contiguous array of T with `size` elements in all; null if not given.
+  // A matrix [rows, dim] with contiguous rows, of a float or int8 dtype; fp64 where an op accepts
+  // it.
+  enum class Float64 { refused, accepted };
+  Matrix matrix(Float64 float64 = Float64::refused) const;
+  // A contiguous array of T with `size` elements in all; null if absent.
   template <class T>
   const T* read(int64_t size) const {
     return given() ? static_cast<const T*>(flat(dtype_of<T>(), size)) : nullptr;
@@ -50,7 +73,11 @@ class View {
   void check_given() const;
   void check_writable() const;
 
-  std::string op_, name_;
+  void swap(View& other) noexcept;
+
+  const char* op_ = "";
+  const char* name_ = "";
+  Device device_ = {DeviceType::cpu, 0};
   dlpack::Managed* old_ = nullptr;
   dlpack::ManagedVersioned* versioned_ = nullptr;
   const dlpack::Tensor* tensor_ = nullptr;

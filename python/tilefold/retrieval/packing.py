@@ -21,7 +21,7 @@ class Packed:
     """int8 codes of some documents, in blocks of 32.
 
     The codes of a document lie within a known radius of it, so integer products give certain bounds
-    of scores; see csrc/args.h for the layout.
+    of scores; see csrc/contract/search.h for the layout.
     """
 
     codes: NDArray[np.uint8]  # [blocks, dim / 4, 32, 4], dim padded to 8

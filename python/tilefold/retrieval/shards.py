@@ -135,7 +135,7 @@ def _chunk_rows(running: RunningSearch, parts: list[Part], memory_limit: int) ->
 
 
 def _list_bytes(n: int, k: int, threads: int) -> int:
-    """At most what the candidate lists of a search hold; csrc/search.cpp plans them."""
+    """At most what the candidate lists of a search hold; csrc/cpu/host/search.cpp plans them."""
     one = _native.list_bytes(k)
     if n >= 16 * threads:
         return threads * max(one, min(_native.LIST_BYTES_PER_THREAD, min(n, 256) * one))

@@ -1,0 +1,162 @@
+// How an op becomes a function of Python. The arguments of an op are the fields of its request, and
+// FIELD makes one token both the field and the keyword, so an argument cannot end up in another's
+// field:
+//     using Request = ops::PackRequest;
+//     define<Request>(m, "pack", "Quantises documents.", &ops::pack,
+//                     positional(array(FIELD(documents)), array(FIELD(codes))),
+//                     keywords(value(FIELD(rotate), false)));
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include <exception>
+#include <tuple>
+
+#include "pulse.h"
+#include "view.h"
+
+#define FIELD(name) &Request::name, #name
+
+namespace tilefold::bind {
+
+namespace py = pybind11;
+
+// Runs an op without the GIL; Ctrl-C and `progress` reach it a few times a second.
+template <class Run>
+void run_without_gil(const py::object& progress, const Run& run) {
+  std::exception_ptr raised;
+  Pulse pulse([&](double done) {
+    py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!progress.is_none()) progress(done);
+      return false;
+    } catch (...) {
+      raised = std::current_exception();
+      return true;
+    }
+  });
+  {
+    py::gil_scoped_release free;
+    run(pulse);
+  }
+  if (raised) std::rethrow_exception(raised);
+}
+
+// ---- kinds of arguments ------------------------------------------------------------------------
+// Each has the type of its value in C++ and says how Python sees it (declare), which device it is
+// on (locate) and how it enters the request (fill).
+
+template <class Request>
+struct ArrayArgument {
+  using Value = py::object;
+  View Request::* field;
+  const char* name;
+
+  py::arg declare() const { return py::arg(name); }
+  void locate(const Value& array, SharedDevice& device) const { device.add(array, name); }
+  void fill(Request& r, const Value& array, const SharedDevice& device) const {
+    r.*field = View(array, name, device);
+  }
+};
+
+template <class Request>
+struct OptionalArrayArgument : ArrayArgument<Request> {
+  py::arg_v declare() const { return py::arg(this->name) = py::none(); }
+};
+
+template <class Request, class T>
+struct ValueArgument {
+  using Value = T;
+  T Request::* field;
+  const char* name;
+
+  py::arg declare() const { return py::arg(name); }
+  void locate(const T&, SharedDevice&) const {}
+  void fill(Request& r, const T& value, const SharedDevice&) const { r.*field = value; }
+};
+
+template <class Request, class T>
+struct DefaultArgument : ValueArgument<Request, T> {
+  T otherwise;
+  py::arg_v declare() const { return py::arg(this->name) = otherwise; }
+};
+
+// The caller's function of the share of work done, or None. It is no part of the request.
+struct ProgressArgument {
+  using Value = py::object;
+  py::arg_v declare() const { return py::arg("progress") = py::none(); }
+  void locate(const Value&, SharedDevice&) const {}
+  template <class Request>
+  void fill(Request&, const Value&, const SharedDevice&) const {}
+};
+
+template <class Request>
+ArrayArgument<Request> array(View Request::* field, const char* name) {
+  return {field, name};
+}
+template <class Request>
+OptionalArrayArgument<Request> optional_array(View Request::* field, const char* name) {
+  return {{field, name}};
+}
+template <class Request, class T>
+ValueArgument<Request, T> value(T Request::* field, const char* name) {
+  return {field, name};
+}
+template <class Request, class T>
+DefaultArgument<Request, T> value(T Request::* field, const char* name, T otherwise) {
+  return {{field, name}, otherwise};
+}
+
+// ---- the function ------------------------------------------------------------------------------
+
+template <class... Arguments>
+std::tuple<Arguments...> positional(Arguments... arguments) {
+  return {arguments...};
+}
+template <class... Arguments>
+std::tuple<Arguments...> keywords(Arguments... arguments) {
+  return {arguments...};
+}
+
+inline void find_progress(py::object& found, const ProgressArgument&, const py::object& value) {
+  found = value;
+}
+template <class Argument, class Value>
+void find_progress(py::object&, const Argument&, const Value&) {}
+
+// Defines m.name(positional..., *, keywords...). All arrays of a call must be on one device.
+template <class Request, class... P, class... K>
+void define(py::module_& m, const char* name, const char* doc, void (*op)(const Request&, Pulse&),
+            const std::tuple<P...>& positional, const std::tuple<K...>& keywords) {
+  const auto function = [=, all = std::tuple_cat(positional, keywords)](
+                            typename P::Value... positional_values,
+                            typename K::Value... keyword_values) {
+    std::apply(
+        [&](const P&... p, const K&... k) {
+          SharedDevice device(name);
+          (p.locate(positional_values, device), ...);
+          (k.locate(keyword_values, device), ...);
+          Request request = {};
+          (p.fill(request, positional_values, device), ...);
+          (k.fill(request, keyword_values, device), ...);
+          py::object progress = py::none();
+          (find_progress(progress, k, keyword_values), ...);
+          run_without_gil(progress, [&](Pulse& pulse) { op(request, pulse); });
+        },
+        all);
+  };
+  std::apply(
+      [&](const P&... p) {
+        std::apply(
+            [&](const K&... k) {
+              if constexpr (sizeof...(K) > 0)
+                m.def(name, function, p.declare()..., py::kw_only(), k.declare()..., doc);
+              else
+                m.def(name, function, p.declare()..., doc);
+            },
+            keywords);
+      },
+      positional);
+}
+
+}  // namespace tilefold::bind

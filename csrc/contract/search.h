@@ -1,0 +1,86 @@
+// Contracts of the search ops: search, pack, finite_rows and score.
+#pragma once
+#include <cstdint>
+
+#include "contract/device.h"
+#include "contract/matrix.h"
+
+namespace tilefold {
+
+// ---- the packed format -------------------------------------------------------------------------
+
+// Documents are packed in blocks of 32. A bitmap over documents has one 32-bit word for each block.
+constexpr int block_rows = 32;
+// Floats for each block: scale, norm, radius and coarse radius of 32 documents.
+constexpr int block_bounds = 4 * block_rows;
+
+// Integer inner products of codes must fit in 32 bits: 4 * 128 * 63 * dim < 2^31.
+constexpr int64_t max_packed_dim = 32768;
+
+inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
+inline int64_t block_count(int64_t rows) { return (rows + block_rows - 1) / block_rows; }
+inline int64_t block_bytes(int64_t dim) { return padded_dim(dim) * block_rows; }
+
+// int8 codes of documents. Document x is approximated by scale * (code - 128), or coarsely by
+// scale * (2 * ceil(code / 2) - 128.5), which has half as many codes and twice the step. The radii
+// are upper bounds of the two approximation errors; norm is an upper bound of |x| and of the norms
+// of both approximations.
+struct PackedDocuments {
+  const uint8_t* codes;  // [blocks][dim / 4][32][4], dim padded to 8
+  const float* bounds;   // [blocks][4][32]: scale, norm, radius, coarse radius
+  bool rotated;          // codes are of documents after a fixed orthogonal rotation
+};
+
+// ---- the ops -----------------------------------------------------------------------------------
+
+// Updates the k best answers of each query with some documents.
+struct SearchArgs {
+  Device device;
+  Matrix queries;
+  Matrix documents;
+  PackedDocuments packed;       // null codes: every document is scored canonically
+  const int64_t* document_ids;  // [rows], or null: first_id + row
+  int64_t first_id;
+  const uint32_t* allowed;         // [blocks] bitmap of rows, or null: all rows
+  const int64_t* exclude_offsets;  // [n + 1] CSR over exclude_ids, or null
+  const int64_t* exclude_ids;      // sorted for each query
+  const float* min_score;          // [n] inclusive, or null
+  const float* max_score;          // [n] inclusive, or null
+  int64_t k;
+  float* scores;        // [n, k] in and out: the best so far, padded with -inf
+  int64_t* ids;         // [n, k] in and out: padded with -1
+  int64_t* refined;     // [n] in and out: number of canonical scores computed; may be null
+  float* pruned_bound;  // [n] in and out: largest upper bound of a document that was never scored;
+                        // may be null
+};
+
+// Quantises documents into the packed format.
+struct PackArgs {
+  Device device;
+  Matrix documents;
+  bool rotate;
+  uint8_t* codes;      // as in PackedDocuments
+  float* bounds;       // as in PackedDocuments
+  uint32_t* finite;    // [blocks] bit i: document i of the block has finite values only
+  double* radius_sum;  // [blocks] sum of radius / norm, which compares ways of packing; may be null
+};
+
+// Tests each row for NaN and infinities.
+struct FiniteRowsArgs {
+  Device device;
+  Matrix vectors;
+  uint8_t* finite;  // [rows] 1: all values are finite
+};
+
+// Scores listed documents for each query.
+struct ScoreArgs {
+  Device device;
+  Matrix queries;
+  Matrix documents;
+  const int64_t* rows;  // [n, m] rows of documents
+  int64_t m;
+  bool canonical;  // else fp32 estimates
+  float* scores;   // [n, m]
+};
+
+}  // namespace tilefold

@@ -1,0 +1,119 @@
+#include "cpu/host/candidates.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace tilefold::cpu {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// The score that a candidate is assumed to reach. An unbounded one is assumed to reach nothing.
+float assumed_score(const Candidate& c, float optimism) {
+  const bool open = c.lower < c.upper && c.upper <= 3e38f;
+  return open ? c.lower + optimism * (c.upper - c.lower) : c.lower;
+}
+
+}  // namespace
+
+Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float optimism)
+    : k_(k),
+      capacity_(capacity),
+      optimism_(optimism),
+      lists_(new Candidate[static_cast<size_t>(n_queries * capacity)]),
+      counts_(static_cast<size_t>(n_queries)),
+      limits_(static_cast<size_t>(n_queries),
+              static_cast<int32_t>(std::min(capacity, 4 * k + 256 + block_rows))),
+      wide_(static_cast<size_t>(n_queries)),
+      thresholds_(static_cast<size_t>(n_queries), -infinity),
+      pruned_(static_cast<size_t>(n_queries), -infinity),
+      refined_(static_cast<size_t>(n_queries)) {}
+
+// At least 2k, so that keeping the k best frees half of the list. Enough for the candidates whose
+// bounds overlap the k-th best (3k with 8-bit codes, 10k to 20k with 7-bit codes, on random
+// vectors), so that step 2 is rare. At most all rows, so that a search for nearly everything never
+// tightens.
+int64_t Candidates::capacity_for(int64_t k, int64_t rows) {
+  const int64_t roomy = 14 * k + 2048;
+  return std::min(roomy, rows) + block_rows;
+}
+
+float Candidates::optimistic(int64_t dim) {
+  const double errors = 6 / std::sqrt(2.0 * static_cast<double>(dim));
+  return static_cast<float>(0.5 * std::max(0.0, 1 - errors));
+}
+
+template <class Value>
+float Candidates::kth_best(int q, Value value) {
+  const int64_t n = count(q);
+  values_.resize(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) values_[static_cast<size_t>(i)] = value(list(q)[i]);
+  return select_.kth_largest(values_.data(), n, k_);
+}
+
+void Candidates::raise_threshold(int q, float optimism) {
+  drop_below(q, kth_best(q, [optimism](const Candidate& c) { return assumed_score(c, optimism); }));
+}
+
+void Candidates::drop_below(int q, float threshold) {
+  this->threshold(q) = threshold = std::max(this->threshold(q), threshold);
+  Candidate* const begin = list(q);
+  Candidate* kept = begin;
+  float pruned = this->pruned(q);
+  for (const Candidate *c = begin, *end = begin + count(q); c != end; ++c) {
+    // Branch-free, since the outcome is unpredictable.
+    const bool stays = c->upper >= threshold;
+    pruned = std::max(pruned, stays || c->stage == Stage::scored ? -infinity : c->upper);
+    *kept = *c;
+    kept += stays;
+  }
+  this->pruned(q) = pruned;
+  count(q) = static_cast<int32_t>(kept - begin);
+}
+
+void Candidates::score(int q, Refiner& refiner) {
+  refined(q) += refiner.score(q, list(q), count(q));
+}
+
+void Candidates::settle(int q, Refiner& refiner) {
+  refiner.estimate(q, list(q), count(q), -infinity);
+  raise_threshold(q, guaranteed);
+  score(q, refiner);
+}
+
+void Candidates::keep_best(int q, const Refiner& refiner) {
+  Candidate* candidates = list(q);
+  if (count(q) <= k_) return;
+  const auto better = [&](const Candidate& a, const Candidate& b) {
+    return a.upper != b.upper ? a.upper > b.upper
+                              : refiner.document_id(a.row) < refiner.document_id(b.row);
+  };
+  std::nth_element(candidates, candidates + (k_ - 1), candidates + count(q), better);
+  count(q) = static_cast<int32_t>(k_);
+  threshold(q) = std::max(threshold(q), candidates[k_ - 1].upper);
+  std::sort(candidates, candidates + k_,
+            [](const Candidate& a, const Candidate& b) { return a.row < b.row; });
+}
+
+void Candidates::tighten(int q, Refiner& refiner) {
+  int32_t& limit = limits_[static_cast<size_t>(q)];
+  if (!wide_[static_cast<size_t>(q)]) {
+    raise_threshold(q, optimism_);
+    if (2 * count(q) <= limit) return;
+    limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
+    if (8 * count(q) <= 7 * (limit - block_rows)) return;
+    wide_[static_cast<size_t>(q)] = 1;
+  }
+  const int64_t enough = capacity_ / 2;
+  refiner.estimate(q, list(q), count(q), kth_best(q, midpoint));
+  raise_threshold(q, optimism_);
+  if (count(q) <= enough) return;
+  refiner.estimate(q, list(q), count(q), -infinity);
+  raise_threshold(q, guaranteed);
+  if (count(q) <= enough) return;
+  score(q, refiner);
+  keep_best(q, refiner);
+}
+
+}  // namespace tilefold::cpu

@@ -1,0 +1,47 @@
+#include "cpu/host/group.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tilefold::cpu {
+namespace {
+
+// An upper bound of the norm. The squares of fp32 numbers neither underflow nor overflow in fp64.
+double norm_upper_bound(const double* x, int64_t dim) {
+  double squares = 0;
+  for (int64_t j = 0; j < dim; ++j) squares += x[j] * x[j];
+  return std::sqrt(squares) * (1 + 0x1p-20);
+}
+
+}  // namespace
+
+Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter, int64_t first,
+                 int64_t n) {
+  const int64_t dim = a.queries.dim, padded = padded_dim(dim);
+  Group group;
+  group.first = first;
+  group.n = static_cast<int>(n);
+  group.exact.resize(static_cast<size_t>(n * dim));
+  if (filter) {
+    group.wide.resize(static_cast<size_t>(n * dim));
+    group.norms.resize(static_cast<size_t>(n));
+    group.codes.resize(static_cast<size_t>(n * padded));
+    group.bounds.resize(static_cast<size_t>(n));
+  }
+  std::vector<float> query(static_cast<size_t>(padded));
+  for (int64_t q = 0; q < n; ++q) {
+    kernels.widen(a.queries, first + q, query.data());
+    std::copy_n(query.data(), dim, group.exact.data() + q * dim);
+    if (!filter) continue;
+    std::copy_n(query.data(), dim, group.wide.data() + q * dim);
+    group.norms[static_cast<size_t>(q)] = norm_upper_bound(group.exact.data() + q * dim, dim);
+    const int64_t tile = q / kernels.query_tile * kernels.query_tile;
+    const int64_t in_tile = std::min<int64_t>(kernels.query_tile, n - tile);
+    group.bounds[static_cast<size_t>(q)] =
+        kernels.pack_query(query.data(), padded, a.packed.rotated, 4 * in_tile,
+                           group.codes.data() + tile * padded + 4 * (q - tile));
+  }
+  return group;
+}
+
+}  // namespace tilefold::cpu

@@ -1,0 +1,23 @@
+// A group of queries in the three forms that kernels take: fp64 for canonical scores, fp32 for
+// estimates, and int8 codes with their bounds for the filter.
+#pragma once
+#include <vector>
+
+#include "cpu/rows/table.h"
+
+namespace tilefold::cpu {
+
+struct Group {
+  int64_t first;  // number of its first query
+  int n;
+  std::vector<double> exact;       // [n][dim]
+  std::vector<float> wide;         // [n][dim]; this and the rest are empty without a filter
+  std::vector<double> norms;       // [n] rounded up; fp64, since fp32 rounds tiny norms down
+  std::vector<int8_t> codes;       // tiles of query_tile: [dim / 4][queries in tile][4]
+  std::vector<QueryBound> bounds;  // [n]
+};
+
+Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter, int64_t first,
+                 int64_t n);
+
+}  // namespace tilefold::cpu

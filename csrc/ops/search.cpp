@@ -1,0 +1,103 @@
+#include "ops/search.h"
+
+#include "check.h"
+#include "kernels.h"
+#include "ops/arguments.h"
+
+namespace tilefold::ops {
+namespace {
+
+void read_packed(const SearchRequest& r, SearchArgs& a) {
+  const int64_t blocks = block_count(a.documents.rows);
+  a.packed.codes = r.codes.read<uint8_t>(blocks * block_bytes(a.documents.dim));
+  a.packed.bounds = r.bounds.read<float>(blocks * block_bounds);
+  check(r.codes.given() == r.bounds.given(), "search: codes and bounds must be given together");
+  a.packed.rotated = r.rotated;
+}
+
+void read_filters(const SearchRequest& r, SearchArgs& a) {
+  const int64_t n = a.queries.rows;
+  a.allowed = r.allowed.read<uint32_t>(block_count(a.documents.rows));
+  a.exclude_offsets = r.exclude_offsets.read<int64_t>(n + 1);
+  if (a.exclude_offsets) {
+    a.exclude_ids = r.exclude_ids.read<int64_t>(r.exclude_ids.rows());
+    if (host_readable(a.device))
+      check_offsets("search: exclude", a.exclude_offsets, n, r.exclude_ids.rows());
+  }
+  a.min_score = r.min_score.read<float>(n);
+  a.max_score = r.max_score.read<float>(n);
+}
+
+}  // namespace
+
+void search(const SearchRequest& r, Pulse& pulse) {
+  const Op<SearchArgs> run = find_op(&Implementation::search, "search", r.queries);
+  SearchArgs a = {};
+  a.device = r.queries.device();
+  a.queries = r.queries.matrix();
+  a.documents = r.documents.matrix();
+  a.k = r.k;
+  a.first_id = r.first_id;
+  const int64_t n = a.queries.rows;
+  check(a.queries.dim == a.documents.dim, "search: queries have dim ", a.queries.dim,
+        " but documents have dim ", a.documents.dim);
+  check((a.queries.dtype == Dtype::i8) == (a.documents.dtype == Dtype::i8),
+        "search: int8 is searched with int8 only; convert queries and documents to one dtype");
+  check(a.k >= 1, "search: k must be at least 1, got ", a.k);
+  check(a.k <= (int64_t{1} << 31) - 64, "search: k must be below 2^31, got ", a.k);
+  a.scores = r.scores.write<float>(n * a.k);
+  a.ids = r.ids.write<int64_t>(n * a.k);
+  read_packed(r, a);
+  a.document_ids = r.document_ids.read<int64_t>(a.documents.rows);
+  read_filters(r, a);
+  a.refined = r.refined.write_if_given<int64_t>(n);
+  a.pruned_bound = r.pruned_bound.write_if_given<float>(n);
+  run(a, thread_count("search", r.num_threads), pulse);
+}
+
+void pack(const PackRequest& r, Pulse& pulse) {
+  const Op<PackArgs> run = find_op(&Implementation::pack, "pack", r.documents);
+  PackArgs a = {};
+  a.device = r.documents.device();
+  a.documents = r.documents.matrix();
+  a.rotate = r.rotate;
+  const int64_t blocks = block_count(a.documents.rows);
+  check(a.documents.dim <= max_packed_dim, "pack: documents must have dim <= ", max_packed_dim,
+        ", got ", a.documents.dim);
+  a.codes = r.codes.write<uint8_t>(blocks * block_bytes(a.documents.dim));
+  a.bounds = r.bounds.write<float>(blocks * block_bounds);
+  a.finite = r.finite.write<uint32_t>(blocks);
+  a.radius_sum = r.radius_sum.write_if_given<double>(blocks);
+  run(a, thread_count("pack", r.num_threads), pulse);
+}
+
+void finite_rows(const FiniteRowsRequest& r, Pulse& pulse) {
+  const Op<FiniteRowsArgs> run = find_op(&Implementation::finite_rows, "finite_rows", r.vectors);
+  FiniteRowsArgs a = {};
+  a.device = r.vectors.device();
+  a.vectors = r.vectors.matrix();
+  a.finite = r.finite.write<uint8_t>(a.vectors.rows);
+  run(a, thread_count("finite_rows", r.num_threads), pulse);
+}
+
+void score(const ScoreRequest& r, Pulse& pulse) {
+  const Op<ScoreArgs> run = find_op(&Implementation::score, "score", r.queries);
+  ScoreArgs a = {};
+  a.device = r.queries.device();
+  a.queries = r.queries.matrix();
+  a.documents = r.documents.matrix();
+  a.canonical = r.canonical;
+  const int64_t n = a.queries.rows;
+  check(a.queries.dim == a.documents.dim, "score: queries have dim ", a.queries.dim,
+        " but documents have dim ", a.documents.dim);
+  const int64_t size = r.rows.size();
+  a.m = n > 0 ? size / n : 0;
+  a.rows = r.rows.read<int64_t>(n * a.m);
+  a.scores = r.scores.write<float>(n * a.m);
+  for (int64_t i = 0; host_readable(a.device) && i < size; ++i)
+    check(a.rows[i] >= 0 && a.rows[i] < a.documents.rows, "score: rows must be 0 to ",
+          a.documents.rows - 1, ", got ", a.rows[i]);
+  run(a, thread_count("score", r.num_threads), pulse);
+}
+
+}  // namespace tilefold::ops
