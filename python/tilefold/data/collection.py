@@ -1,6 +1,6 @@
 """Collections: documents, queries and judgments, in folders of BEIR and of MS MARCO.
 
-One pass over each file, and every complaint names the file and the line. Documents are numbered as
+One pass over each file, and every error names the file and the line. Documents are numbered as
 they come, so that judgments are plain arrays; a judged document that the corpus lacks gets a number
 beyond the last one, which no search returns.
 """
@@ -65,7 +65,7 @@ class Collection:
 
 
 class Files(NamedTuple):
-    """Where the parts of a collection are."""
+    """Paths of the parts of a collection."""
 
     layout: str  # "beir" or "msmarco"
     corpus: Path
@@ -73,7 +73,7 @@ class Files(NamedTuple):
     qrels: Path
 
     def judgments(self) -> Iterator[Judgment]:
-        """What the file of judgments says."""
+        """Yields the judgments of the file."""
         read = beir_judgments if self.layout == "beir" else trec_judgments
         return read(self.qrels)
 
@@ -122,7 +122,7 @@ def read_collection(folder: StrPath, split: str = "test") -> Collection:
 
 
 def files_of(folder: StrPath, split: str) -> Files:
-    """The files of a split, in whichever layout the folder has."""
+    """Finds the files of a split, in whichever layout the folder has."""
     root = Path(folder)
     layout = layout_of(root)
     if layout is None:
@@ -159,14 +159,14 @@ def read_files(files: Files) -> Collection:
 
 
 def layout_of(folder: Path) -> str | None:
-    """Which layout a folder has, judging by its corpus."""
+    """Returns the layout of a folder, judging by its corpus; None for neither."""
     if present(folder, "corpus.jsonl"):
         return "beir"
     return "msmarco" if present(folder, "collection.tsv") else None
 
 
 def beir_files(root: Path, split: str) -> Files:
-    """The files of a split, once the layout is known to be there."""
+    """Finds the files of a split of a BEIR folder."""
     layout = f"no BEIR folder: {{}} is missing (expected {_BEIR_PARTS})"
     names = ("corpus.jsonl", "queries.jsonl", "qrels")
     corpus, queries, qrels = (_expected(root, name, layout) for name in names)
@@ -174,19 +174,19 @@ def beir_files(root: Path, split: str) -> Files:
 
 
 def msmarco_files(root: Path, split: str) -> Files:
-    """The files of a split, once the layout is known to be there."""
+    """Finds the files of a split of an MS MARCO folder."""
     qrels = _of_split(root, "qrels.", split)
     return Files("msmarco", msmarco_corpus(root), msmarco_queries(root, split), qrels)
 
 
 def msmarco_corpus(root: Path) -> Path:
-    """The passages of a folder of MS MARCO."""
+    """Finds the passages of an MS MARCO folder."""
     layout = f"no MS MARCO folder: {{}} is missing (expected {_MSMARCO_PARTS})"
     return _expected(root, "collection.tsv", layout)
 
 
 def msmarco_queries(root: Path, split: str) -> Path:
-    """The queries of a split of MS MARCO."""
+    """Finds the queries of a split of MS MARCO."""
     return _expected(root, f"queries.{split}.tsv", "without {}, which the split needs")
 
 
@@ -198,13 +198,13 @@ def _expected(root: Path, name: str, problem: str) -> Path:
 
 
 def hint(root: Path) -> str:
-    """Where the user may have meant, for the end of a message."""
+    """Returns the end of an error message that names the folder inside, if it is a collection."""
     inside = root / "beir"
     return f"; did you mean {inside}?" if layout_of(inside) else ""
 
 
 def _of_split(folder: Path, prefix: str, split: str) -> Path:
-    """The file of judgments of a split."""
+    """Finds the file of judgments of a split."""
     found = {
         path.name.removesuffix(".gz").removesuffix(".tsv").removeprefix(prefix): path
         for path in sorted(folder.glob(f"{prefix}*"))
@@ -217,7 +217,7 @@ def _of_split(folder: Path, prefix: str, split: str) -> Path:
 
 
 def present(folder: Path, name: str) -> Path | None:
-    """The file or folder, or the same packed with gzip."""
+    """Finds a file or folder, or the file compressed with gzip; None if there is neither."""
     candidates = (folder / name, folder / f"{name}.gz")
     return next((path for path in candidates if path.exists()), None)
 
@@ -284,7 +284,7 @@ def _json_queries(path: Path) -> Iterator[_Text]:
 
 
 def _tsv_texts(path: Path, *, titled: bool) -> Iterator[_Text]:
-    """Lines of id and text between tabs; of id, title and text where there may be titles."""
+    """Parses lines of id and text between tabs; of id, title and text where titles may occur."""
     for place, line in filled_lines(path):
         name, *texts = line.split("\t")
         if not name.strip() or len(texts) not in ((1, 2) if titled else (1,)):

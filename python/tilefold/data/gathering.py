@@ -17,7 +17,7 @@ from .training_set import TrainingSet
 
 
 class Gathering:
-    """Builds a training set: examples are added, documents are numbered as they come.
+    """Builds a training set: examples are added, documents are numbered as they appear.
 
     Args:
         drop: whether a query without positives is left out; otherwise it is an error.
@@ -89,8 +89,8 @@ class Gathering:
 
     def _query(self, example: Example, number: int) -> int:
         """Returns the row of the example's query."""
-        asked = (example.prompt, example.query)
-        key = example.name or (asked if example.partial else str(number))
+        columns = (example.prompt, example.query)
+        key = example.name or (columns if example.partial else str(number))
         row = self._rows.setdefault(key, len(self._queries))
         if row == len(self._queries):
             name = example.name or str(row if example.partial else number)

@@ -25,7 +25,7 @@ _INSTRUCTION = re.compile(
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """A question, its options, and which of them is right."""
+    """A question, its options, and the row of the right one."""
 
     id: str
     question: str
@@ -120,7 +120,7 @@ def _mmlu_table(path: Path) -> _Found:
 
 
 def _index(place: Place, answer: str) -> int:
-    """Of "A" or of "0"."""
+    """Parses a label such as "A" or "0" into the row of an option."""
     text = answer.strip()
     if text.isdecimal():
         return int(text)
@@ -167,9 +167,9 @@ def _instructions(path: Path) -> _Found:
 
 
 def _options(text: str, n: int) -> tuple[str, ...]:
-    """What follows Answer1:, Answer2:, ... in turn."""
-    marks = (rf"Answer{number}: " for number in range(1, n + 1))
-    match = re.fullmatch(r"\s+".join(f"{mark}(.*?)" for mark in marks), text, re.DOTALL)
+    """Returns the texts that follow Answer1:, Answer2:, ... in turn."""
+    labels = (rf"Answer{number}: " for number in range(1, n + 1))
+    match = re.fullmatch(r"\s+".join(f"{label}(.*?)" for label in labels), text, re.DOTALL)
     return match.groups() if match else ()
 
 

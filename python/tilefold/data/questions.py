@@ -24,7 +24,7 @@ _RELATION = re.compile(r"P\d+")
 
 @dataclass(frozen=True)
 class Question:
-    """A question and its answers; `metadata` has the other fields under the names of the file."""
+    """A question and its answers; `metadata` holds the other fields under their names."""
 
     id: str
     question: str  # "" in a file of answers alone, whose ids are those of a collection's queries
@@ -38,7 +38,7 @@ class Question:
 
     @property
     def relation(self) -> str | None:
-        """The relation asked for, where the file has it."""
+        """Returns the relation that the question is about, where the file has it."""
         return self.metadata.get("prop")
 
 
@@ -138,7 +138,7 @@ def _popqa(path: Path) -> _Found:
 
 
 def _decoded(record: Record, name: str) -> Any:
-    """A list, also where it is JSON in a text."""
+    """Returns a list, also where it is JSON in a text."""
     value = record.value(name)
     if not isinstance(value, str):
         return value
@@ -157,7 +157,7 @@ def _dpr(path: Path) -> _Found:
 
 
 def _literal(place: Place, text: str) -> Any:
-    """A list as JSON or as Python writes it."""
+    """Parses a list as JSON or as Python writes it."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

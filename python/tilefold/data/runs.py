@@ -21,7 +21,7 @@ from .qrels import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_jud
 
 @dataclass(frozen=True)
 class Run:
-    """What was found for each query, best first; documents are numbered as they come."""
+    """Ranked documents of each query, best first; documents are numbered as they appear."""
 
     query_ids: list[str]
     document_ids: list[str]
@@ -33,7 +33,7 @@ class Run:
     def ranking(
         self, query_ids: Sequence[str], document_ids: Sequence[str], k: int | None = None
     ) -> IdArray:
-        """The ids [n, k] that `evaluate` takes, in the numbers of a collection or of judgments.
+        """Returns ids [n, k] for `evaluate`, numbered as in a collection or in judgments.
 
         Documents of the run that are not among `document_ids` get numbers beyond the last one: they
         are found, and count as not relevant. A query that the run lacks has -1 everywhere.

@@ -1,4 +1,4 @@
-"""Whether two systems differ: paired tests over queries, corrected for several comparisons."""
+"""Paired tests over queries of the difference of two systems, with Holm's correction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CELLS = 1 << 21  # signs at a time: 16 MiB once they are fp64
 
 
 class PairedTest(NamedTuple):
-    """What a paired test found."""
+    """Result of a paired test."""
 
     difference: float  # mean of a - b
     p_value: float  # two-sided
@@ -106,18 +106,22 @@ def _differences(a: Any, b: Any) -> FloatArray:
 def _p_value(differences: FloatArray, resamples: int, seed: int) -> float:
     total = differences.sum()
     # Sums that are equal on paper differ by rounding, whose bound is far below this.
-    least = abs(total) - 1e-12 * np.abs(differences).sum()
+    threshold = abs(total) - 1e-12 * np.abs(differences).sum()
     exact = 2 ** len(differences) <= resamples
     blocks = _all(len(differences)) if exact else _drawn(len(differences), resamples, seed)
     extreme = sum(
-        int(np.count_nonzero(np.abs(total - 2 * (flips.astype(np.float64) @ differences)) >= least))
+        int(
+            np.count_nonzero(
+                np.abs(total - 2 * (flips.astype(np.float64) @ differences)) >= threshold
+            )
+        )
         for flips in blocks
     )
     return extreme / 2 ** len(differences) if exact else (extreme + 1) / (resamples + 1)
 
 
 def _all(n: int) -> Iterator[Flips]:
-    """Every [n] of zeros and ones, a block of rows at a time."""
+    """Yields every [n] of zeros and ones, a block of rows at a time."""
     for codes in _split(2**n, n):
         numbers = np.arange(codes.start, codes.stop)[:, None]
         yield (numbers >> np.arange(n) & 1).astype(np.uint8)
