@@ -127,7 +127,8 @@ def files_of(folder: StrPath, split: str) -> Files:
     layout = layout_of(root)
     if layout is None:
         raise FileNotFoundError(
-            f"{root} holds no collection: expected {_BEIR_PARTS}, or {_MSMARCO_PARTS}{hint(root)}"
+            f"{root} holds no collection: expected {_BEIR_PARTS}, or "
+            f"{_MSMARCO_PARTS}{nested_folder_hint(root)}"
         )
     return beir_files(root, split) if layout == "beir" else msmarco_files(root, split)
 
@@ -170,12 +171,12 @@ def beir_files(root: Path, split: str) -> Files:
     layout = f"no BEIR folder: {{}} is missing (expected {_BEIR_PARTS})"
     names = ("corpus.jsonl", "queries.jsonl", "qrels")
     corpus, queries, qrels = (_expected(root, name, layout) for name in names)
-    return Files("beir", corpus, queries, _of_split(qrels, "", split))
+    return Files("beir", corpus, queries, _judgments_file(qrels, "", split))
 
 
 def msmarco_files(root: Path, split: str) -> Files:
     """Finds the files of a split of an MS MARCO folder."""
-    qrels = _of_split(root, "qrels.", split)
+    qrels = _judgments_file(root, "qrels.", split)
     return Files("msmarco", msmarco_corpus(root), msmarco_queries(root, split), qrels)
 
 
@@ -193,17 +194,17 @@ def msmarco_queries(root: Path, split: str) -> Path:
 def _expected(root: Path, name: str, problem: str) -> Path:
     path = present(root, name)
     if path is None:
-        raise FileNotFoundError(f"{root} is {problem.format(name)}{hint(root)}")
+        raise FileNotFoundError(f"{root} is {problem.format(name)}{nested_folder_hint(root)}")
     return path
 
 
-def hint(root: Path) -> str:
+def nested_folder_hint(root: Path) -> str:
     """Returns the end of an error message that names the folder inside, if it is a collection."""
     inside = root / "beir"
     return f"; did you mean {inside}?" if layout_of(inside) else ""
 
 
-def _of_split(folder: Path, prefix: str, split: str) -> Path:
+def _judgments_file(folder: Path, prefix: str, split: str) -> Path:
     """Finds the file of judgments of a split."""
     found = {
         path.name.removesuffix(".gz").removesuffix(".tsv").removeprefix(prefix): path

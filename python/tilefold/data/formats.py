@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..data import columns
-from .heads import Head, head_of, named
+from .heads import Head, head_of, source_name
 from .qrels import is_integer
 
 
@@ -158,10 +158,10 @@ def detect(source: Any, kinds: Sequence[str] = ()) -> str:
         if entry.fits(head):
             return name
     listed = "".join(f"\n  {name}: {entry.looks}" for name, entry in known.items())
-    raise ValueError(f"{named(source)}: found {head.seen}, which is none of:{listed}")
+    raise ValueError(f"{source_name(source)}: found {head.seen}, which is none of:{listed}")
 
 
-def chosen(source: Any, format: str | None, kinds: Sequence[str], op: str) -> str:
+def checked_format(source: Any, format: str | None, kinds: Sequence[str], op: str) -> str:
     """Returns the given format, after checking it, or else the detected one."""
     if format is None:
         return detect(source, kinds)

@@ -74,7 +74,7 @@ def head_of(source: Any) -> Head:
 def _fields_head(what: str, source: Iterator[Record], path: Any) -> Head:
     first = next(source, None)
     if first is None:
-        raise ValueError(f"{named(path)}: the file is empty")
+        raise ValueError(f"{source_name(path)}: the file is empty")
     return Head(f"{what} with the fields {list(first.fields)}", fields=first.fields)
 
 
@@ -95,6 +95,6 @@ def _text_head(path: Path) -> Head:
     )
 
 
-def named(source: Any) -> str:
+def source_name(source: Any) -> str:
     """Returns the path of a file, or a name for a dataset, for error messages."""
     return f"<{type(source).__name__}>" if is_dataset(source) else os.fspath(source)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .formats import chosen
+from .formats import checked_format
 from .heads import is_json, records
 from .lines import Place, StrPath
 from .records import Record
@@ -66,11 +66,11 @@ def read_choices(path: StrPath, *, format: str | None = None) -> list[MultipleCh
         files = sorted(entry for entry in source.iterdir() if entry.is_file())
     if not files:
         raise ValueError(f"{path}: the folder is empty")
-    return [choice for file in files for choice in _of_file(file, format)]
+    return [choice for file in files for choice in _read_file(file, format)]
 
 
-def _of_file(path: Path, format: str | None) -> list[MultipleChoice]:
-    name = chosen(path, format, ("choices",), "read_choices")
+def _read_file(path: Path, format: str | None) -> list[MultipleChoice]:
+    name = checked_format(path, format, ("choices",), "read_choices")
     first_lines: dict[str, int] = {}
     choices = []
     for number, (place, question) in enumerate(_READERS[name](path)):

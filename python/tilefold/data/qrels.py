@@ -86,7 +86,7 @@ def trec_judgments(path: StrPath) -> Iterator[Judgment]:
 def by_query(
     path: StrPath, judgments: Iterator[Judgment], queries: Container[str] | None, where: str
 ) -> dict[str, dict[str, int]]:
-    """{query: {document: gain}}.
+    """Groups judgments as {query: {document: gain}}.
 
     Raises:
         ValueError: a document judged twice for a query, a query that is not one of `queries`

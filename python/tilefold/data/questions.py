@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .formats import chosen
+from .formats import checked_format
 from .heads import records
 from .lines import Place, StrPath
 from .records import Record
@@ -72,15 +72,15 @@ def read_questions(path: StrPath, *, format: str | None = None) -> list[Question
     [Question(id='0', question='who?', answers=('she', 'her'), metadata={})]
     """
     if not Path(path).is_dir():
-        return _of_file(Path(path), format, "")
+        return _read_file(Path(path), format, "")
     files = sorted(entry for entry in Path(path).iterdir() if entry.is_file())
     if not files:
         raise ValueError(f"{path}: the folder is empty")
-    return [question for file in files for question in _of_file(file, format, f"{file.stem}-")]
+    return [question for file in files for question in _read_file(file, format, f"{file.stem}-")]
 
 
-def _of_file(path: Path, format: str | None, prefix: str) -> list[Question]:
-    name = chosen(path, format, ("questions",), "read_questions")
+def _read_file(path: Path, format: str | None, prefix: str) -> list[Question]:
+    name = checked_format(path, format, ("questions",), "read_questions")
     first_lines: dict[str, int] = {}
     questions = []
     for number, (place, question) in enumerate(_READERS[name](path)):

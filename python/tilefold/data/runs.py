@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import chosen
+from .formats import checked_format
 from .lines import Place, StrPath, filled_lines, replacing
 from .qrels import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_judgments
 
@@ -134,7 +134,7 @@ def read_qrels(path: StrPath, *, format: str | None = None) -> Judgments:
     >>> read_qrels(path).document_ids
     ['d7', 'd9']
     """
-    name = chosen(path, format, ("qrels",), "read_qrels")
+    name = checked_format(path, format, ("qrels",), "read_qrels")
     read = trec_judgments if name == "trec-qrels" else beir_judgments
     judged = by_query(path, read(path), None, "")
     number: dict[str, int] = {}

@@ -20,7 +20,7 @@ _DOCUMENTS = 4096
 
 
 def average_rank(scores: Any, gold: Any) -> float:
-    """DPR's validation measure: the mean of `gold_ranks`; NaN without queries.
+    """Computes DPR's validation measure: the mean of `gold_ranks`; NaN without queries.
 
     Source: Karpukhin et al., EMNLP 2020, and the code published with it.
 

@@ -84,7 +84,7 @@ def f1(prediction: str, golds: Sequence[str]) -> float:
 
 
 def alias_match(prediction: str, aliases: Sequence[str]) -> bool:
-    """PopQA's accuracy: whether an alias is part of the prediction.
+    """Computes PopQA's accuracy: returns whether an alias is part of the prediction.
 
     An alias counts as it is, in lower case, or in lower case with a capital first letter; the
     prediction is taken as it is, and so are parts of words. Only its first line counts, after an
@@ -121,7 +121,7 @@ def relaxed_alias_match(prediction: str, aliases: Sequence[str]) -> bool:
 
 
 def normalise_answer(text: str) -> str:
-    """SQuAD's normal form: lower case, no ASCII punctuation, no articles, single blanks.
+    """Normalises as SQuAD does: lower case, no ASCII punctuation, no articles, single blanks.
 
     >>> normalise_answer("  The Beatles' 2nd  album")
     'beatles 2nd album'

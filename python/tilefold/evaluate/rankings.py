@@ -1,4 +1,4 @@
-"""Measures of rankings on arrays: the names of ir_measures, the arithmetic of trec_eval.
+"""Evaluates rankings given as arrays: the names of ir_measures, the arithmetic of trec_eval.
 
 A ranking is an array of ids, best first, so nothing depends on how a tool breaks ties.
 """

@@ -24,7 +24,7 @@ class PairedTest(NamedTuple):
 
 
 def paired_test(a: Any, b: Any, *, resamples: int = 10_000, seed: int = 0) -> PairedTest:
-    """Two-sided paired randomisation test: could the mean difference be chance?
+    """Tests the mean difference of two systems by a two-sided paired randomisation test.
 
     If the two systems were alike, each query's difference could as well have the other sign. The
     p-value is the share of assignments of signs that give a mean difference at least as far from 0
@@ -61,7 +61,7 @@ def paired_test(a: Any, b: Any, *, resamples: int = 10_000, seed: int = 0) -> Pa
 
 
 def holm(p_values: Any) -> FloatArray:
-    """P-values adjusted for having made m comparisons: Holm's step-down correction.
+    """Adjusts p-values for m comparisons by Holm's step-down correction.
 
     Rejecting where the adjusted value is at most 0.05 keeps the chance of any false rejection at
     5%, however the comparisons depend on each other.

@@ -55,12 +55,12 @@ class Miner:
     def mine(self, batch: Batch, progress: Progress | None = None) -> SearchResult:
         """Mines negatives ``[b, <= n_negatives]``, the hardest first, padded with -1."""
         if self._ranks.range_max is not None:
-            return self._of_ranks(batch, progress)
+            return self._mine_ranks(batch, progress)
         if self._shuffle is None:
             return self._hardest(batch, progress)
-        return self._of_scores(batch, self._shuffle, progress)
+        return self._sample_scores(batch, self._shuffle, progress)
 
-    def _of_ranks(self, batch: Batch, progress: Progress | None) -> SearchResult:
+    def _mine_ranks(self, batch: Batch, progress: Progress | None) -> SearchResult:
         """Ranks are looked at whatever their scores, which are only then compared."""
         depth = self._ranks.range_max or 0
         result = self._corpus.search(batch.queries, depth, batch.left_out, progress=progress)
@@ -90,7 +90,9 @@ class Miner:
         )
         return SearchResult(*(array[:, skipped:] for array in result))
 
-    def _of_scores(self, batch: Batch, shuffle: Shuffle, progress: Progress | None) -> SearchResult:
+    def _sample_scores(
+        self, batch: Batch, shuffle: Shuffle, progress: Progress | None
+    ) -> SearchResult:
         """Samples from a score window, listing all of it for queries where it is small."""
         left_out = self._without_first(batch)
         n = min(self._ranks.n_negatives, self._corpus.size)

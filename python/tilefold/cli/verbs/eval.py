@@ -90,8 +90,8 @@ def _dense(
     args: argparse.Namespace, collection: Collection, model: BiEncoder, name: str
 ) -> SearchResult:
     """Ranks documents by a model, which joins titles and texts by its own title_format."""
-    of = model.document_encoder
-    fact("model", f"{name}, {model.dim} dimensions, {of.pooling} pooling")
+    pooling = model.document_encoder.pooling
+    fact("model", f"{name}, {model.dim} dimensions, {pooling} pooling")
     embedded = embed(collection, model, batch_size=args.batch_size)
     return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
 
