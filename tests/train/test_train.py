@@ -489,7 +489,7 @@ import torch
 sys.path.insert(0, sys.argv[1])
 from test_train import a_set, arguments, load, losses_of, without_dropout
 from tilefold.train import RetrieverTrainer
-from tilefold.train.ranks import leave
+from tilefold.distributed.processes import leave
 torch.set_num_threads(1)
 options = json.loads(sys.argv[4])
 args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
