@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .collection import layout_of
+from .layouts import layout_of
 from .lines import Place, StrPath, clipped, filled_lines, opening
 from .records import Record, first_character, json_records
 from .tables import dataset_records, delimiter_of, is_dataset, parquet_records, rows, table_records

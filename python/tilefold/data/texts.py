@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .collection import layout_of, nested_folder_hint, present, read_corpus, read_queries
+from .collection_texts import read_corpus, read_queries
 from .documents import Documents
+from .layouts import layout_of, nested_folder_hint, present
 from .lines import StrPath
 
 

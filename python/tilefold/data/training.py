@@ -13,18 +13,12 @@ from numpy.typing import NDArray
 
 from ..data import columns, dpr, flagembedding, msmarco, tevatron
 from ..ragged_lists import Lists
-from .collection import (
-    Files,
-    files_of,
-    msmarco_corpus,
-    msmarco_queries,
-    read_corpus,
-    read_files,
-    read_queries,
-)
+from .collection import read_files
+from .collection_texts import read_corpus, read_queries
 from .formats import checked_format
 from .gathering import Gathering, fail_without_positive
 from .heads import records, source_name
+from .layouts import Files, files_of, msmarco_corpus, msmarco_queries
 from .lines import Place, StrPath, replacing
 from .passages import Example, Passage
 from .qrels import FloatArray, IdArray, Judgment
