@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tilefold.data import read_collection, read_qrels, read_run, write_run
 from tilefold.evaluate import evaluate, mean
@@ -133,6 +135,30 @@ def test_a_run_that_is_written_is_read_back_in_the_same_order(tmp_path: Path):
     assert read_run(tmp_path / "dense.trec").ranking(["q1", "q2"], list("abcd")).tolist() == [
         row[:3] for row in ids
     ]
+
+
+NAMES = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=5).filter(
+    lambda name: not name.startswith("#")
+)
+
+
+@given(st.data())
+def test_every_run_that_is_written_is_read_back(tmp_path: Path, data: st.DataObject):
+    queries, documents = (
+        data.draw(st.lists(NAMES, min_size=1, max_size=4, unique=True)) for _ in range(2)
+    )
+    n, m = len(queries), len(documents)
+    ids = np.array([data.draw(st.permutations(range(m))) for _ in range(n)])
+    floats = st.floats(-9, 9, width=32)
+    scores = np.sort(
+        np.float32([data.draw(st.lists(floats, min_size=m, max_size=m)) for _ in range(n)])
+    )[:, ::-1]
+    kept = np.array([[data.draw(st.integers(1, m))] for _ in range(n)])  # lists end early
+    ids = np.where(np.arange(m) < kept, ids, -1)
+    write_run(tmp_path / "run.trec", queries, documents, scores, ids)
+    back = read_run(tmp_path / "run.trec")
+    assert back.query_ids == queries
+    np.testing.assert_array_equal(back.ranking(queries, documents, m), ids)
 
 
 # ---- real runs -----------------------------------------------------------------------------------

@@ -116,7 +116,8 @@ def test_it_is_written_in_the_layout_of_beir(world, tmp_path):
     write_beir(world, tmp_path)
     _, asked = split_facts(world)
     found, expected = read_beir(tmp_path), collection(world, asked)
-    assert found.documents == expected.documents
+    assert (found.titles, found.documents) == (expected.titles, expected.documents)
+    assert all(found.titles)
     assert sorted(found.queries) == sorted(expected.queries)
     assert len(read_training(tmp_path, split="train")) == 3 * (len(world.facts) - len(asked))
     facts = [json.loads(line) for line in (tmp_path / "facts.jsonl").read_text().splitlines()]

@@ -1,7 +1,8 @@
 """File formats: collections, training data, questions, runs and judgments.
 
-One reader for all formats of a kind, which tells them apart by their content. Every complaint names
-the file and the line, files are streamed, and each is read once.
+One reader for all formats of a kind, which detects them by their content. Every error names the
+file and the line, files are streamed, and each is read once. Titles and prompts are columns: see
+`prompts`.
 """
 
 from .collection import Collection, read_beir, read_collection, read_msmarco

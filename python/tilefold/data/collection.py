@@ -1,28 +1,20 @@
 """Collections: documents, queries and judgments, in folders of BEIR and of MS MARCO.
 
-One pass over each file, and every complaint names the file and the line. Documents are numbered as
+One pass over each file, and every error names the file and the line. Documents are numbered as
 they come, so that judgments are plain arrays; a judged document that the corpus lacks gets a number
 beyond the last one, which no search returns.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from .documents import Documents
-from .lines import Place, StrPath, filled_lines
-from .qrels import Judgment, Qrels, beir_judgments, by_query, trec_judgments
-from .records import json_lines
+from .collection_texts import read_corpus, read_queries
+from .layouts import Files, beir_files, files_of, msmarco_files
+from .lines import StrPath
+from .qrels import Qrels, by_query
 from .text_columns import fill_column
-
-_BEIR_PARTS = "corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
-_MSMARCO_PARTS = "collection.tsv, queries.<split>.tsv and qrels.<split>.tsv"
-_BEIR_CORPUS = ("_id", "title", "text", "metadata")
-_BEIR_QUERIES = ("_id", "text", "metadata")
 
 
 @dataclass(frozen=True)
@@ -62,20 +54,6 @@ class Collection:
                 raise ValueError(
                     f"Collection: expected {length} {name}, got {len(getattr(self, name))}"
                 )
-
-
-class Files(NamedTuple):
-    """Where the parts of a collection are."""
-
-    layout: str  # "beir" or "msmarco"
-    corpus: Path
-    queries: Path
-    qrels: Path
-
-    def judgments(self) -> Iterator[Judgment]:
-        """What the file of judgments says."""
-        read = beir_judgments if self.layout == "beir" else trec_judgments
-        return read(self.qrels)
 
 
 def read_beir(folder: StrPath, split: str = "test") -> Collection:
@@ -121,17 +99,6 @@ def read_collection(folder: StrPath, split: str = "test") -> Collection:
     return read_files(files_of(folder, split))
 
 
-def files_of(folder: StrPath, split: str) -> Files:
-    """The files of a split, in whichever layout the folder has."""
-    root = Path(folder)
-    layout = layout_of(root)
-    if layout is None:
-        raise FileNotFoundError(
-            f"{root} holds no collection: expected {_BEIR_PARTS}, or {_MSMARCO_PARTS}{hint(root)}"
-        )
-    return beir_files(root, split) if layout == "beir" else msmarco_files(root, split)
-
-
 def read_files(files: Files) -> Collection:
     """Reads the collection that these files hold, opening each once."""
     corpus = read_corpus(files.layout, files.corpus)
@@ -153,140 +120,3 @@ def read_files(files: Files) -> Collection:
         absent,
         corpus.titles,
     )
-
-
-# ---- layouts -------------------------------------------------------------------------------------
-
-
-def layout_of(folder: Path) -> str | None:
-    """Which layout a folder has, judging by its corpus."""
-    if present(folder, "corpus.jsonl"):
-        return "beir"
-    return "msmarco" if present(folder, "collection.tsv") else None
-
-
-def beir_files(root: Path, split: str) -> Files:
-    """The files of a split, once the layout is known to be there."""
-    layout = f"no BEIR folder: {{}} is missing (expected {_BEIR_PARTS})"
-    names = ("corpus.jsonl", "queries.jsonl", "qrels")
-    corpus, queries, qrels = (_expected(root, name, layout) for name in names)
-    return Files("beir", corpus, queries, _of_split(qrels, "", split))
-
-
-def msmarco_files(root: Path, split: str) -> Files:
-    """The files of a split, once the layout is known to be there."""
-    qrels = _of_split(root, "qrels.", split)
-    return Files("msmarco", msmarco_corpus(root), msmarco_queries(root, split), qrels)
-
-
-def msmarco_corpus(root: Path) -> Path:
-    """The passages of a folder of MS MARCO."""
-    layout = f"no MS MARCO folder: {{}} is missing (expected {_MSMARCO_PARTS})"
-    return _expected(root, "collection.tsv", layout)
-
-
-def msmarco_queries(root: Path, split: str) -> Path:
-    """The queries of a split of MS MARCO."""
-    return _expected(root, f"queries.{split}.tsv", "without {}, which the split needs")
-
-
-def _expected(root: Path, name: str, problem: str) -> Path:
-    path = present(root, name)
-    if path is None:
-        raise FileNotFoundError(f"{root} is {problem.format(name)}{hint(root)}")
-    return path
-
-
-def hint(root: Path) -> str:
-    """Where the user may have meant, for the end of a message."""
-    inside = root / "beir"
-    return f"; did you mean {inside}?" if layout_of(inside) else ""
-
-
-def _of_split(folder: Path, prefix: str, split: str) -> Path:
-    """The file of judgments of a split."""
-    found = {
-        path.name.removesuffix(".gz").removesuffix(".tsv").removeprefix(prefix): path
-        for path in sorted(folder.glob(f"{prefix}*"))
-        if path.name.removesuffix(".gz").endswith(".tsv")
-    }
-    if split not in found:
-        listed = ", ".join(found) or "none"
-        raise FileNotFoundError(f"{folder} has no split {split!r}; it has: {listed}")
-    return found[split]
-
-
-def present(folder: Path, name: str) -> Path | None:
-    """The file or folder, or the same packed with gzip."""
-    candidates = (folder / name, folder / f"{name}.gz")
-    return next((path for path in candidates if path.exists()), None)
-
-
-# ---- texts ---------------------------------------------------------------------------------------
-
-
-class _Text(NamedTuple):
-    """A document or a query."""
-
-    place: Place
-    name: str
-    text: str
-    title: str = ""
-
-
-def read_corpus(layout: str, path: Path) -> Documents:
-    """Reads the documents of a layout."""
-    found = _tsv_texts(path, titled=True) if layout == "msmarco" else _json_documents(path)
-    names, texts, titles = _distinct(path, found)
-    return Documents(names, texts, titles)
-
-
-def read_queries(layout: str, path: Path) -> dict[str, str]:
-    """Reads the queries of a layout, as {id: text}."""
-    found = _tsv_texts(path, titled=False) if layout == "msmarco" else _json_queries(path)
-    names, texts, _ = _distinct(path, found)
-    return dict(zip(names, texts, strict=True))
-
-
-def _distinct(path: Path, found: Iterator[_Text]) -> tuple[list[str], list[str], list[str]]:
-    """Returns ids, texts and titles in the order of the file; fails on an id that repeats."""
-    names: dict[str, None] = {}
-    texts: list[str] = []
-    titles: list[str] = []
-    numbers = array("q")  # of lines
-    for place, name, text, title in found:
-        if name in names:
-            first = numbers[list(names).index(name)]
-            what = "'_id'" if path.name.removesuffix(".gz").endswith(".jsonl") else "the id"
-            place.fail(f"{what} {name!r} is already that of line {first}")
-        names[name] = None
-        texts.append(text)
-        # Passages of one article follow one another: they share one string.
-        titles.append(titles[-1] if titles and titles[-1] == title else title)
-        numbers.append(place.line)
-    if not names:
-        raise ValueError(f"{path}: the file is empty")
-    return list(names), texts, titles
-
-
-def _json_documents(path: Path) -> Iterator[_Text]:
-    for record in json_lines(path):
-        record.only(_BEIR_CORPUS)
-        text, title = record.string("text"), record.optional("title")
-        yield _Text(record.place, record.identifier("_id"), text, title)
-
-
-def _json_queries(path: Path) -> Iterator[_Text]:
-    for record in json_lines(path):
-        record.only(_BEIR_QUERIES)
-        text = record.string("text")
-        yield _Text(record.place, record.identifier("_id"), text)
-
-
-def _tsv_texts(path: Path, *, titled: bool) -> Iterator[_Text]:
-    """Lines of id and text between tabs; of id, title and text where there may be titles."""
-    for place, line in filled_lines(path):
-        name, *texts = line.split("\t")
-        if not name.strip() or len(texts) not in ((1, 2) if titled else (1,)):
-            place.fail(f"expected an id, a tab and a text, got {line[:60]!r}")
-        yield _Text(place, name, texts[-1], texts[0] if len(texts) == 2 else "")

@@ -22,14 +22,14 @@ _THRESHOLD = 0.5  # label or score from which a pair is positive
 
 
 def looks_like(fields: Mapping[str, Any]) -> bool:
-    """Whether a row has columns under names that are usual for pairs and triplets."""
+    """Returns whether a row has columns under names that are usual for pairs and triplets."""
     names = {name.lower() for name in fields}
     flat = all(isinstance(value, str | int | float | None) for value in fields.values())
     return flat and bool(names & set(_ANCHORS)) and bool(names & set(_POSITIVES))
 
 
 def examples(rows: Iterable[Record]) -> Iterator[Example]:
-    """A row each. The text of a pair is a positive if its label or score is at least 0.5.
+    """Yields an example per row. The text of a pair is a positive if its label or score is >= 0.5.
 
     Raises:
         ValueError: columns that the first row does not have, known ones in another order, a label
@@ -44,7 +44,7 @@ def examples(rows: Iterable[Record]) -> Iterator[Example]:
 
 
 def _checked(row: Record) -> list[str]:
-    """The names of the columns, once they are known to make sense."""
+    """Returns the names of the columns, after checking them."""
     names = list(row.fields)
     texts = [name for name in names if name.lower() not in _LABELS]
     labels = len(names) - len(texts)

@@ -20,10 +20,10 @@ _CONTEXT_FIELDS = (
 
 
 def example(record: Record) -> Example:
-    """A question. As in DPR, its other negatives count only where it has no hard ones.
+    """Reads a question. As in DPR, its other negatives count only where it has no hard ones.
 
-    What the scores of contexts are differs from file to file (1000 marks a gold passage), so they
-    are not kept.
+    Scores of contexts mean different things in different files (1000 stands for a gold passage), so
+    they are not kept.
     """
     record.only(_FIELDS)
     hard, other = _contexts(record, "hard_negative_ctxs"), _contexts(record, "negative_ctxs")

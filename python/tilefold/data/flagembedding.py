@@ -1,4 +1,4 @@
-"""Training data of FlagEmbedding: JSON lines of a query, texts for it and texts against it."""
+"""Training data of FlagEmbedding: JSON lines of a query, its positives and its negatives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIELDS = ("query", "pos", "neg", "pos_scores", "neg_scores", "prompt", "type", 
 
 
 def example(record: Record) -> Example:
-    """A query with its prompt and, where a teacher gave them, the scores of its passages."""
+    """Reads a query with its prompt and, if present, a teacher's scores of its passages."""
     record.only(_FIELDS)
     return Example(
         record.place,

@@ -1,4 +1,4 @@
-"""Which format a source has: a table of what each looks like, the first that fits is taken."""
+"""Detects the format of a source: the first in a table of formats whose test it passes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..data import columns
-from .heads import Head, head_of, named
+from .heads import Head, head_of, source_name
 from .qrels import is_integer
 
 
 class Format(NamedTuple):
-    """A format: what it is for, what it looks like in words, and to a program."""
+    """A format: its kind, its description for people, and its test."""
 
     kind: str
     looks: str
@@ -55,7 +55,7 @@ def _is_question(head: Head) -> bool:
     return head.has("question", "answer") and isinstance(head.fields.get("answer"), str | list)
 
 
-# The first that fits is taken, so those with more to know them by come first.
+# The first that fits is taken, so more specific formats come first.
 FORMATS = {
     "beir": Format(
         "collection",
@@ -142,14 +142,14 @@ FORMATS = {
 
 
 def detect(source: Any, kinds: Sequence[str] = ()) -> str:
-    """The name of the format of a source, among those of these kinds, or among all.
+    """Returns the name of the format of a source, among those of these kinds, or among all.
 
     Args:
         source: a file, a folder, or a `datasets.Dataset`.
         kinds: "training", "collection", "questions", "choices", "run", "qrels".
 
     Raises:
-        ValueError: the source is empty or fits no format; says what was seen and what is known.
+        ValueError: the source is empty or fits no format; the message lists the formats.
         FileNotFoundError: there is no such file.
     """
     known = {name: entry for name, entry in FORMATS.items() if not kinds or entry.kind in kinds}
@@ -158,11 +158,11 @@ def detect(source: Any, kinds: Sequence[str] = ()) -> str:
         if entry.fits(head):
             return name
     listed = "".join(f"\n  {name}: {entry.looks}" for name, entry in known.items())
-    raise ValueError(f"{named(source)}: found {head.seen}, which is none of:{listed}")
+    raise ValueError(f"{source_name(source)}: found {head.seen}, which is none of:{listed}")
 
 
-def chosen(source: Any, format: str | None, kinds: Sequence[str], op: str) -> str:
-    """The format that is asked for, or else the detected one."""
+def checked_format(source: Any, format: str | None, kinds: Sequence[str], op: str) -> str:
+    """Returns the given format, after checking it, or else the detected one."""
     if format is None:
         return detect(source, kinds)
     names = [name for name, entry in FORMATS.items() if entry.kind in kinds]

@@ -17,7 +17,7 @@ from .training_set import TrainingSet
 
 
 class Gathering:
-    """Builds a training set: examples are added, documents are numbered as they come.
+    """Builds a training set: examples are added, documents are numbered as they appear.
 
     Args:
         drop: whether a query without positives is left out; otherwise it is an error.
@@ -48,7 +48,7 @@ class Gathering:
         if not (example.positives or example.partial):
             if self.drop:
                 return
-            no_positive(example.place, example.query)
+            fail_without_positive(example.place, example.query)
         query = self._query(example, number)
         positives, negatives = self._positives[query], self._negatives[query]
         self._list(example.place, example.positives, positives, negatives)
@@ -68,7 +68,7 @@ class Gathering:
         kept = [row for row, listed in enumerate(self._positives) if listed]
         if len(kept) < len(self._queries) and not self.drop:
             row = next(row for row, listed in enumerate(self._positives) if not listed)
-            no_positive(Place(self._path, self._query_lines[row]), self._queries[row])
+            fail_without_positive(Place(self._path, self._query_lines[row]), self._queries[row])
         if not kept:
             raise ValueError(f"{source}: no query has a positive")
         positives, positive_scores = _packed([self._positives[row] for row in kept])
@@ -89,8 +89,8 @@ class Gathering:
 
     def _query(self, example: Example, number: int) -> int:
         """Returns the row of the example's query."""
-        asked = (example.prompt, example.query)
-        key = example.name or (asked if example.partial else str(number))
+        columns = (example.prompt, example.query)
+        key = example.name or (columns if example.partial else str(number))
         row = self._rows.setdefault(key, len(self._queries))
         if row == len(self._queries):
             name = example.name or str(row if example.partial else number)
@@ -134,7 +134,7 @@ class Gathering:
         return row
 
 
-def no_positive(place: Place, query: str) -> NoReturn:
+def fail_without_positive(place: Place, query: str) -> NoReturn:
     """Raises ValueError for a query without positives."""
     place.fail(
         f"the query {clipped(query)!r} has no positive; on_missing_positive='drop' leaves it out"

@@ -1,4 +1,4 @@
-"""The start of a source: its first record, line or names in a folder; and all of its records."""
+"""Reads the start of a source, from which its format is detected, and all of its records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .collection import layout_of
+from .layouts import layout_of
 from .lines import Place, StrPath, clipped, filled_lines, opening
 from .records import Record, first_character, json_records
 from .tables import dataset_records, delimiter_of, is_dataset, parquet_records, rows, table_records
@@ -16,7 +16,7 @@ _PARQUET = b"PAR1"
 
 
 class Head(NamedTuple):
-    """What the start of a source shows."""
+    """The start of a source: its first record, line, or the names in a folder."""
 
     seen: str  # in words
     layout: str | None = None  # of a folder
@@ -26,16 +26,16 @@ class Head(NamedTuple):
     near_collection: bool = False  # a file beside a collection.tsv
 
     def has(self, *names: str) -> bool:
-        """Whether the first record, or the first row as a header, has all these names."""
+        """Returns whether the first record, or the first row as a header, has all these names."""
         return set(names) <= ({*self.fields} or {*self.header})
 
     def cells(self) -> list[str]:
-        """The first line between tabs."""
+        """Splits the first line at tabs."""
         return self.line.split("\t")
 
 
 def records(source: Any) -> Iterator[Record]:
-    """The records of a source: of JSON, of Parquet, of a table with a header, or of a dataset."""
+    """Yields the records of JSON, of Parquet, of a table with a header, or of a dataset."""
     if is_dataset(source):
         return dataset_records(source)
     start = opening(source)
@@ -47,12 +47,12 @@ def records(source: Any) -> Iterator[Record]:
 
 
 def is_json(path: StrPath) -> bool:
-    """Whether a file holds JSON, going by its first character."""
+    """Returns whether a file holds JSON, judging by its first character."""
     return first_character(path) in {"{", "["}
 
 
 def head_of(source: Any) -> Head:
-    """Looks at a source.
+    """Reads the start of a source.
 
     Raises:
         ValueError: it is empty, or its first record is broken.
@@ -74,7 +74,7 @@ def head_of(source: Any) -> Head:
 def _fields_head(what: str, source: Iterator[Record], path: Any) -> Head:
     first = next(source, None)
     if first is None:
-        raise ValueError(f"{named(path)}: the file is empty")
+        raise ValueError(f"{source_name(path)}: the file is empty")
     return Head(f"{what} with the fields {list(first.fields)}", fields=first.fields)
 
 
@@ -95,6 +95,6 @@ def _text_head(path: Path) -> Head:
     )
 
 
-def named(source: Any) -> str:
-    """The path of a file, or what stands for it in complaints."""
+def source_name(source: Any) -> str:
+    """Returns the path of a file, or a name for a dataset, for error messages."""
     return f"<{type(source).__name__}>" if is_dataset(source) else os.fspath(source)

@@ -1,4 +1,4 @@
-"""The one place that opens a data file: plain or gzip, UTF-8, and every line with its number."""
+"""Opens data files: plain or gzip, UTF-8, every line with its number. No other module does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 1 << 20  # bytes; a record of DPR's files has about 0.1 MB
 
 
 class Place(NamedTuple):
-    """A line of a file, for complaints."""
+    """A line of a file, for error messages."""
 
     path: StrPath
     line: int  # from 1; a row where there are no lines
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def lines(path: StrPath) -> Iterator[tuple[Place, str]]:
-    """Every line with its place and its end, blank ones included; one is held at a time.
+    """Yields every line with its place and its line ending, including blank ones.
 
     Raises:
         ValueError: bytes that are not UTF-8, or a broken gzip file: with file and line.
@@ -48,14 +48,14 @@ def lines(path: StrPath) -> Iterator[tuple[Place, str]]:
 
 
 def filled_lines(path: StrPath) -> Iterator[tuple[Place, str]]:
-    """Every line that is not blank, without its end."""
+    """Yields every line that is not blank, without its line ending."""
     for place, text in lines(path):
         if text.strip():
             yield place, text.rstrip("\r\n")
 
 
 def chunks(path: StrPath) -> Iterator[str]:
-    """The text of a file in pieces of about a megabyte, for files that may be one long line.
+    """Yields the text of a file in pieces of about a megabyte: it may be one long line.
 
     Raises:
         ValueError: bytes that are not UTF-8, or a broken gzip file: with file and line.
@@ -77,19 +77,19 @@ def chunks(path: StrPath) -> Iterator[str]:
 
 
 def opening(path: StrPath, size: int = 4) -> bytes:
-    """The first bytes of a file, unpacked."""
+    """Returns the first bytes of a file, decompressed."""
     with _failing_at(lambda: Place(path, 1)), _opened(path) as file:
         return file.read(size)
 
 
 def clipped(text: str) -> str:
-    """The text, or its start where it is long."""
+    """Shortens a text to 60 characters."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @contextlib.contextmanager
 def _opened(path: StrPath) -> Iterator[io.BufferedIOBase]:
-    """The file; a gzip file unpacked, whatever its name."""
+    """Opens a file; a gzip file is decompressed, whatever its name."""
     with Path(path).open("rb") as file:
         if file.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
             yield file

@@ -13,7 +13,7 @@ from .passages import Example, Passage
 
 
 def triples(path: StrPath) -> Iterator[Example]:
-    """Lines of three texts; nothing is quoted."""
+    """Yields an example from each line of three texts; nothing is quoted."""
     for place, (query, positive, negative) in _threes(path):
         yield Example(place, query, [Passage(positive)], [Passage(negative)], partial=True)
 
@@ -26,7 +26,7 @@ def id_triples(
     *,
     drop: bool,
 ) -> Iterator[Example]:
-    """Yields a pair of a query from each line of three ids.
+    """Yields an example from each line of three ids.
 
     Args:
         path: the file of triples.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .formats import chosen
+from .formats import checked_format
 from .heads import is_json, records
 from .lines import Place, StrPath
 from .records import Record
@@ -25,7 +25,7 @@ _INSTRUCTION = re.compile(
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """A question, its options, and which of them is right."""
+    """A question, its options, and the row of the right one."""
 
     id: str
     question: str
@@ -66,11 +66,11 @@ def read_choices(path: StrPath, *, format: str | None = None) -> list[MultipleCh
         files = sorted(entry for entry in source.iterdir() if entry.is_file())
     if not files:
         raise ValueError(f"{path}: the folder is empty")
-    return [choice for file in files for choice in _of_file(file, format)]
+    return [choice for file in files for choice in _read_file(file, format)]
 
 
-def _of_file(path: Path, format: str | None) -> list[MultipleChoice]:
-    name = chosen(path, format, ("choices",), "read_choices")
+def _read_file(path: Path, format: str | None) -> list[MultipleChoice]:
+    name = checked_format(path, format, ("choices",), "read_choices")
     first_lines: dict[str, int] = {}
     choices = []
     for number, (place, question) in enumerate(_READERS[name](path)):
@@ -120,7 +120,7 @@ def _mmlu_table(path: Path) -> _Found:
 
 
 def _index(place: Place, answer: str) -> int:
-    """Of "A" or of "0"."""
+    """Parses a label such as "A" or "0" into the row of an option."""
     text = answer.strip()
     if text.isdecimal():
         return int(text)
@@ -167,9 +167,9 @@ def _instructions(path: Path) -> _Found:
 
 
 def _options(text: str, n: int) -> tuple[str, ...]:
-    """What follows Answer1:, Answer2:, ... in turn."""
-    marks = (rf"Answer{number}: " for number in range(1, n + 1))
-    match = re.fullmatch(r"\s+".join(f"{mark}(.*?)" for mark in marks), text, re.DOTALL)
+    """Returns the texts that follow Answer1:, Answer2:, ... in turn."""
+    labels = (rf"Answer{number}: " for number in range(1, n + 1))
+    match = re.fullmatch(r"\s+".join(f"{label}(.*?)" for label in labels), text, re.DOTALL)
     return match.groups() if match else ()
 
 

@@ -1,7 +1,7 @@
 """Templates: the one place where titles are joined with texts, and prompts with queries.
 
 Readers keep title, text, prompt and query in columns of their own. An encoder joins them by its own
-`title_format` when it encodes; whoever asks a language model joins them by the template of its
+`title_format` when it encodes; a caller of a language model joins them by the template of its
 prompt. One read of a corpus serves all of them:
 
 >>> titles, texts = ["Rome"], ["A city."]

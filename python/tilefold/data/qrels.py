@@ -24,7 +24,7 @@ class Qrels(NamedTuple):
 
     @classmethod
     def pack(cls, judged: Sequence[Mapping[int, float]]) -> Qrels:
-        """From {document number: gain} of every query.
+        """Packs {document number: gain} of every query.
 
         >>> Qrels.pack([{4: 1}, {}, {2: 3}]).offsets
         array([0, 1, 1, 2])
@@ -48,7 +48,7 @@ class Judgment(NamedTuple):
 
 @dataclass(frozen=True)
 class Judgments:
-    """A file of judgments by itself; documents are numbered as they come."""
+    """Judgments without a collection; documents are numbered as they appear."""
 
     query_ids: list[str]
     document_ids: list[str]
@@ -56,7 +56,7 @@ class Judgments:
 
 
 def beir_judgments(path: StrPath) -> Iterator[Judgment]:
-    """Lines `query-id<tab>corpus-id<tab>score`; the header is optional."""
+    """Parses lines `query-id<tab>corpus-id<tab>score`; the header is optional."""
     for place, text in filled_lines(path):
         fields = text.split("\t")
         if len(fields) != 3:
@@ -70,7 +70,7 @@ def beir_judgments(path: StrPath) -> Iterator[Judgment]:
 
 
 def trec_judgments(path: StrPath) -> Iterator[Judgment]:
-    """Lines `query iteration document gain`; those that begin with # are comments."""
+    """Parses lines `query iteration document gain`; those that begin with # are comments."""
     for place, text in filled_lines(path):
         if text.startswith("#"):
             continue
@@ -86,7 +86,7 @@ def trec_judgments(path: StrPath) -> Iterator[Judgment]:
 def by_query(
     path: StrPath, judgments: Iterator[Judgment], queries: Container[str] | None, where: str
 ) -> dict[str, dict[str, int]]:
-    """{query: {document: gain}}.
+    """Groups judgments as {query: {document: gain}}.
 
     Raises:
         ValueError: a document judged twice for a query, a query that is not one of `queries`
@@ -105,5 +105,5 @@ def by_query(
 
 
 def is_integer(text: str) -> bool:
-    """Whether the text is a whole number, in digits."""
+    """Returns whether the text is an integer in digits."""
     return text.removeprefix("-").isdecimal()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .formats import chosen
+from .formats import checked_format
 from .heads import records
 from .lines import Place, StrPath
 from .records import Record
@@ -24,7 +24,7 @@ _RELATION = re.compile(r"P\d+")
 
 @dataclass(frozen=True)
 class Question:
-    """A question and its answers; `metadata` has the other fields under the names of the file."""
+    """A question and its answers; `metadata` holds the other fields under their names."""
 
     id: str
     question: str  # "" in a file of answers alone, whose ids are those of a collection's queries
@@ -38,7 +38,7 @@ class Question:
 
     @property
     def relation(self) -> str | None:
-        """The relation asked for, where the file has it."""
+        """Returns the relation that the question is about, where the file has it."""
         return self.metadata.get("prop")
 
 
@@ -72,15 +72,15 @@ def read_questions(path: StrPath, *, format: str | None = None) -> list[Question
     [Question(id='0', question='who?', answers=('she', 'her'), metadata={})]
     """
     if not Path(path).is_dir():
-        return _of_file(Path(path), format, "")
+        return _read_file(Path(path), format, "")
     files = sorted(entry for entry in Path(path).iterdir() if entry.is_file())
     if not files:
         raise ValueError(f"{path}: the folder is empty")
-    return [question for file in files for question in _of_file(file, format, f"{file.stem}-")]
+    return [question for file in files for question in _read_file(file, format, f"{file.stem}-")]
 
 
-def _of_file(path: Path, format: str | None, prefix: str) -> list[Question]:
-    name = chosen(path, format, ("questions",), "read_questions")
+def _read_file(path: Path, format: str | None, prefix: str) -> list[Question]:
+    name = checked_format(path, format, ("questions",), "read_questions")
     first_lines: dict[str, int] = {}
     questions = []
     for number, (place, question) in enumerate(_READERS[name](path)):
@@ -138,7 +138,7 @@ def _popqa(path: Path) -> _Found:
 
 
 def _decoded(record: Record, name: str) -> Any:
-    """A list, also where it is JSON in a text."""
+    """Returns a list, also where it is JSON in a text."""
     value = record.value(name)
     if not isinstance(value, str):
         return value
@@ -157,7 +157,7 @@ def _dpr(path: Path) -> _Found:
 
 
 def _literal(place: Place, text: str) -> Any:
-    """A list as JSON or as Python writes it."""
+    """Parses a list as JSON or as Python writes it."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""One reader for everything: it looks at a source and calls the reader of its format."""
+"""Reads a source of any format: detects it and calls its reader."""
 
 from __future__ import annotations
 
@@ -27,20 +27,23 @@ _READERS: dict[str, Callable[..., Data]] = {
 
 
 def read(source: Any, **options: Any) -> Data:
-    """Reads a source of any format that tilefold knows; what comes back is what it holds.
+    """Reads a source of any supported format; the type of the result depends on its content.
 
-    A training set, a collection, questions, multiple-choice questions, a run, or judgments: as
-    `read_training`, `read_collection`, `read_questions`, `read_choices`, `read_run` or `read_qrels`
-    give them. Where the same files can be read in two ways (a folder of BEIR, as a collection or to
-    train on), call the one that is meant.
+    Where the same files can be read in two ways (a folder of BEIR, as a collection or to train on),
+    call the intended reader.
 
     Args:
         source: a file, a folder, or a `datasets.Dataset`.
         options: those of the reader, such as `split`.
 
+    Returns:
+        A training set, a collection, questions, multiple-choice questions, a run or judgments, as
+        `read_training`, `read_collection`, `read_questions`, `read_choices`, `read_run` or
+        `read_qrels` returns it.
+
     Raises:
-        ValueError: no format fits: says what was seen and what is known. A bad line: with its file
-            and number.
+        ValueError: no format fits: the message has what was found and the formats. A bad line: the
+            message has its file and number.
         TypeError: an option that the reader does not have.
 
     >>> import pathlib, tempfile

@@ -18,7 +18,7 @@ _LONGEST_TOKEN = 16  # characters; an error nearer to the end may be that of a t
 
 
 class Record(NamedTuple):
-    """Named values and where they stand. What is asked for and not there is an error that says so.
+    """Named values and their place in a file; reading a field that is missing raises an error.
 
     >>> record = Record(Place("train.jsonl", 7), {"query": "who?", "pos": ["she"]})
     >>> record.string("query"), record.strings("pos")
@@ -37,31 +37,31 @@ class Record(NamedTuple):
         self.place.fail(f"{self.within}{problem}")
 
     def has(self, name: str) -> bool:
-        """Whether the field is there and not null."""
+        """Returns whether the field is present and not null."""
         return self.fields.get(name) is not None
 
     def only(self, known: Collection[str]) -> None:
-        """Refuses fields that are not known."""
+        """Raises ValueError for fields that are not known."""
         unknown = [name for name in self.fields if name not in known]
         if unknown:
             self.fail(f"unknown fields {unknown}; this format has {list(known)}")
 
     def value(self, name: str) -> Any:
-        """Whatever the field holds."""
+        """Returns the value of a field, of any type."""
         if name not in self.fields:
             self.fail(f"the field {name!r} is missing; there are {list(self.fields)}")
         return self.fields[name]
 
     def string(self, name: str) -> str:
-        """The text of a field."""
+        """Returns the text of a field."""
         return self._text(name, self.value(name))
 
     def optional(self, name: str) -> str:
-        """The text of a field, or "" where it is missing or null."""
+        """Returns the text of a field, or "" where it is missing or null."""
         return self.string(name) if self.has(name) else ""
 
     def identifier(self, name: str) -> str:
-        """An id that is not empty; an integer is taken as its digits, as other files spell it."""
+        """Returns an id, which must not be empty; an integer becomes its digits."""
         value = self.value(name)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
@@ -70,23 +70,23 @@ class Record(NamedTuple):
         return self._text(name, value)
 
     def number(self, name: str) -> float:
-        """A number, also where it is written as text."""
+        """Returns a number, also where it is written as text."""
         return self._number(name, self.value(name))
 
     def strings(self, name: str) -> list[str]:
-        """A list of texts; empty where the field is missing or null."""
+        """Returns a list of texts; empty where the field is missing or null."""
         return [self._text(f"{name}[{at}]", item) for at, item in enumerate(self._items(name))]
 
     def numbers(self, name: str) -> list[float]:
-        """A list of numbers; empty where the field is missing or null."""
+        """Returns a list of numbers; empty where the field is missing or null."""
         return [self._number(f"{name}[{at}]", item) for at, item in enumerate(self._items(name))]
 
     def record(self, name: str) -> Record:
-        """An object."""
+        """Returns an object."""
         return self._record(name, self.value(name))
 
     def records(self, name: str) -> list[Record]:
-        """A list of objects; empty where the field is missing or null."""
+        """Returns a list of objects; empty where the field is missing or null."""
         return [self._record(f"{name}[{at}]", item) for at, item in enumerate(self._items(name))]
 
     def _record(self, name: str, value: Any) -> Record:
@@ -122,17 +122,17 @@ class Record(NamedTuple):
 
 
 def json_records(path: StrPath) -> Iterator[Record]:
-    """The objects of a JSON array or of JSON lines, whichever the file holds."""
+    """Yields the objects of a JSON array or of JSON lines, whichever the file holds."""
     return json_array(path) if first_character(path) == "[" else json_lines(path)
 
 
 def first_character(path: StrPath) -> str:
-    """The first one that is not white space; "" where a file has none."""
+    """Returns the first character that is not white space; "" where a file has none."""
     return next((text.strip()[0] for text in chunks(path) if text.strip()), "")
 
 
 def json_lines(path: StrPath) -> Iterator[Record]:
-    """The JSON object of every line that is not blank."""
+    """Yields the JSON object of every line that is not blank."""
     for place, text in filled_lines(path):
         try:
             value = json.loads(text)
@@ -144,7 +144,7 @@ def json_lines(path: StrPath) -> Iterator[Record]:
 
 
 def json_array(path: StrPath) -> Iterator[Record]:
-    """The objects of a JSON array; only one and a piece of the file are in memory."""
+    """Yields the objects of a JSON array; only one and a piece of the file are in memory."""
     window = _Window(path)
     if window.take() != "[":
         window.fail("expected a JSON array")
@@ -153,12 +153,12 @@ def json_array(path: StrPath) -> Iterator[Record]:
     else:
         while True:
             yield _record(*window.decode())
-            mark = window.take()
-            if mark == "]":
+            separator = window.take()
+            if separator == "]":
                 break
-            if mark != ",":
+            if separator != ",":
                 window.fail(
-                    "expected ',' or ']' after a record" if mark else "the array is cut off"
+                    "expected ',' or ']' after a record" if separator else "the array is cut off"
                 )
     if window.peek():
         window.fail("the array has ended, but the file goes on")
@@ -190,7 +190,7 @@ class _Window:
         self._records = 0
 
     def peek(self) -> str:
-        """The next character that is not white space; "" at the end."""
+        """Returns the next character that is not white space; "" at the end."""
         while True:
             space = _SPACE.match(self._text, self._at)
             self._at = space.end() if space else self._at
@@ -200,13 +200,13 @@ class _Window:
                 return ""
 
     def take(self) -> str:
-        """The same, which is then behind."""
-        mark = self.peek()
-        self._at += len(mark)
-        return mark
+        """Returns the same character and moves past it."""
+        character = self.peek()
+        self._at += len(character)
+        return character
 
     def decode(self) -> tuple[Place, Any]:
-        """The next value and where it begins."""
+        """Decodes the next value; returns it with the place where it begins."""
         self.peek()
         place = self._place(self._at)
         self._records += 1
@@ -231,7 +231,7 @@ class _Window:
         self._place(max(self._at - 1, 0)).fail(problem)
 
     def _extend(self) -> bool:
-        """Reads on, at least as much as is still needed; whether there was anything."""
+        """Reads at least as much again as is in the window; returns whether there was anything."""
         self._place(self._at)
         kept = self._text[self._at :]
         pieces = [kept]

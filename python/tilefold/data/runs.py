@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files.atomic import replacing_text
-from .formats import chosen
+from .formats import checked_format
 from .lines import Place, StrPath, filled_lines
 from .qrels import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_judgments
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was found for each query, best first; documents are numbered as they come."""
+    """Ranked documents of each query, best first; documents are numbered as they appear."""
 
     query_ids: list[str]
     document_ids: list[str]
@@ -34,7 +34,7 @@ class Run:
     def ranking(
         self, query_ids: Sequence[str], document_ids: Sequence[str], k: int | None = None
     ) -> IdArray:
-        """The ids [n, k] that `evaluate` takes, in the numbers of a collection or of judgments.
+        """Returns ids [n, k] for `evaluate`, numbered as in a collection or in judgments.
 
         Documents of the run that are not among `document_ids` get numbers beyond the last one: they
         are found, and count as not relevant. A query that the run lacks has -1 everywhere.
@@ -135,7 +135,7 @@ def read_qrels(path: StrPath, *, format: str | None = None) -> Judgments:
     >>> read_qrels(path).document_ids
     ['d7', 'd9']
     """
-    name = chosen(path, format, ("qrels",), "read_qrels")
+    name = checked_format(path, format, ("qrels",), "read_qrels")
     read = trec_judgments if name == "trec-qrels" else beir_judgments
     judged = by_query(path, read(path), None, "")
     number: dict[str, int] = {}

@@ -12,7 +12,7 @@ from .records import Record
 
 
 def rows(path: StrPath, delimiter: str) -> Iterator[tuple[Place, list[str]]]:
-    """The cells of each row; a quoted cell may go over several lines.
+    """Yields the cells of each row; a quoted cell may span several lines.
 
     Raises:
         ValueError: quotes that do not close: with file and line.
@@ -37,7 +37,7 @@ def delimiter_of(path: StrPath) -> str:
 
 
 def table_records(path: StrPath, delimiter: str) -> Iterator[Record]:
-    """The rows of a table, under the names that its first row gives."""
+    """Yields the rows of a table, under the names in its first row."""
     table = rows(path, delimiter)
     place, header = next(table, (Place(path, 1), []))
     if len(set(header)) < len(header):
@@ -49,7 +49,7 @@ def table_records(path: StrPath, delimiter: str) -> Iterator[Record]:
 
 
 def parquet_records(path: StrPath) -> Iterator[Record]:
-    """The rows of a Parquet file, a batch at a time; complaints name the row.
+    """Yields the rows of a Parquet file, a batch at a time; errors name the row.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -73,7 +73,7 @@ def parquet_records(path: StrPath) -> Iterator[Record]:
 
 
 def dataset_records(dataset: Any) -> Iterator[Record]:
-    """The rows of a `datasets.Dataset` or `IterableDataset`; complaints name the row.
+    """Yields the rows of a `datasets.Dataset` or `IterableDataset`; errors name the row.
 
     Raises:
         TypeError: a `DatasetDict`, which holds several.
@@ -85,5 +85,5 @@ def dataset_records(dataset: Any) -> Iterator[Record]:
 
 
 def is_dataset(source: Any) -> bool:
-    """Whether the source is rows with named columns rather than a path."""
+    """Returns whether the source has rows with named columns rather than being a path."""
     return hasattr(source, "column_names") and hasattr(source, "__iter__")

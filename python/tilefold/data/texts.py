@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .collection import hint, layout_of, present, read_corpus, read_queries
+from .collection_texts import read_corpus, read_queries
 from .documents import Documents
+from .layouts import layout_of, nested_folder_hint, present
 from .lines import StrPath
 
 
@@ -61,6 +62,7 @@ def _located(source: Path, names: dict[str, str]) -> tuple[str, Path]:
     path = None if layout not in names else present(source, names[layout])
     if layout is None or path is None:
         raise FileNotFoundError(
-            f"{source} has no {' or '.join(names.values())}; name a file{hint(source)}"
+            f"{source} has no {' or '.join(names.values())}; "
+            f"name a file{nested_folder_hint(source)}"
         )
     return layout, path

@@ -14,25 +14,19 @@ from numpy.typing import NDArray
 from ..data import columns, dpr, flagembedding, msmarco, tevatron
 from ..files.atomic import replacing_text
 from ..ragged_lists import Lists
-from .collection import (
-    Files,
-    files_of,
-    msmarco_corpus,
-    msmarco_queries,
-    read_corpus,
-    read_files,
-    read_queries,
-)
-from .formats import chosen
-from .gathering import Gathering, no_positive
-from .heads import named, records
+from .collection import read_files
+from .collection_texts import read_corpus, read_queries
+from .formats import checked_format
+from .gathering import Gathering, fail_without_positive
+from .heads import records, source_name
+from .layouts import Files, files_of, msmarco_corpus, msmarco_queries
 from .lines import Place, StrPath
 from .passages import Example, Passage
 from .qrels import FloatArray, IdArray, Judgment
 from .records import Record
 from .training_set import TrainingSet
 
-_OF_RECORDS: dict[str, Callable[[Record], Example]] = {
+_RECORD_READERS: dict[str, Callable[[Record], Example]] = {
     "dpr": dpr.example,
     "tevatron": tevatron.example,
     "flagembedding": flagembedding.example,
@@ -91,7 +85,7 @@ def read_training(
             f"read_training: expected on_missing_positive to be 'error' or 'drop', "
             f"got {on_missing_positive!r}"
         )
-    name = chosen(source, format, ("training", "collection"), "read_training")
+    name = checked_format(source, format, ("training", "collection"), "read_training")
     if name not in _WITH_SPLITS and split != "train":
         raise ValueError(f"read_training: {name} has no splits, but split is {split!r}")
     drop = on_missing_positive == "drop"
@@ -100,7 +94,7 @@ def read_training(
         return _judged(files_of(source, split), drop=drop)
     for example in _examples(name, source, split, gathering):
         gathering.add(example)
-    return gathering.finish(named(source))
+    return gathering.finish(source_name(source))
 
 
 def write_training(path: StrPath, training: TrainingSet) -> None:
@@ -167,7 +161,7 @@ def _examples(name: str, source: Any, split: str, gathering: Gathering) -> Itera
         return msmarco.triples(source)
     if name == "msmarco-ids":
         return _id_triples(Path(source), split, gathering)
-    return map(_OF_RECORDS[name], records(source))
+    return map(_RECORD_READERS[name], records(source))
 
 
 def _id_triples(path: Path, split: str, gathering: Gathering) -> Iterator[Example]:
@@ -196,7 +190,7 @@ def _judged(files: Files, *, drop: bool) -> TrainingSet:
     if not (answered.all() or drop):
         query = int((~answered).argmax())
         place = _judgment(files, query=collection.query_ids[query]).place
-        no_positive(place, collection.queries[query])
+        fail_without_positive(place, collection.queries[query])
     if not answered.any():
         raise ValueError(f"{files.qrels}: no query has a positive")
     kept = np.flatnonzero(answered)

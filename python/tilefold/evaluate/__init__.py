@@ -1,4 +1,4 @@
-"""Evaluation of rankings, answers and choices: a number per query, and what many of them say.
+"""Evaluation of rankings, answers and choices: measures per query, and statistics over queries.
 
 Values of queries are float64 `[n]`, NaN where a query has none; `mean`, `bootstrap` and
 `paired_test` take those of any measure.

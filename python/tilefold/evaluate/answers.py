@@ -1,4 +1,4 @@
-"""Whether retrieved passages hold an answer: DPR's top-k accuracy, with the rule of each data set.
+"""Searches for answers in retrieved passages: DPR's top-k accuracy, by the rule of each data set.
 
 Each passage is brought into the form in which answers are looked up once, for all questions that
 retrieved it.
@@ -24,7 +24,7 @@ Hits = NDArray[np.bool_]
 
 
 def has_answer(text: str, answers: Sequence[str], *, match: Match = "string") -> bool:
-    """Whether a passage holds one of the answers.
+    """Returns whether a passage contains one of the answers.
 
     Args:
         text: the passage, without its title; DPR's own option for searching titles as well puts
@@ -58,7 +58,7 @@ def answer_hits(
     *,
     match: Match = "string",
 ) -> Hits:
-    """Which retrieved passages hold an answer: `has_answer` of every question and passage.
+    """Evaluates `has_answer` for every question and its retrieved passages.
 
     Args:
         ids: [n, k] integers, best first: positions in `passages`, -1 where there is no result.
@@ -88,7 +88,7 @@ def answer_hits(
 
 
 def top_k_accuracy(hits: Any, ks: Sequence[int] = (1, 5, 20, 100)) -> dict[str, NDArray[Any]]:
-    """Whether an answer is among the first k passages, for each question: 1 or 0.
+    """Computes, for each question, 1 if one of the first k passages has an answer, otherwise 0.
 
     Args:
         hits: bool [n, m], as `answer_hits` gives them.

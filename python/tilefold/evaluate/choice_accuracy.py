@@ -21,7 +21,7 @@ class Accuracy(NamedTuple):
 
 @dataclass(frozen=True)
 class ChoiceAccuracy:
-    """How often the right option scored highest."""
+    """Share of questions whose right option scored highest."""
 
     correct: FloatArray  # [n] 1 or 0, for `bootstrap` and `paired_test`
     overall: Accuracy
@@ -36,7 +36,7 @@ def choice_accuracy(
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> ChoiceAccuracy:
-    """How often the option with the highest score is the right one.
+    """Computes how often the option with the highest score is the right one.
 
     MMLU is reported in two ways: the original evaluation averages over questions (micro), others
     over the 57 subjects (macro). With `groups=MMLU_GROUPS` both are there, for all and for each of
@@ -68,7 +68,7 @@ def choice_accuracy(
             f"choice_accuracy: {len(correct)} questions but subjects of {len(subjects)}"
         )
     names, index = np.unique(np.asarray(subjects, np.str_), return_inverse=True)
-    right, asked = np.bincount(index, correct, len(names)), np.bincount(index, None, len(names))
+    right, total = np.bincount(index, correct, len(names)), np.bincount(index, None, len(names))
     group_of = {} if groups is None else _group_of(names.tolist(), groups)
     in_group = {
         group: np.array([group_of[name] == group for name in names.tolist()])
@@ -77,16 +77,16 @@ def choice_accuracy(
     }
     return ChoiceAccuracy(
         correct=correct,
-        overall=_accuracy(right, asked),
-        by_subject=dict(zip(names.tolist(), (right / asked).tolist(), strict=True)),
-        by_group={group: _accuracy(right[own], asked[own]) for group, own in in_group.items()},
+        overall=_accuracy(right, total),
+        by_subject=dict(zip(names.tolist(), (right / total).tolist(), strict=True)),
+        by_group={group: _accuracy(right[own], total[own]) for group, own in in_group.items()},
     )
 
 
-def _accuracy(right: NDArray[Any], asked: NDArray[Any]) -> Accuracy:
-    if not len(asked):
+def _accuracy(right: NDArray[Any], total: NDArray[Any]) -> Accuracy:
+    if not len(total):
         return Accuracy(float("nan"), float("nan"))
-    return Accuracy(float(right.sum() / asked.sum()), float((right / asked).mean()))
+    return Accuracy(float(right.sum() / total.sum()), float((right / total).mean()))
 
 
 def _correct(scores: Sequence[Any], answers: Any) -> FloatArray:

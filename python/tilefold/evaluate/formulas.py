@@ -1,4 +1,4 @@
-"""The arithmetic of trec_eval, over all queries at once.
+"""Computes measures with the arithmetic of trec_eval, over all queries at once.
 
 A formula takes a judged ranking, the number of ranks that count and the lowest gain of a relevant
 document, and gives a value for every query.
@@ -92,5 +92,5 @@ def _sum_by_query(judged: Judged, weights: NDArray[Any]) -> FloatArray:
 
 
 def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    """part / whole, and 0 where there is nothing to find."""
+    """Computes part / whole, and 0 where whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)

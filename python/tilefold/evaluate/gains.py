@@ -1,4 +1,4 @@
-"""A ranking and its judgments side by side: which gain each ranked document has.
+"""Matches rankings with judgments: the gain of each ranked document.
 
 All gains are looked up at once in one sorted table of (query, document) keys; no loop runs over
 queries.
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Judged(NamedTuple):
-    """A ranking with its judgments."""
+    """Gains of ranked documents, and of all judged ones."""
 
     gains: FloatArray  # [n, k] of the ranked documents, 0 where not judged
     known: NDArray[np.bool_]  # [n, k] whether the ranked document is judged
@@ -27,7 +27,7 @@ class Judged(NamedTuple):
     counts: IdArray  # [n] judgments per query
 
     def exponential(self) -> Judged:
-        """The same with 2^gain − 1 for each gain."""
+        """Replaces each gain by 2^gain − 1."""
         return self._replace(gains=_exponential(self.gains), ideal=_exponential(self.ideal))
 
 

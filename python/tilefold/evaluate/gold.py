@@ -1,4 +1,4 @@
-"""Where the gold passage ranks among all passages pooled: how DPR validates while it trains.
+"""Ranks gold passages among all passages pooled, as DPR validates during training.
 
 Ranks count from 0, and passages that tie with the gold one count as ranked above it, so that equal
 scores for all are the worst result and not the best.
@@ -20,7 +20,7 @@ _DOCUMENTS = 4096
 
 
 def average_rank(scores: Any, gold: Any) -> float:
-    """DPR's validation measure: the mean of `gold_ranks`; NaN without queries.
+    """Computes DPR's validation measure: the mean of `gold_ranks`; NaN without queries.
 
     Source: Karpukhin et al., EMNLP 2020, and the code published with it.
 
@@ -32,13 +32,13 @@ def average_rank(scores: Any, gold: Any) -> float:
 
 
 def average_rank_of(queries: Array, documents: Array, gold: Any) -> float:
-    """The same for embeddings: the mean of `gold_ranks_of`."""
+    """Computes the mean of `gold_ranks_of` from embeddings."""
     ranks = gold_ranks_of(queries, documents, gold)
     return float(ranks.mean()) if len(ranks) else float("nan")
 
 
 def gold_ranks(scores: Any, gold: Any) -> FloatArray:
-    """How many other passages score at least as high as each query's gold one.
+    """Counts the other passages that score at least as high as each query's gold one.
 
     Args:
         scores: [n, m] numbers.

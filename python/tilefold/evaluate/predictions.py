@@ -21,7 +21,7 @@ def evaluate_predictions(
     golds: Sequence[Sequence[str]],
     measures: Sequence[str] = ("EM", "F1"),
 ) -> dict[str, FloatArray]:
-    """Every measure for every question.
+    """Computes every measure for every question.
 
     Args:
         predictions: the answers written, one for each of n questions.
@@ -57,7 +57,7 @@ def evaluate_predictions(
 
 
 def exact_match(prediction: str, golds: Sequence[str]) -> bool:
-    """Whether the prediction equals an accepted answer, both normalised.
+    """Returns whether the prediction equals an accepted answer, both normalised.
 
     Source: Rajpurkar et al., "SQuAD", EMNLP 2016.
 
@@ -69,7 +69,7 @@ def exact_match(prediction: str, golds: Sequence[str]) -> bool:
 
 
 def f1(prediction: str, golds: Sequence[str]) -> float:
-    """How many words prediction and answer share: the harmonic mean of precision and recall.
+    """Computes the F1 of words: the harmonic mean of precision and recall of shared words.
 
     Words are counted as often as they occur, after normalisation; the best accepted answer counts.
     Where one side has no words, 1 if neither has and 0 otherwise, as in SQuAD 2.0.
@@ -84,7 +84,7 @@ def f1(prediction: str, golds: Sequence[str]) -> float:
 
 
 def alias_match(prediction: str, aliases: Sequence[str]) -> bool:
-    """PopQA's accuracy: whether an alias is part of the prediction.
+    """Computes PopQA's accuracy: returns whether an alias is part of the prediction.
 
     An alias counts as it is, in lower case, or in lower case with a capital first letter; the
     prediction is taken as it is, and so are parts of words. Only its first line counts, after an
@@ -105,7 +105,7 @@ def alias_match(prediction: str, aliases: Sequence[str]) -> bool:
 
 
 def relaxed_alias_match(prediction: str, aliases: Sequence[str]) -> bool:
-    """Whether an alias occurs in the first line of the prediction, in any case and as whole words.
+    """Returns whether an alias occurs in the prediction's first line, as words in any case.
 
     Unlike `alias_match` it finds "POLITICIAN", and does not find "art" in "artist".
 
@@ -121,7 +121,7 @@ def relaxed_alias_match(prediction: str, aliases: Sequence[str]) -> bool:
 
 
 def normalise_answer(text: str) -> str:
-    """SQuAD's normal form: lower case, no ASCII punctuation, no articles, single blanks.
+    """Normalises as SQuAD does: lower case, no ASCII punctuation, no articles, single blanks.
 
     >>> normalise_answer("  The Beatles' 2nd  album")
     'beatles 2nd album'

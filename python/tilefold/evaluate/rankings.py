@@ -1,4 +1,4 @@
-"""Measures of rankings on arrays: the names of ir_measures, the arithmetic of trec_eval.
+"""Evaluates rankings given as arrays: the names of ir_measures, the arithmetic of trec_eval.
 
 A ranking is an array of ids, best first, so nothing depends on how a tool breaks ties.
 """
@@ -18,7 +18,7 @@ from .measures import Measure
 def evaluate(
     ids: Any, qrels: tuple[Any, Any, Any], measures: Iterable[str | Measure]
 ) -> dict[str, FloatArray]:
-    """Every measure for every query: what `ir_measures.iter_calc` gives for this ranking.
+    """Computes every measure for every query; equals `ir_measures.iter_calc` on this ranking.
 
     Gains are linear in nDCG, unless it is called nDCG(dcg='exp-log2'), and the ideal ranking is
     that of all judged documents. As in trec_eval a query that has judgments but no relevant

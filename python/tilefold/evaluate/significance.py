@@ -1,4 +1,4 @@
-"""Whether two systems differ: paired tests over queries, corrected for several comparisons."""
+"""Paired tests over queries of the difference of two systems, with Holm's correction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CELLS = 1 << 21  # signs at a time: 16 MiB once they are fp64
 
 
 class PairedTest(NamedTuple):
-    """What a paired test found."""
+    """Result of a paired test."""
 
     difference: float  # mean of a - b
     p_value: float  # two-sided
@@ -24,7 +24,7 @@ class PairedTest(NamedTuple):
 
 
 def paired_test(a: Any, b: Any, *, resamples: int = 10_000, seed: int = 0) -> PairedTest:
-    """Two-sided paired randomisation test: could the mean difference be chance?
+    """Tests the mean difference of two systems by a two-sided paired randomisation test.
 
     If the two systems were alike, each query's difference could as well have the other sign. The
     p-value is the share of assignments of signs that give a mean difference at least as far from 0
@@ -61,7 +61,7 @@ def paired_test(a: Any, b: Any, *, resamples: int = 10_000, seed: int = 0) -> Pa
 
 
 def holm(p_values: Any) -> FloatArray:
-    """P-values adjusted for having made m comparisons: Holm's step-down correction.
+    """Adjusts p-values for m comparisons by Holm's step-down correction.
 
     Rejecting where the adjusted value is at most 0.05 keeps the chance of any false rejection at
     5%, however the comparisons depend on each other.
@@ -106,18 +106,22 @@ def _differences(a: Any, b: Any) -> FloatArray:
 def _p_value(differences: FloatArray, resamples: int, seed: int) -> float:
     total = differences.sum()
     # Sums that are equal on paper differ by rounding, whose bound is far below this.
-    least = abs(total) - 1e-12 * np.abs(differences).sum()
+    threshold = abs(total) - 1e-12 * np.abs(differences).sum()
     exact = 2 ** len(differences) <= resamples
     blocks = _all(len(differences)) if exact else _drawn(len(differences), resamples, seed)
     extreme = sum(
-        int(np.count_nonzero(np.abs(total - 2 * (flips.astype(np.float64) @ differences)) >= least))
+        int(
+            np.count_nonzero(
+                np.abs(total - 2 * (flips.astype(np.float64) @ differences)) >= threshold
+            )
+        )
         for flips in blocks
     )
     return extreme / 2 ** len(differences) if exact else (extreme + 1) / (resamples + 1)
 
 
 def _all(n: int) -> Iterator[Flips]:
-    """Every [n] of zeros and ones, a block of rows at a time."""
+    """Yields every [n] of zeros and ones, a block of rows at a time."""
     for codes in _split(2**n, n):
         numbers = np.arange(codes.start, codes.stop)[:, None]
         yield (numbers >> np.arange(n) & 1).astype(np.uint8)

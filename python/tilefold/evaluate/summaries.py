@@ -19,7 +19,7 @@ class Interval(NamedTuple):
 
 
 def mean(values: Any) -> float:
-    """The mean over queries that have judgments; NaN when none has."""
+    """Computes the mean over queries that have judgments; NaN when none has."""
     scored = _scored(values)
     return float(scored.mean()) if len(scored) else float("nan")
 
@@ -27,7 +27,7 @@ def mean(values: Any) -> float:
 def bootstrap(
     values: Any, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """The mean over queries with its percentile bootstrap interval: queries are drawn again.
+    """Computes the mean over queries and its percentile bootstrap interval.
 
     Args:
         values: [n] of one measure; NaN (a query without judgments) is left out.

@@ -1,4 +1,4 @@
-"""Words of a text as DPR counts them: runs of letters, digits and marks, and other signs alone.
+"""Splits texts into tokens as DPR does: runs of letters, digits and marks, and single symbols.
 
 A text becomes its tokens between blanks. No token holds a blank, so that a list of tokens occurs
 in another exactly where one such text occurs in the other, which Python finds at the speed of C.
@@ -17,7 +17,7 @@ _BEYOND = re.compile("[\U00010000-\U0010ffff]")
 
 
 def spaced_tokens(text: str) -> str:
-    """The tokens in lower case, each between blanks; a single blank where there is none.
+    """Joins the tokens in lower case, each between spaces; a single space where there is none.
 
     The text is decomposed first (NFD), so that an accent matches however it was written.
 
@@ -34,7 +34,7 @@ def spaced_tokens(text: str) -> str:
 
 @cache
 def _pattern(whole: bool) -> re.Pattern[str]:
-    """The tokens, over all of Unicode or over its basic plane.
+    """Returns the pattern of tokens, over all of Unicode or over its basic plane.
 
     `re` tells whether a character of the basic plane is in a class by one look at a table, and goes
     through the ranges beyond it one by one, hundreds of them for each blank of a text: the whole

@@ -1,4 +1,4 @@
-"""Hard negatives: documents that a search ranks high for a query and that do not answer it."""
+"""Mining of hard negatives: documents that rank high for a query and do not answer it."""
 
 from .dense import mine as mine
 from .lexical import mine_bm25 as mine_bm25

@@ -1,4 +1,4 @@
-"""mine(): hard negatives by the vectors of queries and documents."""
+"""mine(): mines hard negatives by the vectors of queries and documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..arrays import Array, Vectors, as_vectors
 from ..ragged_lists import Lists, united
 from ..retrieval.flat_index import FlatIndex
 from ..retrieval.running_search import Progress, as_integer
-from .document_pool import Corpus
+from .document_pool import DocumentPool
 from .mined import Mined, joined, listed, part
 from .miner import Batch, Miner
 from .mining_inputs import (
@@ -46,7 +46,7 @@ def mine(
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> Mined:
-    """Documents that score high for a query and are none of its positives.
+    """Finds documents that score high for a query and are none of its positives.
 
     Equals ranking all documents by inner product for every query, as `tilefold.search` does, and
     taking what passes every option, without forming the score matrix or ranking more than is
@@ -77,7 +77,7 @@ def mine(
         range_max: ranks from this on are not looked at; all are by default.
         min_score: lowest score of a negative.
         max_score: highest score of a negative.
-        absolute_margin: how far at least a negative stays below the positive, 0 or more.
+        absolute_margin: minimum difference to the score of the positive, 0 or more.
         relative_margin: the same as a share of the positive's score.
         sampling: "top" takes the hardest that pass; "random" draws from all that pass, each as
             likely as the others, without replacement. Without `range_max` or `min_score` most of
@@ -95,7 +95,7 @@ def mine(
 
     Returns:
         `Mined`: negatives as `Lists`, the hardest of each query first, ties by row; their scores,
-        those of the positives, and what is known of what was left out.
+        those of the positives, and counts of rejected documents.
 
     Raises:
         TypeError: no arrays, numbers or lists, or of the wrong dtype.
@@ -118,7 +118,7 @@ def mine(
     step = checked_batch_size(batch_size, "mine")
     rows = _checked_queries(queries)
     n = len(rows)
-    corpus = Corpus("mine", documents, groups, num_threads)
+    corpus = DocumentPool("mine", documents, groups, num_threads)
     if rows.shape[1] != corpus.dim:
         raise ValueError(
             f"mine: queries have dim {rows.shape[1]} but documents have dim {corpus.dim}"
@@ -146,14 +146,14 @@ def mine(
 
 
 def _checked_queries(queries: Array) -> Vectors:
-    """All queries, before the first of their batches is searched."""
+    """Checks all queries before the first batch is searched."""
     rows = as_vectors(queries, "mine", "queries")
     check_finite(rows, "mine", "queries")
     return rows
 
 
-def _left_out(corpus: Corpus, positives: Lists, exclude: Lists | None, n: int) -> Lists:
-    """What is no negative of a query, whatever its score and rank."""
+def _left_out(corpus: DocumentPool, positives: Lists, exclude: Lists | None, n: int) -> Lists:
+    """Returns documents that are no negatives of a query, whatever their scores and ranks."""
     others = Lists(np.zeros(n + 1, np.int64), np.empty(0, np.int64))
     if exclude is not None:
         others = as_lists(exclude, "mine", "exclude", n, corpus.size)
@@ -180,7 +180,7 @@ def _batches(
 
 
 def _lowest(scores: NDArray[np.float32], positives: Lists) -> NDArray[np.float64]:
-    """``[n]`` the lowest score of each query's positives."""
+    """Returns ``[n]``, the lowest score of each query's positives."""
     if not len(scores):
         return np.empty(0)
     lowest = np.minimum.reduceat(scores, positives.offsets[:-1])
@@ -203,7 +203,7 @@ def _shuffle(sampling: str, seed: int, m: int) -> Shuffle | None:
 
 
 def _counting(progress: Progress | None, begin: int, end: int, n: int) -> Progress | None:
-    """Progress in queries, from progress in documents for some of them."""
+    """Converts progress in documents of a batch to progress in queries."""
     if progress is None:
         return None
     return lambda done, total: progress(begin + (end - begin) * done // max(total, 1), n)

@@ -1,7 +1,7 @@
-"""The documents that negatives come from: searched, and scored row by row.
+"""Searches and scores the documents from which negatives are mined.
 
-Of documents that are the same, the first stands for all: the others are never retrieved, and who
-leaves out one of them leaves out the first.
+Of duplicate documents, the first represents all: the others are never retrieved, and excluding one
+of them excludes the first.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .mining_inputs import check_finite, first_of_groups
 _PAIR_BYTES = 16 << 20  # of queries, copied for each document that they are scored with
 
 
-class Corpus:
-    """Documents of a mining run.
+class DocumentPool:
+    """Documents from which negatives are mined.
 
     Args:
         op: the public function, for messages.
@@ -51,11 +51,11 @@ class Corpus:
         self._allowed = None if self._first is None else self._first == np.arange(self.size)
 
     def standing_for(self, lists: Lists) -> Lists:
-        """The documents that stand for the listed ones."""
+        """Replaces duplicates in lists by the documents that represent them."""
         return lists if self._first is None else Lists(lists.offsets, self._first[lists.indices])
 
     def retrievable(self, rows: Integers) -> NDArray[np.bool_]:
-        """Which of these documents no other one stands for."""
+        """Returns which of these documents are represented by themselves."""
         return np.ones(rows.shape, np.bool_) if self._allowed is None else self._allowed[rows]
 
     def search(
@@ -68,7 +68,7 @@ class Corpus:
         max_score: Any = None,
         progress: Progress | None = None,
     ) -> SearchResult:
-        """The k best documents within a score window that are not left out."""
+        """Searches for the k best documents within a score window that are not excluded."""
         running = RunningSearch(
             self._op,
             queries.view(BFLOAT16_BITS) if queries.dtype == BFLOAT16 else queries,
@@ -88,7 +88,7 @@ class Corpus:
         return SearchResult(running.scores, running.ids)
 
     def scores(self, queries: Vectors, owners: Integers, rows: Integers) -> NDArray[np.float32]:
-        """Scores ``[pairs]`` of queries `owners` with documents `rows`, as a search has them."""
+        """Computes ``[pairs]`` scores of queries `owners` with documents `rows`, as in a search."""
         found = np.empty(len(rows), np.float32)
         step = max(1, _PAIR_BYTES // (4 * self.dim))
         for begin in range(0, len(rows), step):
@@ -108,7 +108,7 @@ class Corpus:
         return found
 
     def _parts(self) -> Iterator[tuple[Vectors, Callable[[Integers], Integers]]]:
-        """Vectors, with a function from rows to their places there, -1 for those elsewhere."""
+        """Yields vectors and a function from rows to places in them, -1 for rows elsewhere."""
         if self._vectors is not None:
             yield self._vectors, lambda rows: rows
         for segment in self._segments:

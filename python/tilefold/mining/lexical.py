@@ -1,4 +1,4 @@
-"""mine_bm25(): hard negatives by the words of queries and documents."""
+"""mine_bm25(): mines hard negatives by the words of queries and documents."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def mine_bm25(
 ) -> Mined:
     """Finds documents that BM25 ranks high for a query and that are none of its positives.
 
-    The hard negatives of DPR: the best passages by BM25 that do not contain an answer, which
-    `is_positive` says. Ranks are those of documents that are neither positives nor left out,
-    whatever `is_positive` says of them; documents that share no word with the query have none.
+    The hard negatives of DPR: the best passages by BM25 that do not contain an answer, as
+    `is_positive` decides. Ranks count documents that are neither positives nor excluded, including
+    those that `is_positive` rejects; documents that share no word with the query have no rank.
 
     Args:
         queries: n texts.
@@ -110,7 +110,7 @@ def mine_bm25(
 
 
 class _Miner:
-    """Goes down the ranking of each query, deeper for those that it leaves short."""
+    """Follows the ranking of each query, deeper for those with too few negatives."""
 
     def __init__(
         self,
@@ -125,22 +125,22 @@ class _Miner:
         self.removed: Counter[str] = Counter()
 
     def mine(self, queries: Sequence[str], begin: int) -> SearchResult:
-        """Negatives ``[b, n_negatives]`` of queries from row `begin` on, ended by -1."""
+        """Mines negatives ``[b, n_negatives]`` of queries from row `begin` on, padded with -1."""
         n = self._ranks.n_negatives
         result = SearchResult(
             np.full((len(queries), n), -np.inf, np.float32), np.full((len(queries), n), -1)
         )
         walks = [_Walk(begin + row, self._left_out_of(begin + row)) for row in range(len(queries))]
         depth = n + self._ranks.range_min + max(len(walk.left_out) for walk in walks)
-        asking = list(range(len(queries)))
-        while asking:
+        pending = list(range(len(queries)))
+        while pending:
             depth = min(depth, len(self._words))
-            ranked = self._words.search([queries[row] for row in asking], depth)
-            for row, scores, ids in zip(asking, *ranked, strict=True):
+            ranked = self._words.search([queries[row] for row in pending], depth)
+            for row, scores, ids in zip(pending, *ranked, strict=True):
                 columns = self._follow(walks[row], ids)
                 result.scores[row, : len(columns)] = scores[columns]
                 result.ids[row, : len(columns)] = ids[columns]
-            asking = [row for row in asking if not walks[row].ended and depth < len(self._words)]
+            pending = [row for row in pending if not walks[row].ended and depth < len(self._words)]
             depth *= 4
         return result
 
@@ -149,7 +149,7 @@ class _Miner:
         return {int(document) for part in parts for document in self._first[part]}
 
     def _follow(self, walk: _Walk, ids: Integers) -> list[int]:
-        """Goes on where the walk had come to; the columns of all its negatives."""
+        """Continues a walk down a deeper ranking; returns the columns of all its negatives."""
         for column in range(walk.column, len(ids)):
             document = int(ids[column])
             if document < 0 or walk.rank == self._ranks.range_max:
@@ -158,7 +158,7 @@ class _Miner:
             if self._first[document] != document or document in walk.left_out:
                 continue
             walk.rank += 1
-            if walk.rank <= self._ranks.range_min or self._holds(walk.row, document):
+            if walk.rank <= self._ranks.range_min or self._rejects(walk.row, document):
                 continue
             walk.found.append(column)
             if len(walk.found) == self._ranks.n_negatives:
@@ -167,7 +167,8 @@ class _Miner:
         walk.column = len(ids)
         return walk.found
 
-    def _holds(self, row: int, document: int) -> bool:
+    def _rejects(self, row: int, document: int) -> bool:
+        """Returns whether `is_positive` holds, and counts it."""
         positive = self._is_positive is not None and bool(self._is_positive(row, document))
         self.removed["is_positive"] += positive
         return positive
@@ -175,7 +176,7 @@ class _Miner:
 
 @dataclass
 class _Walk:
-    """How far one query has come down its ranking; a deeper ranking begins the same."""
+    """Progress of one query down its ranking; a deeper ranking begins with the same documents."""
 
     row: int
     left_out: set[int]

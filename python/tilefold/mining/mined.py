@@ -1,4 +1,4 @@
-"""What mining gives: negatives of every query, and what there was too little of."""
+"""The result of mining: negatives of every query, their scores, and counts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Mined:
     Attributes:
         negatives: rows of documents, the hardest of each query first.
         scores: ``[negatives]`` float32, of each of them.
-        n_negatives: how many each query was to have.
+        n_negatives: number requested for each query.
         positive_scores: ``[positives]`` float32, in the order in which positives were given; None
             from BM25, which scores only what it finds.
-        removed: how many documents within the rank window each option left out; one that several
-            options leave out counts for each. What a search never sees is not counted: without
-            `range_max`, documents outside the score window.
+        removed: how many documents within the rank window each option rejected; one that several
+            options reject counts for each. Documents that a search never returns are not counted:
+            without `range_max`, those outside the score window.
     """
 
     negatives: Lists
@@ -36,7 +36,7 @@ class Mined:
 
     @property
     def short(self) -> Integers:
-        """Rows of the queries with fewer than `n_negatives`.
+        """Returns the rows of the queries with fewer than `n_negatives`.
 
         >>> Mined(Lists(np.array([0, 2, 3]), np.array([7, 4, 5])), np.float32([3, 2, 4]), 2).short
         array([1])
@@ -45,19 +45,19 @@ class Mined:
 
 
 def listed(ids: NDArray[np.int64]) -> Lists:
-    """The lists of a matrix ``[n, k]`` that is -1 where a list has ended."""
+    """Converts a matrix ``[n, k]`` padded with -1 into lists."""
     there = ids >= 0
     return Lists(np.concatenate([[0], np.cumsum(there.sum(axis=1))]), ids[there])
 
 
 def joined(parts: Sequence[Lists]) -> Lists:
-    """The lists of all parts, one part's queries after another's."""
+    """Concatenates the lists of all parts, one part's queries after another's."""
     counts = [np.zeros(1, np.int64), *(np.diff(part.offsets) for part in parts)]
     indices = [np.empty(0, np.int64), *(part.indices for part in parts)]
     return Lists(np.cumsum(np.concatenate(counts)), np.concatenate(indices))
 
 
 def part(lists: Lists, begin: int, end: int) -> Lists:
-    """The lists of queries [begin, end)."""
+    """Returns the lists of queries [begin, end)."""
     offsets = lists.offsets[begin : end + 1]
     return Lists(offsets - offsets[0], lists.indices[offsets[0] : offsets[-1]])

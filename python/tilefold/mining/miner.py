@@ -1,4 +1,4 @@
-"""Negatives of a batch of queries: the hardest that pass, or a draw from all that pass."""
+"""Mines a batch of queries: the hardest documents that pass, or a sample of all that pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..arrays import Vectors
 from ..ragged_lists import Integers, Lists, united
 from ..retrieval.running_search import Progress, SearchResult
-from .document_pool import Corpus
+from .document_pool import DocumentPool
 from .mined import Scores, listed
 from .mining_inputs import Ranks
 from .shuffle import Shuffle
@@ -48,19 +48,19 @@ class Miner:
         shuffle: the order in which documents are drawn; None to take the hardest.
     """
 
-    def __init__(self, corpus: Corpus, ranks: Ranks, shuffle: Shuffle | None) -> None:
+    def __init__(self, corpus: DocumentPool, ranks: Ranks, shuffle: Shuffle | None) -> None:
         self._corpus, self._ranks, self._shuffle = corpus, ranks, shuffle
         self.removed: Counter[str] = Counter()
 
     def mine(self, batch: Batch, progress: Progress | None = None) -> SearchResult:
-        """Negatives ``[b, <= n_negatives]``, the hardest first, ended by -1."""
+        """Mines negatives ``[b, <= n_negatives]``, the hardest first, padded with -1."""
         if self._ranks.range_max is not None:
-            return self._of_ranks(batch, progress)
+            return self._mine_ranks(batch, progress)
         if self._shuffle is None:
             return self._hardest(batch, progress)
-        return self._of_scores(batch, self._shuffle, progress)
+        return self._sample_scores(batch, self._shuffle, progress)
 
-    def _of_ranks(self, batch: Batch, progress: Progress | None) -> SearchResult:
+    def _mine_ranks(self, batch: Batch, progress: Progress | None) -> SearchResult:
         """Ranks are looked at whatever their scores, which are only then compared."""
         depth = self._ranks.range_max or 0
         result = self._corpus.search(batch.queries, depth, batch.left_out, progress=progress)
@@ -90,8 +90,10 @@ class Miner:
         )
         return SearchResult(*(array[:, skipped:] for array in result))
 
-    def _of_scores(self, batch: Batch, shuffle: Shuffle, progress: Progress | None) -> SearchResult:
-        """A draw from a score window, all of which is listed for queries where it is small."""
+    def _sample_scores(
+        self, batch: Batch, shuffle: Shuffle, progress: Progress | None
+    ) -> SearchResult:
+        """Samples from a score window, listing all of it for queries where it is small."""
         left_out = self._without_first(batch)
         n = min(self._ranks.n_negatives, self._corpus.size)
         scores = np.full((len(batch.numbers), n), -np.inf, np.float32)
@@ -118,7 +120,7 @@ class Miner:
     def _drawn(
         self, batch: Batch, rows: Integers, left_out: Lists, shuffle: Shuffle
     ) -> SearchResult:
-        """The first documents in the order of each query's shuffle that pass."""
+        """Returns the first documents in the order of each query's shuffle that pass."""
         m = self._corpus.size
         n = min(self._ranks.n_negatives, m)
         draw = _Draw(np.full((len(rows), n), -np.inf, np.float32), np.full((len(rows), n), -1))
@@ -127,22 +129,22 @@ class Miner:
         unfilled = np.arange(len(rows))
         while len(unfilled) and begin < m:
             end = min(m, begin + max(1, _PAIRS // len(unfilled)))
-            asking = rows[unfilled]
-            places = np.broadcast_to(np.arange(begin, end), (len(asking), end - begin))
-            ids = shuffle.documents(batch.numbers[asking], places)
-            passes = self._corpus.retrievable(ids) & ~_among(asking[:, None] * m + ids, keys)
+            pending = rows[unfilled]
+            places = np.broadcast_to(np.arange(begin, end), (len(pending), end - begin))
+            ids = shuffle.documents(batch.numbers[pending], places)
+            passes = self._corpus.retrievable(ids) & ~_among(pending[:, None] * m + ids, keys)
             scores = np.full(ids.shape, -np.inf, np.float32)
-            owners = np.repeat(asking, passes.sum(axis=1))
+            owners = np.repeat(pending, passes.sum(axis=1))
             scores[passes] = self._corpus.scores(batch.queries, owners, ids[passes])
             if floor is not None:
-                passes &= scores >= floor[asking, None]
+                passes &= scores >= floor[pending, None]
             if ceiling is not None:
-                passes &= scores <= ceiling[asking, None]
+                passes &= scores <= ceiling[pending, None]
             unfilled, begin = draw.fill(unfilled, scores, ids, passes), end
         return draw.hardest_first()
 
     def _without_first(self, batch: Batch) -> Lists:
-        """What is left out, and the documents of rank below range_min."""
+        """Returns excluded documents and those of rank below range_min."""
         if not self._ranks.range_min or not self._corpus.size:
             return batch.left_out
         first = self._corpus.search(batch.queries, self._ranks.range_min, batch.left_out)
@@ -151,7 +153,7 @@ class Miner:
     def _chosen(
         self, numbers: Integers, ranked: SearchResult, passes: NDArray[np.bool_]
     ) -> SearchResult:
-        """Of ranked documents ``[b, k]`` those that pass and come first: by rank, or shuffled."""
+        """Selects the first of ranked documents ``[b, k]`` that pass: by rank, or shuffled."""
         width = passes.shape[1]
         order = np.broadcast_to(np.arange(width), passes.shape)
         if self._shuffle is not None:
@@ -167,7 +169,7 @@ class Miner:
 
 
 class _Draw(NamedTuple):
-    """Documents drawn for some queries, in columns that are filled from the left."""
+    """Documents sampled for some queries, in columns that are filled from the left."""
 
     scores: Scores  # [r, n]
     ids: Integers
@@ -185,13 +187,13 @@ class _Draw(NamedTuple):
         return unfilled
 
     def hardest_first(self) -> SearchResult:
-        """The draw in the order of a search: score descending, then row; what is empty last."""
+        """Sorts the sample as a search does: score descending, then row; padding last."""
         order = np.lexsort((self.ids, -self.scores), axis=1)
         return SearchResult(*(np.take_along_axis(array, order, axis=1) for array in self))
 
 
 def _among(keys: Integers, sorted_keys: Integers) -> NDArray[np.bool_]:
-    """Which keys are in a rising list of them."""
+    """Returns which keys are in a sorted array of them."""
     place = np.searchsorted(sorted_keys, keys)
     found: NDArray[np.bool_] = np.append(sorted_keys, -1)[place] == keys
     return found

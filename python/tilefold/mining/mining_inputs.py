@@ -1,4 +1,4 @@
-"""What mining is asked for, checked: lists of documents, groups, ranks and scores."""
+"""Checks the arguments of mining: lists of documents, groups, ranks and scores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def as_lists(lists: Any, op: str, name: str, n: int, m: int) -> Lists:
 
 
 def as_positives(positives: Any, op: str, n: int, m: int) -> Lists:
-    """Lists with at least one document for each query."""
+    """Checks lists that have at least one document for each query."""
     lists = as_lists(positives, op, "positives", n, m)
     counts = np.diff(lists.offsets)
     if n and not counts.all():
@@ -60,7 +60,7 @@ def check_finite(vectors: Vectors, op: str, name: str) -> None:
 
 
 def checked_batch_size(batch_size: Any, op: str) -> int:
-    """Queries at a time, at least one."""
+    """Checks the number of queries per batch."""
     number = as_integer(batch_size, op, "batch_size")
     if number < 1:
         raise ValueError(f"{op}: batch_size must be at least 1, got {number}")
@@ -69,7 +69,7 @@ def checked_batch_size(batch_size: Any, op: str) -> int:
 
 @dataclass(frozen=True)
 class Ranks:
-    """How many negatives, from which ranks."""
+    """The number of negatives and the window of their ranks."""
 
     op: str
     n_negatives: int
@@ -100,7 +100,7 @@ class Ranks:
 
 @dataclass(frozen=True)
 class ScoreWindow:
-    """Which scores negatives may have."""
+    """The window of scores that negatives may have."""
 
     op: str
     min_score: float | None
@@ -127,11 +127,11 @@ class ScoreWindow:
 
     @property
     def margins(self) -> bool:
-        """Whether the positives limit the scores of negatives."""
+        """Returns whether scores of positives limit those of negatives."""
         return self.absolute_margin is not None or self.relative_margin is not None
 
     def ceilings(self, p: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
-        """The highest score that each option allows a negative of each query.
+        """Computes the highest score that each option allows a negative of each query.
 
         Args:
             p: ``[n]`` the score of each query's positive.

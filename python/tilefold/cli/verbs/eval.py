@@ -1,4 +1,4 @@
-"""`tilefold eval`: how well a model, words, and both find what a collection's judgments name."""
+"""`tilefold eval`: measures dense, BM25 and fused rankings of a collection."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
-    option("--out", metavar="FILE", help="write what was measured as JSON")
-    option("--answers", metavar="FILE", help="also DPR's accuracy: passages with an answer")
-    option("--baseline", metavar="NAME", help="a model to compare with, as it is")
+    option("--out", metavar="FILE", help="write the measures as JSON")
+    option("--answers", metavar="FILE", help="also measure DPR's top-k accuracy by these answers")
+    option("--baseline", metavar="NAME", help="a model to compare with, with its own settings")
     add_model_arguments(parser, "query", "document")
 
 
@@ -90,8 +90,8 @@ def _dense(
     args: argparse.Namespace, collection: Collection, model: BiEncoder, name: str
 ) -> SearchResult:
     """Ranks documents by a model, which joins titles and texts by its own title_format."""
-    of = model.document_encoder
-    fact("model", f"{name}, {model.dim} dimensions, {of.pooling} pooling")
+    pooling = model.document_encoder.pooling
+    fact("model", f"{name}, {model.dim} dimensions, {pooling} pooling")
     embedded = embed(collection, model, batch_size=args.batch_size)
     return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
 

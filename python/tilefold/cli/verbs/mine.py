@@ -1,4 +1,4 @@
-"""`tilefold mine`: hard negatives for a training set, to a file that `tilefold train` reads."""
+"""`tilefold mine`: mines hard negatives into a file that `tilefold train` reads."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold mine`."""
     add_input(parser, "data", "a training file, or a folder of a collection")
     option = parser.add_argument
-    option("--out", required=True, metavar="FILE", help="JSONL with the negatives")
+    option("--out", required=True, metavar="FILE", help="JSONL file to write")
     option("--split", default="train", help="of a collection (default: %(default)s)")
-    by_words = "by words, as DPR did, not with a model"
+    by_words = "rank by BM25, as DPR did, instead of a model"
     option("--bm25", action=argparse.BooleanOptionalAction, default=False, help=by_words)
     option("--title-format", metavar="TEXT", help="with --bm25 (default: {title} {text})")
     option("--negatives", type=int, default=10, metavar="N", help="for each query (default: 10)")
-    window = parser.add_argument_group("what counts")
+    window = parser.add_argument_group("which documents are negatives")
     option = window.add_argument
-    option("--range-min", type=int, default=0, metavar="N", help="leave out so many of the best")
-    option("--range-max", type=int, metavar="N", help="from so many of the best (default: any)")
-    option("--min-score", type=float, metavar="X", help="negatives score at least this")
-    option("--max-score", type=float, metavar="X", help="and at most this")
-    option("--absolute-margin", type=float, metavar="X", help="and this less than the positive")
-    option("--relative-margin", type=float, metavar="X", help="and this share less: 0.05")
+    option("--range-min", type=int, default=0, metavar="N", help="skip this many of the best")
+    option(
+        "--range-max", type=int, metavar="N", help="take from this many of the best (default: all)"
+    )
+    option("--min-score", type=float, metavar="X", help="lowest score of a negative")
+    option("--max-score", type=float, metavar="X", help="highest score of a negative")
+    option("--absolute-margin", type=float, metavar="X", help="margin below the positive")
+    option("--relative-margin", type=float, metavar="X", help="the same as a share, such as 0.05")
     option("--sampling", choices=("top", "random"), default="top", help="(default: top)")
     option("--seed", type=int, help="of random sampling (default: 0)")
     add_model_arguments(parser, "query", "document", default=None)
@@ -68,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    """BM25 has ranks, but no scores to compare with a positive's, draws nothing, needs no model."""
+    """Rejects options of a model with --bm25, which has ranks alone and no sampling."""
     if not args.bm25:
         if args.title_format is not None:
             raise ValueError("--title-format goes with --bm25; a model has its own")
@@ -96,12 +98,12 @@ def _by_words(data: TrainingSet, args: argparse.Namespace) -> Any:
 
 
 def _groups(data: TrainingSet) -> NDArray[np.int64]:
-    """The same text twice is one document."""
+    """Groups documents with equal text, which count as one."""
     return text_groups(data.documents)
 
 
 def _has_answer(data: TrainingSet) -> Callable[[int, int], bool] | None:
-    """DPR leaves out passages with an answer, where there are answers."""
+    """Returns the rule of DPR, which rejects passages with an answer; None without answers."""
     if not any(data.answers):
         return None
     from ...evaluate import has_answer
