@@ -140,7 +140,7 @@ torch.distributed.init_process_group("gloo")
 rank, chunks = torch.distributed.get_rank(), sys.argv[4] == "chunks"
 policy = Draw(a_scored_set(positives=2), group_size=3, seed=0)
 objective = both(load(sys.argv[2]).eval(), torch.distributed.group.WORLD)
-wrapped = DistributedDataParallel(objective)
+wrapped = DistributedDataParallel(objective, find_unused_parameters=True)  # the pooler
 parts = [[range(4), range(7, 9)], [range(4, 7), range(9, 10)]][rank]
 for number, rows in enumerate(parts):
     train_step(
