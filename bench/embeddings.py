@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tilefold.data import read_beir
+from tilefold.data import document_texts, read_beir
 
 _PART = 2048  # sentences per file: about ten seconds of work
 
@@ -42,7 +42,7 @@ def embed(
         limit: first sentences to use; all by default.
     """
     collection = read_beir(corpus)
-    sentences = collection.documents[:limit]
+    sentences = document_texts(collection.documents, collection.titles)[:limit]
     content = hashlib.sha256((corpus / "corpus.jsonl").read_bytes()).hexdigest()[:12]
     kept = _Kept(cache / f"minilm-{content}-{len(sentences)}")
     parts: list[NDArray[np.float32]] = []

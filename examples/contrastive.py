@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from tilefold.cli.terminal import note, say, title
-from tilefold.data import Collection, read_beir
+from tilefold.data import Collection, document_texts, read_beir
 from tilefold.losses import contrastive_loss
 from tilefold.models import Encoder, minilm
 from tilefold.threads import set_num_threads
@@ -69,13 +69,14 @@ def draw_batches(collection: Collection, size: int, steps: int, seed: int) -> li
     answered = [query for query, documents in enumerate(relevant) if len(documents)]
     if not 2 <= size <= len(answered):
         raise ValueError(f"--batch must be 2 to {len(answered)}, the queries there, got {size}")
+    texts = document_texts(collection.documents, collection.titles)
     rng = np.random.default_rng(seed)
     batches = []
     for _ in range(steps):
         rows = rng.choice(answered, size, replace=False)
         chosen = np.array([rng.choice(relevant[query]) for query in rows])
         queries = [collection.queries[query] for query in rows]
-        documents = [collection.documents[document] for document in chosen]
+        documents = [texts[document] for document in chosen]
         batches.append(Batch(queries, documents, torch.from_numpy(chosen)))
     return batches
 

@@ -31,14 +31,17 @@ class WordEncoder:
     title_format = "{title} {text}"
     document_encoder = SimpleNamespace(pooling="mean")
 
-    def encode_queries(self, texts: Sequence[str], **options: object) -> np.ndarray:
+    def encode_queries(
+        self, texts: Sequence[str], titles: Sequence[str] = (), **options: object
+    ) -> np.ndarray:
+        assert not any(titles)
         vectors = np.zeros((len(texts), self.dim), np.float32)
         for row, text in enumerate(texts):
             for word in re.findall(r"\w+", text.lower()):
                 vectors[row, sum(map(ord, word)) % self.dim] += 1
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
 
-    encode_corpus = encode_queries
+    encode_documents = encode_corpus = encode_queries
 
 
 @pytest.fixture

@@ -85,29 +85,70 @@ def test_a_training_is_not_written_over_but_gone_on_with(config, tmp_path, capsy
 
 
 def test_one_title_format_from_training_to_evaluation(config, tmp_path, monkeypatch):
-    from tilefold.models import BiEncoder
-    from tilefold.train import setting, yaml_arguments
+    from tilefold.models import BiEncoder, Encoder
+    from tilefold.train import trainer_setup, yaml_arguments
 
     joined = ["--title_format", "{title} of {text}"]
-    trainer = setting.prepare(yaml_arguments.parse(joined, config))
-    assert trainer.draw.data.documents[0] == "w0 of w0 is w0"
-    assert trainer.validation.collection.documents[0] == "w0 of w0 is w0"
+    trainer = trainer_setup.prepare(yaml_arguments.parse(joined, config))
+    for data in (trainer.draw.data, trainer.validation.collection):
+        assert (data.titles[0], data.documents[0]) == ("w0", "w0 is w0")
     assert trainer.training_objective.model.title_format == "{title} of {text}"
     assert main(["train", "--config", str(config), *joined]) == 0
     model = tmp_path / "out" / "model"
     assert BiEncoder.from_pretrained(model).title_format == "{title} of {text}"
     seen = []
-    encode = BiEncoder.encode_corpus
+    encode = Encoder.encode
 
-    def seeing(self: BiEncoder, texts: list[str], **options: object) -> np.ndarray:
-        seen.append(texts[0])
+    def seeing(self: Encoder, texts: list[str], **options: object) -> np.ndarray:
+        if options["progress"] == "documents":
+            seen.append(texts[0])
         return encode(self, texts, **options)
 
-    monkeypatch.setattr(BiEncoder, "encode_corpus", seeing)
+    monkeypatch.setattr(Encoder, "encode", seeing)
     folder = str(tmp_path / "collection")
     assert main(["eval", folder, "--model", str(model), "--baseline", str(model)]) == 0
     assert main(["mine", folder, "--model", str(model), "--out", str(tmp_path / "m.jsonl")]) == 0
-    assert seen == ["w0 of w0 is w0"] * 3
+    assert main(["encode", folder, "--model", str(model), "--out", str(tmp_path / "v")]) == 0
+    assert seen == ["w0 of w0 is w0"] * 4
+
+
+def test_eval_reads_every_file_of_a_collection_once(collection, tiny_bert, tmp_path, monkeypatch):
+    from tilefold.models import BiEncoder
+
+    titled = BiEncoder.from_pretrained(tiny_bert, title_format="{title} of {text}")
+    titled.save_pretrained(tmp_path / "titled")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(
+        "".join(json.dumps({"_id": f"q{i}", "answers": [f"w{i}"]}) + "\n" for i in range(N))
+    )
+    opened = []
+    plain = Path.open
+
+    def counting(path: Path, *arguments, **keywords):
+        opened.append(path)
+        return plain(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", counting)
+    models = ["--model", str(tmp_path / "titled"), "--baseline", str(tiny_bert)]
+    out = tmp_path / "measured.json"
+    words = ["eval", str(collection), "--answers", str(answers), "--out", str(out), *models]
+    assert main(words) == 0
+    inside = [path.name for path in opened if path.is_relative_to(collection)]
+    assert sorted(inside) == ["corpus.jsonl", "queries.jsonl", "test.tsv"]
+    assert "accuracy" in out.read_text().lower()
+
+
+def test_mined_negatives_keep_titles_apart_from_texts(collection, tiny_bert, tmp_path):
+    model = ["--model", str(tiny_bert), "--pooling", "mean"]
+    for words in (model, ["--bm25"]):
+        out = tmp_path / "hard.jsonl"
+        assert main(["mine", str(collection), "--out", str(out), "--negatives", "2", *words]) == 0
+        for line in out.read_text().splitlines():
+            record = json.loads(line)
+            for passage in record["positive_passages"] + record["negative_passages"]:
+                number = int(passage["docid"].removeprefix("d"))
+                assert passage["title"] == f"w{number % N}"
+                assert passage["text"].endswith(f"is w{number // N}")
 
 
 def test_the_best_checkpoint_needs_a_measure_that_is_there(config, capsys):

@@ -1,5 +1,6 @@
 """Collections: folders of BEIR and of MS MARCO are read strictly, and once."""
 
+import dataclasses
 import gzip
 import json
 from collections.abc import Callable, Sequence
@@ -8,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tilefold.data import Collection, Qrels, read_beir, read_collection, read_msmarco
+from tilefold.data import (
+    Collection,
+    Documents,
+    Qrels,
+    read_beir,
+    read_collection,
+    read_documents,
+    read_msmarco,
+)
 
 Folder = Callable[..., Path]
 
@@ -62,7 +71,8 @@ def folder(tmp_path: Path) -> Folder:
 def test_a_folder_becomes_numbered_documents_and_judged_queries(folder: Folder):
     collection = read_beir(folder())
     assert collection.document_ids == ["d1", "d2"]
-    assert collection.documents == ["One first", "second"]
+    assert (collection.titles, collection.documents) == (["One", ""], ["first", "second"])
+    assert collection.prompts == ["", ""]
     assert (collection.query_ids, collection.queries) == (["q1", "q2"], ["who?", "why?"])
     assert [part.tolist() for part in collection.qrels] == [[0, 2, 3], [0, 1, 1], [1, 0, 2]]
     assert [part.dtype.kind for part in collection.qrels] == ["i", "i", "f"]
@@ -86,7 +96,7 @@ def test_integer_ids_are_their_digits_and_a_missing_title_is_none(folder: Folder
     corpus = [{"_id": 7, "title": None, "text": "seven"}, {"_id": 8, "title": "T", "text": ""}]
     collection = read_beir(folder(corpus=corpus, qrels=["q1\t7\t1"]))
     assert collection.document_ids == ["7", "8"]
-    assert collection.documents == ["seven", "T"]
+    assert (collection.titles, collection.documents) == (["", "T"], ["seven", ""])
 
 
 @pytest.mark.parametrize(
@@ -166,15 +176,37 @@ def test_packed_judgments_keep_queries_without_any():
     assert [part.tolist() for part in qrels] == [[0, 1, 1, 3], [3, 1, 0], [1, 2, 1]]
 
 
-def test_a_title_format_joins_titles_and_leaves_texts_without_one_alone(folder: Folder):
-    collection = read_beir(folder(), title_format="{title} [SEP] {text}")
-    assert collection.documents == ["One [SEP] first", "second"]
+def test_readers_have_no_template_of_titles(folder: Folder):
+    with pytest.raises(TypeError, match="title_format"):
+        read_beir(folder(), title_format="{title} {text}")
 
 
-@pytest.mark.parametrize("template", ["{title}", "{text} {name}", "{text} {}", "{text"])
-def test_a_title_format_without_the_text_or_with_anything_else_is_refused(folder, template: str):
-    with pytest.raises(ValueError, match="title_format: .*" + template.replace("{", r"\{")):
-        read_beir(folder(), title_format=template)
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"titles": ["T"]}, "expected 2 titles, got 1"),
+        ({"prompts": ["P"] * 3}, "expected 2 prompts, got 3"),
+    ],
+)
+def test_columns_of_a_collection_have_one_length(folder: Folder, change, complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        dataclasses.replace(read_beir(folder()), **change)
+
+
+def test_documents_are_read_without_judgments(folder: Folder):
+    documents = read_documents(folder())
+    assert documents == Documents(["d1", "d2"], ["first", "second"], ["One", ""])
+    assert (len(documents), documents.rows()) == (2, {"d1": 0, "d2": 1})
+    with pytest.raises(ValueError, match="Documents: expected 1 ids, got 2"):
+        Documents(["d1", "d2"], ["first"])
+
+
+def test_equal_titles_that_follow_one_another_are_one_string(folder: Folder):
+    corpus = [{"_id": n, "title": f"One {n // 2}", "text": "x"} for n in range(4)]
+    titles = read_beir(folder(corpus=corpus, qrels=["q1\t1\t1"])).titles
+    assert titles == ["One 0", "One 0", "One 1", "One 1"]
+    assert titles[0] is titles[1]
+    assert titles[2] is titles[3]
 
 
 def test_packed_files_are_read_like_plain_ones(folder: Folder):
@@ -241,7 +273,8 @@ def test_a_folder_of_ms_marco_is_a_collection_too(msmarco):
 
 def test_documents_of_ms_marco_may_have_titles(msmarco):
     root = msmarco(collection=("7\tT\tseven", "8\t\teight"))
-    assert read_msmarco(root, "dev.small").documents == ["T seven", "eight"]
+    collection = read_msmarco(root, "dev.small")
+    assert (collection.titles, collection.documents) == (["T", ""], ["seven", "eight"])
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,12 @@ def test_what_looks_like_two_formats_is_read_as_it_is_asked_for(source):
 
 
 def test_options_go_to_the_reader(source):
-    data = read(source(EXAMPLES["dpr"][0]), title_format="{title} [SEP] {text}")
-    assert data.documents == ["p"]
-    with pytest.raises(TypeError, match="title"):
-        read(source("q Q0 1 1 0.5 tag\n"), title_format="{text}")
+    path = source(BEIR)
+    assert read(path, split="test").query_ids == ["q"]
+    with pytest.raises(FileNotFoundError, match="no split 'dev'"):
+        read(path, split="dev")
+    with pytest.raises(TypeError, match="split"):
+        read(source("q Q0 1 1 0.5 tag\n"), split="dev")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def test_dpr_gives_positives_hard_negatives_and_answers(write: Write, array: boo
     data = read_training(write([DPR], "nq-train.json", array=array))
     assert (data.query_ids, data.queries, data.answers) == (["0"], ["who?"], [("she", "her")])
     assert data.document_ids == ["7", "9", "10"]
-    assert data.documents == ["T p", "T h", "T g"]
+    assert (data.titles, data.documents) == (["T"] * 3, ["p", "h", "g"])
+    assert data.prompts == [""]
     assert [part.tolist() for part in (*data.positives, *data.negatives)] == [
         *([0, 1], [0]),
         *([0, 2], [1, 2]),
@@ -77,9 +78,8 @@ def test_dpr_gives_positives_hard_negatives_and_answers(write: Write, array: boo
 
 
 def test_other_negatives_of_dpr_count_where_there_are_no_hard_ones(write: Write):
-    path = write([DPR | {"hard_negative_ctxs": []}], array=True)
-    data = read_training(path, title_format="{title} [SEP] {text}")
-    assert texts(data, data.negatives) == [["T [SEP] n"]]
+    data = read_training(write([DPR | {"hard_negative_ctxs": []}], array=True))
+    assert texts(data, data.negatives) == [["n"]]
 
 
 def test_a_passage_without_an_id_is_known_by_its_title_and_text(write: Write):
@@ -87,7 +87,7 @@ def test_a_passage_without_an_id_is_known_by_its_title_and_text(write: Write):
     second = DPR | {"positive_ctxs": [context("h")], "hard_negative_ctxs": [context("p")]}
     third = DPR | {"positive_ctxs": [context("p", title="other")], "hard_negative_ctxs": []}
     data = read_training(write([first, second, third], array=True))
-    assert data.documents == ["T p", "T h", "other p", "T n"]
+    assert (data.titles, data.documents) == (["T", "T", "other", "T"], ["p", "h", "p", "n"])
     assert data.positives.indices.tolist() == [0, 1, 2]
     assert len(data.document_ids[0]) == 32
     again = read_training(write([second], array=True))
@@ -150,7 +150,7 @@ def test_an_array_is_streamed(write: Write):
 def test_a_record_longer_than_a_piece_of_the_file_is_read(write: Write):
     long = context('"\u20ac]},' * 600_000, passage_id="1")
     data = read_training(write([DPR, DPR | {"positive_ctxs": [long]}], array=True))
-    assert data.documents[3] == "T " + long["text"]
+    assert data.documents[3] == long["text"]
 
 
 # ---- Tevatron ------------------------------------------------------------------------------------
@@ -167,7 +167,8 @@ TEVATRON = {
 def test_tevatron_gives_ids_and_answers(write: Write):
     data = read_training(write([TEVATRON, TEVATRON | {"query_id": 2, "answers": None}]))
     assert (data.query_ids, data.answers) == (["q1", "2"], [("she",), ()])
-    assert (data.document_ids, data.documents) == (["7", "8", "9"], ["T p", "n", "m"])
+    assert (data.document_ids, data.documents) == (["7", "8", "9"], ["p", "n", "m"])
+    assert (data.titles, data.prompts) == (["T", "", ""], ["", ""])
     assert texts(data, data.negatives) == [["n", "m"]] * 2
 
 
@@ -199,28 +200,78 @@ def training_sets(draw: st.DrawFn) -> TrainingSet:
     ]
     answers = [tuple(draw(st.lists(st.text(max_size=3), max_size=2))) for _ in queries]
     given = [None if not values else np.array(values) for values in scores]
+    titles, prompts = (
+        draw(st.lists(st.text(max_size=4), min_size=n, max_size=n) | st.just([]))
+        for n in (len(names), len(queries))
+    )
     return TrainingSet(queries, draw(st.permutations(queries)), names, documents, *sides, answers,
-                       *given)  # fmt: skip
+                       *given, titles=titles, prompts=prompts)  # fmt: skip
+
+
+def renumbered(data: TrainingSet) -> TrainingSet:
+    """The same set without unlisted documents, the others in the order in which records list them.
+
+    That is what a file of records can hold: the definition of what is read back.
+    """
+    listed = [
+        int(row)
+        for query in range(len(data))
+        for lists in (data.positives, data.negatives)
+        for row in lists.of(query)
+    ]
+    order = list(dict.fromkeys(listed))
+    place = {row: number for number, row in enumerate(order)}
+    moved = {
+        side: Lists(lists.offsets, np.array([place[int(row)] for row in lists.indices], int))
+        for side, lists in (("positives", data.positives), ("negatives", data.negatives))
+    }
+    columns = {
+        name: [getattr(data, name)[row] for row in order]
+        for name in ("document_ids", "documents", "titles")
+    }
+    return dataclasses.replace(data, **columns, **moved)
+
+
+def assert_equal_sets(found: TrainingSet, expected: TrainingSet) -> None:
+    """Every field is equal; arrays in values and order."""
+    for field in dataclasses.fields(TrainingSet):
+        ours, theirs = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(theirs, Lists):
+            ours, theirs = ([part.tolist() for part in lists] for lists in (ours, theirs))
+        if isinstance(theirs, np.ndarray):
+            np.testing.assert_array_equal(ours, theirs)
+        else:
+            assert ours == theirs, field.name
 
 
 @given(training_sets())
 def test_what_is_written_is_read_back(tmp_path: Path, data: TrainingSet):
     write_training(tmp_path / "mined.jsonl", data)
     back = read_training(tmp_path / "mined.jsonl")
-    assert (back.query_ids, back.queries, back.answers) == (
-        *(data.query_ids, data.queries, data.answers),
-    )
-    for side in ("positives", "negatives"):
-        ours, theirs = getattr(data, side), getattr(back, side)
-        assert texts(back, theirs) == texts(data, ours)
-        assert [back.document_ids[row] for row in theirs.indices] == [
-            data.document_ids[row] for row in ours.indices
-        ]
-        scores = [getattr(one, f"{side[:-1]}_scores") for one in (data, back)]
-        if scores[0] is None:
-            assert scores[1] is None
-        else:
-            assert scores[0].tolist() == scores[1].tolist()
+    assert_equal_sets(back, renumbered(data))
+    write_training(tmp_path / "again.jsonl", back)
+    assert_equal_sets(read_training(tmp_path / "again.jsonl"), back)
+
+
+def test_mined_negatives_of_dpr_are_written_with_title_and_text(write: Write, tmp_path: Path):
+    data = read_training(write([DPR, DPR | {"question": "why?"}], "dpr.json", array=True))
+    mined = data.with_negatives(Lists(np.array([0, 1, 2]), np.array([2, 1])))
+    write_training(tmp_path / "mined.jsonl", mined)
+    first = json.loads((tmp_path / "mined.jsonl").read_text().splitlines()[0])
+    assert first["positive_passages"] == [{"docid": "7", "title": "T", "text": "p"}]
+    assert first["negative_passages"] == [{"docid": "10", "title": "T", "text": "g"}]
+    assert_equal_sets(read_training(tmp_path / "mined.jsonl"), renumbered(mined))
+
+
+def test_prompts_are_written_as_a_field(write: Write, tmp_path: Path):
+    data = read_training(write([FLAG, {"query": "why?", "pos": ["n"]}]))
+    write_training(tmp_path / "written.jsonl", data)
+    records = [json.loads(line) for line in (tmp_path / "written.jsonl").read_text().splitlines()]
+    assert [(record["query"], record.get("prompt")) for record in records] == [
+        ("who?", "Find it:"),
+        ("why?", None),
+    ]
+    assert_equal_sets(read_training(tmp_path / "written.jsonl"), data)
 
 
 def test_a_training_set_that_cannot_be_written_leaves_the_old_file(write: Write, monkeypatch):
@@ -248,7 +299,7 @@ FLAG = {
 
 def test_flagembedding_gives_prompts_and_scores(write: Write):
     data = read_training(write([FLAG, {"query": "why?", "pos": ["n"], "neg": []}]))
-    assert data.queries == ["Find it: who?", "why?"]
+    assert (data.prompts, data.queries) == (["Find it:", ""], ["who?", "why?"])
     assert (data.documents, data.query_ids) == (["p", "q", "n", "m"], ["0", "1"])
     assert texts(data, data.positives) == [["p", "q"], ["n"]]
     assert texts(data, data.negatives) == [["n", "m"], []]
@@ -256,11 +307,30 @@ def test_flagembedding_gives_prompts_and_scores(write: Write):
     np.testing.assert_array_equal(data.negative_scores, [0.5, 0.25])
 
 
-def test_a_query_format_decides_where_a_prompt_goes(write: Write):
-    path = write([FLAG, {"query": "why?", "pos": ["n"]}])
-    data = read_training(path, query_format="Instruct: {prompt}\nQuery: {query}")
-    assert data.queries == ["Instruct: Find it:\nQuery: who?", "why?"]
-    assert read_training(path, query_format="{query}").queries == ["who?", "why?"]
+def test_one_read_serves_every_template(write: Write):
+    data = read_training(write([FLAG, {"query": "why?", "pos": ["n"]}]))
+    joined = data.joined(query_format="Instruct: {prompt}\nQuery: {query}")
+    assert joined.queries == ["Instruct: Find it:\nQuery: who?", "why?"]
+    assert joined.prompts == ["", ""]
+    assert data.joined(query_format="{query}").queries == ["who?", "why?"]
+    titled = read_training(write([DPR], array=True))
+    assert titled.joined("{title} [SEP] {text}").documents[0] == "T [SEP] p"
+    assert titled.joined().titles == ["", "", ""]
+
+
+def test_equal_texts_under_other_titles_or_prompts_are_other_rows():
+    lists = Lists(np.array([0, 1, 2]), np.array([0, 1])), Lists(np.zeros(3, int), np.zeros(0, int))
+    data = TrainingSet(
+        *(["1", "2"], ["q", "q"], list("abc"), ["t", "t", "t"], *lists, [(), ()]),
+        titles=["x", "", "x"],
+        prompts=["", "p"],
+    )
+    assert data.document_groups().tolist() == [0, 1, 0]
+    assert data.query_groups().tolist() == [0, 1]
+    plain = dataclasses.replace(data, titles=[], prompts=[])
+    assert (plain.titles, plain.prompts) == (["", "", ""], ["", ""])
+    assert plain.document_groups().tolist() == [0, 0, 0]
+    assert data.take([1]).prompts == ["p"]
 
 
 # ---- columns -------------------------------------------------------------------------------------
@@ -419,8 +489,9 @@ def beir(write: Write) -> Callable[..., Path]:
 
 def test_a_folder_of_beir_gives_positives_and_judged_negatives_on_the_whole_corpus(beir):
     root = beir("q2\td1\t2\nq2\td3\t0\nq2\td0\t1\nq0\td3\t1\nq0\td1\t-1\n")
-    data = read_training(root, title_format="{title}: {text}")
-    assert (data.query_ids, data.documents) == (["q0", "q2"], ["t0", "T: t1", "t2", "t3"])
+    data = read_training(root)
+    assert (data.query_ids, data.documents) == (["q0", "q2"], ["t0", "t1", "t2", "t3"])
+    assert data.titles == ["", "T", "", ""]
     assert [part.tolist() for part in (*data.positives, *data.negatives)] == [
         *([0, 1, 3], [3, 1, 0]),
         *([0, 1, 2], [1, 3]),
@@ -508,6 +579,13 @@ PASSAGE = TEVATRON["positive_passages"][0]
             ],
             r":2: document '7' has another text than in line 1",
         ),
+        (
+            [
+                TEVATRON,
+                TEVATRON | {"query_id": "2", "positive_passages": [PASSAGE | {"title": "x"}]},
+            ],
+            r":2: document '7' has another title than in line 1",
+        ),
         ([TEVATRON | {"answers": "she"}], r":1: 'answers' must be a list, got \"she\""),
         ([TEVATRON | {"answers": [1]}], r":1: 'answers\[0\]' must be a string, got 1"),
         ([DPR | {"positive_ctxs": [context("p", typo=1)]}], r"positive_ctxs\[0\]: unknown fields"),
@@ -572,7 +650,7 @@ def test_a_bad_row_of_a_table_is_an_error_with_file_and_line(write: Write, text,
 def test_queries_without_positives_are_dropped_when_asked(write: Write):
     lines = [FLAG | {"pos": [], "pos_scores": []}, FLAG | {"query": "why?"}]
     data = read_training(write(lines), on_missing_positive="drop")
-    assert (data.query_ids, data.queries) == (["1"], ["Find it: why?"])
+    assert (data.query_ids, data.queries, data.prompts) == (["1"], ["why?"], ["Find it:"])
     pairs = [{"query": q, "answer": "p", "label": n} for n, q in enumerate("ab")]
     with pytest.raises(ValueError, match=r"train.jsonl:1: the query 'a' has no positive"):
         read_training(write(pairs))
@@ -586,8 +664,6 @@ def test_an_unknown_choice_is_an_error_that_lists_the_known_ones(write: Write):
         read_training(write([DPR]), format="trec-run")
     with pytest.raises(ValueError, match=r"on_missing_positive to be 'error' or 'drop', got 'no'"):
         read_training(write([DPR]), on_missing_positive="no")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"query_format: expected a template"):
-        read_training(write([DPR]), query_format="{title} {query}")
     with pytest.raises(FileNotFoundError):
         read_training(write([DPR]).with_name("none"))
 
@@ -651,6 +727,8 @@ def test_negatives_that_do_not_fit_are_refused(data: TrainingSet, offsets, indic
     [
         ({"query_ids": ["1"]}, "expected 3 query_ids, got 1"),
         ({"answers": []}, "expected 3 answers, got 0"),
+        ({"titles": ["T"]}, "expected 5 titles, got 1"),
+        ({"prompts": ["P"]}, "expected 3 prompts, got 1"),
         ({"document_ids": ["1"]}, "expected 5 document_ids, got 1"),
         ({"positive_scores": np.zeros(1)}, "expected 5 positive_scores, got 1"),
         ({"positives": Lists(np.array([0, 1, 1, 2]), np.array([0, 1]))}, "query '1' has no posit"),

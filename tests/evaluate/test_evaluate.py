@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilefold.data import Qrels, read_beir, write_run
+from tilefold.data import Qrels, document_texts, read_beir, write_run
 from tilefold.evaluate import Measure, bootstrap, evaluate, mean
 
 MEASURES = (
@@ -308,7 +308,11 @@ def test_every_collection_is_compared(data_folder: Path):
 
 def by_bm25(folder: Path, split: str) -> tuple[np.ndarray, Qrels]:
     collection = read_beir(folder, split)
-    ids = index(tuple(collection.documents)).search(collection.queries, 100).ids
+    ids = (
+        index(tuple(document_texts(collection.documents, collection.titles)))
+        .search(collection.queries, 100)
+        .ids
+    )
     return ids, collection.qrels
 
 

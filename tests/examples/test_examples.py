@@ -16,7 +16,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[demo]"
 )
 
-from tilefold.data import read_beir
+from tilefold.data import document_texts, read_beir
 from tilefold.models import Encoder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -90,7 +90,7 @@ def test_batches_pair_different_queries_with_documents_that_are_relevant_and_the
             query = collection.queries.index(text)
             assert collection.query_ids[query] != "q11"
             assert number in ids[offsets[query] : offsets[query + 1]]
-            assert document == collection.documents[number]
+            assert document == document_texts(collection.documents, collection.titles)[number]
     assert len({i for batch in batches for i in batch.document_ids.tolist()}) == 6
 
 

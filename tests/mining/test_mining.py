@@ -579,6 +579,24 @@ def test_words_count_what_is_positive_and_do_not_depend_on_batches():
     assert one.short.tolist() == [i for i, row in enumerate(as_rows(one.negatives)) if len(row) < 2]
 
 
+def test_words_of_titles_count_like_those_of_texts():
+    pytest.importorskip("bm25s")
+    from tilefold.retrieval.bm25 import Bm25
+
+    titles = ["", "hen", "zebra", "fox", "fox", "", "barn"]
+    joined = [f"{title} {text}" if title else text for title, text in zip(titles, TEXTS)]  # noqa: B905
+    ask = ["red fox", "zebra"], listed([[0], [1]])
+    found = mine_bm25(ask[0], TEXTS, ask[1], titles=titles, n_negatives=6)
+    expected = mine_bm25(ask[0], joined, ask[1], n_negatives=6)
+    assert as_rows(found.negatives) == as_rows(expected.negatives)
+    assert as_rows(found.negatives)[1] == [2]  # its title has the word
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    with pytest.raises(ValueError, match="got 7 texts but 1 titles"):
+        mine_bm25(ask[0], TEXTS, ask[1], titles=["x"])
+    with pytest.raises(TypeError, match="titles go with texts, but documents is an index"):
+        mine_bm25(ask[0], Bm25(TEXTS), ask[1], titles=titles)
+
+
 def test_an_index_of_words_can_be_used_again():
     pytest.importorskip("bm25s")
     from tilefold.retrieval.bm25 import Bm25
@@ -596,11 +614,12 @@ def test_an_index_of_words_can_be_used_again():
 
 def test_words_find_the_negatives_of_scifact(data_folder: Path):
     pytest.importorskip("bm25s")
-    from tilefold.data import read_beir
+    from tilefold.data import document_texts, read_beir
     from tilefold.retrieval.bm25 import Bm25
 
     collection = read_beir(data_folder / "scifact" / "beir")
-    words, qrels = Bm25(collection.documents), collection.qrels
+    words = Bm25(document_texts(collection.documents, collection.titles))
+    qrels = collection.qrels
     some = 20
     own = Lists(qrels.offsets[: some + 1], qrels.ids[: qrels.offsets[some]])
     mined = mine_bm25(collection.queries[:some], words, own, n_negatives=10, batch_size=7)

@@ -99,6 +99,40 @@ def test_documents_with_titles_are_joined_by_the_format(load):
     np.testing.assert_allclose(untitled, expected[1:2], atol=1e-6)
 
 
+@pytest.mark.parametrize("title_format", ["{title} {text}", "{title} [SEP] {text}", "{text}"])
+def test_columns_have_the_bits_of_texts_joined_by_hand(load, title_format):
+    model = load(title_format=title_format, document_prefix="tell ")
+    titles, texts = ["red fox", "", "hen "], ["barn red", "hen", " fox"]
+    by_hand = {
+        "{title} {text}": ["red fox barn red", "hen", "hen   fox"],
+        "{title} [SEP] {text}": ["red fox [SEP] barn red", "hen", "hen  [SEP]  fox"],
+        "{text}": ["barn red", "hen", "fox"],
+    }[title_format]
+    expected = model.document_encoder.encode(by_hand)
+    assert model.document_texts(texts, titles) == by_hand
+    np.testing.assert_array_equal(model.encode_documents(texts, titles), expected)
+    pairs = [{"title": a, "text": b} for a, b in zip(titles, texts, strict=True)]
+    np.testing.assert_array_equal(model.encode_corpus(pairs), expected)
+    np.testing.assert_array_equal(
+        model.encode_documents(texts), model.document_encoder.encode(texts)
+    )
+    with pytest.raises(ValueError, match="got 3 texts but 1 titles"):
+        model.encode_documents(texts, ["x"])
+
+
+def test_prompts_have_the_bits_of_queries_joined_by_hand(load):
+    model = load(query_prefix="ask ")
+    found = model.encode_queries(["red fox", "hen"], ["barn", ""])
+    np.testing.assert_array_equal(found, model.query_encoder.encode(["barn red fox", "hen"]))
+    with pytest.raises(ValueError, match="got 2 queries but 1 prompts"):
+        model.encode_queries(["red fox", "hen"], ["barn"])
+
+
+def test_a_model_that_reads_no_titles_is_saved_and_loaded(load, tmp_path):
+    load(title_format="{text}").save_pretrained(tmp_path / "saved")
+    assert BiEncoder.from_pretrained(tmp_path / "saved").title_format == "{text}"
+
+
 def test_both_families_of_names_encode_alike(load):
     model = load(query_prefix="ask ")
     np.testing.assert_array_equal(model.encode_query(QUERIES), model.encode_queries(QUERIES))
@@ -396,8 +430,10 @@ def test_wrong_arguments_are_errors(load):
         )
     with pytest.raises(ValueError, match="projection cannot take the model's 32 dimensions"):
         load(projection=torch.nn.Linear(31, 8))
-    with pytest.raises(ValueError, match=r"title_format must have \{title\} and \{text\}"):
-        load(title_format="{text}")
+    with pytest.raises(
+        ValueError, match=r"BiEncoder: title_format: expected a template of \{title"
+    ):
+        load(title_format="{title}")
     with pytest.raises(TypeError, match="texts is one string"):
         model.encode_corpus("fox")
     with pytest.raises(TypeError, match="document 1 must be a string or have"):

@@ -49,6 +49,28 @@ def test_narrow_shards_hold_rounded_vectors(tmp_path, dtype):
     np.testing.assert_array_equal(found.scores, whole.scores)
 
 
+def test_titles_are_encoded_with_the_texts_of_their_shard(tmp_path):
+    titles = [f"title {i % 3}" for i in range(23)]
+    seen = []
+
+    def encode_both(texts, titles):
+        seen.extend(zip(titles, texts, strict=True))
+        return encode(texts)
+
+    paths = list(encode_shards(encode_both, TEXTS, NAMES, tmp_path, num_shards=4, titles=titles))
+    assert seen == list(zip(titles, TEXTS, strict=True))
+    assert names_of(paths) == NAMES
+    with pytest.raises(ValueError, match="holds shards of another corpus"):
+        list(encode_shards(encode_both, TEXTS, NAMES, tmp_path, num_shards=4, titles=TEXTS))
+    with pytest.raises(ValueError, match="got 23 texts but 1 titles"):
+        list(encode_shards(encode_both, TEXTS, NAMES, tmp_path, num_shards=4, titles=["x"]))
+
+
+def test_no_titles_at_all_are_as_if_none_were_given(tmp_path):
+    paths = shards(tmp_path)
+    assert shards(tmp_path, titles=[""] * 23) == paths
+
+
 def test_finished_shards_are_not_encoded_again(tmp_path):
     asked = []
 
@@ -75,7 +97,7 @@ def test_machines_write_different_shards(tmp_path):
 KILLED = """
 import sys, time
 import numpy as np
-from tilefold.encoding import encode_shards
+from tilefold.retrieval.encode_shards import encode_shards
 def encode(texts):
     if texts[0] != "0":
         print("second", flush=True)

@@ -34,6 +34,7 @@ from tilefold.ragged_lists import Lists
 from tilefold.train import (
     ContrastiveObjective,
     Draw,
+    Refresh,
     RetrieverTrainer,
     Validation,
     hold_out,
@@ -149,6 +150,66 @@ def test_the_same_text_under_two_ids_is_one_passage():
 
 
 # ---- a step --------------------------------------------------------------------------------------
+
+
+def test_titles_and_prompts_train_with_the_bits_of_texts_joined_by_hand(tiny_bert: Path):
+    plain = a_set(6)
+    columns = dataclasses.replace(
+        plain,
+        titles=[f"w{i % 5}" if i % 3 else "" for i in range(18)],
+        prompts=["w1 w2" if i % 2 else "" for i in range(6)],
+    )
+    by_hand = dataclasses.replace(
+        plain,
+        documents=[
+            f"w{i % 5} [SEP] {text}" if i % 3 else text for i, text in enumerate(plain.documents)
+        ],
+        queries=[f"w1 w2 {text}" if i % 2 else text for i, text in enumerate(plain.queries)],
+    )
+    found = []
+    for data in (columns, by_hand):
+        objective = ContrastiveObjective(
+            load(tiny_bert, title_format="{title} [SEP] {text}"), ContrastiveLoss(0.05)
+        )
+        batch = Draw(data, group_size=3, seed=1).batch(range(6), step=0)
+        for sizes in (None, (2, 4)):
+            loss = train_step(objective, batch, chunk_sizes=sizes).value
+            gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+            found.append([loss, *(gradient.clone() for gradient in gradients)])
+    assert len(found[0]) > 5
+    for ours, theirs in zip(found[:2], found[2:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_mining_while_training_reads_titles_as_the_model_does(tiny_bert: Path):
+    columns = dataclasses.replace(a_set(6), titles=[f"w{i % 5}" for i in range(18)])
+    model = load(tiny_bert, title_format="{title} of {text}")
+    options = {"depth": 8, "n_negatives": 4}
+    found = Refresh(1, **options).run(model, columns, step=0)
+    expected = Refresh(1, **options).run(model, columns.joined(model.title_format), step=0)
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+    held = hold_out(columns, 2, seed=0)[1]
+    assert held.titles == columns.titles
+    by_hand = dataclasses.replace(
+        held, documents=columns.joined(model.title_format).documents, titles=[]
+    )
+    assert Validation(held).run(model) == Validation(by_hand).run(model)
+
+
+def test_the_same_text_under_another_title_is_another_passage():
+    data = TrainingSet(
+        ["a", "b", "c"],
+        ["w1", "w2", "w3"],
+        ["x", "y", "z"],
+        ["same"] * 3,
+        Lists.pack([[0], [1], [2]]),
+        Lists.pack([[], [], []]),
+        [()] * 3,
+        titles=["one", "one", "two"],
+    )
+    batch = Draw(data, group_size=1, seed=0).batch([0, 1, 2], step=0)
+    assert batch.negatives() == pytest.approx((1 + 1 + 2) / 3)
+    assert batch.titles == ["one", "one", "two"]
 
 
 def test_chunks_give_the_gradients_of_the_whole_batch(model):
@@ -393,6 +454,7 @@ trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, data)
 trainer.train()
 if args.process_index == 0:
     Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
+del trainer
 leave()
 """
 

@@ -5,9 +5,18 @@ the file and the line, files are streamed, and each is read once.
 """
 
 from .collection import Collection, read_beir, read_collection, read_msmarco
+from .documents import Documents
 from .formats import FORMATS, detect
 from .multiple_choice import MultipleChoice, read_choices
-from .passages import TITLE_FORMAT
+from .prompts import (
+    PROMPT_FORMAT,
+    TEXT_FORMAT,
+    TITLE_FORMAT,
+    TITLE_TEXT_FORMAT,
+    document_texts,
+    format_columns,
+    query_texts,
+)
 from .qrels import Judgments, Qrels
 from .questions import Question, read_questions
 from .reader import read
@@ -18,8 +27,12 @@ from .training_set import TrainingSet
 
 __all__ = [
     "FORMATS",
+    "PROMPT_FORMAT",
+    "TEXT_FORMAT",
     "TITLE_FORMAT",
+    "TITLE_TEXT_FORMAT",
     "Collection",
+    "Documents",
     "Judgments",
     "MultipleChoice",
     "Qrels",
@@ -27,6 +40,9 @@ __all__ = [
     "Run",
     "TrainingSet",
     "detect",
+    "document_texts",
+    "format_columns",
+    "query_texts",
     "read",
     "read_beir",
     "read_choices",

@@ -8,15 +8,16 @@ beyond the last one, which no search returns.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from .documents import Documents
 from .lines import Place, StrPath, filled_lines
-from .passages import TITLE_FORMAT, Join, joined_title
 from .qrels import Judgment, Qrels, beir_judgments, by_query, trec_judgments
 from .records import json_lines
+from .text_columns import fill_column
 
 _BEIR_PARTS = "corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
 _MSMARCO_PARTS = "collection.tsv, queries.<split>.tsv and qrels.<split>.tsv"
@@ -26,14 +27,41 @@ _BEIR_QUERIES = ("_id", "text", "metadata")
 
 @dataclass(frozen=True)
 class Collection:
-    """Documents, the queries judged on them, and the judgments; all in the order of the files."""
+    """Documents, the queries judged on them, and the judgments; all in the order of the files.
+
+    Titles are a column beside the texts. They are joined only when documents are encoded, as by
+    `BiEncoder.encode_documents(documents, titles)`, or formatted: see `tilefold.data.prompts`.
+
+    Args:
+        document_ids: m unique ids.
+        documents: m texts, without their titles.
+        query_ids: n unique ids.
+        queries: n texts.
+        qrels: judgments, by number of query and document.
+        absent: ids of documents that are judged but not in the corpus, numbered from m on.
+        titles: m titles, "" where a document has none; an empty list for no titles at all.
+        prompts: n prompts (instructions), "" where a query has none; an empty list for none at all.
+
+    Raises:
+        ValueError: titles of another number than documents, or prompts than queries.
+    """
 
     document_ids: list[str]
-    documents: list[str]  # title and text
+    documents: list[str]
     query_ids: list[str]
     queries: list[str]
     qrels: Qrels
-    absent: tuple[str, ...] = ()  # judged but not in the corpus; numbered from len(documents) on
+    absent: tuple[str, ...] = ()
+    titles: list[str] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, length in (("titles", len(self.documents)), ("prompts", len(self.queries))):
+            fill_column(self, name, length)
+            if len(getattr(self, name)) != length:
+                raise ValueError(
+                    f"Collection: expected {length} {name}, got {len(getattr(self, name))}"
+                )
 
 
 class Files(NamedTuple):
@@ -50,29 +78,26 @@ class Files(NamedTuple):
         return read(self.qrels)
 
 
-def read_beir(
-    folder: StrPath, split: str = "test", *, title_format: str = TITLE_FORMAT
-) -> Collection:
+def read_beir(folder: StrPath, split: str = "test") -> Collection:
     """Reads `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`, strictly.
 
-    A document is its title, a space, and its text, as BEIR encodes it. Only the queries that the
-    split judges are kept. Judged documents that the corpus lacks are listed in `absent` and stay
-    in the judgments, as in trec_eval: nobody can find them, and recall counts them as missed.
+    Titles and texts stay apart. Only the queries that the split judges are kept. Judged documents
+    that the corpus lacks are listed in `absent` and stay in the judgments, as in trec_eval: no
+    search can find them, and recall counts them as missed.
 
     Args:
         folder: the BEIR folder; its files may be packed with gzip (`corpus.jsonl.gz`).
         split: name of the file in `qrels/`.
-        title_format: how title and text are joined; a document without a title is its text.
 
     Raises:
         FileNotFoundError: a file of the layout is missing; names the splits that are there.
         ValueError: bad JSON, an unknown field, a missing or repeated id, a judgment of an unknown
             query, an empty file: with file and line.
     """
-    return read_files(beir_files(Path(folder), split), title_format)
+    return read_files(beir_files(Path(folder), split))
 
 
-def read_msmarco(folder: StrPath, split: str, *, title_format: str = TITLE_FORMAT) -> Collection:
+def read_msmarco(folder: StrPath, split: str) -> Collection:
     """Reads `collection.tsv`, `queries.<split>.tsv` and `qrels.<split>.tsv` of MS MARCO.
 
     Lines are id and text between tabs, for documents also id, title and text; nothing is quoted.
@@ -83,19 +108,17 @@ def read_msmarco(folder: StrPath, split: str, *, title_format: str = TITLE_FORMA
         ValueError: another number of columns, a repeated id, a judgment of an unknown query, an
             empty file: with file and line.
     """
-    return read_files(msmarco_files(Path(folder), split), title_format)
+    return read_files(msmarco_files(Path(folder), split))
 
 
-def read_collection(
-    folder: StrPath, split: str = "test", *, title_format: str = TITLE_FORMAT
-) -> Collection:
+def read_collection(folder: StrPath, split: str = "test") -> Collection:
     """Reads a folder of BEIR or of MS MARCO, whichever it is; see `read_beir`, `read_msmarco`.
 
     Raises:
         FileNotFoundError: the folder has neither layout, or lacks a part of it.
         ValueError: a file is bad: with file and line.
     """
-    return read_files(files_of(folder, split), title_format)
+    return read_files(files_of(folder, split))
 
 
 def files_of(folder: StrPath, split: str) -> Files:
@@ -109,27 +132,26 @@ def files_of(folder: StrPath, split: str) -> Files:
     return beir_files(root, split) if layout == "beir" else msmarco_files(root, split)
 
 
-def read_files(files: Files, title_format: str = TITLE_FORMAT) -> Collection:
-    """The collection that these files hold; each is opened once."""
-    corpus = read_corpus(files.layout, files.corpus, joined_title(title_format))
-    document_ids, documents = list(corpus), list(corpus.values())
-    corpus.clear()
+def read_files(files: Files) -> Collection:
+    """Reads the collection that these files hold, opening each once."""
+    corpus = read_corpus(files.layout, files.corpus)
     queries = read_queries(files.layout, files.queries)
     judged = by_query(files.qrels, files.judgments(), queries, files.queries.name)
-    number = {name: index for index, name in enumerate(document_ids)}
+    number = corpus.rows()
     absent = tuple(
         dict.fromkeys(name for gains in judged.values() for name in gains if name not in number)
     )
-    number.update((name, len(documents) + index) for index, name in enumerate(absent))
+    number.update((name, len(corpus) + index) for index, name in enumerate(absent))
     kept = [name for name in queries if name in judged]
     numbered = [{number[name]: gain for name, gain in judged[query].items()} for query in kept]
     return Collection(
-        document_ids,
-        documents,
+        corpus.ids,
+        corpus.texts,
         kept,
         [queries[name] for name in kept],
         Qrels.pack(numbered),
         absent,
+        corpus.titles,
     )
 
 
@@ -209,51 +231,62 @@ class _Text(NamedTuple):
     place: Place
     name: str
     text: str
+    title: str = ""
 
 
-def read_corpus(layout: str, path: Path, join: Join) -> dict[str, str]:
-    """{id: title and text} of the documents of a layout."""
-    if layout == "msmarco":
-        return _distinct(path, _tsv_texts(path, join))
-    return _distinct(path, _json_texts(path, _BEIR_CORPUS, join))
+def read_corpus(layout: str, path: Path) -> Documents:
+    """Reads the documents of a layout."""
+    found = _tsv_texts(path, titled=True) if layout == "msmarco" else _json_documents(path)
+    names, texts, titles = _distinct(path, found)
+    return Documents(names, texts, titles)
 
 
 def read_queries(layout: str, path: Path) -> dict[str, str]:
-    """{id: text} of the queries of a layout."""
-    if layout == "msmarco":
-        return _distinct(path, _tsv_texts(path))
-    return _distinct(path, _json_texts(path, _BEIR_QUERIES))
+    """Reads the queries of a layout, as {id: text}."""
+    found = _tsv_texts(path, titled=False) if layout == "msmarco" else _json_queries(path)
+    names, texts, _ = _distinct(path, found)
+    return dict(zip(names, texts, strict=True))
 
 
-def _distinct(path: Path, texts: Iterator[_Text]) -> dict[str, str]:
-    """{id: text}, in the order of the file."""
-    found: dict[str, str] = {}
+def _distinct(path: Path, found: Iterator[_Text]) -> tuple[list[str], list[str], list[str]]:
+    """Returns ids, texts and titles in the order of the file; fails on an id that repeats."""
+    names: dict[str, None] = {}
+    texts: list[str] = []
+    titles: list[str] = []
     numbers = array("q")  # of lines
-    for place, name, text in texts:
-        if name in found:
-            first = numbers[list(found).index(name)]
+    for place, name, text, title in found:
+        if name in names:
+            first = numbers[list(names).index(name)]
             what = "'_id'" if path.name.removesuffix(".gz").endswith(".jsonl") else "the id"
             place.fail(f"{what} {name!r} is already that of line {first}")
-        found[name] = text
+        names[name] = None
+        texts.append(text)
+        # Passages of one article follow one another: they share one string.
+        titles.append(titles[-1] if titles and titles[-1] == title else title)
         numbers.append(place.line)
-    if not found:
+    if not names:
         raise ValueError(f"{path}: the file is empty")
-    return found
+    return list(names), texts, titles
 
 
-def _json_texts(path: Path, known: Sequence[str], join: Join | None = None) -> Iterator[_Text]:
+def _json_documents(path: Path) -> Iterator[_Text]:
     for record in json_lines(path):
-        record.only(known)
+        record.only(_BEIR_CORPUS)
+        text, title = record.string("text"), record.optional("title")
+        yield _Text(record.place, record.identifier("_id"), text, title)
+
+
+def _json_queries(path: Path) -> Iterator[_Text]:
+    for record in json_lines(path):
+        record.only(_BEIR_QUERIES)
         text = record.string("text")
-        if join is not None:
-            text = join(record.optional("title"), text)
         yield _Text(record.place, record.identifier("_id"), text)
 
 
-def _tsv_texts(path: Path, join: Join | None = None) -> Iterator[_Text]:
-    """Lines of id and text between tabs; of id, title and text where titles can be joined."""
+def _tsv_texts(path: Path, *, titled: bool) -> Iterator[_Text]:
+    """Lines of id and text between tabs; of id, title and text where there may be titles."""
     for place, line in filled_lines(path):
         name, *texts = line.split("\t")
-        if not name.strip() or len(texts) not in ((1,) if join is None else (1, 2)):
+        if not name.strip() or len(texts) not in ((1, 2) if titled else (1,)):
             place.fail(f"expected an id, a tab and a text, got {line[:60]!r}")
-        yield _Text(place, name, texts[0] if len(texts) == 1 or join is None else join(*texts))
+        yield _Text(place, name, texts[-1], texts[0] if len(texts) == 2 else "")

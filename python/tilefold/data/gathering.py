@@ -1,39 +1,40 @@
-"""A training set in the making: records come in one by one, and repeated passages become one."""
+"""Builds a training set from records, one by one; repeated passages become one document."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 
 from ..ragged_lists import Lists
+from .documents import Documents
 from .lines import Place, StrPath, clipped
-from .passages import Example, Join, Passage
+from .passages import Example, Passage
 from .qrels import FloatArray
 from .training_set import TrainingSet
 
 
 class Gathering:
-    """A training set in the making: examples come in, documents are numbered as they come.
+    """Builds a training set: examples are added, documents are numbered as they come.
 
     Args:
-        join: makes the text of a document of title and text.
-        join_prompt: makes the text of a query of prompt and query.
-        drop: whether a query without positives is left out; else it is an error.
+        drop: whether a query without positives is left out; otherwise it is an error.
     """
 
-    def __init__(self, join: Join, join_prompt: Join, *, drop: bool) -> None:
-        self.join, self._join_prompt = join, join_prompt
+    def __init__(self, *, drop: bool) -> None:
         self.drop = drop
-        self._rows: dict[str, int] = {}  # of queries, by id, or by text where records are partial
+        # Rows of queries, by id, or by prompt and text where records are partial.
+        self._rows: dict[str | tuple[str, str], int] = {}
         self._query_ids: list[str] = []
         self._queries: list[str] = []
+        self._prompts: list[str] = []
         self._query_lines = array("q")
         self._answers: list[tuple[str, ...]] = []
         self._documents: dict[str, int] = {}
         self._texts: list[str] = []
+        self._titles: list[str] = []
         self._text_lines = array("q")
         # {row of the document: score} of each query
         self._positives: list[dict[int, float]] = []
@@ -42,7 +43,7 @@ class Gathering:
         self._path: StrPath = ""
 
     def add(self, example: Example) -> None:
-        """One more record."""
+        """Adds a record."""
         number, self._seen, self._path = self._seen, self._seen + 1, example.place.path
         if not (example.positives or example.partial):
             if self.drop:
@@ -53,14 +54,15 @@ class Gathering:
         self._list(example.place, example.positives, positives, negatives)
         self._list(example.place, example.negatives, negatives, positives)
 
-    def corpus(self, texts: Mapping[str, str]) -> None:
-        """Documents {id: text} that are there whether or not a query lists them; comes first."""
-        self._documents = {name: row for row, name in enumerate(texts)}
-        self._texts = list(texts.values())
-        self._text_lines = array("q", [0]) * len(texts)
+    def corpus(self, documents: Documents) -> dict[str, int]:
+        """Adds documents that no query needs to list, before all examples; returns their rows."""
+        self._documents = documents.rows()
+        self._texts, self._titles = list(documents.texts), list(documents.titles)
+        self._text_lines = array("q", [0]) * len(documents)
+        return self._documents
 
     def finish(self, source: str) -> TrainingSet:
-        """The set, once all examples are in."""
+        """Returns the set, once all examples are added."""
         if not self._seen:
             raise ValueError(f"{source}: the file is empty")
         kept = [row for row, listed in enumerate(self._positives) if listed]
@@ -81,17 +83,20 @@ class Gathering:
             answers=[self._answers[row] for row in kept],
             positive_scores=positive_scores,
             negative_scores=negative_scores,
+            titles=self._titles,
+            prompts=[self._prompts[row] for row in kept],
         )
 
     def _query(self, example: Example, number: int) -> int:
-        """The row of the example's query."""
-        text = self._join_prompt(example.prompt, example.query)
-        key = example.name or (text if example.partial else str(number))
+        """Returns the row of the example's query."""
+        asked = (example.prompt, example.query)
+        key = example.name or (asked if example.partial else str(number))
         row = self._rows.setdefault(key, len(self._queries))
         if row == len(self._queries):
             name = example.name or str(row if example.partial else number)
             self._query_ids.append(name)
-            self._queries.append(text)
+            self._queries.append(example.query)
+            self._prompts.append(example.prompt)
             self._query_lines.append(example.place.line)
             self._answers.append(example.answers)
             self._positives.append({})
@@ -116,27 +121,28 @@ class Gathering:
             own.setdefault(row, passage.score)
 
     def _document(self, place: Place, passage: Passage) -> int:
-        """The row of a passage; the same id must have the same text."""
-        text = self.join(passage.title, passage.text)
+        """Returns the row of a passage; the same id must have the same title and text."""
         row = self._documents.setdefault(passage.identity(), len(self._texts))
         if row == len(self._texts):
-            self._texts.append(text)
+            self._texts.append(passage.text)
+            self._titles.append(passage.title)
             self._text_lines.append(place.line)
-        elif self._texts[row] != text:
+        elif (self._texts[row], self._titles[row]) != (passage.text, passage.title):
+            what = "text" if self._texts[row] != passage.text else "title"
             first = self._text_lines[row]
-            place.fail(f"document {passage.name!r} has another text than in line {first}")
+            place.fail(f"document {passage.name!r} has another {what} than in line {first}")
         return row
 
 
 def no_positive(place: Place, query: str) -> NoReturn:
-    """Complains of a query without positives."""
+    """Raises ValueError for a query without positives."""
     place.fail(
         f"the query {clipped(query)!r} has no positive; on_missing_positive='drop' leaves it out"
     )
 
 
 def _packed(listed: list[dict[int, float]]) -> tuple[Lists, FloatArray | None]:
-    """The lists, and their scores if there are any."""
+    """Returns the lists, and their scores if there are any."""
     offsets = np.cumsum([0, *map(len, listed)], dtype=np.int64)
     indices = np.fromiter((row for rows in listed for row in rows), np.int64, int(offsets[-1]))
     scores = np.fromiter(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from .documents import Documents
 from .lines import Place, StrPath, filled_lines
 from .passages import Example, Passage
 
@@ -18,17 +19,33 @@ def triples(path: StrPath) -> Iterator[Example]:
 
 
 def id_triples(
-    path: StrPath, corpus: Mapping[str, str], queries: Mapping[str, str], *, drop: bool
+    path: StrPath,
+    corpus: Documents,
+    rows: Mapping[str, int],
+    queries: Mapping[str, str],
+    *,
+    drop: bool,
 ) -> Iterator[Example]:
-    """Lines of three ids; a document that is not in the corpus is an error, or else left out."""
+    """Yields a pair of a query from each line of three ids.
+
+    Args:
+        path: the file of triples.
+        corpus: all documents.
+        rows: those of the documents, by id.
+        queries: {id: text} of all queries.
+        drop: whether a document that is not in the corpus is left out; otherwise it is an error.
+    """
     for place, (query, *documents) in _threes(path):
         if query not in queries:
             place.fail(f"query {query!r} is not among the queries")
-        absent = [name for name in documents if name not in corpus]
+        absent = [name for name in documents if name not in rows]
         if absent and not drop:
             place.fail(f"document {absent[0]!r} is not in the collection")
         positives, negatives = (
-            [Passage(corpus[name], name=name)] if name in corpus else [] for name in documents
+            [Passage(corpus.texts[rows[name]], corpus.titles[rows[name]], name)]
+            if name in rows
+            else []
+            for name in documents
         )
         yield Example(place, queries[query], positives, negatives, name=query, partial=True)
 

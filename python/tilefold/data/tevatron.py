@@ -1,6 +1,6 @@
 """Training data of Tevatron: JSON lines of queries with passages; read and written.
 
-A passage may carry a teacher's score, which Tevatron leaves alone.
+A passage may carry a teacher's score and a query a prompt, which Tevatron ignores.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 from .passages import Example, Passage
 from .records import Record
 
-_FIELDS = ("query_id", "query", "positive_passages", "negative_passages", "answers")
+_FIELDS = ("query_id", "query", "positive_passages", "negative_passages", "answers", "prompt")
 _PASSAGE_FIELDS = ("docid", "title", "text", "score")
 
 
 def example(record: Record) -> Example:
-    """A query of a file."""
+    """Reads a query with its passages."""
     record.only(_FIELDS)
     return Example(
         record.place,
@@ -24,19 +24,25 @@ def example(record: Record) -> Example:
         _passages(record, "positive_passages"),
         _passages(record, "negative_passages"),
         name=record.identifier("query_id"),
+        prompt=record.optional("prompt"),
         answers=tuple(record.strings("answers")),
     )
 
 
 def fields_of(example: Example) -> dict[str, Any]:
-    """A query as a JSON object."""
+    """Returns a query as a JSON object."""
     answers = {"answers": list(example.answers)} if example.answers else {}
-    return {
-        "query_id": example.name,
-        "query": example.query,
-        "positive_passages": [_written(passage) for passage in example.positives],
-        "negative_passages": [_written(passage) for passage in example.negatives],
-    } | answers
+    prompt = {"prompt": example.prompt} if example.prompt else {}
+    return (
+        {
+            "query_id": example.name,
+            "query": example.query,
+            "positive_passages": [_written(passage) for passage in example.positives],
+            "negative_passages": [_written(passage) for passage in example.negatives],
+        }
+        | answers
+        | prompt
+    )
 
 
 def _written(passage: Passage) -> dict[str, Any]:

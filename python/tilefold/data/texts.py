@@ -1,24 +1,23 @@
-"""Texts alone, with their names: a corpus to encode, or queries to search with."""
+"""Reads texts without judgments: a corpus to encode, or queries to search with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from .collection import hint, layout_of, present, read_corpus, read_queries
+from .documents import Documents
 from .lines import StrPath
-from .passages import TITLE_FORMAT, joined_title
 
 
-def read_documents(source: StrPath, *, title_format: str = TITLE_FORMAT) -> dict[str, str]:
-    """Documents of a collection's folder, or of a file like its corpus.
+def read_documents(source: StrPath) -> Documents:
+    """Reads the documents of a collection's folder, or of a file like its corpus.
 
     Args:
         source: a folder of BEIR or MS MARCO, JSON lines with "_id", "title" and "text", or lines of
             id, title (or none) and text between tabs; packed with gzip or not.
-        title_format: how title and text are joined.
 
     Returns:
-        ``{id: text}``, in the order of the file.
+        `Documents`: ids, texts and titles, in the order of the file.
 
     Raises:
         FileNotFoundError: there is no such file, or the folder is no collection.
@@ -28,14 +27,14 @@ def read_documents(source: StrPath, *, title_format: str = TITLE_FORMAT) -> dict
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "corpus.jsonl"
     >>> _ = path.write_text('{"_id": "1", "title": "Hens", "text": "They run."}')
     >>> read_documents(path)
-    {'1': 'Hens They run.'}
+    Documents(ids=['1'], texts=['They run.'], titles=['Hens'])
     """
     layout, path = _located(Path(source), {"beir": "corpus.jsonl", "msmarco": "collection.tsv"})
-    return read_corpus(layout, path, joined_title(title_format))
+    return read_corpus(layout, path)
 
 
 def read_query_texts(source: StrPath) -> dict[str, str]:
-    """Queries of a BEIR folder, judged or not, or of a file.
+    """Reads the queries of a BEIR folder, judged or not, or of a file.
 
     Args:
         source: a folder of BEIR, JSON lines with "_id" and "text", or lines of id and text between
@@ -52,7 +51,7 @@ def read_query_texts(source: StrPath) -> dict[str, str]:
 
 
 def _located(source: Path, names: dict[str, str]) -> tuple[str, Path]:
-    """The layout and the file, of a folder or of a file."""
+    """Returns the layout and the file of a source, which is a folder or a file."""
     if not source.is_dir():
         if not source.exists():
             raise FileNotFoundError(f"there is no file {source}")

@@ -26,7 +26,7 @@ from .formats import chosen
 from .gathering import Gathering, no_positive
 from .heads import named, records
 from .lines import Place, StrPath, replacing
-from .passages import PROMPT_FORMAT, TITLE_FORMAT, Example, Passage, joined_prompt, joined_title
+from .passages import Example, Passage
 from .qrels import FloatArray, IdArray, Judgment
 from .records import Record
 from .training_set import TrainingSet
@@ -44,11 +44,9 @@ def read_training(
     *,
     format: str | None = None,
     split: str = "train",
-    title_format: str = TITLE_FORMAT,
-    query_format: str = PROMPT_FORMAT,
     on_missing_positive: Literal["error", "drop"] = "error",
 ) -> TrainingSet:
-    """Reads queries, positives and hard negatives; the format is told from the content.
+    """Reads queries, positives and hard negatives; the format is detected from the content.
 
     - DPR's JSON: hard negatives, or the other ones of a question that has no hard ones.
     - Tevatron's JSON lines, with ids and answers.
@@ -62,7 +60,8 @@ def read_training(
       `queries.<split>.tsv`. Triples with the same query are one query.
 
     JSON may be lines or an array of any size: files are streamed, and any may be packed with gzip.
-    A passage without an id is known by its title and text, so listing it twice makes one document.
+    Titles and prompts are kept in columns of their own. A passage without an id is identified by
+    its title and text, so listing it twice makes one document.
 
     Args:
         source: a file, a folder, or a `datasets.Dataset` with one of these sets of columns.
@@ -70,16 +69,13 @@ def read_training(
             "msmarco-ids", "beir", "msmarco", to leave nothing to detection. Columns of unusual
             names need it.
         split: of a folder, or of triples of ids.
-        title_format: how title and text are joined, "{title} [SEP] {text}" in DPR; a document
-            without a title is its text alone.
-        query_format: how a prompt and its query are joined; a query without a prompt stands alone.
         on_missing_positive: "error", or "drop" to leave out queries without positives and, of
             folders, judgments of documents that the corpus lacks.
 
     Raises:
         ValueError: an unknown format, bad JSON, unknown or missing fields, a repeated id, a
-            document with two texts, one that is positive and negative of a query, a query without
-            a positive, a judgment of an absent document, an empty file: with file and line.
+            document with two titles or texts, one that is positive and negative of a query, a query
+            without a positive, a judgment of an absent document, an empty file: with file and line.
         FileNotFoundError: the file, or a part of the folder, is missing.
 
     >>> import pathlib, tempfile
@@ -98,19 +94,20 @@ def read_training(
     if name not in _WITH_SPLITS and split != "train":
         raise ValueError(f"read_training: {name} has no splits, but split is {split!r}")
     drop = on_missing_positive == "drop"
-    gathering = Gathering(joined_title(title_format), joined_prompt(query_format), drop=drop)
+    gathering = Gathering(drop=drop)
     if name in ("beir", "msmarco"):
-        return _judged(files_of(source, split), title_format, drop=drop)
+        return _judged(files_of(source, split), drop=drop)
     for example in _examples(name, source, split, gathering):
         gathering.add(example)
     return gathering.finish(named(source))
 
 
 def write_training(path: StrPath, training: TrainingSet) -> None:
-    """Writes Tevatron's JSON lines, such as `read_training` reads back.
+    """Writes Tevatron's JSON lines, which `read_training` reads back into the same columns.
 
-    Titles are already part of the texts, so they are left empty. Documents that no query lists are
-    not written. The file appears whole or not at all.
+    Documents that no query lists are not written, so those that are may have other rows when read.
+    A prompt and a teacher's scores are written as fields "prompt" and "score". The file appears
+    whole or not at all.
 
     Args:
         path: file to write; an existing one is replaced.
@@ -137,6 +134,7 @@ def _example(training: TrainingSet, row: int) -> Example:
         positives,
         negatives,
         name=training.query_ids[row],
+        prompt=training.prompts[row],
         answers=training.answers[row],
     )
 
@@ -148,7 +146,12 @@ def _passages(
     documents = lists.indices[places].tolist()
     given = [math.nan] * len(documents) if scores is None else scores[places].tolist()
     return [
-        Passage(training.documents[document], name=training.document_ids[document], score=score)
+        Passage(
+            training.documents[document],
+            training.titles[document],
+            training.document_ids[document],
+            score,
+        )
         for document, score in zip(documents, given, strict=True)
     ]
 
@@ -167,18 +170,18 @@ def _examples(name: str, source: Any, split: str, gathering: Gathering) -> Itera
 
 
 def _id_triples(path: Path, split: str, gathering: Gathering) -> Iterator[Example]:
-    corpus = read_corpus("msmarco", msmarco_corpus(path.parent), gathering.join)
+    corpus = read_corpus("msmarco", msmarco_corpus(path.parent))
     queries = read_queries("msmarco", msmarco_queries(path.parent, split))
-    gathering.corpus(corpus)
-    return msmarco.id_triples(path, corpus, queries, drop=gathering.drop)
+    rows = gathering.corpus(corpus)
+    return msmarco.id_triples(path, corpus, rows, queries, drop=gathering.drop)
 
 
 # ---- from collections ----------------------------------------------------------------------------
 
 
-def _judged(files: Files, title_format: str, *, drop: bool) -> TrainingSet:
-    """The judged queries of a collection, on all its documents."""
-    collection = read_files(files, title_format)
+def _judged(files: Files, *, drop: bool) -> TrainingSet:
+    """Reads the judged queries of a collection, with all its documents."""
+    collection = read_files(files)
     if collection.absent and not drop:
         place = _judgment(files, document=collection.absent[0]).place
         place.fail(
@@ -204,18 +207,19 @@ def _judged(files: Files, title_format: str, *, drop: bool) -> TrainingSet:
         positives=_lists(owners, ids, relevant & present, kept),
         negatives=_lists(owners, ids, ~relevant & present, kept),
         answers=[()] * len(kept),
+        titles=collection.titles,
     )
 
 
 def _judgment(files: Files, *, query: str | None = None, document: str | None = None) -> Judgment:
-    """The first judgment of a query or of a document."""
+    """Returns the first judgment of a query or of a document."""
     return next(
         found for found in files.judgments() if query == found.query or document == found.document
     )
 
 
 def _lists(owners: IdArray, ids: IdArray, listed: NDArray[np.bool_], kept: IdArray) -> Lists:
-    """The listed documents of the queries that are kept; owners rise."""
+    """Returns the listed documents of the queries that are kept; owners are sorted."""
     listed = listed & np.isin(owners, kept)
     counts = np.bincount(owners[listed], minlength=kept[-1] + 1)[kept]
     return Lists(np.cumsum([0, *counts], dtype=np.int64), ids[listed])

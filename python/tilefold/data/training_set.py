@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..ragged_lists import Lists, checked
-from .qrels import FloatArray
+from .prompts import PROMPT_FORMAT, TITLE_FORMAT, document_texts, query_texts
+from .qrels import FloatArray, IdArray
+from .text_columns import fill_column, text_groups
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """Queries with their positives and hard negatives, as rows of one list of documents.
+
+    Titles and prompts are columns beside texts and queries. They are joined only when a text is
+    encoded or a prompt is formatted: by `BiEncoder.encode_documents(documents, titles)`,
+    `BiEncoder.encode_queries(queries, prompts)`, or `joined`.
+
+    Args:
+        query_ids: n ids.
+        queries: n texts, without their prompts.
+        document_ids: m unique ids; of passages without an id, a digest of title and text.
+        documents: m texts, without their titles.
+        positives: rows of documents, at least one for each query.
+        negatives: hard negatives, as rows of documents; a query may have none.
+        answers: those of each query; empty where the source has none.
+        positive_scores: a teacher's score for each index of `positives`, NaN where there is none.
+        negative_scores: the same for `negatives`.
+        titles: m titles, "" where a document has none; an empty list for no titles at all.
+        prompts: n prompts (instructions), "" where a query has none; an empty list for none at all.
 
     Raises:
         ValueError: lengths that do not fit, rows that are no documents or are listed twice, a
@@ -22,17 +41,22 @@ class TrainingSet:
 
     query_ids: list[str]
     queries: list[str]
-    document_ids: list[str]  # unique; of passages without an id, a digest of title and text
-    documents: list[str]  # title and text
-    positives: Lists  # rows of documents, at least one for each query
-    negatives: Lists  # the same, as the file has them; may be empty for a query
-    answers: list[tuple[str, ...]]  # of each query; empty where the file has none
-    positive_scores: FloatArray | None = None  # a teacher's, of each index of positives; may be NaN
-    negative_scores: FloatArray | None = None  # the same for negatives
+    document_ids: list[str]
+    documents: list[str]
+    positives: Lists
+    negatives: Lists
+    answers: list[tuple[str, ...]]
+    positive_scores: FloatArray | None = None
+    negative_scores: FloatArray | None = None
+    titles: list[str] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         n, m = len(self.queries), len(self.documents)
-        for name, length in (("query_ids", n), ("answers", n), ("document_ids", m)):
+        fill_column(self, "titles", m)
+        fill_column(self, "prompts", n)
+        lengths = {"query_ids": n, "answers": n, "prompts": n, "document_ids": m, "titles": m}
+        for name, length in lengths.items():
             if len(getattr(self, name)) != length:
                 raise ValueError(
                     f"TrainingSet: expected {length} {name}, got {len(getattr(self, name))}"
@@ -64,11 +88,15 @@ class TrainingSet:
             )
 
     def __len__(self) -> int:
-        """The number of queries."""
+        """Returns the number of queries."""
         return len(self.queries)
 
     def take(self, rows: Any) -> TrainingSet:
-        """Some queries, in this order, with all documents; rows are integers, a slice or a mask."""
+        """Selects queries, in this order, with all documents.
+
+        Args:
+            rows: integers, a slice or a mask.
+        """
         chosen = np.arange(len(self))[rows].tolist()
         positives, positive_scores = _taken(self.positives, self.positive_scores, chosen)
         negatives, negative_scores = _taken(self.negatives, self.negative_scores, chosen)
@@ -76,6 +104,7 @@ class TrainingSet:
             self,
             query_ids=[self.query_ids[row] for row in chosen],
             queries=[self.queries[row] for row in chosen],
+            prompts=[self.prompts[row] for row in chosen],
             answers=[self.answers[row] for row in chosen],
             positives=positives,
             negatives=negatives,
@@ -84,8 +113,33 @@ class TrainingSet:
         )
 
     def with_negatives(self, negatives: Lists) -> TrainingSet:
-        """The same queries with other negatives, such as mining gives; their scores are gone."""
+        """Replaces the negatives, as by mined ones; the new ones have no scores."""
         return replace(self, negatives=Lists(*negatives), negative_scores=None)
+
+    def joined(
+        self, title_format: str = TITLE_FORMAT, query_format: str = PROMPT_FORMAT
+    ) -> TrainingSet:
+        """Joins titles into documents and prompts into queries, and leaves no titles and prompts.
+
+        Args:
+            title_format: of `document_texts`.
+            query_format: of `query_texts`.
+        """
+        return replace(
+            self,
+            documents=list(document_texts(self.documents, self.titles, title_format)),
+            queries=list(query_texts(self.queries, self.prompts, query_format)),
+            titles=[],
+            prompts=[],
+        )
+
+    def document_groups(self) -> IdArray:
+        """Returns int64 ``[m]``, equal for documents with equal title and text."""
+        return text_groups(self.titles, self.documents)
+
+    def query_groups(self) -> IdArray:
+        """Returns int64 ``[n]``, equal for queries with equal prompt and text."""
+        return text_groups(self.prompts, self.queries)
 
 
 def _taken(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import cast
@@ -14,6 +16,9 @@ from torch import nn
 
 from .collectives import collected
 
+# Hundreds of times what a thread takes to drop its tensors, on a machine that is busy.
+_GLOO_SECONDS = 0.2
+
 
 def world() -> int:
     """How many there are."""
@@ -21,27 +26,39 @@ def world() -> int:
 
 
 def leave() -> None:
-    """Ends the process group, if there is one: a process that exits with it may abort (gloo)."""
+    """Destroys the process group, if there is one, and waits for the threads of gloo.
+
+    A thread of gloo drops the tensors of a finished collective after the caller has gone on. If the
+    interpreter is shutting down by then, taking the GIL ends that thread inside a destructor, and
+    the process aborts (torch 2.13). Collecting garbage frees the group and so joins its threads,
+    unless somebody, such as a DDP module, still refers to it; those threads get a moment.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()
+        time.sleep(_GLOO_SECONDS)  # releases the GIL
 
 
 def encode_together(
-    encode: Callable[..., NDArray[np.float32]], texts: Sequence[str], *, batch_size: int
+    encode: Callable[..., NDArray[np.float32]],
+    texts: Sequence[str],
+    *columns: Sequence[str],
+    batch_size: int,
 ) -> NDArray[np.float32]:
-    """``encode(texts)``, each process encoding its share; the result is everyone's.
+    """``encode(texts, *columns)``, each process encoding its share; the result is everyone's.
 
     Args:
         encode: a method of `BiEncoder`; one process shows its bar.
         texts: the same on all processes.
+        *columns: parallel to texts, such as their titles.
         batch_size: texts at once.
     """
     n = world()
     if n == 1:
-        return encode(texts, batch_size=batch_size)
+        return encode(texts, *columns, batch_size=batch_size)
     bounds, here = [len(texts) * i // n for i in range(n + 1)], dist.get_rank()
-    part = texts[bounds[here] : bounds[here + 1]]
-    own = torch.from_numpy(encode(part, batch_size=batch_size, progress=here == 0))
+    part = [column[bounds[here] : bounds[here + 1]] for column in (texts, *columns)]
+    own = torch.from_numpy(encode(*part, batch_size=batch_size, progress=here == 0))
     sizes = [end - begin for begin, end in pairwise(bounds)]
     everyone = cast("dist.ProcessGroup", dist.group.WORLD)
     whole: NDArray[np.float32] = collected(own, sizes, everyone).numpy()

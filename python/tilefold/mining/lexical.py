@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..arrays import Array
+from ..data.prompts import document_texts
 from ..ragged_lists import Integers, Lists
 from ..retrieval.bm25 import Bm25
 from ..retrieval.running_search import Progress, SearchResult
@@ -29,10 +30,11 @@ def mine_bm25(
     is_positive: IsPositive | None = None,
     groups: Array | None = None,
     exclude: Lists | None = None,
+    titles: Sequence[str] | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Mined:
-    """Documents that BM25 ranks high for a query and that are none of its positives.
+    """Finds documents that BM25 ranks high for a query and that are none of its positives.
 
     The hard negatives of DPR: the best passages by BM25 that do not contain an answer, which
     `is_positive` says. Ranks are those of documents that are neither positives nor left out,
@@ -49,6 +51,8 @@ def mine_bm25(
             of their ranks; those for which it holds are no negatives.
         groups: ``[m]`` integers, equal for documents that are the same: the first stands for all.
         exclude: rows of documents for each query that are no negatives, beside its positives.
+        titles: m titles, "" where a document has none: their words count like those of its text.
+            None for no titles at all; an index of texts has its own.
         batch_size: queries at a time. The result does not depend on it.
         progress: called as ``progress(queries_done, queries)``.
 
@@ -58,7 +62,7 @@ def mine_bm25(
 
     Raises:
         ImportError: bm25s is not installed.
-        TypeError: a string in place of texts, or no lists.
+        TypeError: a string in place of texts, no lists, or titles beside an index.
         ValueError: a query without positives, rows that are no documents, ranks out of range.
 
     Source: Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP
@@ -79,11 +83,15 @@ def mine_bm25(
     if isinstance(queries, str) or isinstance(documents, str):
         raise TypeError("mine_bm25: queries and documents must be lists of texts, got a string")
     n, m = len(queries), len(documents)
+    if titles is not None and isinstance(documents, Bm25):
+        raise TypeError("mine_bm25: titles go with texts, but documents is an index of them")
     own = as_positives(positives, "mine_bm25", n, m)
     others = None if exclude is None else as_lists(exclude, "mine_bm25", "exclude", n, m)
     first = first_of_groups(groups, "mine_bm25", m)
     first = np.arange(m) if first is None else first
-    words = documents if isinstance(documents, Bm25) else Bm25(documents)
+    words = documents
+    if not isinstance(words, Bm25):
+        words = Bm25(document_texts(words, titles))
     lists = [own] if others is None else [own, others]
     miner = _Miner(words, ranks, lists, first, is_positive)
     found = []

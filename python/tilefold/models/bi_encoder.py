@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..data.prompts import TITLE_FORMAT, check_title_format, document_texts, query_texts
 from ..files.published_folder import written_aside
 from .adapters import Lora
 from .checkpoints import encoder_settings
@@ -20,8 +20,6 @@ from .encoder import Encoder
 from .towers import Towers, given, load_one, load_two, two_towers
 
 Document = str | Mapping[str, Any]  # a text, or an object with "text" and perhaps "title"
-
-_TITLE_FORMAT = "{title} {text}"
 
 
 class BiEncoder(nn.Module):
@@ -31,7 +29,8 @@ class BiEncoder(nn.Module):
         query_encoder: encodes queries.
         document_encoder: encodes documents; None for the same encoder. Towers are tied where they
             have the same weights, though prefixes and lengths may differ: `Encoder.with_options`.
-        title_format: joins the title and the text of a document that has both.
+        title_format: joins the title and the text of a document that has both; "{text}" leaves
+            titles out.
 
     Raises:
         ValueError: the towers differ in dimension, or the format has other fields.
@@ -49,7 +48,7 @@ class BiEncoder(nn.Module):
         query_encoder: Encoder,
         document_encoder: Encoder | None = None,
         *,
-        title_format: str = _TITLE_FORMAT,
+        title_format: str = TITLE_FORMAT,
     ) -> None:
         super().__init__()
         self.query_encoder = query_encoder
@@ -57,11 +56,7 @@ class BiEncoder(nn.Module):
         dims = self.query_encoder.dim, self.document_encoder.dim
         if dims[0] != dims[1]:
             raise ValueError(f"BiEncoder: queries have dim {dims[0]} but documents dim {dims[1]}")
-        fields = [field for _, field, *_ in string.Formatter().parse(title_format) if field]
-        if sorted(fields) != ["text", "title"]:
-            raise ValueError(
-                f"BiEncoder: title_format must have {{title}} and {{text}}, got {title_format!r}"
-            )
+        check_title_format(title_format, "BiEncoder")
         self.title_format = title_format
         self.dim = dims[0]
         self.train(self.query_encoder.training)
@@ -121,7 +116,7 @@ class BiEncoder(nn.Module):
                 towers = towers.apart(share_model=lora is not None)
         if lora is not None:
             towers.add(lora, apart=tied is False)
-        return cls(*towers[:2], title_format=title_format or towers.title_format or _TITLE_FORMAT)
+        return cls(*towers[:2], title_format=title_format or towers.title_format or TITLE_FORMAT)
 
     @property
     def tied(self) -> bool:
@@ -137,14 +132,69 @@ class BiEncoder(nn.Module):
     def encode_queries(
         self,
         texts: Sequence[str],
+        prompts: Sequence[str] | None = None,
         *,
         batch_size: int = 32,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of queries, float32 [len(texts), dim]; arguments as in `Encoder.encode`."""
+        """Embeddings of queries, float32 [len(texts), dim].
+
+        Args:
+            texts: n strings.
+            prompts: n instructions, put before the queries that have one; None for none at all.
+            batch_size, progress, dtype: of `Encoder.encode`.
+
+        Raises:
+            ValueError: another number of prompts than of texts.
+        """
         bar = "queries" if progress is True else progress
-        return self.query_encoder.encode(texts, batch_size=batch_size, progress=bar, dtype=dtype)
+        return self.query_encoder.encode(
+            self.query_texts(texts, prompts), batch_size=batch_size, progress=bar, dtype=dtype
+        )
+
+    def encode_documents(
+        self,
+        texts: Sequence[str],
+        titles: Sequence[str] | None = None,
+        *,
+        batch_size: int = 32,
+        progress: bool | str = True,
+        dtype: torch.dtype | None = None,
+    ) -> NDArray[np.float32]:
+        """Embeddings of documents whose titles are a column, float32 [len(texts), dim].
+
+        Args:
+            texts: n strings.
+            titles: n titles, joined with the texts by `title_format`; "" for a document without a
+                title, which is its text alone; None for no titles at all.
+            batch_size, progress, dtype: of `Encoder.encode`.
+
+        Raises:
+            ValueError: another number of titles than of texts.
+
+        >>> from tilefold.models import minilm
+        >>> model = BiEncoder(minilm())
+        >>> columns = model.encode_documents(["sleep."], ["Cats"], progress=False)
+        >>> bool((columns == model.encode_documents(["Cats sleep."], progress=False)).all())
+        True
+        """
+        bar = "documents" if progress is True else progress
+        return self.document_encoder.encode(
+            self.document_texts(texts, titles), batch_size=batch_size, progress=bar, dtype=dtype
+        )
+
+    def query_texts(
+        self, queries: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> Sequence[str]:
+        """Joins prompts and queries as `encode_queries` reads them."""
+        return queries if prompts is None else query_texts(queries, prompts)
+
+    def document_texts(
+        self, texts: Sequence[str], titles: Sequence[str] | None = None
+    ) -> Sequence[str]:
+        """Joins titles and texts by `title_format`, as `encode_documents` reads them."""
+        return texts if titles is None else document_texts(texts, titles, self.title_format)
 
     def encode_corpus(
         self,
@@ -154,19 +204,18 @@ class BiEncoder(nn.Module):
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of documents, float32 [len(texts), dim]; arguments as in `Encoder.encode`.
+        """Embeddings of strings or of objects as BEIR has them; otherwise as `encode_documents`.
 
         Args:
-            texts: strings, or objects with "text" and perhaps "title", as BEIR has them: joined by
-                `title_format`, and without a title the text alone.
+            texts: strings, or objects with "text" and perhaps "title".
             batch_size, progress, dtype: of `Encoder.encode`.
         """
         if isinstance(texts, str):
             raise TypeError("BiEncoder.encode_corpus: texts is one string; pass a list")
-        joined = [self._text(row, document) for row, document in enumerate(texts)]
-        bar = "documents" if progress is True else progress
-        return self.document_encoder.encode(
-            joined, batch_size=batch_size, progress=bar, dtype=dtype
+        rows = [_title_and_text(row, document) for row, document in enumerate(texts)]
+        titles, bodies = [title for title, _ in rows], [text for _, text in rows]
+        return self.encode_documents(
+            bodies, titles, batch_size=batch_size, progress=progress, dtype=dtype
         )
 
     encode_query = encode_queries
@@ -231,14 +280,16 @@ class BiEncoder(nn.Module):
         if self.document_encoder.model is not self.query_encoder.model:
             self.document_encoder.checkpoint_activations()
 
-    def _text(self, row: int, document: Document) -> str:
-        if isinstance(document, str):
-            return document
-        where = f"BiEncoder.encode_corpus: document {row}"
-        if not isinstance(document, Mapping):
-            kind = type(document).__name__
-            raise TypeError(f"{where} must be a string or have 'title' and 'text', got {kind}")
-        title, text = document.get("title") or "", document.get("text")
-        if not isinstance(title, str) or not isinstance(text, str):
-            raise TypeError(f"{where}: 'title' and 'text' must be strings, got {document!r:.80}")
-        return self.title_format.format(title=title, text=text).strip() if title else text
+
+def _title_and_text(row: int, document: Document) -> tuple[str, str]:
+    """Returns the title, "" where there is none, and the text of a document."""
+    if isinstance(document, str):
+        return "", document
+    where = f"BiEncoder.encode_corpus: document {row}"
+    if not isinstance(document, Mapping):
+        kind = type(document).__name__
+        raise TypeError(f"{where} must be a string or have 'title' and 'text', got {kind}")
+    title, text = document.get("title") or "", document.get("text")
+    if not isinstance(title, str) or not isinstance(text, str):
+        raise TypeError(f"{where}: 'title' and 'text' must be strings, got {document!r:.80}")
+    return title, text

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..files.storage import map_tensors, write_tensors
 
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+Encode = Callable[..., NDArray[np.float32]]
 
 _OP = "encode_shards"
 _PLAN = "shards.json"
@@ -51,6 +51,7 @@ def encode_shards(
     shard: int | None = None,
     dtype: str = "float32",
     model: Any = None,
+    titles: Sequence[str] | None = None,
 ) -> Iterator[Path]:
     """Encodes a corpus, or one shard of it, and writes what is not there yet.
 
@@ -58,7 +59,8 @@ def encode_shards(
     its beginning. Nothing is encoded before the iterator is asked.
 
     Args:
-        encode: from texts to float32 ``[len(texts), dim]``.
+        encode: from texts, or from texts and titles where there are any, to float32
+            ``[len(texts), dim]``; such as `BiEncoder.encode_documents`.
         texts: of all documents, in the order of the corpus.
         names: of all documents.
         folder: where shards go; made if it is absent.
@@ -66,13 +68,15 @@ def encode_shards(
         shard: the one to write, from 0; all by default.
         dtype: "float32", "float16" or "bfloat16" on disk.
         model: says what encodes, in JSON's terms; shards of another model are refused.
+        titles: of all documents, "" where there is none; None for no titles at all.
 
     Yields:
         The path of each shard as it is finished, whether it was written now or before.
 
     Raises:
-        ValueError: a shard out of range, names that do not fit texts, a folder with shards of
-            another corpus, model, dtype or number; vectors that are not finite in that dtype.
+        ValueError: a shard out of range, names or titles that do not fit texts, a folder with
+            shards of another corpus, model, dtype or number; vectors that are not finite in that
+            dtype.
         OSError: the folder cannot be written; shards that were finished stay.
 
     Example:
@@ -83,8 +87,11 @@ def encode_shards(
         >>> [path.name for path in paths]
         ['00000-of-00002.safetensors', '00001-of-00002.safetensors']
     """
-    plan = Plan(len(texts), num_shards, dtype, model, _digest(names, texts))
+    columns = (texts, titles) if titles is not None and any(titles) else (texts,)
+    plan = Plan(len(texts), num_shards, dtype, model, _digest(names, *columns))
     _check(plan, names, shard)
+    if titles is not None and len(titles) != len(texts):
+        raise ValueError(f"{_OP}: got {len(texts)} texts but {len(titles)} titles")
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     _agree(root / _PLAN, plan)
@@ -92,7 +99,7 @@ def encode_shards(
         path = root / f"{number:05}-of-{num_shards:05}.safetensors"
         if not path.exists():
             rows = plan.rows(number)
-            vectors = encode(texts[rows.start : rows.stop])
+            vectors = encode(*(column[rows.start : rows.stop] for column in columns))
             _write(path, vectors, rows, [names[row] for row in rows], dtype)
         yield path
 
@@ -234,8 +241,9 @@ def _read(path: Path) -> Plan | None:
         raise ValueError(f"{path}: not the plan of shards: {error}") from error
 
 
-def _digest(names: Sequence[str], texts: Sequence[str]) -> str:
+def _digest(*columns: Sequence[str]) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for part in (*names, *texts):
-        digest.update(part.encode() + b"\0")
+    for column in columns:
+        for part in column:
+            digest.update(part.encode() + b"\0")
     return digest.hexdigest()

@@ -118,7 +118,7 @@ def _of_world(args: argparse.Namespace, paraphrases: tuple[int, ...]) -> Subject
         RETRIEVER: load_named(str(retriever)),
         RANDOM: load_named(str(untold), **options),
     }
-    data = training_set(world, asked, paraphrases=paraphrases, seed=args.seed)
+    data = training_set(world, asked, paraphrases=paraphrases, seed=args.seed).joined()
     return Subject(name, models, data, world, base)
 
 
@@ -138,9 +138,7 @@ def _of_files(args: argparse.Namespace) -> Subject:
         query_max_length=queries.max_length,
         document_max_length=documents.max_length,
     )
-    data = read_training(
-        args.data, split=args.split or "train", title_format=retriever.title_format
-    )
+    data = read_training(args.data, split=args.split or "train").joined(retriever.title_format)
     words = f"{preset.model if preset else args.model} against {name}, on {args.data}"
     title(words)
     models = {BASE: base, RETRIEVER: retriever, RANDOM: _untrained(base, args.seed)}

@@ -35,7 +35,8 @@ class Batch(NamedTuple):
     query_ids: Tensor  # [n] int64: equal queries have one id
     document_ids: Tensor  # [m] int64
     exclude_ids: tuple[Tensor, Tensor]  # CSR: document_ids of all known positives
-    titles: list[str] | None = None  # of each document; joined with it when it is tokenized
+    titles: list[str] | None = None  # m, "" where a document has none; joined when tokenized
+    prompts: list[str] | None = None  # n, "" where a query has none; the same
     query_views: tuple[list[str], ...] = ()  # other wordings of the queries, n in each view
     document_views: tuple[list[str], ...] = ()  # other forms of the documents, m in each view
     teacher: TeacherScores | None = None
@@ -70,8 +71,8 @@ class BatchBuilder:
     def __init__(self, data: TrainingSet) -> None:
         self.data = data
         # Equal texts are one query or one passage, whatever ids the file gives them.
-        self._query_ids = np.unique(data.queries, return_inverse=True)[1]
-        self._document_ids = np.unique(data.documents, return_inverse=True)[1]
+        self._query_ids = data.query_groups()
+        self._document_ids = data.document_groups()
 
     def build(
         self,
@@ -101,6 +102,8 @@ class BatchBuilder:
             torch.from_numpy(self._query_ids[np.asarray(rows, np.int64)]),
             torch.from_numpy(self._document_ids[documents]),
             self._known_positives(rows),
+            titles=[self.data.titles[row] for row in documents],
+            prompts=[self.data.prompts[int(row)] for row in rows],
             teacher=self._teacher(rows, groups, starts),
             step=step,
         )

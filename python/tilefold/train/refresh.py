@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..data import TrainingSet
+from ..data.text_columns import text_groups
 from ..distributed.processes import encode_together
 from ..mining import mine
 from ..models import BiEncoder
@@ -50,10 +49,10 @@ class Refresh:
     def run(self, model: BiEncoder, data: TrainingSet, *, step: int) -> Lists:
         """Negatives of every query, hardest first."""
         queries, documents = (
-            encode_together(encode, texts, batch_size=self.batch_size)
-            for encode, texts in (
-                (model.encode_queries, data.queries),
-                (model.encode_corpus, data.documents),
+            encode_together(encode, *columns, batch_size=self.batch_size)
+            for encode, *columns in (
+                (model.encode_queries, data.queries, data.prompts),
+                (model.encode_documents, data.documents, data.titles),
             )
         )
         mined = mine(
@@ -65,7 +64,7 @@ class Refresh:
             range_max=self.depth,
             relative_margin=self.relative_margin,
             sampling="random",
-            groups=np.unique(data.documents, return_inverse=True)[1],
+            groups=text_groups(model.document_texts(data.documents, data.titles)),
             seed=self.seed + step,
         )
         negatives: Lists = mined.negatives

@@ -38,16 +38,13 @@ def _check_measures(data: DataArguments, training: RetrieverTrainingArguments) -
 
 
 def _read(data: DataArguments, batch_size: int, seed: int) -> tuple[TrainingSet, Validation | None]:
-    train_set = read_training(
-        data.train_path, split=data.train_split, title_format=data.title_format
-    )
+    train_set = read_training(data.train_path, split=data.train_split)
     if data.dev_holdout and data.dev_path:
         raise ValueError("dev_holdout: give dev_path or dev_holdout, not both")
     if data.dev_holdout:
         train_set, collection = hold_out(train_set, data.dev_holdout, seed=seed)
     elif data.dev_path:
-        joined = data.title_format
-        collection = read_collection(data.dev_path, split=data.dev_split, title_format=joined)
+        collection = read_collection(data.dev_path, split=data.dev_split)
     else:
         return train_set, None
     return train_set, Validation(collection, tuple(data.dev_measures), batch_size)

@@ -34,10 +34,10 @@ class Validation:
         """Every measure's mean, and "average_rank"."""
         texts = self.collection
         queries, documents = (
-            encode_together(encode, part, batch_size=self.batch_size)
-            for encode, part in (
-                (model.encode_queries, texts.queries),
-                (model.encode_corpus, texts.documents),
+            encode_together(encode, *columns, batch_size=self.batch_size)
+            for encode, *columns in (
+                (model.encode_queries, texts.queries, texts.prompts),
+                (model.encode_documents, texts.documents, texts.titles),
             )
         )
         measures = [Measure.parse(name) for name in self.measures]
@@ -74,13 +74,14 @@ def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Coll
     if not 0 < n < len(data):
         raise ValueError(f"hold_out: expected 1 to {len(data) - 1} queries, got {n}")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:n])
-    same = np.unique(data.documents, return_inverse=True)[1]  # under whatever ids
+    same = data.document_groups()  # under whatever ids
     known = np.concatenate([same[data.positives.of(row)] for row in chosen])
-    texts = {data.queries[row] for row in chosen}
+    texts = data.query_groups()
     kept = [
         row
         for row in range(len(data))
-        if not np.isin(same[data.positives.of(row)], known).any() and data.queries[row] not in texts
+        if not np.isin(same[data.positives.of(row)], known).any()
+        and texts[row] not in texts[chosen]
     ]
     judged = [dict.fromkeys(data.positives.of(row).tolist(), 1.0) for row in chosen]
     collection = Collection(
@@ -89,5 +90,7 @@ def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Coll
         [data.query_ids[row] for row in chosen],
         [data.queries[row] for row in chosen],
         Qrels.pack(judged),
+        titles=data.titles,
+        prompts=[data.prompts[row] for row in chosen],
     )
     return data.take(kept), collection

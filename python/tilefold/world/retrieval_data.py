@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Collection, Qrels, TrainingSet
+from ..data import Collection, Qrels, TrainingSet, document_texts
 from ..data.lines import replacing
 from ..ragged_lists import Lists
 from .facts import World
@@ -71,10 +71,11 @@ def training_set(
         names,
         queries,
         [passage.id for passage in world.passages],
-        documents(world),
+        [passage.text for passage in world.passages],
         Lists.pack(positives),
         Lists.pack(negatives),
         answers,
+        titles=[passage.title for passage in world.passages],
     )
 
 
@@ -85,13 +86,19 @@ def collection(
     data = training_set(world, facts, paraphrases=paraphrases)
     judged = [{int(d): 1.0 for d in data.positives.of(row)} for row in range(len(data))]
     return Collection(
-        data.document_ids, data.documents, data.query_ids, data.queries, Qrels.pack(judged)
+        data.document_ids,
+        data.documents,
+        data.query_ids,
+        data.queries,
+        Qrels.pack(judged),
+        titles=data.titles,
     )
 
 
 def documents(world: World) -> list[str]:
-    """Titles and texts of all passages."""
-    return [f"{passage.title} {passage.text}" for passage in world.passages]
+    """Titles and texts of all passages, joined as an encoder reads them by default."""
+    texts, titles = zip(*((passage.text, passage.title) for passage in world.passages), strict=True)
+    return list(document_texts(texts, titles))
 
 
 def write_beir(world: World, folder: str | Path, *, held_out: float = 0.5, seed: int = 0) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import Collection, Qrels
+from ...data import Collection, Qrels, document_texts, query_texts
 from ...evaluate import Interval, bootstrap
 from ...retrieval.bm25 import Bm25
 from ...retrieval.fusion import fuse
@@ -46,9 +46,11 @@ def describe(collection: Collection) -> None:
 def embed(collection: Collection, model: BiEncoder, *, batch_size: int = 32) -> Embedded:
     """Encodes a collection, with progress bars, and writes how long it took."""
     started = time.perf_counter()
-    documents = model.encode_corpus(collection.documents, batch_size=batch_size)
+    documents = model.encode_documents(
+        collection.documents, collection.titles, batch_size=batch_size
+    )
     between = time.perf_counter()
-    queries = model.encode_queries(collection.queries, batch_size=batch_size)
+    queries = model.encode_queries(collection.queries, collection.prompts, batch_size=batch_size)
     ended = time.perf_counter()
     fact("encoded", f"documents in {between - started:.0f} s, queries in {ended - between:.0f} s")
     return Embedded(documents, queries)
@@ -57,17 +59,19 @@ def embed(collection: Collection, model: BiEncoder, *, batch_size: int = 32) -> 
 def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, SearchResult]:
     """BM25, and its fusion with the dense ranking; without bm25s nothing, and a line that says so.
 
+    BM25 counts the words of titles like those of texts, whatever the dense model makes of titles.
+
     Args:
         collection: documents and queries.
         dense: the dense ranking.
         k: results per query.
     """
     try:
-        words = Bm25(collection.documents)
+        words = Bm25(document_texts(collection.documents, collection.titles))
     except ImportError as error:
         fact("BM25", f"left out: {error}")
         return {}
-    result = words.search(collection.queries, k)
+    result = words.search(query_texts(collection.queries, collection.prompts), k)
     return {"BM25": result, "dense + BM25": fuse([dense.ids, result.ids], k)}
 
 

@@ -28,16 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold encode`."""
     model = load_model(args)
-    corpus = read_documents(args.corpus, title_format=model.title_format)
-    names, texts = list(corpus), list(corpus.values())
+    corpus = read_documents(args.corpus)
     title(f"{args.corpus} through {args.model}")
-    fact("documents", f"{len(names):,}, {model.dim} dimensions, {args.dtype}")
+    fact("documents", f"{len(corpus):,}, {model.dim} dimensions, {args.dtype}")
     begin, finished = time.perf_counter(), 0
     shards = encode_shards(
-        partial(model.encode_corpus, batch_size=args.batch_size),
-        texts,
-        names,
+        partial(model.encode_documents, batch_size=args.batch_size),
+        corpus.texts,
+        corpus.ids,
         args.out,
+        titles=corpus.titles,
         num_shards=args.num_shards,
         shard=args.shard,
         dtype=args.dtype,

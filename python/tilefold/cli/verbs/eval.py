@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import (
-    TITLE_FORMAT,
-    Collection,
-    read_collection,
-    read_documents,
-    read_questions,
-    write_run,
-)
+from ...data import Collection, read_collection, read_questions, write_run
 from ...evaluate import Measure, answer_hits, bootstrap, evaluate, holm, paired_test, top_k_accuracy
 from ...retrieval.exact_search import search
 from ...retrieval.running_search import SearchResult
@@ -30,7 +23,6 @@ if TYPE_CHECKING:
     from ...models import BiEncoder
 
 _DEPTHS = (1, 5, 20, 100)  # of DPR's accuracies
-_TEXT_ALONE = "{text}"  # answers are not looked for in titles
 
 Values = dict[str, NDArray[np.float64]]
 
@@ -79,7 +71,8 @@ def main(args: argparse.Namespace) -> int:
     heading("Mean over queries, 95% bootstrap interval")
     values = {
         name: evaluate(ranking.ids, collection.qrels, args.measures)
-        | ({} if answers is None else _accuracies(ranking.ids, *answers))
+        # Answers are searched for in texts and not in titles, as in DPR.
+        | ({} if answers is None else _accuracies(ranking.ids, collection.documents, answers))
         for name, ranking in rankings.items()
     }
     show_quality(values)
@@ -96,19 +89,15 @@ def main(args: argparse.Namespace) -> int:
 def _dense(
     args: argparse.Namespace, collection: Collection, model: BiEncoder, name: str
 ) -> SearchResult:
-    """The ranking of a model, which reads titles and texts as it was trained to."""
+    """Ranks documents by a model, which joins titles and texts by its own title_format."""
     of = model.document_encoder
     fact("model", f"{name}, {model.dim} dimensions, {of.pooling} pooling")
-    if model.title_format != TITLE_FORMAT:
-        collection = read_collection(args.folder, args.split, title_format=model.title_format)
     embedded = embed(collection, model, batch_size=args.batch_size)
     return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
 
 
-def _answers(
-    args: argparse.Namespace, collection: Collection
-) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Texts of documents without their titles, and the answers of every query."""
+def _answers(args: argparse.Namespace, collection: Collection) -> list[tuple[str, ...]]:
+    """Reads the answers of every query."""
     known = {question.id: question.answers for question in read_questions(args.answers)}
     missing = [name for name in collection.query_ids if name not in known]
     if missing:
@@ -116,8 +105,7 @@ def _answers(
             f"--answers {args.answers} has none for {len(missing)} of "
             f"{len(collection.query_ids)} queries, such as {missing[0]!r}"
         )
-    passages = list(read_documents(args.folder, title_format=_TEXT_ALONE).values())
-    return passages, [known[name] for name in collection.query_ids]
+    return [known[name] for name in collection.query_ids]
 
 
 def _accuracies(

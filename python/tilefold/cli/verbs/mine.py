@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import TITLE_FORMAT, TrainingSet, read_training, write_training
+from ...data.prompts import check_title_format
+from ...data.text_columns import text_groups
 from ...mining import mine, mine_bm25
 from ..destination import check_writable
 from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_settings
@@ -50,11 +52,12 @@ def main(args: argparse.Namespace) -> int:
     if not args.bm25:
         args.model, args.seed = args.model or "minilm", args.seed or 0
     model = None if args.bm25 else load_model(args)
-    joined = args.title_format or TITLE_FORMAT if model is None else model.title_format
-    data = read_training(args.data, split=args.split, title_format=joined)
+    data = read_training(args.data, split=args.split)
     title(f"Hard negatives for {args.data}")
     fact("queries", f"{len(data):,} on {len(data.documents):,} documents")
-    mined = _by_words(data, args) if model is None else _by_model(data, model, args)
+    # The file keeps titles and prompts apart; what is ranked has them joined.
+    joined = data.joined(args.title_format or TITLE_FORMAT if model is None else model.title_format)
+    mined = _by_words(joined, args) if model is None else _by_model(joined, model, args)
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
     save_request(args, f"{args.out}.yaml")
@@ -70,6 +73,7 @@ def _check_options(args: argparse.Namespace) -> None:
         if args.title_format is not None:
             raise ValueError("--title-format goes with --bm25; a model has its own")
         return
+    check_title_format(args.title_format or TITLE_FORMAT, "mine")
     scores = ("min_score", "max_score", "absolute_margin", "relative_margin", "model", "seed")
     given = [name for name in scores if getattr(args, name) is not None]
     given += [*model_settings(args), *(["sampling"] if args.sampling != "top" else [])]
@@ -93,8 +97,7 @@ def _by_words(data: TrainingSet, args: argparse.Namespace) -> Any:
 
 def _groups(data: TrainingSet) -> NDArray[np.int64]:
     """The same text twice is one document."""
-    groups: NDArray[np.int64] = np.unique(data.documents, return_inverse=True)[1]
-    return groups
+    return text_groups(data.documents)
 
 
 def _has_answer(data: TrainingSet) -> Callable[[int, int], bool] | None:
@@ -111,7 +114,7 @@ def _by_model(data: TrainingSet, model: BiEncoder, args: argparse.Namespace) -> 
         encode(texts, batch_size=args.batch_size)
         for encode, texts in (
             (model.encode_queries, data.queries),
-            (model.encode_corpus, data.documents),
+            (model.encode_documents, data.documents),
         )
     )
     names = ("range_min", "range_max", "min_score", "max_score", "absolute_margin")

@@ -69,9 +69,11 @@ def layers_of(model: BiEncoder, data: TrainingSet, mode: str, *, batch_size: int
     towers = {"query": model.query_encoder, "passage": model.document_encoder}
     of_queries = towers["passage" if mode == "passage" else "query"]
     of_passages = towers["query" if mode == "query" else "passage"]
+    queries = model.query_texts(data.queries, data.prompts)
+    documents = model.document_texts(data.documents, data.titles)
     return Layers(
-        layer_rows(of_queries, data.queries, batch_size=batch_size, progress="queries"),
-        layer_rows(of_passages, data.documents, batch_size=batch_size, progress="passages"),
+        layer_rows(of_queries, queries, batch_size=batch_size, progress="queries"),
+        layer_rows(of_passages, documents, batch_size=batch_size, progress="passages"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,15 +36,14 @@ class InvarianceObjective(BiEncoderObjective):
         super().__init__(model)
         self.loss = loss
 
-    def sides(self, batch: Batch) -> dict[str, list[str]]:
-        """Returns queries, documents, and the views of both."""
-        views = {"queries": batch.query_views, "documents": batch.document_views}
-        more = {
-            f"{tower}/{number}": texts
-            for tower, of_tower in views.items()
-            for number, texts in enumerate(of_tower, 1)
-        }
-        return {**super().sides(batch), **more}
+    def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
+        """Returns queries, documents, and the views of both, with the same prompts and titles."""
+        texts = dict(super().sides(batch))
+        for number, view in enumerate(batch.query_views, 1):
+            texts[f"queries/{number}"] = self.model.query_texts(view, batch.prompts)
+        for number, view in enumerate(batch.document_views, 1):
+            texts[f"documents/{number}"] = self.model.document_texts(view, batch.titles)
+        return texts
 
     def compute_loss(self, batch: Batch, embeddings: Mapping[str, Tensor]) -> ObjectiveLoss:
         """Computes the invariance loss between the views of a batch.

@@ -36,7 +36,7 @@ class Objective(Protocol):
 
     model: BiEncoder
 
-    def sides(self, batch: Batch) -> dict[str, list[str]]:
+    def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
         """Returns the texts to encode, by side."""
 
     def tokenize(
@@ -71,9 +71,12 @@ class BiEncoderObjective(nn.Module, abc.ABC):
         super().__init__()
         self.model = model
 
-    def sides(self, batch: Batch) -> dict[str, list[str]]:
-        """Returns queries and documents; a document with a title is joined with it here."""
-        return {"queries": batch.queries, "documents": _titled(self.model, batch)}
+    def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
+        """Returns queries with their prompts and documents with their titles."""
+        return {
+            "queries": self.model.query_texts(batch.queries, batch.prompts),
+            "documents": self.model.document_texts(batch.documents, batch.titles),
+        }
 
     def tokenize(
         self, batch: Batch, chunk_sizes: tuple[int, int] | None = None
@@ -131,13 +134,3 @@ def widened(embeddings: Tensor) -> Tensor:
 
 def _tower(side: str) -> str:
     return side.partition("/")[0]
-
-
-def _titled(model: BiEncoder, batch: Batch) -> list[str]:
-    if batch.titles is None:
-        return batch.documents
-    join = model.title_format.format
-    return [
-        join(title=title, text=text).strip() if title else text
-        for title, text in zip(batch.titles, batch.documents, strict=True)
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -72,9 +72,9 @@ class WeightedObjective(BiEncoderObjective):
                     "weight above 0 at each step"
                 )
 
-    def sides(self, batch: Batch) -> dict[str, list[str]]:
+    def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
         """Returns the texts of all objectives that have a weight at the batch's step."""
-        merged: dict[str, list[str]] = {}
+        merged: dict[str, Sequence[str]] = {}
         for name, objective in self._objectives().items():
             if self.weights[name](batch.step):
                 merged.update(objective.sides(batch))
