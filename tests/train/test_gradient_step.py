@@ -82,16 +82,20 @@ def test_the_trainer_and_a_loop_of_ones_own_add_the_same_bits(
 
 
 def test_the_trainer_takes_its_steps_by_train_step(tiny_bert, tmp_path, monkeypatch):
-    calls = []
+    calls, backward = [], []
 
     def counted(objective: Any, batch: Any, **options: Any) -> Any:
+        backward.append(options["backward"])
         calls.append((batch.step, options["chunk_sizes"], options["weight"]))
         return train_step(objective, batch, **options)
 
     monkeypatch.setattr(trainer_module, "train_step", counted)
     for options in ({"grad_cache": True}, {"gradient_accumulation_steps": 2}):
         args = arguments(tmp_path, max_steps=2, **options)
-        RetrieverTrainer(load(tiny_bert), args, a_set()).train()
+        trainer = RetrieverTrainer(load(tiny_bert), args, a_set())
+        trainer.train()
+        # Which scales the loss in half precision, with chunks as without.
+        assert backward[-1] == trainer.accelerator.backward
     chunked, plain = calls[:2], calls[2:]
     assert chunked == [(0, (32, 32), 1.0), (1, (32, 32), 1.0)]
     assert plain == [(step, None, 0.5) for step in (0, 0, 1, 1)]
