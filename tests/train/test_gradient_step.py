@@ -101,6 +101,23 @@ def test_the_trainer_takes_its_steps_by_train_step(tiny_bert, tmp_path, monkeypa
     assert plain == [(step, None, 0.5) for step in (0, 0, 1, 1)]
 
 
+@pytest.mark.parametrize("chunk_sizes", [None, (2, 4)])
+def test_a_weight_scales_the_loss_and_its_gradient(tiny_bert, chunk_sizes):
+    objective = both(load(tiny_bert).eval())
+    batch = Draw(a_scored_set(), group_size=3, seed=0).batch(range(4), step=0)
+    found = []
+    for weight in (1.0, 0.25):  # a power of two, so that every bit is the same
+        objective.zero_grad()
+        loss = train_step(objective, batch, weight=weight, chunk_sizes=chunk_sizes)
+        assert not loss.value.requires_grad
+        gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+        found.append([loss.value, *(gradient.clone() for gradient in gradients)])
+        # Terms are those of the batch, whatever its weight.
+        total = loss.terms["contrastive"] + loss.terms["distillation"]
+        torch.testing.assert_close(total * weight, loss.value)
+    assert all(torch.equal(0.25 * a, b) for a, b in zip(*found, strict=True))
+
+
 def test_what_has_nothing_to_train_is_refused(tiny_bert):
     objective = ContrastiveObjective(load(tiny_bert), ContrastiveLoss(0.5))
     policy = Draw(a_set(), group_size=2, seed=0)
