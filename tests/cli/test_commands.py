@@ -86,10 +86,10 @@ def test_a_training_is_not_written_over_but_gone_on_with(config, tmp_path, capsy
 
 def test_one_title_format_from_training_to_evaluation(config, tmp_path, monkeypatch):
     from tilefold.models import BiEncoder, Encoder
-    from tilefold.train import setting, yaml_arguments
+    from tilefold.train import trainer_setup, yaml_arguments
 
     joined = ["--title_format", "{title} of {text}"]
-    trainer = setting.prepare(yaml_arguments.parse(joined, config))
+    trainer = trainer_setup.prepare(yaml_arguments.parse(joined, config))
     for data in (trainer.draw.data, trainer.validation.collection):
         assert (data.titles[0], data.documents[0]) == ("w0", "w0 is w0")
     assert trainer.training_objective.model.title_format == "{title} of {text}"

@@ -19,12 +19,15 @@ from tilefold.losses import ContrastiveLoss, InvarianceLoss
 from tilefold.train import (
     ContrastiveObjective,
     Draw,
+    DrawSeveral,
     DrawViews,
     InvarianceObjective,
     RetrieverTrainer,
     Schedule,
     WeightedObjective,
 )
+from tilefold.train.trainer_setup import prepare
+from tilefold.train.yaml_arguments import parse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -201,6 +204,26 @@ def test_an_objective_and_a_policy_of_ones_own_train_for_invariance(tiny_bert, t
         scores = torch.stack([q @ documents.T for q in queries])
         disagreement.append(float(reference.consistency_losses(scores)[0].mean()))
     assert disagreement[1] < 0.5 * disagreement[0], disagreement
+
+
+def test_arguments_of_a_file_and_a_command_describe_objective_and_policy(
+    tiny_bert, tmp_path, scored_file
+):
+    config = tmp_path / "train.yaml"
+    config.write_text(
+        f"model_name_or_path: {tiny_bert}\ntrain_path: {scored_file}\n"
+        f"output_dir: {tmp_path / 'out'}\n"
+        "contrastive_weight: 0.5\npositives_per_query: 0\nuse_cpu: true\nreport_to: none\n"
+    )
+    command = ["--distillation_weight", "cosine:0:2:100", "--teacher_temperature", "3"]
+    trainer = prepare(parse(command, config))
+    objective = trainer.training_objective
+    assert objective.weights == {
+        "contrastive": Schedule(0.5),
+        "distillation": Schedule(2.0, steps=100, shape="cosine"),
+    }
+    assert objective.objectives["distillation"].loss.options["teacher_temperature"] == 3
+    assert isinstance(trainer.draw, DrawSeveral)
 
 
 # ---- bad input -----------------------------------------------------------------------------------

@@ -82,19 +82,40 @@ def test_the_trainer_and_a_loop_of_ones_own_add_the_same_bits(
 
 
 def test_the_trainer_takes_its_steps_by_train_step(tiny_bert, tmp_path, monkeypatch):
-    calls = []
+    calls, backward = [], []
 
     def counted(objective: Any, batch: Any, **options: Any) -> Any:
+        backward.append(options["backward"])
         calls.append((batch.step, options["chunk_sizes"], options["weight"]))
         return train_step(objective, batch, **options)
 
     monkeypatch.setattr(trainer_module, "train_step", counted)
     for options in ({"grad_cache": True}, {"gradient_accumulation_steps": 2}):
         args = arguments(tmp_path, max_steps=2, **options)
-        RetrieverTrainer(load(tiny_bert), args, a_set()).train()
+        trainer = RetrieverTrainer(load(tiny_bert), args, a_set())
+        trainer.train()
+        # Which scales the loss in half precision, with chunks as without.
+        assert backward[-1] == trainer.accelerator.backward
     chunked, plain = calls[:2], calls[2:]
     assert chunked == [(0, (32, 32), 1.0), (1, (32, 32), 1.0)]
     assert plain == [(step, None, 0.5) for step in (0, 0, 1, 1)]
+
+
+@pytest.mark.parametrize("chunk_sizes", [None, (2, 4)])
+def test_a_weight_scales_the_loss_and_its_gradient(tiny_bert, chunk_sizes):
+    objective = both(load(tiny_bert).eval())
+    batch = Draw(a_scored_set(), group_size=3, seed=0).batch(range(4), step=0)
+    found = []
+    for weight in (1.0, 0.25):  # a power of two, so that every bit is the same
+        objective.zero_grad()
+        loss = train_step(objective, batch, weight=weight, chunk_sizes=chunk_sizes)
+        assert not loss.value.requires_grad
+        gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+        found.append([loss.value, *(gradient.clone() for gradient in gradients)])
+        # Terms are those of the batch, whatever its weight.
+        total = loss.terms["contrastive"] + loss.terms["distillation"]
+        torch.testing.assert_close(total * weight, loss.value)
+    assert all(torch.equal(0.25 * a, b) for a, b in zip(*found, strict=True))
 
 
 def test_what_has_nothing_to_train_is_refused(tiny_bert):
@@ -140,7 +161,7 @@ torch.distributed.init_process_group("gloo")
 rank, chunks = torch.distributed.get_rank(), sys.argv[4] == "chunks"
 policy = Draw(a_scored_set(positives=2), group_size=3, seed=0)
 objective = both(load(sys.argv[2]).eval(), torch.distributed.group.WORLD)
-wrapped = DistributedDataParallel(objective)
+wrapped = DistributedDataParallel(objective, find_unused_parameters=True)  # the pooler
 parts = [[range(4), range(7, 9)], [range(4, 7), range(9, 10)]][rank]
 for number, rows in enumerate(parts):
     train_step(

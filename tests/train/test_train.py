@@ -173,7 +173,7 @@ def test_titles_and_prompts_train_with_the_bits_of_texts_joined_by_hand(tiny_ber
         )
         batch = Draw(data, group_size=3, seed=1).batch(range(6), step=0)
         for sizes in (None, (2, 4)):
-            loss = train_step(objective, batch, chunk_sizes=sizes)
+            loss = train_step(objective, batch, chunk_sizes=sizes).value
             gradients = [p.grad for p in objective.parameters() if p.grad is not None]
             found.append([loss, *(gradient.clone() for gradient in gradients)])
     assert len(found[0]) > 5

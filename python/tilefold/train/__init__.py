@@ -10,7 +10,7 @@ except ImportError as error:
     ) from error
 
 from .batches import Batch, TeacherScores
-from .drawing import Draw, DrawingPolicy, DrawSeveral, DrawViews
+from .drawing import Draw, DrawingPolicy
 from .gradient_step import train_step
 from .objectives import (
     ContrastiveObjective,
@@ -20,8 +20,10 @@ from .objectives import (
     ObjectiveLoss,
     WeightedObjective,
 )
+from .query_views import DrawViews
 from .refresh import Refresh
 from .schedule import Schedule
+from .several_positives import DrawSeveral
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
 

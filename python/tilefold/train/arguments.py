@@ -1,4 +1,4 @@
-"""Arguments of training, under the names of Tevatron and of the trainer of transformers."""
+"""Arguments of training, with the names of Tevatron and of the trainer of transformers."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class Batch(NamedTuple):
     query_ids: Tensor  # [n] int64: equal queries have one id
     document_ids: Tensor  # [m] int64
     exclude_ids: tuple[Tensor, Tensor]  # CSR: document_ids of all known positives
-    titles: list[str] | None = None  # of each document; joined with it when it is tokenized
-    prompts: list[str] | None = None  # of each query, likewise
+    titles: list[str] | None = None  # m, "" where a document has none; joined when tokenized
+    prompts: list[str] | None = None  # n, "" where a query has none; the same
     query_views: tuple[list[str], ...] = ()  # other wordings of the queries, n in each view
     document_views: tuple[list[str], ...] = ()  # other forms of the documents, m in each view
     teacher: TeacherScores | None = None

@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides what `transformers` writes, and whether it is whole."""
+"""Checkpoint files besides those of `transformers`, and checks that a checkpoint is complete."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from safetensors.numpy import save_file
 
 from ..ragged_lists import Lists
 
-MODEL = "model"  # folder for `BiEncoder.from_pretrained`
-WEIGHTS = "objective.safetensors"  # of the model and of the loss, to go on training
+MODEL = "model"  # folder that `BiEncoder.from_pretrained` loads
+WEIGHTS = "objective.safetensors"  # of the model and of the loss, to resume from
 _NEGATIVES = "negatives.safetensors"
 _STATE = "trainer_state.json"
 
 
 def save_negatives(folder: Path, negatives: Lists, step: int) -> None:
-    """Writes mined negatives, and the step before which they were mined."""
+    """Saves mined negatives, and the step before which they were mined."""
     arrays = {name: np.ascontiguousarray(x) for name, x in negatives._asdict().items()}
     save_file(arrays, folder / _NEGATIVES, metadata={"mined_at": str(step)})
 
 
 def load_negatives(folder: Path) -> tuple[Lists, int] | None:
-    """What `save_negatives` wrote; None where it did not."""
+    """Loads what `save_negatives` wrote; None if the checkpoint has no mined negatives."""
     path = folder / _NEGATIVES
     if not path.is_file():
         return None
@@ -37,21 +37,21 @@ def load_negatives(folder: Path) -> tuple[Lists, int] | None:
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
-    """The newest checkpoint that was written to its end; None where there is none."""
+    """Returns the newest checkpoint that is complete; None if there is none."""
     steps = {path: _step(path) for path in _checkpoints(folder)}
     finished = {path: step for path, step in steps.items() if step is not None}
     return max(finished, key=finished.__getitem__, default=None)
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Removes checkpoints whose writer was killed, or had no space left: nobody can resume them."""
+    """Removes incomplete checkpoints, whose writer was killed or ran out of disk space."""
     for path in _checkpoints(folder):
         if _step(path) is None:
             shutil.rmtree(path)
 
 
 def check_resumable(folder: Path) -> None:
-    """Refuses what training cannot go on from to the same end.
+    """Checks that training can be resumed exactly from a checkpoint.
 
     Raises:
         FileNotFoundError: the folder is no checkpoint, or lacks the optimizer.
@@ -65,13 +65,13 @@ def check_resumable(folder: Path) -> None:
 
 
 def _checkpoints(folder: str | Path) -> list[Path]:
-    """Those that training wrote, by their names: others may be a user's own."""
+    """Lists the folders that training wrote, by their names; others are a user's own."""
     found = Path(folder).glob("checkpoint-*")
     return [path for path in found if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()]
 
 
 def _step(path: Path) -> int | None:
-    """The step of a checkpoint, from the file that `transformers` writes last."""
+    """Reads the step from the file that `transformers` writes last; None if incomplete."""
     try:
         state: dict[str, Any] = json.loads((path / _STATE).read_text("utf-8"))
         return int(state["global_step"])

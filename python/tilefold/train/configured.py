@@ -13,7 +13,7 @@ from ..losses import AlignmentLoss, ContrastiveLoss
 from ..models import BiEncoder
 from ..ragged_lists import Lists
 from .arguments import RetrieverTrainingArguments
-from .drawing import Draw, DrawingPolicy, DrawSeveral
+from .drawing import Draw, DrawingPolicy
 from .objectives import (
     BiEncoderObjective,
     ContrastiveObjective,
@@ -21,6 +21,7 @@ from .objectives import (
     WeightedObjective,
 )
 from .schedule import Schedule
+from .several_positives import DrawSeveral
 
 # Arguments that describe the objective, or the drawing policy, and nothing else.
 OBJECTIVE_ARGUMENTS = (

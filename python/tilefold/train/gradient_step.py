@@ -41,8 +41,9 @@ def train_step(
         chunk_sizes: queries and passages encoded at a time, for batches that do not fit in memory;
             the gradients are the same for one more forward pass (GradCache).
         weight: of this batch, such as one over the number of batches of an optimizer step.
-        wrapped: what the objective is called through, such as a `DistributedDataParallel` of it.
-            With chunks, gradients are then averaged over processes once, after the last chunk.
+        wrapped: what the objective is called through, such as a `DistributedDataParallel` of it
+            (with ``find_unused_parameters=True`` where embeddings do not use all of the model, such
+            as BERT's pooler). With chunks, gradients are averaged once, after the last chunk.
         synchronize: average gradients over processes in this step; False where more batches of
             the same optimizer step follow.
         autocast: opens the context that texts are encoded in, such as mixed precision.

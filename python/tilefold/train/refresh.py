@@ -1,4 +1,4 @@
-"""Hard negatives mined with the model under training, again and again (ANCE)."""
+"""Hard negatives that are mined again at intervals with the model in training (ANCE)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..ragged_lists import Lists
 
 @dataclass(frozen=True)
 class Refresh:
-    """When hard negatives are mined, and which.
+    """Mines hard negatives with the model in training, at intervals.
 
     Args:
-        every: steps between; 0 for never again.
-        at_start: before the first step, too.
-        depth: from so many of the best passages that are no positives.
-        skip: of these, leave out the first.
-        n_negatives: kept for each query, drawn from the others.
-        relative_margin: leave out what is closer than this share to the positive's score.
+        every: optimizer steps between two minings; 0 for none after the first step.
+        at_start: mine before the first step, too.
+        depth: rank of the last passage that negatives are drawn from, positives not counted.
+        skip: number of best passages that are left out.
+        n_negatives: negatives kept for each query, drawn at random from the remaining passages.
+        relative_margin: leave out passages whose score is closer than this share to the positive's.
         batch_size: texts encoded at once.
-        seed: of the draw.
+        seed: of the random draws.
 
     Source:
         Xiong et al., Approximate Nearest Neighbor Negative Contrastive Learning for Dense Text
@@ -41,13 +41,22 @@ class Refresh:
     seed: int = 0
 
     def due(self, step: int) -> bool:
-        """Whether to mine before this step."""
+        """Returns whether negatives are mined before this optimizer step."""
         if step == 0:
             return self.at_start
         return self.every > 0 and step % self.every == 0
 
     def run(self, model: BiEncoder, data: TrainingSet, *, step: int) -> Lists:
-        """Negatives of every query, hardest first."""
+        """Mines hard negatives of every query.
+
+        Args:
+            model: encodes queries and documents as it is at this step.
+            data: queries, documents and known positives.
+            step: of the optimizer; the random draws depend on it.
+
+        Returns:
+            Rows of documents for each query, hardest first.
+        """
         queries, documents = (
             encode_together(encode, *columns, batch_size=self.batch_size)
             for encode, *columns in (

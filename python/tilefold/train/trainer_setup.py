@@ -1,4 +1,4 @@
-"""From arguments to a trainer: reads the data, loads the towers."""
+"""Builds a trainer from arguments: reads the data, loads the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .yaml_arguments import Arguments
 
 
 def prepare(arguments: Arguments) -> RetrieverTrainer:
-    """A trainer, ready to train, of what the arguments name.
+    """Builds the trainer that the arguments describe.
 
     Raises:
         ValueError, OSError: files or models that cannot be used.
@@ -20,15 +20,16 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
     model, data, training = arguments
     _check_measures(data, training)
     train_set, validation = _read(data, training.encode_batch_size, training.seed)
-    towers = _load(model, data.title_format)
-    return RetrieverTrainer(towers, training, train_set, validation=validation)
+    bi_encoder = _load(model, data.title_format)
+    return RetrieverTrainer(bi_encoder, training, train_set, validation=validation)
 
 
 def _check_measures(data: DataArguments, training: RetrieverTrainingArguments) -> None:
-    """The measures exist, and the best checkpoint is best by one of them."""
+    """Checks the names of measures, and that the best checkpoint is chosen by one of them."""
     names = [str(Measure.parse(name)) for name in data.dev_measures] + ["average_rank"]
     wanted = training.metric_for_best_model
-    if wanted == "loss" and training.load_best_model_at_end:  # what transformers puts for nothing
+    # transformers sets "loss" where no measure is given.
+    if wanted == "loss" and training.load_best_model_at_end:
         training.metric_for_best_model = wanted = names[0]
         training.greater_is_better = True
     if wanted is not None and wanted.removeprefix("eval_") not in names:

@@ -1,4 +1,4 @@
-"""How good a model is on queries that it is not trained on."""
+"""Validation: measures of a model on queries that it is not trained on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..retrieval.exact_search import search
 
 @dataclass(frozen=True)
 class Validation:
-    """A collection and what to measure on it.
+    """A collection and the measures to compute on it.
 
     Args:
         collection: documents, queries, judgments.
-        measures: such as "nDCG@10". "average rank" is reported besides, as DPR validates: the mean
-            0-based rank of the first relevant document of each query among all documents.
+        measures: such as "nDCG@10". The average rank is computed as well, as DPR validates: the
+            mean 0-based rank of the first relevant document of each query among all documents.
         batch_size: texts encoded at once.
     """
 
@@ -31,7 +31,7 @@ class Validation:
     batch_size: int = 64
 
     def run(self, model: BiEncoder) -> dict[str, float]:
-        """Every measure's mean, and "average_rank"."""
+        """Encodes the collection and returns the mean of every measure, and "average_rank"."""
         texts = self.collection
         queries, documents = (
             encode_together(encode, *columns, batch_size=self.batch_size)
@@ -45,11 +45,11 @@ class Validation:
         found = search(queries, documents, k)
         values = evaluate(found.ids, texts.qrels, measures)
         result = {name: mean(value) for name, value in values.items()}
-        asked, gold = self._gold()
-        return result | {"average_rank": average_rank_of(queries[asked], documents, gold)}
+        judged, gold = self._gold()
+        return result | {"average_rank": average_rank_of(queries[judged], documents, gold)}
 
     def _gold(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Queries that have a relevant document in the collection, and the first of each."""
+        """Returns queries with a relevant document in the collection, and the first of each."""
         offsets, ids, gains = self.collection.qrels
         rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         relevant = (gains >= 1) & (ids < len(self.collection.documents))
@@ -58,15 +58,15 @@ class Validation:
 
 
 def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Collection]:
-    """Takes n queries away, with those that share a positive with them, to validate on.
+    """Splits off n queries to validate on; none that shares a positive with them is trained on.
 
     Args:
         data: queries with positives.
         n: queries to validate on.
-        seed: of the choice.
+        seed: of the random choice.
 
     Returns:
-        What is left to train on, and a collection of all documents with the n queries.
+        The queries that are left to train on, and a collection of all documents with the n queries.
 
     Raises:
         ValueError: fewer than n + 1 queries.
@@ -74,7 +74,8 @@ def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Coll
     if not 0 < n < len(data):
         raise ValueError(f"hold_out: expected 1 to {len(data) - 1} queries, got {n}")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:n])
-    same = data.document_groups()  # under whatever ids
+    # Equal texts count as one, whatever ids the file gives them.
+    same = data.document_groups()
     known = np.concatenate([same[data.positives.of(row)] for row in chosen])
     texts = data.query_groups()
     kept = [

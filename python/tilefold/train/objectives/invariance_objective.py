@@ -38,12 +38,12 @@ class InvarianceObjective(BiEncoderObjective):
 
     def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
         """Returns queries, documents, and the views of both, with the same prompts and titles."""
-        sides = super().sides(batch)
-        for number, texts in enumerate(batch.query_views, 1):
-            sides[f"queries/{number}"] = self.model.query_texts(texts, batch.prompts)
-        for number, texts in enumerate(batch.document_views, 1):
-            sides[f"documents/{number}"] = self.model.document_texts(texts, batch.titles)
-        return sides
+        texts = dict(super().sides(batch))
+        for number, view in enumerate(batch.query_views, 1):
+            texts[f"queries/{number}"] = self.model.query_texts(view, batch.prompts)
+        for number, view in enumerate(batch.document_views, 1):
+            texts[f"documents/{number}"] = self.model.document_texts(view, batch.titles)
+        return texts
 
     def compute_loss(self, batch: Batch, embeddings: Mapping[str, Tensor]) -> ObjectiveLoss:
         """Computes the invariance loss between the views of a batch.

@@ -1,4 +1,4 @@
-"""The protocol between objectives and training loops, and what its implementations share."""
+"""The protocol between objectives and training steps, and the part that implementations share."""
 
 from __future__ import annotations
 
@@ -23,21 +23,17 @@ class ObjectiveLoss(NamedTuple):
 
 
 class Objective(Protocol):
-    """The interface that `train_step` and `RetrieverTrainer` need of a training objective.
+    """The interface that `train_step` needs of a training objective, an `nn.Module`.
 
-    An objective is an `nn.Module` that owns the model and the parameters of its loss. A step asks
-    it for the texts to encode, calls it to encode them, and hands the embeddings back for the loss.
-    The steps are separate because DDP counts calls of the module (one for all texts), and because
-    with gradient caching the texts are encoded chunk by chunk while the loss sees the whole batch.
+    A step asks for the tokens of a batch, calls the objective to encode them, and hands the
+    embeddings back for the loss. These are separate because DDP counts calls of the module (one for
+    all texts), and because with gradient caching the texts are encoded chunk by chunk while the
+    loss sees the whole batch.
 
-    Texts and embeddings are named by side: "queries" and "documents" are encoded by the tower of
-    that name, and so are their views "queries/1", "queries/2", ... and "documents/1", ...
+    Tokens and embeddings are named by side, such as "queries" and "documents". The name of a view
+    is that of the side that encodes it and a number: "queries/1", "documents/1". Chunks are of
+    queries or of documents, so a side is one or the other.
     """
-
-    model: BiEncoder
-
-    def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
-        """Returns the texts to encode, by side."""
 
     def tokenize(
         self, batch: Batch, chunk_sizes: tuple[int, int] | None = None
@@ -53,15 +49,15 @@ class Objective(Protocol):
     def compute_loss(self, batch: Batch, embeddings: Mapping[str, Tensor]) -> ObjectiveLoss:
         """Computes the loss of a batch from the embeddings of all its sides."""
 
-    def loss_parameters(self) -> list[nn.Parameter]:
-        """Returns the parameters of the loss, such as a learned temperature."""
-
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yields all parameters, as `nn.Module` does."""
 
 
 class BiEncoderObjective(nn.Module, abc.ABC):
     """Tokenizes and encodes the sides of a batch: all of `Objective` but the loss.
+
+    "queries" and its views are encoded by the query encoder, "documents" and its views by the
+    document encoder.
 
     Args:
         model: the bi-encoder to train.
@@ -72,8 +68,7 @@ class BiEncoderObjective(nn.Module, abc.ABC):
         self.model = model
 
     def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
-        """Returns queries with their prompts and documents with their titles, as the model joins
-        them."""
+        """Returns queries with their prompts and documents with their titles."""
         return {
             "queries": self.model.query_texts(batch.queries, batch.prompts),
             "documents": self.model.document_texts(batch.documents, batch.titles),

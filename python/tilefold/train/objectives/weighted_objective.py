@@ -91,7 +91,7 @@ class WeightedObjective(BiEncoderObjective):
         terms: dict[str, Tensor] = {}
         for name, objective in self._objectives().items():
             weight = self.weights[name](batch.step)
-            terms[f"{name}_weight"] = torch.tensor(weight)
+            terms[f"{name}_weight"] = torch.tensor(weight, dtype=torch.float64)
             if weight:
                 loss = objective.compute_loss(batch, embeddings)
                 terms |= {f"{name}_{term}": value for term, value in loss.terms.items()}
