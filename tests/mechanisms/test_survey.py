@@ -6,10 +6,11 @@ import pytest
 pytest.importorskip("torch", reason="not installed: pip install tilefold[analysis]")
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
+from tilefold.studies.findings.claims import by_group, discrimination, engaged, mean_of_runs, spread
+
 from tilefold.mechanisms import WeightAttribution, pathway_overlap
 from tilefold.mechanisms.neurons.survey import Survey
 from tilefold.mechanisms.probing.sweep import Probed
-from tilefold.studies.findings.claims import by_group, discrimination, engaged, mean_of_runs, spread
 
 
 def attribution(texts: int = 12, *, power: float = 3, seed: int = 0) -> WeightAttribution:

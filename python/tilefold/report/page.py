@@ -54,13 +54,20 @@ class Table:
     kind: str = "table"
 
     @classmethod
-    def of_columns(
+    def from_columns(
         cls, name: str, labels: Sequence[str], columns: Mapping[str, Sequence[str]], caption: str
     ) -> Table:
-        """Of columns by their header, as `tilefold.cli.terminal.table` takes them.
+        """Makes a table of columns by their header.
 
-        >>> Table.of_columns("model", ["base"], {"nDCG@10": ["0.645"]}, "What was measured.").rows
-        [['base', '0.645']]
+        Args:
+            name: header of the labels.
+            labels: first cell of each row.
+            columns: cells by their header.
+            caption: of the table.
+
+        Example:
+            >>> Table.from_columns("model", ["base"], {"nDCG@10": ["0.645"]}, "Quality.").rows
+            [['base', '0.645']]
         """
         cells = zip(labels, *columns.values(), strict=True)
         return cls([name, *columns], [list(row) for row in cells], caption)

@@ -1,4 +1,4 @@
-"""`tilefold eval`: how well a model, words, and both find what a collection's judgments name."""
+"""`tilefold eval`: evaluates dense, BM25 and fused rankings on the judgments of a collection."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from ...data import (
 from ...evaluate import Measure, answer_hits, bootstrap, evaluate, holm, paired_test, top_k_accuracy
 from ...retrieval.exact_search import search
 from ...retrieval.running_search import SearchResult
+from ..command_parser import CommandParser
 from ..demo.comparison import MEASURES, describe, embed, lexical, show_quality
 from ..destination import check_writable
-from ..model_options import add_model_arguments, load_model, load_named
-from ..request import add_input, save_request
+from ..model_options import add_model_arguments, load_model
 from ..results import Gain, write_results
+from ..saved_options import options_of, save_options
 from ..terminal import fact, heading, note, title
 
 if TYPE_CHECKING:
     from ...models import BiEncoder
 
-_DEPTHS = (1, 5, 20, 100)  # of DPR's accuracies
-_TEXT_ALONE = "{text}"  # answers are not looked for in titles
+_DEPTHS = (1, 5, 20, 100)  # of top-k accuracies, as in DPR
+_TEXT_ALONE = "{text}"  # answers are not searched in titles
 
 Values = dict[str, NDArray[np.float64]]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold eval`."""
-    add_input(parser, "folder", "a collection in the layout of BEIR or MS MARCO")
+    parser.add_input("folder", "a collection in the layout of BEIR or MS MARCO")
     option = parser.add_argument
-    option("--split", default="test", help="of its judgments (default: %(default)s)")
+    option("--split", default="test", help="split of its judgments (default: %(default)s)")
     option(
         "--measures",
         nargs="+",
@@ -50,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
-    option("--out", metavar="FILE", help="write what was measured as JSON")
-    option("--answers", metavar="FILE", help="also DPR's accuracy: passages with an answer")
-    option("--baseline", metavar="NAME", help="a model to compare with, as it is")
+    option("--out", metavar="FILE", help="write all measures as JSON")
+    option("--answers", metavar="FILE", help="questions with answers, for top-k accuracy as in DPR")
+    option("--baseline", metavar="NAME", help="model to compare with, with its own settings")
     add_model_arguments(parser, "query", "document")
 
 
@@ -71,9 +72,11 @@ def main(args: argparse.Namespace) -> int:
     dense = _dense(args, collection, load_model(args), args.model)
     rankings = {"dense": dense}
     if args.baseline:
+        from ...models.model_record import open_model
+
         length = args.document_max_length
         options = {} if length is None else {"document_max_length": length}
-        baseline = load_named(args.baseline, **options)
+        baseline = open_model(args.baseline, **options)
         rankings["baseline"] = _dense(args, collection, baseline, args.baseline)
     rankings |= lexical(collection, dense, args.k)
     heading("Mean over queries, 95% bootstrap interval")
@@ -88,7 +91,7 @@ def main(args: argparse.Namespace) -> int:
         write_results(args.out, args, values, gains)
     if args.run:
         write_run(args.run, collection.query_ids, collection.document_ids, *dense)
-        save_request(args, f"{args.run}.yaml")
+        save_options(options_of(args), f"{args.run}.yaml")
         heading(f"Wrote the dense ranking to {args.run}")
     return 0
 
@@ -96,9 +99,8 @@ def main(args: argparse.Namespace) -> int:
 def _dense(
     args: argparse.Namespace, collection: Collection, model: BiEncoder, name: str
 ) -> SearchResult:
-    """The ranking of a model, which reads titles and texts as it was trained to."""
-    of = model.document_encoder
-    fact("model", f"{name}, {model.dim} dimensions, {of.pooling} pooling")
+    """Returns the ranking of a model, with titles and texts joined as in its training."""
+    fact("model", f"{name}, {model.dim} dimensions, {model.document_encoder.pooling} pooling")
     if model.title_format != TITLE_FORMAT:
         collection = read_collection(args.folder, args.split, title_format=model.title_format)
     embedded = embed(collection, model, batch_size=args.batch_size)
@@ -108,7 +110,7 @@ def _dense(
 def _answers(
     args: argparse.Namespace, collection: Collection
 ) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Texts of documents without their titles, and the answers of every query."""
+    """Returns texts of documents without titles, and the answers of every query."""
     known = {question.id: question.answers for question in read_questions(args.answers)}
     missing = [name for name in collection.query_ids if name not in known]
     if missing:
