@@ -50,9 +50,8 @@ def encoders(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         asked.update(options, name=name)
         return WordEncoder()
 
-    model = SimpleNamespace(from_pretrained=load)
-    encoder = SimpleNamespace(BiEncoder=model, find_model=lambda name: name)
-    monkeypatch.setitem(sys.modules, "tilefold.models", encoder)
+    module = SimpleNamespace(open_model=load)
+    monkeypatch.setitem(sys.modules, "tilefold.models.model_record", module)
     return asked
 
 
@@ -263,7 +262,8 @@ def test_eval_without_bm25s_says_so_and_goes_on(folder: Path, encoders, capsys, 
 
 
 def test_eval_without_torch_names_the_extra(folder: Path, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "tilefold.models", raising=False)
+    for name in ("tilefold.models", "tilefold.models.model_record"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main.main(["eval", str(folder)]) == 1
     assert "pip install tilefold[demo]" in capsys.readouterr().err

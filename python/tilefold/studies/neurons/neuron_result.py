@@ -172,4 +172,4 @@ class NeuronResult:
     top: tuple[TopNeuron, ...]
     rankings: tuple[RankingEffect, ...]
     facts: FactNeurons | None
-    constants: dict[str, float | tuple[float, ...]]
+    constants: dict[str, int | float | tuple[float, ...]]

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..study import NoStepStore, Progress, StepStore
 from ..subject import BASE, RETRIEVER, Subject, load_subject
+from .drawn_texts import PARAPHRASES, draw_passages, draw_queries
 from .fact_neurons import COARSE_SHARES, RELATION_SHARE, study_facts
 from .knock_out import ATTRIBUTED_QUERIES, RANDOM_DRAWS, knock_out_rankings
 from .neuron_result import NeuronResult, TopNeuron, TopPassage
 from .neuron_settings import NeuronSettings
 from .surveys import SIDES, compare_surveys, encoder_of, survey_texts
-from .texts import PARAPHRASES, draw_passages, draw_queries
 
 if TYPE_CHECKING:
     from ...mechanisms import Survey
@@ -86,10 +86,10 @@ def run_neurons(
     )
 
 
-def _constants(settings: NeuronSettings) -> dict[str, float | tuple[float, ...]]:
+def _constants(settings: NeuronSettings) -> dict[str, int | float | tuple[float, ...]]:
     from ...mechanisms.neurons.survey import THRESHOLDS
 
-    found: dict[str, float | tuple[float, ...]] = {
+    found: dict[str, int | float | tuple[float, ...]] = {
         "threshold": settings.active_threshold,
         "thresholds": tuple(THRESHOLDS),
         "random_draws": RANDOM_DRAWS,

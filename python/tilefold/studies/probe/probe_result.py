@@ -75,4 +75,4 @@ class ProbeResult:
     samples: SampleCounts
     layers: tuple[LayerAccuracy, ...]
     discrimination: tuple[PairedComparison, ...]
-    constants: dict[str, float]
+    constants: dict[str, int | float]

@@ -101,14 +101,14 @@ def compare_discrimination(
     return compare_pairs(values)
 
 
-def _constants() -> dict[str, float]:
+def _constants() -> dict[str, int | float]:
     from ...mechanisms import ConcatenationProbe
     from ...mechanisms.probing.candidates import MOST
 
     fitted = ConcatenationProbe().get_params()
     names = ("batch_size", "learning_rate", "validation_fraction")
-    of_probes = {f"probe_{name}": float(fitted[name]) for name in names}
-    return {"held_out": _HELD_OUT, "hard_negatives": float(MOST), **of_probes}
+    of_probes = {f"probe_{name}": fitted[name] for name in names}
+    return {"held_out": _HELD_OUT, "hard_negatives": MOST, **of_probes}
 
 
 def _count_samples(train: Candidates, held_out: Candidates, independent: int) -> SampleCounts:
