@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from functools import partial
 
 import pytest
@@ -24,22 +25,47 @@ FEW = ["--queries", "12", "--passages", "5", "--steps", "2", "--knock-out", "1",
 GAPS = ["--facts", "4"]
 QUICK = ["--probes", "concatenation", "dot product", "--candidates", "2", "--epochs", "2"]
 
+OWN = {
+    "probe": {"--epochs", "--candidates", "--mode", "--probes", "--max-samples"},
+    "neurons": {"--knock-out", "--threshold", "--facts", "--queries", "--passages", "--steps"},
+    "findings": {"--runs"},
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Folder of models that are trained once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
 
 @pytest.fixture
-def short(tmp_path, monkeypatch):
-    """Models that hardly learn anything, kept in a folder of the test."""
-    monkeypatch.setenv("TILEFOLD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(world_models, "pretrained", partial(world_models.pretrained, steps=4))
-    monkeypatch.setattr(world_models, "fine_tuned", partial(world_models.fine_tuned, epochs=1))
+def short(cache, monkeypatch):
+    """Models that hardly learn anything."""
+    use_short_training(monkeypatch, cache)
 
 
-@pytest.fixture
-def grown(short, tmp_path):
+@pytest.fixture(scope="module")
+def studied(cache, tmp_path_factory):
     """A folder in which both studies of a world were written."""
-    out = tmp_path / "out"
-    assert main(["mechanisms", "probe", "--world", "tiny", "--out", str(out), *QUICK]) == 0
-    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(out), *FEW, *GAPS]) == 0
+    out = tmp_path_factory.mktemp("studied") / "out"
+    words = ["--world", "tiny", "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        use_short_training(patch, cache)
+        assert main(["mechanisms", "probe", *words, *QUICK]) == 0
+        assert main(["mechanisms", "neurons", *words, *FEW, *GAPS]) == 0
     return out
+
+
+@pytest.fixture
+def grown(short, studied, tmp_path):
+    """A copy of that folder, which a test may change."""
+    return shutil.copytree(studied, tmp_path / "out")
+
+
+def use_short_training(patch, cache):
+    patch.setenv("TILEFOLD_CACHE", str(cache))
+    patch.setattr(world_models, "pretrained", partial(world_models.pretrained, steps=4))
+    patch.setattr(world_models, "fine_tuned", partial(world_models.fine_tuned, epochs=1))
 
 
 def found(folder, study="probe"):
@@ -66,7 +92,10 @@ def test_a_world_is_probed(short, tmp_path, capsys):
     assert found(tmp_path / "again")["layers"] == probed["layers"]
 
 
-def test_neurons_are_surveyed_and_knocked_out(capsys, grown):
+def test_neurons_are_surveyed_and_knocked_out(short, tmp_path, capsys):
+    grown = tmp_path / "out"
+    words = ["mechanisms", "neurons", "--world", "tiny", "--out", str(grown), *FEW, *GAPS]
+    assert main(words) == 0
     assert capsys.readouterr().err == ""  # no bars where there is no terminal
     neurons = found(grown, "neurons")
     for side, texts in (("queries", 12), ("passages", 5)):
@@ -310,14 +339,8 @@ def test_options_of_other_studies_are_errors_of_usage(capsys, words, message):
         main(["mechanisms", *words])
     error = capsys.readouterr().err
     assert message in error
-    assert error.startswith(f"usage: tilefold mechanisms {words[0]}" if len(words) > 1 else "usage")
-
-
-OWN = {
-    "probe": {"--epochs", "--candidates", "--mode", "--probes", "--max-samples"},
-    "neurons": {"--knock-out", "--threshold", "--facts", "--queries", "--passages", "--steps"},
-    "findings": {"--runs"},
-}
+    study = words[0] if words and words[0] in OWN else "[-h] STUDY"
+    assert error.startswith(f"usage: tilefold mechanisms {study}")
 
 
 @pytest.mark.parametrize("study", OWN)
