@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="not installed: pip install tilefold[analysis]")
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
+from tilefold import studies
 from tilefold.mechanisms.probing.sweep import MODES, PROBES
 from tilefold.studies.findings import FindingsSettings
 from tilefold.studies.neurons import NeuronSettings
@@ -144,3 +146,10 @@ def test_importing_settings_imports_nothing_heavy():
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(child.stdout) == []
+
+
+def test_studies_parse_no_command_line_and_draw_no_bars():
+    """They report to a `Progress`; ruff refuses print."""
+    for path in Path(studies.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"import (argparse|tqdm|logging)|from tqdm|\bsys\.std|Namespace", text)
