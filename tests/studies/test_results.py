@@ -162,6 +162,8 @@ def test_sections_and_summaries_are_made_of_results(probed, surveyed):
     for heading in ("Accuracy of probes by layer", "Active neurons", "Settings and seeds"):
         assert f"## {heading}" in page
     assert "| epochs | 1 |" in page
+    older = dataclasses.replace(probed, version="0.0.9")
+    assert "| tilefold | 0.0.9 |" in mechanisms_report([(PROBE, older)]).markdown()
     assert [table.heading for table in NEURONS.summary(surveyed)][:2] == [
         "Spread of attributions over neurons, 6 queries",
         "Spread of attributions over neurons, 3 passages",

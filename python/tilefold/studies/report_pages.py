@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..report import Report, Section, Table
-from ..version import __version__
 from .study import Study
 from .typed_values import to_json
 
@@ -42,7 +41,7 @@ def _settings(results: Sequence[tuple[Study[Any, Any], Any]]) -> Section:
             for name, value in values.items()
             if value is not None
         ]
-        rows.append(["tilefold", __version__])
+        rows.append(["tilefold", result.version])
         blocks.append(Table(["setting", "value"], rows, f"tilefold mechanisms {study.name}"))
     return Section("Settings and seeds", blocks)
 

@@ -112,7 +112,7 @@ class Study(Generic[Settings, Result]):
         name: of its command, its package and its file of results.
         purpose: what it finds out, as a sentence without a subject.
         settings: the class of its settings.
-        result: the class of its result, a frozen dataclass with a field ``settings``.
+        result: the class of its result, a frozen dataclass with ``settings`` and ``version``.
         run: settings to result.
         summary: result to tables for a terminal.
         sections: result to sections of a report.

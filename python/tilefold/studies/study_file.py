@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..data.lines import replacing
-from ..version import __version__
 from .study import Study
 from .typed_values import to_json, to_type
 
@@ -16,8 +15,8 @@ Result = TypeVar("Result")
 
 
 def result_to_json(study: Study[Any, Result], result: Result) -> str:
-    """Returns the text of a result, with the version that wrote it; NaN is null."""
-    header = {"tilefold": __version__, "format": _FORMAT, "study": study.name}
+    """Returns the text of a result, with the study and the version of the format; NaN is null."""
+    header = {"format": _FORMAT, "study": study.name}
     written = {**header, **to_json(result)}
     return json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -32,13 +31,13 @@ def result_from_json(study: Study[Any, Result], text: str, source: str = "result
 
     Raises:
         ValueError: another study or another version wrote it.
+        TypeError: a value has another type than its field.
     """
     found: dict[str, Any] = json.loads(text)
     if found.pop("format", None) != _FORMAT:
         raise ValueError(f"{source} was written by another version of tilefold; run it again")
     if (name := found.pop("study", None)) != study.name:
         raise ValueError(f"{source}: expected a result of {study.name}, got one of {name}")
-    found.pop("tilefold", None)
     made: Result = to_type(found, study.result, source, nulls=True)
     return made
 

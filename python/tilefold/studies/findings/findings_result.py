@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...evaluate import Interval
+from ...version import __version__
 from .findings_settings import FindingsSettings
 
 
@@ -30,7 +31,9 @@ class FindingsResult:
     Args:
         settings: of the run.
         claims: findings by the claim that they test.
+        version: of tilefold.
     """
 
     settings: FindingsSettings
     claims: dict[str, tuple[Finding, ...]]
+    version: str = __version__

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...evaluate import Interval
+from ...version import __version__
 from ..paired_comparison import PairedComparison
 from .neuron_settings import NeuronSettings
 
@@ -162,6 +163,7 @@ class NeuronResult:
         rankings: effects of knock-outs on rankings; empty where there are too few queries.
         facts: knowledge neurons, of a world alone.
         constants: parameters that are no settings.
+        version: of tilefold.
     """
 
     settings: NeuronSettings
@@ -173,3 +175,4 @@ class NeuronResult:
     rankings: tuple[RankingEffect, ...]
     facts: FactNeurons | None
     constants: dict[str, int | float | tuple[float, ...]]
+    version: str = __version__

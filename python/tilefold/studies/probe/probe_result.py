@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...version import __version__
 from ..paired_comparison import PairedComparison
 from .probe_settings import ProbeSettings
 
@@ -68,6 +69,7 @@ class ProbeResult:
         discrimination: retriever against base, averaged over layers; one for each probe and
             number of candidates (claim C1).
         constants: parameters that are no settings.
+        version: of tilefold.
     """
 
     settings: ProbeSettings
@@ -76,3 +78,4 @@ class ProbeResult:
     layers: tuple[LayerAccuracy, ...]
     discrimination: tuple[PairedComparison, ...]
     constants: dict[str, int | float]
+    version: str = __version__
