@@ -53,9 +53,8 @@ def encoders(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         asked.update(options, name=name)
         return WordEncoder()
 
-    model = SimpleNamespace(from_pretrained=load)
-    encoder = SimpleNamespace(BiEncoder=model, find_model=lambda name: name)
-    monkeypatch.setitem(sys.modules, "tilefold.models", encoder)
+    module = SimpleNamespace(open_model=load)
+    monkeypatch.setitem(sys.modules, "tilefold.models.model_record", module)
     return asked
 
 
@@ -118,7 +117,8 @@ def test_help_imports_nothing_heavy():
         "from tilefold.cli import main\n"
         "main.main([])\n"
         "heavy = {'torch', 'transformers', 'bm25s', 'tqdm', 'hnswlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "assert not heavy, heavy\n"
+        "assert not [name for name in sys.modules if name.startswith('tilefold.cli.verbs.')]"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
@@ -266,7 +266,8 @@ def test_eval_without_bm25s_says_so_and_goes_on(folder: Path, encoders, capsys, 
 
 
 def test_eval_without_torch_names_the_extra(folder: Path, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "tilefold.models", raising=False)
+    for name in ("tilefold.models", "tilefold.models.model_record"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main.main(["eval", str(folder)]) == 1
     assert "pip install tilefold[demo]" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def config(tmp_path: Path, tiny_bert: Path, collection: Path) -> Path:
     return path
 
 
-def test_train_writes_a_model_and_what_was_asked_for(config, tmp_path, capsys):
+def test_train_writes_a_model_and_its_arguments(config, tmp_path, capsys):
     assert main(["train", "--config", str(config), "--learning_rate", "2e-3"]) == 0
     said = capsys.readouterr().out
     assert "nDCG@10" in said
@@ -72,10 +72,10 @@ def test_train_writes_a_model_and_what_was_asked_for(config, tmp_path, capsys):
     assert (tmp_path / "out" / "checkpoint-4").is_dir()
 
 
-def test_a_training_is_not_written_over_but_gone_on_with(config, tmp_path, capsys):
+def test_a_training_is_resumed_and_not_overwritten(config, tmp_path, capsys):
     assert main(["train", "--config", str(config), "--max_steps", "2"]) == 0
     assert main(["train", "--config", str(config)]) == 1
-    assert "holds a training already; go on with it by --resume" in capsys.readouterr().err
+    assert "holds a training already; resume it by --resume" in capsys.readouterr().err
     more = ["--resume_from_checkpoint", "last"]
     assert main(["train", "--config", str(config), *more]) == 0
     assert (tmp_path / "out" / "checkpoint-4").is_dir()
@@ -157,7 +157,7 @@ def test_the_best_checkpoint_needs_a_measure_that_is_there(config, capsys):
     assert "expected one of nDCG@10, average_rank" in capsys.readouterr().err
 
 
-def test_what_was_asked_for_gives_the_same_model_again(config, tmp_path, tiny_bert):
+def test_saved_arguments_train_the_same_model(config, tmp_path, tiny_bert):
     from tilefold.models import BiEncoder
 
     assert main(["train", "--config", str(config)]) == 0
@@ -180,7 +180,7 @@ def test_what_was_asked_for_gives_the_same_model_again(config, tmp_path, tiny_be
         (["--dev_holdout", "3"], "give dev_path or dev_holdout, not both"),
     ],
 )
-def test_what_train_cannot_do_is_said_in_a_line(config, capsys, words, message):
+def test_errors_of_train_are_one_line(config, capsys, words, message):
     assert main(["train", "--config", str(config), *words]) == 1
     said = capsys.readouterr().err
     assert said.startswith("tilefold train: ")
@@ -247,7 +247,7 @@ def test_a_corpus_is_searched_with_the_model_that_encoded_it(
     index = ["index", str(tmp_path / "v"), "--out", str(tmp_path / "i")]
     assert main(index) == 0
     assert main(index) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--min-score", "--seed", "--query-max-length", "--batch-size"])
@@ -260,7 +260,7 @@ def test_options_of_vectors_do_not_go_with_words(collection, tmp_path, capsys, o
     assert "--title-format goes with --bm25" in capsys.readouterr().err
 
 
-def test_what_a_verb_was_asked_for_gives_the_same_again(collection, tiny_bert, tmp_path):
+def test_saved_options_give_the_same_result(collection, tiny_bert, tmp_path):
     """Every result has a file beside it that goes with --config; words go before it."""
     first, again, other = (tmp_path / name for name in ("first", "again", "other"))
     model = ["--model", str(tiny_bert), "--pooling", "mean", "--no-normalize"]
@@ -276,14 +276,14 @@ def test_what_a_verb_was_asked_for_gives_the_same_again(collection, tiny_bert, t
     assert {len(read_training(other).negatives.of(row)) for row in range(N)} == {2}
 
 
-def test_what_was_mined_by_words_is_mined_again(collection, tmp_path):
+def test_saved_options_of_bm25_give_the_same_result(collection, tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     assert main(["mine", str(collection), "--bm25", "--negatives", "2", "--out", str(first)]) == 0
     assert main(["mine", "--config", f"{first}.yaml", "--out", str(again)]) == 0
     assert again.read_bytes() == first.read_bytes()
 
 
-def test_vectors_an_index_and_a_run_have_it_too(collection, tiny_bert, tmp_path):
+def test_vectors_an_index_and_a_run_have_their_options_beside_them(collection, tiny_bert, tmp_path):
     model = ["--model", str(tiny_bert), "--pooling", "mean"]
     shards, index, run = (tmp_path / name for name in ("shards", "index", "run"))
     assert main(["encode", str(collection), "--out", str(shards), *model]) == 0
@@ -301,13 +301,13 @@ def test_vectors_an_index_and_a_run_have_it_too(collection, tiny_bert, tmp_path)
     assert len(run.read_text().splitlines()) == 4
 
 
-def test_what_eval_measured_is_kept(collection, tiny_bert, tmp_path, capsys):
+def test_eval_writes_its_measures(collection, tiny_bert, tmp_path, capsys):
     out, again = tmp_path / "found.json", tmp_path / "again.json"
     words = ["eval", str(collection), "--model", str(tiny_bert), "--baseline", str(tiny_bert)]
     words += ["--measures", "RR@3", "AP", "--query-prefix=-w1 "]
     assert main([*words, "--out", str(out), "--run", str(tmp_path / "run")]) == 0
     found = json.loads(out.read_text())
-    assert found["asked"]["measures"] == ["RR@3", "AP"]
+    assert found["options"]["measures"] == ["RR@3", "AP"]
     assert found["n_queries"] == N
     assert set(found["measures"]) >= {"dense", "baseline"}
     low, mean, high = (found["measures"]["dense"]["AP"][name] for name in ("low", "mean", "high"))
@@ -339,8 +339,8 @@ def test_a_file_of_settings_that_does_not_fit_is_refused(tmp_path, capsys, text,
     assert message in capsys.readouterr().err
 
 
-def test_search_says_what_it_needs(collection, tiny_bert, tmp_path, capsys):
+def test_search_names_the_options_that_it_needs(collection, tiny_bert, tmp_path, capsys):
     assert main(["search", str(tmp_path), "--query", "a"]) == 1
     assert "holds no shards of a corpus" in capsys.readouterr().err
     assert main(["search", str(tmp_path)]) == 1
-    assert "give --queries FILE, or --query TEXT" in capsys.readouterr().err
+    assert "expected --queries FILE or --query TEXT" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`tilefold doctor` says what is there, what is missing and what is wrong."""
+"""`tilefold doctor` shows what is there, what is missing and what is wrong."""
 
 import argparse
 import dataclasses
@@ -14,6 +14,13 @@ import pytest
 import tilefold
 from tilefold import _native
 from tilefold.cli import doctor
+from tilefold.cli.doctor import examination, extras, kernel_rows, runtimes, self_test
+from tilefold.cli.doctor.diagnosis import Diagnosis, KernelRow, Runtime
+
+NO_SELF_TEST = (
+    "from tilefold.cli import doctor; from tilefold.cli.doctor import kernel_rows;"
+    "kernel_rows.tested_row = lambda row: row;"
+)
 
 
 def options(*arguments: str) -> argparse.Namespace:
@@ -35,7 +42,7 @@ def process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def no_self_test(monkeypatch):
     """Leaves out the slow part where a test is about something else."""
-    monkeypatch.setattr(doctor, "_self_tested", lambda row: row)
+    monkeypatch.setattr(kernel_rows, "tested_row", lambda row: row)
 
 
 def test_every_supported_row_answers_like_the_reference():
@@ -79,7 +86,7 @@ def test_a_terminal_gets_colour_unless_it_declines(no_self_test, monkeypatch, ca
 def test_json_holds_the_whole_diagnosis(no_self_test, capsys):
     assert doctor.main(options("--json")) == 0
     parsed = json.loads(capsys.readouterr().out)
-    assert parsed.keys() == {field.name for field in dataclasses.fields(doctor.Diagnosis)}
+    assert parsed.keys() == {field.name for field in dataclasses.fields(Diagnosis)}
     assert parsed["version"] == tilefold.__version__
     assert {row["name"] for row in parsed["rows"]} >= {"scalar"}
 
@@ -103,7 +110,7 @@ def test_an_unknown_row_is_a_problem(no_self_test, monkeypatch, capsys):
 
 
 def test_a_thread_count_that_is_no_number_is_a_problem():
-    code = "import sys; from tilefold.cli import doctor; doctor._self_tested = lambda row: row;"
+    code = f"import sys; {NO_SELF_TEST}"
     code += "import argparse; p = argparse.ArgumentParser(); doctor.add_arguments(p);"
     code += "sys.exit(doctor.main(p.parse_args([])))"
     child = process(code, TILEFOLD_NUM_THREADS="many")
@@ -112,7 +119,7 @@ def test_a_thread_count_that_is_no_number_is_a_problem():
 
 
 def test_more_threads_than_cpus_is_a_warning():
-    code = "from tilefold.cli import doctor; doctor._self_tested = lambda row: row;"
+    code = NO_SELF_TEST
     code += "print(doctor.diagnose().warnings, doctor.diagnose().threads_reason)"
     child = process(code, TILEFOLD_NUM_THREADS="1000")
     assert "1000 threads" in child.stdout, child.stderr
@@ -127,7 +134,7 @@ def test_a_wrong_answer_is_found(monkeypatch):
 
     tilefold_search = tilefold.search
     monkeypatch.setattr(tilefold, "search", one_bit_off)
-    searches, failure = doctor.self_test()
+    searches, failure = self_test.run_self_test()
     assert searches == 1
     assert failure == "random values, dim 1, k 1"
 
@@ -143,9 +150,9 @@ def test_a_wrong_answer_is_found(monkeypatch):
 )
 def test_a_row_that_fails_is_reported(monkeypatch, tmp_path, capsys, body, failure):
     """Even if it takes its process along."""
-    (tmp_path / "failing_row.py").write_text(f"def self_test():\n    {body}\n")
+    (tmp_path / "failing_row.py").write_text(f"def run_self_test():\n    {body}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(doctor, "_SELF_TEST_MODULE", "failing_row")
+    monkeypatch.setattr(kernel_rows, "_SELF_TEST_MODULE", "failing_row")
     assert doctor.main(options()) == 1
     report = capsys.readouterr().out
     assert "FAILED" in report
@@ -155,21 +162,21 @@ def test_a_row_that_fails_is_reported(monkeypatch, tmp_path, capsys, body, failu
 def test_a_row_that_hangs_is_reported(monkeypatch, tmp_path):
     (tmp_path / "hanging_row.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(doctor, "_SELF_TEST_MODULE", "hanging_row")
-    monkeypatch.setattr(doctor, "_SELF_TEST_SECONDS", 1)
-    row = doctor._self_tested(doctor.Row("scalar", "cpu", "nothing", True, True))
+    monkeypatch.setattr(kernel_rows, "_SELF_TEST_MODULE", "hanging_row")
+    monkeypatch.setattr(kernel_rows, "_SELF_TEST_SECONDS", 1)
+    row = kernel_rows.tested_row(KernelRow("scalar", "cpu", "nothing", True, True))
     assert row.failure == "no answer within 1 s"
 
 
 def test_the_folder_it_runs_in_is_not_imported_from(monkeypatch, tmp_path):
     (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')\n")
     monkeypatch.chdir(tmp_path)
-    row = doctor._self_tested(doctor.Row("scalar", "cpu", "nothing", True, True))
+    row = kernel_rows.tested_row(KernelRow("scalar", "cpu", "nothing", True, True))
     assert row.failure is None
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys; from tilefold.cli import doctor; doctor._self_tested = lambda row: row;"
+    code = f"import sys; {NO_SELF_TEST}"
     code += "doctor.diagnose(); print({'torch', 'transformers', 'hnswlib'} & sys.modules.keys())"
     child = process(code)
     assert child.stdout.strip() == "set()", child.stderr
@@ -178,7 +185,7 @@ def test_nothing_heavy_is_imported():
 @pytest.mark.slow
 def test_torch_is_imported_when_asked_for():
     pytest.importorskip("torch", reason="torch is not installed")
-    code = "from tilefold.cli import doctor; doctor._self_tested = lambda row: row;"
+    code = NO_SELF_TEST
     code += "print(doctor.diagnose(import_torch=True).torch_loaded)"
     child = process(code)
     assert child.stdout.strip() == "True", child.stderr
@@ -192,19 +199,17 @@ def test_a_torch_that_does_not_import_is_a_problem(no_self_test, monkeypatch):
 
 def test_two_openmp_runtimes_are_a_warning(monkeypatch):
     monkeypatch.delenv("KMP_DUPLICATE_LIB_OK", raising=False)
-    runtimes = [
-        doctor.Runtime("openmp", "openmp", None, 2, f"/lib/{name}") for name in ("a.so", "b.so")
-    ]
-    assert doctor._clashes(runtimes[:1], None) == []
-    warning = doctor._clashes(runtimes, None)
+    loaded = [Runtime("openmp", "openmp", None, 2, f"/lib/{name}") for name in ("a.so", "b.so")]
+    assert runtimes.runtime_warnings(loaded[:1], None) == []
+    warning = runtimes.runtime_warnings(loaded, None)
     assert len(warning) == 1
     assert "/lib/a.so, /lib/b.so" in warning[0]
 
 
 def test_known_trouble_on_macos_is_a_warning(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(doctor, "_version", lambda package: "1.0")
-    assert any("macOS" in warning for warning in doctor._clashes([], "2.13.0"))
+    monkeypatch.setattr(runtimes, "package_version", lambda package: "1.0")
+    assert any("macOS" in warning for warning in runtimes.runtime_warnings([], "2.13.0"))
 
 
 def test_letting_two_openmp_runtimes_run_is_a_warning(no_self_test, monkeypatch):
@@ -236,13 +241,14 @@ METADATA = [
 def test_missing_extras_come_with_the_command(no_self_test, monkeypatch, capsys):
     installed = {"torch": "2.13.0+cpu", "ir-measures": "0.3.6", "hnswlib": "0.8.0"}
     monkeypatch.setattr("importlib.metadata.requires", lambda _: METADATA)
-    monkeypatch.setattr(doctor, "_version", installed.get)
-    extras = {extra.name: extra for extra in doctor.diagnose().extras}
-    assert extras.keys() == {"torch", "train", "eval", "hnsw"}
-    assert extras["torch"].complete
-    assert extras["hnsw"].complete
-    assert extras["train"].packages == {"torch": "2.13.0+cpu", "bm25s": None}
-    assert extras["eval"].too_old == ["ir-measures 0.3.6 is older than 0.3.7"]
+    monkeypatch.setattr(extras, "package_version", installed.get)
+    monkeypatch.setattr(examination, "package_version", installed.get)
+    found = {extra.name: extra for extra in doctor.diagnose().extras}
+    assert found.keys() == {"torch", "train", "eval", "hnsw"}
+    assert found["torch"].complete
+    assert found["hnsw"].complete
+    assert found["train"].packages == {"torch": "2.13.0+cpu", "bm25s": None}
+    assert found["eval"].too_old == ["ir-measures 0.3.6 is older than 0.3.7"]
     doctor.main(options())
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert "pip install tilefold[train]" in lines["train"]
@@ -256,7 +262,7 @@ def test_missing_extras_come_with_the_command(no_self_test, monkeypatch, capsys)
     [("2.13.0+cpu", (2, 13, 0)), ("0.3.7rc1", (0, 3, 7)), ("10", (10,)), ("unknown", ())],
 )
 def test_versions_are_compared_as_numbers(version, numbers):
-    assert doctor._release(version) == numbers
+    assert extras._release(version) == numbers
 
 
 def test_it_runs_from_any_folder(tmp_path):

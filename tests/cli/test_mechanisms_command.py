@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from functools import partial
 
 import pytest
@@ -12,7 +13,10 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 
 from tilefold.cli.main import main
 from tilefold.data import write_training
-from tilefold.studies.report_pages import report_of
+from tilefold.studies.neurons import NEURONS
+from tilefold.studies.probe import PROBE
+from tilefold.studies.report_pages import mechanisms_report
+from tilefold.studies.study_file import result_from_json
 from tilefold.world import make_world, world_models
 from tilefold.world.retrieval_data import split_facts, training_set
 
@@ -21,22 +25,47 @@ FEW = ["--queries", "12", "--passages", "5", "--steps", "2", "--knock-out", "1",
 GAPS = ["--facts", "4"]
 QUICK = ["--probes", "concatenation", "dot product", "--candidates", "2", "--epochs", "2"]
 
+OWN = {
+    "probe": {"--epochs", "--candidates", "--mode", "--probes", "--max-samples"},
+    "neurons": {"--knock-out", "--threshold", "--facts", "--queries", "--passages", "--steps"},
+    "findings": {"--runs"},
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Folder of models that are trained once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
 
 @pytest.fixture
-def short(tmp_path, monkeypatch):
-    """Models that hardly learn anything, kept in a folder of the test."""
-    monkeypatch.setenv("TILEFOLD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(world_models, "pretrained", partial(world_models.pretrained, steps=4))
-    monkeypatch.setattr(world_models, "fine_tuned", partial(world_models.fine_tuned, epochs=1))
+def short(cache, monkeypatch):
+    """Models that hardly learn anything."""
+    use_short_training(monkeypatch, cache)
 
 
-@pytest.fixture
-def grown(short, tmp_path):
+@pytest.fixture(scope="module")
+def studied(cache, tmp_path_factory):
     """A folder in which both studies of a world were written."""
-    out = tmp_path / "out"
-    assert main(["mechanisms", "probe", "--world", "tiny", "--out", str(out), *QUICK]) == 0
-    assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(out), *FEW, *GAPS]) == 0
+    out = tmp_path_factory.mktemp("studied") / "out"
+    words = ["--world", "tiny", "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        use_short_training(patch, cache)
+        assert main(["mechanisms", "probe", *words, *QUICK]) == 0
+        assert main(["mechanisms", "neurons", *words, *FEW, *GAPS]) == 0
     return out
+
+
+@pytest.fixture
+def grown(short, studied, tmp_path):
+    """A copy of that folder, which a test may change."""
+    return shutil.copytree(studied, tmp_path / "out")
+
+
+def use_short_training(patch, cache):
+    patch.setenv("TILEFOLD_CACHE", str(cache))
+    patch.setattr(world_models, "pretrained", partial(world_models.pretrained, steps=4))
+    patch.setattr(world_models, "fine_tuned", partial(world_models.fine_tuned, epochs=1))
 
 
 def found(folder, study="probe"):
@@ -51,35 +80,41 @@ def test_a_world_is_probed(short, tmp_path, capsys):
     assert complaints == ""  # no bars where there is no terminal
     assert "chance 0.50" in said
     assert "random weights" in said
-    assert "resumed" not in said
+    assert "kept from an earlier run" not in said
     probed = found(out)
-    assert probed["asked"]["world"] == "tiny"
-    keys = {(r["model"], r["layer"], r["probe"], r["control"]) for r in probed["results"]}
-    assert len(keys) == len(probed["results"]) == 5 * 2 * (3 + 3 + 1)
-    assert all(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 for r in probed["results"])
-    assert [row["probe"] for row in probed["discrimination"]] == ["concatenation", "dot product"]
+    assert probed["settings"]["world"] == "tiny"
+    keys = {(r["model"], r["layer"], r["probe"], r["control"]) for r in probed["layers"]}
+    assert len(keys) == len(probed["layers"]) == 5 * 2 * (3 + 3 + 1)
+    assert all(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 for r in probed["layers"])
+    names = [row["name"] for row in probed["discrimination"]]
+    assert names == ["concatenation, of 2", "dot product, of 2"]
     assert main([*words, "--out", str(tmp_path / "again")]) == 0
-    assert found(tmp_path / "again")["results"] == probed["results"]
+    assert found(tmp_path / "again")["layers"] == probed["layers"]
 
 
-def test_neurons_are_surveyed_and_knocked_out(capsys, grown):
+def test_neurons_are_surveyed_and_knocked_out(short, tmp_path, capsys):
+    grown = tmp_path / "out"
+    words = ["mechanisms", "neurons", "--world", "tiny", "--out", str(grown), *FEW, *GAPS]
+    assert main(words) == 0
     assert capsys.readouterr().err == ""  # no bars where there is no terminal
     neurons = found(grown, "neurons")
     for side, texts in (("queries", 12), ("passages", 5)):
         assert neurons[side]["texts"] == texts
         assert set(neurons[side]["shares"]) == {"base", "retriever"}
         assert len(neurons[side]["shares"]["base"]) == 8
-        active = [row for row in neurons[side]["engaged"] if row["threshold"] == 0.1]
+        active = [row for row in neurons[side]["active"] if row["threshold"] == 0.1]
         assert len(active) == 8
         assert all(0 <= row["base"] <= 512 for row in active)
     assert "overlap of paraphrases" in [row["name"] for row in neurons["queries"]["spread"]]
-    assert neurons["queries"]["paraphrased"] == 3
+    assert neurons["queries"]["paraphrase_groups"] == 3
     kinds = {(r["model"], r["neurons"], r["intervention"]) for r in neurons["rankings"]}
     assert len(kinds) == 2 * (1 + 2 * 3)
-    whole = {row["model"]: row["RR@10"] for row in neurons["rankings"] if not row["neurons"]}
+    whole = {
+        row["model"]: row["measures"]["RR@10"] for row in neurons["rankings"] if not row["neurons"]
+    }
     for row in neurons["rankings"]:
-        change = row["RR@10"][0] - whole[row["model"]][0]
-        assert row["RR@10 change"][0] == pytest.approx(change, abs=1e-9)
+        change = row["measures"]["RR@10"][0] - whole[row["model"]][0]
+        assert row["changes"]["RR@10"][0] == pytest.approx(change, abs=1e-9)
     chosen = neurons["facts"]["chosen"]
     assert [row["by"] for row in chosen] == ["attribution", "activation"]
     assert all(len(row["neurons"]) == 4 == neurons["facts"]["facts"] for row in chosen)
@@ -90,7 +125,11 @@ def test_neurons_are_surveyed_and_knocked_out(capsys, grown):
 
 def test_both_studies_are_in_one_report(grown):
     html = (grown / "report.html").read_text()
-    for heading in ("What layers tell apart", "Rankings without neurons", "Settings and seeds"):
+    for heading in (
+        "Accuracy of probes by layer",
+        "Rankings without neurons",
+        "Settings and seeds",
+    ):
         assert f">{heading}</h2>" in html
     assert not re.search(r">[^<]*\b(nan|None)\b[^<]*<", html)
     assert len(html) < 5_000_000
@@ -118,25 +157,27 @@ def test_a_report_says_what_was_taken(grown):
 
 
 def test_a_report_says_none_where_nothing_could_be_measured(grown):
-    """JSON has null for what is not a number."""
+    """JSON has null for NaN."""
     neurons, probe = found(grown, "neurons"), found(grown)
     unknown = [None, None, None]
     neurons["queries"]["spread"][-1] |= {"base": unknown, "difference": unknown, "p": None}
-    neurons["rankings"][1] |= {"RR@10": unknown, "RR@10 change": unknown}
-    neurons["facts"]["chosen"][0] |= {"shared": {"same relation": None, "other relation": 0.5}}
-    neurons["facts"]["chosen"][0] |= {"of_relations": {}}
+    neurons["rankings"][1] |= {"measures": {"RR@10": unknown}, "changes": {"RR@10": unknown}}
+    neurons["facts"]["chosen"][0] |= {"shared_in_relation": None, "shared_with_others": 0.5}
+    neurons["facts"]["chosen"][0] |= {"relation_neurons": {}}
     neurons["facts"]["effects"] = []
-    probe["results"] = [row for row in probe["results"] if row["control"] == "none"]
-    markdown = report_of({"probe": probe, "neurons": neurons}).markdown()
+    probe["layers"] = [row for row in probe["layers"] if row["control"] == "none"]
+    results = [
+        (study, result_from_json(study, json.dumps(changed)))
+        for study, changed in ((PROBE, probe), (NEURONS, neurons))
+    ]
+    markdown = mechanisms_report(results).markdown()
     assert "Controls of probes" not in markdown
     assert re.search(r"\| base \| 1 \| [a-z ]+ \| none \| none \|", markdown)
     assert re.search(r"\| overlap of paraphrases \| none \| [0-9. \[\],]+ \| none \|  \|", markdown)
     assert re.search(r"\| attribution \| [0-9.]+ \| \d+% \| none \| 0.50 \| none \|", markdown)
     neurons |= {"rankings": [], "top": [], "facts": None}
-    html = report_of({"neurons": neurons}).html()
+    html = mechanisms_report([(NEURONS, result_from_json(NEURONS, json.dumps(neurons)))]).html()
     assert "Rankings without neurons" not in html
-    with pytest.raises(ValueError, match="got none"):
-        report_of({})
 
 
 def test_numbers_of_passages_are_shown_together_and_each_once(short, tmp_path, capsys):
@@ -145,7 +186,7 @@ def test_numbers_of_passages_are_shown_together_and_each_once(short, tmp_path, c
     assert main([*words, "--candidates", "3", "2", "--probes", "dot product"]) == 0
     keys = [
         (row["model"], row["layer"], row["probe"], row["n_candidates"], row["control"])
-        for row in found(out)["results"]
+        for row in found(out)["layers"]
     ]
     assert len(keys) == len(set(keys))
     assert {key[3] for key in keys} == {2, 3}
@@ -159,15 +200,15 @@ def test_a_study_goes_on_where_it_stopped(grown, capsys):
         path.unlink()
     capsys.readouterr()
     assert main(["mechanisms", "neurons", "--world", "tiny", "--out", str(grown), *FEW, *GAPS]) == 0
-    assert "steps had been done before" in capsys.readouterr().out
+    assert "steps were kept from an earlier run" in capsys.readouterr().out
     assert found(grown, "neurons") == before
 
 
-def test_what_was_asked_for_is_asked_for_again(grown, tmp_path):
+def test_saved_options_give_the_same_results(grown, tmp_path):
     out = tmp_path / "again"
     settings = str(grown / "probe.yaml")
-    assert main(["mechanisms", "--config", settings, "--out", str(out)]) == 0
-    assert found(out)["results"] == found(grown)["results"]
+    assert main(["mechanisms", "probe", "--config", settings, "--out", str(out)]) == 0
+    assert found(out)["layers"] == found(grown)["layers"]
 
 
 def test_findings_are_of_several_seeds(grown, tmp_path, capsys):
@@ -183,15 +224,15 @@ def test_findings_are_of_several_seeds(grown, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "C1, probes: retriever minus base, in 2 runs" in said
     assert "C2, passages" in said
-    rows = json.loads(out.read_text())["C1, probes"]
+    rows = json.loads(out.read_text())["claims"]["C1, probes"]
     runs = [found(folder)["discrimination"][0]["difference"][0] for folder in (grown, other)]
     assert rows[0]["differences"] == runs
-    assert rows[0]["mean"] == pytest.approx(sum(runs) / 2)
+    assert rows[0]["mean"][0] == pytest.approx(sum(runs) / 2)
     unknown = found(other, "neurons")
     unknown["passages"]["spread"][0]["difference"] = [None] * 3
     (other / "neurons.json").write_text(json.dumps(unknown))
     assert main(["mechanisms", *words]) == 0
-    assert json.loads(out.read_text())["C2, passages"][0]["mean"] is None
+    assert json.loads(out.read_text())["claims"]["C2, passages"][0]["mean"] == [None] * 3
 
 
 def test_findings_are_of_runs_that_differ_in_seed_alone(short, tmp_path, capsys):
@@ -201,13 +242,13 @@ def test_findings_are_of_runs_that_differ_in_seed_alone(short, tmp_path, capsys)
         words += ["--seed", seed]
         assert main(["mechanisms", *words]) == 0
     assert main(["mechanisms", "findings", "--runs", *map(str, folders)]) == 1
-    assert "differ in epochs" in capsys.readouterr().err
+    assert "they differ in epochs" in capsys.readouterr().err
     assert main(["mechanisms", "findings", "--runs", str(folders[0]), str(folders[0])]) == 1
-    assert "have the seeds [0, 0]; each should be another" in capsys.readouterr().err
+    assert "with different seeds, got [0, 0]" in capsys.readouterr().err
     assert main(["mechanisms", "findings", "--runs", str(tmp_path)]) == 1
     assert "no results of probe or neurons" in capsys.readouterr().err
     path = folders[1] / "probe.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 0'))
     assert main(["mechanisms", "findings", "--runs", *map(str, folders)]) == 1
     assert "written by another version" in capsys.readouterr().err
 
@@ -222,20 +263,20 @@ def test_any_retriever_is_studied_beside_its_base(tiny_bert, tmp_path, capsys, s
     assert main(["mechanisms", study, *words]) == 0
     results = found(tmp_path / "out", study)
     if study == "probe":
-        own = [r for r in results["results"] if r["model"] == "retriever"]
+        own = [r for r in results["layers"] if r["model"] == "retriever"]
         assert all(r["mcnemar"] == 1 and r["accuracy"] == r["base"] for r in own)
     else:
         assert all(row["difference"] == [0, 0, 0] for row in results["passages"]["spread"])
-        assert "facts" not in results
+        assert results["facts"] is None
 
 
-def test_what_is_too_little_is_said(tiny_bert, tmp_path, capsys):
+def test_too_few_samples_are_an_error(tiny_bert, tmp_path, capsys):
     data = tmp_path / "one.jsonl"
     data.write_text('{"query": "who is w1", "pos": ["w1", "w2"], "neg": ["w3"]}\n')
     words = ["--model", str(tiny_bert), "--base", str(tiny_bert), "--data", str(data)]
     words += ["--out", str(tmp_path / "out")]
     assert main(["mechanisms", "probe", *words, *QUICK]) == 1
-    assert "2 samples of 1 independent query are too few" in capsys.readouterr().err
+    assert "got 2 from 1 independent queries" in capsys.readouterr().err
     assert main(["mechanisms", "neurons", *words, *FEW]) == 0
     assert found(tmp_path / "out", "neurons")["rankings"] == []
 
@@ -261,41 +302,94 @@ def test_few_documents_and_many_neurons_are_no_trouble(tiny_bert, tmp_path, caps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["probe"], "give --world SIZE, --preset and --data, or --model, --base and --data"),
-        (["probe", "--world", "tiny", "--data", "x"], "give --world SIZE"),
-        (["probe", "--model", "x", "--base", "y"], "give --world SIZE"),
-        (["probe", "--world", "tiny", "--split", "dev"], "--split goes with --data"),
-        (["probe", "--world", "tiny", "--document-model", "x"], "--document-model goes with"),
-        (["probe", "--world", "tiny", "--candidates", "6"], "must be 2 to 5, got 6"),
-        (["probe", "--world", "tiny", "--epochs", "0"], "--epochs must be at least 1"),
-        (["probe", "--world", "tiny", "--runs", "x"], "--runs goes with findings"),
-        (["brain", "--world", "tiny"], "has probe, neurons, findings, got 'brain'"),
-        (["probe", "--world", "tiny", "--mode", "both"], "mode must be one of query"),
-        (["probe", "--world", "tiny", "--probes", "cubic"], "probes must be of concatenation"),
-        (["probe", "--preset", "bm25", "--data", "x"], "must be one of dpr, contriever, repllama"),
-        (["probe", "--preset", "dpr"], "--preset needs --data"),
-        (["probe", "--preset", "dpr", "--base", "x"], "leave out --base"),
-        (["neurons", "--world", "tiny", "--threshold", "1"], "--threshold must be above 0"),
-        (["neurons", "--world", "tiny", "--steps", "1"], "--steps must be at least 2, got 1"),
-        (["neurons", "--world", "tiny", "--batch-size", "0"], "--batch-size must be at least 1"),
-        (
-            ["neurons", "--model", "x", "--base", "y", "--data", "z", *GAPS],
-            "--facts goes with --world",
-        ),
-        (["neurons", "--world", "tiny", "--facts", "1"], "--facts must be at least 2, got 1"),
-        (["neurons", "--world", "tiny", "--knock-out", "0"], "--knock-out must be at least 1"),
-        (
-            ["neurons", "--world", "tiny", "--epochs", "3"],
-            "--epochs goes with probe",
-        ),
-        (["probe", "--world", "tiny", "--knock-out", "3"], "--knock-out goes with neurons"),
-        (["findings"], "findings needs --runs"),
-        (["findings", "--runs", "x", "--seed", "1"], "--seed goes with probe and neurons"),
-        (["findings", "--runs", "x", "--facts", "3"], "--facts goes with neurons"),
+        (["probe"], "expected world, preset and data, or model, base and data, got none"),
+        (["probe", "--world", "tiny", "--split", "dev"], "split: expected None with world"),
+        (["probe", "--world", "tiny", "--candidates", "6"], "candidates: expected 2 to 5, got 6"),
+        (["probe", "--preset", "dpr"], "data: expected a path with preset, got None"),
+        (["neurons", "--world", "tiny", "--steps", "1"], "steps: expected 2 or more, got 1"),
     ],
 )
-def test_what_cannot_be_studied_is_said_in_a_line(short, capsys, words, message):
+def test_settings_that_are_refused_are_one_line(short, capsys, words, message):
     assert main(["mechanisms", *words]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["probe", "--world", "huge"], "argument --world: invalid choice: 'huge'"),
+        (["probe", "--world", "tiny", "--mode", "both"], "argument --mode: invalid choice"),
+        (["probe", "--world", "tiny", "--probes", "cubic"], "argument --probes: invalid choice"),
+        (["probe", "--preset", "bm25", "--data", "x"], "argument --preset: invalid choice"),
+        (["probe", "--world", "tiny", "--epochs", "few"], "invalid int value: 'few'"),
+        (["probe", "--world", "tiny", "--runs", "x"], "unrecognized arguments: --runs"),
+        (["probe", "--world", "tiny", "--knock-out", "3"], "unrecognized arguments: --knock-out"),
+        (["probe", "--world", "tiny", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
+        (["neurons", "--world", "tiny", "--epochs", "3"], "unrecognized arguments: --epochs 3"),
+        (["findings", "--runs", "x", "--seed", "1"], "unrecognized arguments: --seed 1"),
+        (["findings"], "the following arguments are required: --runs"),
+        (["brain", "--world", "tiny"], "invalid choice: 'brain'"),
+        ([], "the following arguments are required: STUDY"),
+    ],
+)
+def test_options_of_other_studies_are_errors_of_usage(capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["mechanisms", *words])
+    error = capsys.readouterr().err
+    assert message in error
+    study = words[0] if words and words[0] in OWN else "[-h] STUDY"
+    assert error.startswith(f"usage: tilefold mechanisms {study}")
+
+
+@pytest.mark.parametrize("study", OWN)
+def test_help_of_a_study_lists_its_own_options_alone(study, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main(["mechanisms", study, "--help"])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    options = set(re.findall(r"^  (--[a-z-]+)", out, re.MULTILINE))
+    assert options >= OWN[study] | {"--out", "--config"}
+    for other in OWN.keys() - {study}:
+        assert not options & OWN[other]
+    assert ("--world" in options) == (study != "findings")
+
+
+def test_help_of_a_setting_has_its_description_and_default(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main(["mechanisms", "probe", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--max-samples N at most as many queries are used (default: 5000)" in out
+    assert "--world NAME tiny, small or medium: size of a synthetic world" in out
+    assert "(default: concatenation, bilinear, interaction, dot product)" in out
+
+
+def test_a_file_of_options_gives_way_to_the_command_line(short, tmp_path, monkeypatch):
+    path, out = tmp_path / "probe.yaml", tmp_path / "out"
+    path.write_text(
+        "world: ${SIZE:-tiny}\nprobes: [bilinear, dot product]\ncandidates: [2, 3]\n"
+        f"epochs: 1\nout: {out}\n"
+    )
+    monkeypatch.delenv("SIZE", raising=False)
+    words = ["mechanisms", "probe", "--config", str(path)]
+    assert main([*words, "--probes", "dot product", "--candidates=2"]) == 0
+    settings = found(out)["settings"]
+    assert (settings["probes"], settings["candidates"]) == (["dot product"], [2])
+    assert (settings["world"], settings["epochs"]) == ("tiny", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("runs: [x]\n", "unrecognized arguments: --runs=x"), ("epochs: few\n", "invalid int value")],
+)
+def test_a_file_with_options_of_another_study_is_refused(tmp_path, capsys, text, message):
+    path = tmp_path / "probe.yaml"
+    path.write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        main(["mechanisms", "probe", "--world", "tiny", "--config", str(path)])
     assert message in capsys.readouterr().err
 
 

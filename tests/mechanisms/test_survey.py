@@ -8,8 +8,6 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 
 from tilefold.mechanisms import WeightAttribution, pathway_overlap
 from tilefold.mechanisms.neurons.survey import Survey
-from tilefold.mechanisms.probing.sweep import Probed
-from tilefold.studies.findings.claims import by_group, discrimination, engaged, mean_of_runs, spread
 
 
 def attribution(texts: int = 12, *, power: float = 3, seed: int = 0) -> WeightAttribution:
@@ -73,67 +71,3 @@ def test_a_text_that_nothing_is_owed_to_has_no_active_neurons():
     survey = Survey.of(empty)
     assert not survey.active.any()
     assert np.isnan(survey.gini).all()
-    rows = {row["name"]: row for row in spread(survey, survey)}
-    assert np.isnan(rows["Gini index"]["p"])
-
-
-def test_more_even_attributions_are_said_to_be_spread():
-    centred, even = Survey.of(attribution(40, power=8)), Survey.of(attribution(40, power=1))
-    rows = {row["name"]: row for row in spread(centred, even)}
-    for name in ("effective number of neurons", "active neurons, above 0.1"):
-        assert rows[name]["difference"][1] > 0
-        assert rows[name]["p"] < 0.01
-    assert rows["Gini index"]["difference"][2] < 0
-    same = {row["name"]: row for row in spread(centred, centred, groups=[[0, 1], [2, 3]])}
-    assert all(row["p"] == 1 and row["difference"] == [0, 0, 0] for row in same.values())
-    assert "overlap of paraphrases" in same
-    counts = engaged(centred, even)
-    assert len(counts) == 4 * len(centred.thresholds)
-    assert all(row["base"] <= row["model"] for row in counts if row["threshold"] == 0.1)
-    half = even.at(0.3, share=0.5)
-    own = [row for row in counts if row["threshold"] == 0.3]
-    assert [row["model_half"] for row in own] == half.tolist()
-    assert half.sum() < even.at(0.3).sum()
-    with pytest.raises(ValueError, match="same texts"):
-        spread(centred, Survey.of(attribution(30)))
-
-
-def test_paraphrases_count_as_one():
-    values = np.array([1.0, 3.0, 5.0, 9.0])
-    assert by_group(values, [[0, 3], [2]]).tolist() == [5.0, 5.0, 3.0]
-    assert by_group(values, []).tolist() == values.tolist()
-    one, other = Survey.of(attribution(40, power=4)), Survey.of(attribution(40, power=3.6))
-    repeated = [list(range(i, i + 10)) for i in range(0, 40, 10)]
-    alone, together = (
-        {row["name"]: row for row in spread(one, other, groups)} for groups in ([], repeated)
-    )
-    for name, row in alone.items():
-        assert row["difference"][0] == pytest.approx(together[name]["difference"][0])
-        assert (row["n"], together[name]["n"]) == (40, 4)
-
-
-def test_discrimination_is_averaged_over_layers():
-    rng = np.random.default_rng(0)
-
-    def probed(layer: int, n: int, right: float) -> Probed:
-        return Probed("m", layer, "bilinear", n, "none", rng.random(400) < right)
-
-    base = [probed(layer, n, 0.5) for layer in range(3) for n in (2, 3)]
-    better = [probed(layer, n, 0.8 if n == 2 else 0.5) for layer in range(3) for n in (2, 3)]
-    two, three = discrimination(better, base)
-    assert (two["n_candidates"], three["n_candidates"]) == (2, 3)
-    mean = np.mean([result.correct for result in better if result.n_candidates == 2])
-    assert two["model"][0] == pytest.approx(mean)
-    assert two["difference"][1] > 0.2
-    assert two["p"] < 0.001
-    assert three["p"] > 0.01
-    pairs = np.arange(400).reshape(-1, 2).tolist()
-    assert discrimination(better, base, pairs)[0]["n"] == 200
-
-
-def test_runs_have_an_interval_where_there_are_several():
-    assert mean_of_runs([0.2]).mean == 0.2
-    assert np.isnan(mean_of_runs([0.2]).low)
-    mean, low, high = mean_of_runs([0.1, 0.3])
-    assert (mean, high - mean) == (pytest.approx(0.2), pytest.approx(12.706 * 0.1, rel=1e-3))
-    assert low == pytest.approx(mean - (high - mean))

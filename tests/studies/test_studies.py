@@ -1,4 +1,4 @@
-"""What studies draw, and what their steps follow from."""
+"""Texts that studies draw, and the models that their steps depend on."""
 
 import pytest
 
@@ -12,8 +12,8 @@ import transformers
 from tilefold.data import TrainingSet
 from tilefold.models import BiEncoder
 from tilefold.ragged_lists import Lists
-from tilefold.studies.neurons.knock_out import drawn_passages
-from tilefold.studies.neurons.neuron_study import drawn_queries
+from tilefold.studies.neurons.drawn_texts import draw_queries
+from tilefold.studies.neurons.knock_out import draw_candidates
 from tilefold.studies.subject import Subject
 
 
@@ -40,7 +40,7 @@ def asking(*sizes: int) -> TrainingSet:
 def test_no_query_asks_for_what_a_group_asks_for(sizes, n, groups, rows):
     data = asking(*sizes)
     for seed in range(5):
-        drawn, found = drawn_queries(Subject("s", {}, data), n, seed)
+        drawn, found = draw_queries(Subject("s", {}, data), n, seed)
         passages = [int(data.positives.of(row)[0]) for row in drawn]
         assert len(set(drawn.tolist())) == len(drawn) == rows
         assert len(found) == groups
@@ -58,7 +58,7 @@ def test_queries_to_which_all_passages_are_relevant_choose_no_neurons():
     passages = [f"p{place}" for place in range(4)]
     relevant, hard = [[0, 1, 2, 3], [1], [2, 0]], [[], [3], []]
     parts = texts, texts, passages, passages, Lists.pack(relevant), Lists.pack(hard)
-    found = drawn_passages(TrainingSet(*parts, [()] * 3), 4, seed=0)
+    found = draw_candidates(TrainingSet(*parts, [()] * 3), 4, seed=0)
     assert list(found) == [1, 2]
     assert found[1][0] == 1
     assert found[2][0] == 2
@@ -68,21 +68,21 @@ def test_queries_to_which_all_passages_are_relevant_choose_no_neurons():
     assert not {0, 2} & set(found[2][1:])
 
 
-def test_what_reads_queries_alone_is_part_of_a_study(tiny_bert, tmp_path):
+def test_steps_depend_on_the_query_encoder(tiny_bert, tmp_path):
     """Encoders of queries may differ where those of passages do not."""
     one, other = (BiEncoder.from_pretrained(tiny_bert, tied=False) for _ in range(2))
     other.query_encoder.model.embeddings.word_embeddings.weight.data += 1
     subject = Subject("both", {"one": one, "other": other}, None)
-    assert subject.weights("one")[0].replace("one", "") == subject.weights("other")[0].replace(
+    assert subject.records("one")[0].replace("one", "") == subject.records("other")[0].replace(
         "other", ""
     )
-    assert subject.weights("one")[1].replace("one", "") != subject.weights("other")[1].replace(
+    assert subject.records("one")[1].replace("one", "") != subject.records("other")[1].replace(
         "other", ""
     )
 
 
-def test_a_pooler_that_no_checkpoint_has_is_no_part_of_a_model(tiny_bert, tmp_path):
-    """It is random, and nothing reads it: steps of a masked language model are found again."""
+def test_steps_do_not_depend_on_a_pooler_that_no_checkpoint_has(tiny_bert, tmp_path):
+    """It is random and not used: steps of a masked language model are found again."""
     config = transformers.AutoConfig.from_pretrained(tiny_bert)
     transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
     transformers.AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
@@ -91,6 +91,6 @@ def test_a_pooler_that_no_checkpoint_has_is_no_part_of_a_model(tiny_bert, tmp_pa
         torch.manual_seed(seed)
         model = BiEncoder.from_pretrained(tmp_path)
         poolers.append(model.query_encoder.model.pooler.dense.weight)
-        found.append(Subject("s", {"base": model}, None).weights("base"))
+        found.append(Subject("s", {"base": model}, None).records("base"))
     assert not torch.equal(*poolers)
     assert found[0] == found[1]

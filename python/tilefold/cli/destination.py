@@ -1,4 +1,4 @@
-"""Where a verb writes: asked before the work, not after it."""
+"""Checks destinations of a verb before the work, not after it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def check_writable(path: str | None, option: str) -> None:
-    """Refuses a file that cannot be written.
+    """Checks that a file can be written.
 
     Raises:
         FileNotFoundError: its folder does not exist.
@@ -22,7 +22,7 @@ def check_writable(path: str | None, option: str) -> None:
 
 
 def check_folder(path: str, option: str) -> Path:
-    """The folder to write to.
+    """Checks that a folder can be written to, and returns it.
 
     Raises:
         NotADirectoryError: it is a file.

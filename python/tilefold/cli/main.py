@@ -1,21 +1,21 @@
-"""The `tilefold` command: picks the verb, and turns errors into one line and an exit status.
+"""The `tilefold` command: runs a verb, and turns errors into one line and an exit status.
 
-A verb's module is imported only when the verb is used; it offers `add_arguments` and `main`.
+The module of a verb has `add_arguments` and `main`; it is imported only when the verb is used.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from ..version import __version__
-from .request import resolve, with_file
+from .command_parser import CommandParser
 
-# verb: (module, what it does, examples)
+# verb: (module, purpose, examples)
 _VERBS = {
     "demo": (
         "demo.walkthrough",
@@ -84,7 +84,7 @@ _VERBS = {
     ),
     "mechanisms": (
         "verbs.mechanisms",
-        "study what training a retriever did to a model's layers and neurons",
+        "study how training a retriever changed a model's layers and neurons",
         """
   tilefold mechanisms probe --world small
   tilefold mechanisms neurons --world small
@@ -95,7 +95,7 @@ _VERBS = {
     ),
     "doctor": (
         "doctor",
-        "say what this machine offers and test every kernel",
+        "show what this machine supports, and test every kernel",
         """
   tilefold doctor
   tilefold doctor --json
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # texts may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):  # texts may have characters that it lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         return _run(words)
@@ -131,43 +131,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    parser, verb = _parser(words[0] if words else "")
-    args, more = parser.parse_known_args(words if verb is None else with_file(verb, words))
-    if more and not hasattr(args, "more"):  # a verb that has it parses the others itself
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
-    if more:
-        args.more = more
-    if verb is None:
+    parser = _parser()
+    args, unknown = parser.parse_known_args(words)
+    if args.verb is None:
         parser.print_help()
         return 0
-    resolve(verb, args)
+    if unknown:  # of a verb that keeps them
+        args.unknown = unknown
     return int(args.run_verb(args))
 
 
-def _parser(verb: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
-    """The whole one, and that of the verb, which alone has options."""
-    found = None
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="tilefold",
         description="Exact dense retrieval, and tools to study it.",
         epilog="examples:\n  tilefold demo\n  tilefold eval FOLDER\n  tilefold doctor\n\n"
-        "'tilefold VERB --help' says more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "'tilefold VERB --help' shows the options of a verb.",
     )
+    parser.keeps_unknown = True  # sub-parsers refuse them
     parser.add_argument("--version", action="version", version=f"tilefold {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", title="verbs")
+    verbs = parser.add_subparsers(metavar="VERB", title="verbs", dest="verb")
     for name, (module, purpose, examples) in _VERBS.items():
-        chosen = verbs.add_parser(
+        verbs.add_parser(
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
             epilog=f"examples:{examples.rstrip()}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,  # so that a file's settings give way to what is said
+            add_options=partial(_add_options, module),
         )
-        if name == verb:
-            implementation = importlib.import_module(f".{module}", __package__)
-            implementation.add_arguments(chosen)
-            chosen.set_defaults(run_verb=implementation.main)
-            found = chosen
-    return parser, found
+    return parser
+
+
+def _add_options(module: str, parser: CommandParser) -> None:
+    implementation = importlib.import_module(f".{module}", __package__)
+    implementation.add_arguments(parser)
+    parser.set_defaults(run_verb=implementation.main)

@@ -1,4 +1,4 @@
-"""How the commands write: one line at a time, aligned, within the width of the terminal.
+"""Writes lines, facts, tables and paragraphs within the width of the terminal.
 
 Every line is flushed, so that a pipe sees progress and a closed pipe ends the work. Colour (bold
 headings, no more) only where stdout is a terminal and NO_COLOR is not set.
@@ -17,13 +17,13 @@ _WIDEST_PARAGRAPH = 80
 
 
 def say(line: str = "") -> None:
-    """Writes a line to stdout, now."""
+    """Writes a line to stdout, and flushes it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def title(text: str) -> None:
-    """Writes the first line."""
+    """Writes a title, bold on a terminal."""
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     say(f"\033[1m{text}\033[0m" if colour else text)
 
@@ -47,19 +47,19 @@ def note(text: str) -> None:
 
 
 def count(n: int, noun: str) -> str:
-    """The number and the noun: "1 query", "1,200 queries"."""
+    """Returns the number and the noun: "1 query", "1,200 queries"."""
     if n == 1:
         return f"1 {noun}"
     return f"{n:,} {noun[:-1]}ies" if noun.endswith("y") else f"{n:,} {noun}s"
 
 
 def width() -> int:
-    """Columns to fill: the terminal's, or 80."""
+    """Returns the columns of the terminal, or 80."""
     return max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns)
 
 
 def clip(text: str, room: int) -> str:
-    """The text on one line, with an ellipsis where it does not fit."""
+    """Returns the text on one line, with an ellipsis where it does not fit."""
     line = " ".join(text.split())
     return line if len(line) <= room else f"{line[: max(room - 3, 0)]}..."
 

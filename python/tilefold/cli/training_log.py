@@ -1,4 +1,4 @@
-"""What `tilefold train` shows while it trains: a line per log, and a bar on a terminal."""
+"""Shows the progress of `tilefold train`: a line per log, and a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Lines(TrainerCallback):
     """Writes a line for each log that has a loss, and one for each evaluation."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        """Of `transformers.TrainerCallback`."""
+        """Writes the line of a log; see `transformers.TrainerCallback`."""
         if not state.is_world_process_zero or not logs:
             return
         measured = {n.removeprefix("eval_"): v for n, v in logs.items() if n.startswith("eval_")}
@@ -37,7 +37,7 @@ class Bar(ProgressCallback):
 
 
 def show_lines(trainer: Any) -> None:
-    """Lines in place of what transformers prints."""
+    """Replaces the callbacks of transformers that print."""
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     trainer.add_callback(Lines())

@@ -1,4 +1,4 @@
-"""Settings in a YAML file, and what was asked for, written as one."""
+"""Reads options from a YAML file, and writes options as one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e-?\d+)?")
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """The mapping of a file; ``${NAME}`` and ``${NAME:-otherwise}`` are environment variables.
+    """Reads a mapping of names to values, as a command line has them.
+
+    ``${NAME}`` and ``${NAME:-default}`` are replaced by environment variables, as in a shell.
 
     Args:
         path: of a YAML file.
 
     Returns:
-        Of each name its value: true or false, text, or a list of texts. Numbers are texts, and
-        mappings JSON, as on a command line; what is null is left out.
+        For each name a bool, a text, or a list of texts. Numbers are texts, mappings are JSON, and
+        names without a value (null) are left out.
 
     Raises:
         ValueError: not YAML, not a mapping, or a variable that is not set.
@@ -43,20 +45,27 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 
 def as_yaml(settings: Mapping[str, Any], title: str = f"tilefold {__version__}") -> str:
-    """Settings as a file that `read_settings` reads; JSON values are YAML, too.
+    """Returns the text of a file that `read_settings` reads.
 
-    >>> print(as_yaml({"k": "10", "query": ["a: b"], "normalize": True}, "a search"), end="")
-    # a search
-    k: 10
-    query: ["a: b"]
-    normalize: true
+    Values are written as JSON, which is YAML as well.
+
+    Args:
+        settings: names and values.
+        title: comment in the first line.
+
+    Example:
+        >>> print(as_yaml({"k": "10", "query": ["a: b"], "normalize": True}, "a search"), end="")
+        # a search
+        k: 10
+        query: ["a: b"]
+        normalize: true
     """
     lines = (f"{name}: {_written(value)}" for name, value in settings.items())
     return "\n".join([f"# {title}", *lines, ""])
 
 
 def _written(value: Any) -> str:
-    """Without quotes where it is read as the same words all the same."""
+    """Leaves out quotes of numbers that are read as the same text."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return value if "." not in value or str(float(value)) == value else f'"{value}"'
     return json.dumps(value, ensure_ascii=False)
@@ -71,12 +80,12 @@ def _plain(value: Any, path: Path) -> Any:
 
 
 def _expanded(value: str, path: Path) -> str:
-    """With ``${NAME}`` and ``${NAME:-otherwise}`` replaced as a shell would."""
+    """Replaces ``${NAME}`` and ``${NAME:-default}`` by environment variables."""
 
-    def of(match: re.Match[str]) -> str:
+    def variable(match: re.Match[str]) -> str:
         found = os.environ.get(match[1]) or match[2]
         if found is None:
             raise ValueError(f"{path}: {value} needs the environment variable {match[1]}")
         return found
 
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", of, value)
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", variable, value)

@@ -1,4 +1,4 @@
-"""Reports: one HTML file that shows what was found, and needs no network to be read."""
+"""Reports: one HTML file with text, tables and figures, which is read without a network."""
 
 from __future__ import annotations
 

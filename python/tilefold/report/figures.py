@@ -1,5 +1,7 @@
-"""Pictures as SVG that stands in the page itself: legible from 360 pixels on, and without red
-against green. Text stays text."""
+"""Figures as SVG within the page: legible from 360 pixels on, and without red against green.
+
+Text stays text.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,17 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
-# Okabe and Ito's colours, told apart by people of any colour vision, with shapes besides.
+# Okabe and Ito's colours, which people of any colour vision distinguish; shapes differ as well.
 _COLOURS = ("#0072B2", "#D55E00", "#595959", "#009E73", "#CC79A7", "#E69F00")
-_MARKS = ("o", "s", "^", "D", "v", "P")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", ":", "-.", "-", "--")
-_WIDTH = 3.4  # inches of 100 pixels: a page has room for three, a telephone for one
-_LONG_NAME = 16  # characters: two of them are wider than a picture
+_WIDTH = 3.4  # inches of 100 pixels: three fit on a page, one on a telephone
+_LONG_NAME = 16  # characters: two columns of them are wider than a figure
 Limits = tuple[float | None, float | None]
 
 
 class Line(NamedTuple):
-    """Values over places, with an interval each or none; gaps where a value is None."""
+    """Values along the x axis, with or without intervals; None and NaN are gaps."""
 
     values: Sequence[float | None]
     low: Sequence[float | None] | None = None
@@ -40,15 +42,15 @@ def lines(
     level: tuple[float, str] | None = None,
     limits: Limits = (None, None),
 ) -> str:
-    """Lines with shaded intervals, as SVG.
+    """Draws lines with shaded intervals, as SVG.
 
     Args:
-        name: of the picture, unique in the page.
-        places: along the x axis.
+        name: of the figure, unique in the page.
+        places: labels along the x axis.
         series: lines by their names.
         x_label, y_label: of the axes.
-        level: a horizontal line and its name, such as chance.
-        limits: of the y axis; counts should begin at zero, and panels be alike.
+        level: height and name of a horizontal line, such as chance.
+        limits: of the y axis; counts should begin at zero, and panels have the same limits.
 
     Returns:
         An svg element, for `Figure`.
@@ -70,7 +72,7 @@ def lines(
             at,
             np.array(line.values, np.float64),
             color=colour,
-            marker=_MARKS[number % len(_MARKS)],
+            marker=_MARKERS[number % len(_MARKERS)],
             linestyle=_DASHES[number % len(_DASHES)],
             markersize=5,
             linewidth=1.6,
@@ -96,14 +98,14 @@ def heat_maps(
     x_label: str,
     bar_label: str,
 ) -> str:
-    """Maps of the same rows below each other, with one colour bar for all, as SVG.
+    """Draws heat maps of the same rows below each other, with one colour bar, as SVG.
 
     Args:
-        name: of the picture, unique in the page.
+        name: of the figure, unique in the page.
         rows: labels from top to bottom.
         maps: ``[rows, columns]`` values by the name of the map.
-        x_label: what a column is.
-        bar_label: what a colour says.
+        x_label: of the columns.
+        bar_label: of the colours.
 
     Returns:
         An svg element, for `Figure`.
@@ -113,10 +115,10 @@ def heat_maps(
         >>> heat_maps("h", ["0", "1"], maps, x_label="neurons", bar_label="share of texts")[:4]
         '<svg'
     """
-    least = min(float(np.min(values)) for values in maps.values())
-    most = max(float(np.max(values)) for values in maps.values())
-    each = 0.55 + 0.17 * len(rows)
-    canvas = Canvas(figsize=(_WIDTH, each * len(maps) + 0.75), dpi=100, layout="constrained")
+    low = min(float(np.min(values)) for values in maps.values())
+    high = max(float(np.max(values)) for values in maps.values())
+    map_height = 0.55 + 0.17 * len(rows)  # inches: a title, and 17 pixels for each row
+    canvas = Canvas(figsize=(_WIDTH, map_height * len(maps) + 0.75), dpi=100, layout="constrained")
     with matplotlib.rc_context(_STYLE):
         grid = canvas.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
         image: Any = None
@@ -126,8 +128,8 @@ def heat_maps(
                 aspect="auto",
                 interpolation="nearest",
                 cmap="cividis",
-                vmin=least,
-                vmax=most if most > least else least + 1,
+                vmin=low,
+                vmax=high if high > low else low + 1,
             )
             axes.set_title(label, fontsize=11, loc="left")
             axes.set_yticks(range(len(rows)), rows, fontsize=9)
@@ -155,7 +157,10 @@ def _canvas(width: float, height: float) -> tuple[Canvas, Any]:
 
 
 def _svg(canvas: Canvas, name: str) -> str:
-    """Without a prologue, of the same bytes every time, in pixels; ids begin with the name."""
+    """Returns SVG without a prologue, in pixels; ids begin with the name.
+
+    The bytes are the same every time: no date, and a fixed salt for ids.
+    """
     written = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         canvas.savefig(written, format="svg", metadata={"Date": None, "Creator": None})

@@ -1,4 +1,4 @@
-"""A report as sections of paragraphs, figures and tables, written as one HTML file, or Markdown."""
+"""Reports of paragraphs, figures and tables, written as one HTML file or as Markdown."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture.
+    """A figure.
 
     Args:
         svg: of `lines` or `heat_maps`.
-        alt: what it shows, for those who do not see it.
-        caption: below it.
+        alt: its content in words, for readers who do not see it.
+        caption: text below it.
     """
 
     svg: str
@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """Pictures side by side, or below each other where there is no room."""
+    """Figures side by side, or below each other on a narrow screen."""
 
     figures: Sequence[Figure]
     kind: str = "figures"
@@ -46,7 +46,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells in rows; those of the first column name the row."""
+    """A table; the first cell of a row is its label."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -54,13 +54,20 @@ class Table:
     kind: str = "table"
 
     @classmethod
-    def of_columns(
+    def from_columns(
         cls, name: str, labels: Sequence[str], columns: Mapping[str, Sequence[str]], caption: str
     ) -> Table:
-        """Of columns by their header, as `tilefold.cli.terminal.table` takes them.
+        """Makes a table of columns by their header.
 
-        >>> Table.of_columns("model", ["base"], {"nDCG@10": ["0.645"]}, "What was measured.").rows
-        [['base', '0.645']]
+        Args:
+            name: header of the labels.
+            labels: first cell of each row.
+            columns: cells by their header.
+            caption: of the table.
+
+        Example:
+            >>> Table.from_columns("model", ["base"], {"nDCG@10": ["0.645"]}, "Quality.").rows
+            [['base', '0.645']]
         """
         cells = zip(labels, *columns.values(), strict=True)
         return cls([name, *columns], [list(row) for row in cells], caption)
@@ -68,7 +75,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Listing:
-    """Texts under headings, folded away until somebody opens them."""
+    """Texts under headings, folded until they are opened."""
 
     items: Sequence[tuple[str, Sequence[str]]]
     kind: str = "listing"
@@ -79,7 +86,7 @@ Block = Paragraph | Figures | Table | Listing
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the blocks below it."""
 
     heading: str
     blocks: Sequence[Block]
@@ -87,7 +94,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """One page.
+    """A page.
 
     Args:
         title: its first line.
@@ -95,7 +102,7 @@ class Report:
         sections: from top to bottom.
 
     Example:
-        >>> block = Table(["model", "nDCG@10"], [["base", "0.645"]], "What was measured.")
+        >>> block = Table(["model", "nDCG@10"], [["base", "0.645"]], "Quality.")
         >>> page = Report("A retriever", "Measured.", [Section("Quality", [block])]).html()
         >>> "<td>0.645</td>" in page
         True
@@ -106,15 +113,18 @@ class Report:
     sections: Sequence[Section] = field(default_factory=list)
 
     def html(self) -> str:
-        """The whole file."""
+        """Returns the page as HTML."""
         return self._rendered("page.html.jinja", autoescape=True)
 
     def markdown(self) -> str:
-        """Tables and texts alone, with the words for each picture in its place."""
+        """Returns the page as Markdown, with captions and descriptions in place of figures."""
         return self._rendered("page.md.jinja", autoescape=False)
 
     def write(self, path: str | Path) -> None:
-        """Writes it, at once or not at all: as Markdown where the name ends in ".md", or as HTML.
+        """Writes the page; a file that is there is replaced at once, or not at all.
+
+        Args:
+            path: of the file: Markdown where it ends in ".md", HTML otherwise.
 
         Raises:
             OSError: it cannot be written.
@@ -137,14 +147,14 @@ class Report:
         return found
 
 
-# What Markdown takes for a mark within a line ("_" at the edge of a word, "(" after a link's "]",
-# "&" of an entity), and where a line begins.
+# Characters with a meaning within a line of Markdown ("_" at the edge of a word, "(" after a
+# link's "]", "&" of an entity), and at the beginning of a line.
 _MARKS = re.compile(r"[\\`*|<~]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|&(?=#?\w+;)")
 _BEGINS = re.compile(r"^(\d*)([.)](?=\s|$)|[#>+=-]|\[(?=[^]]*]:))")
 
 
 def _plain(text: str) -> str:
-    """One line that Markdown shows as it is.
+    """Returns one line that Markdown shows as it is.
 
     >>> _plain("a | *b*")
     'a \\\\| \\\\*b\\\\*'
@@ -153,7 +163,7 @@ def _plain(text: str) -> str:
 
 
 def _block(text: str) -> str:
-    """The same where a line begins: of a paragraph, or of an item.
+    """Returns the same for the beginning of a paragraph or of an item.
 
     >>> _block("1. May")
     '1\\\\. May'

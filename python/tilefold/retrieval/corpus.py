@@ -1,14 +1,15 @@
-"""What `tilefold search` searches: shards of embeddings, or an index, and names of documents."""
+"""Opens an encoded corpus: shards of embeddings, or an index, with the names of documents."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..files.storage import map_tensors, write_tensors
 from .encode_shards import named, names_of, plan_of, shards_of, with_names
@@ -17,55 +18,107 @@ from .running_search import SearchResult
 from .shards import search_shards
 
 _INDEX, _NAMES, _MODEL = "index", "names.safetensors", "model.json"
+_COMPARED = ("weights", "pooling", "normalize")  # queries have to be encoded with the same
 
 
-class Corpus(NamedTuple):
-    """Documents that can be searched: ``search(queries, k)`` gives rows of `names`."""
+@dataclass(frozen=True)
+class Corpus:
+    """Encoded documents that can be searched.
 
-    search: Callable[..., SearchResult]
+    Args:
+        folder: where they are.
+        names: of documents; ids of a search are places in this list.
+        dim: dimensions of the vectors.
+        model: record of the model that encoded them (`tilefold.models.model_record`), or None
+            where none was kept.
+    """
+
+    folder: Path
     names: list[str]
-    model: Any  # what encoded it
+    dim: int
+    model: Mapping[str, Any] | None
+    _search: Callable[..., Any]
+
+    def search(self, queries: Any, k: int) -> SearchResult:
+        """Returns scores and ids of the k documents with the largest inner products.
+
+        Args:
+            queries: ``[n, dim]`` vectors.
+            k: results per query.
+        """
+        found = self._search(queries, k=k)
+        return SearchResult(found.scores, found.ids)
+
+    def check_model(self, record: Mapping[str, Any], dim: int) -> None:
+        """Checks that a model encodes queries for these documents.
+
+        Args:
+            record: of the model, from `tilefold.models.model_record.model_record`.
+            dim: dimensions of its vectors.
+
+        Raises:
+            ValueError: vectors of another dimension, or documents of another model, of other
+                weights, or with another pooling or normalization.
+        """
+        own = self.model or {}
+        for name in _COMPARED:
+            if name in own and own[name] != record[name]:
+                raise ValueError(
+                    f"{self.folder} was encoded by model {own['name']} with {name} {own[name]}, "
+                    f"but model {record['name']} has {name} {record[name]}"
+                )
+        if dim != self.dim:
+            raise ValueError(
+                f"{self.folder} has vectors of dim {self.dim}, but model {record['name']} has "
+                f"dim {dim}"
+            )
 
 
 def open_corpus(folder: str | Path) -> Corpus:
-    """Shards that `tilefold encode` wrote, or an index of `tilefold index`.
+    """Opens shards that `encode_shards` wrote, or an index that `save_index` wrote.
+
+    Vectors are mapped from the files and read when they are searched.
+
+    Args:
+        folder: with shards, or with an index.
 
     Raises:
-        FileNotFoundError: the folder is neither.
+        FileNotFoundError: the folder has neither.
+
+    Example:
+        >>> corpus = open_corpus("vectors")  # doctest: +SKIP
+        >>> corpus.check_model(model_record(model, "minilm"), model.dim)  # doctest: +SKIP
+        >>> ids = corpus.search(model.encode_queries(texts), 10).ids  # doctest: +SKIP
     """
     root = Path(folder)
     if (root / _NAMES).is_file():
         index = FlatIndex.load(root / _INDEX)
-        return Corpus(
-            partial(_plain, index.search), named(map_tensors(root / _NAMES)), _model(root)
-        )
+        model = json.loads((root / _MODEL).read_text(encoding="utf-8"))
+        return Corpus(root, named(map_tensors(root / _NAMES)), index.dim, model, index.search)
     paths = shards_of(root)
-
-    def search(queries: Any, k: int) -> Any:
-        return search_shards(queries, paths, k)
-
-    return Corpus(partial(_plain, search), names_of(paths), plan_of(root).model)
-
-
-def _plain(search: Callable[..., Any], queries: Any, k: int) -> SearchResult:
-    found = search(queries, k)
-    return SearchResult(found.scores, found.ids)
+    search = partial(_search_shards, paths)
+    return Corpus(root, names_of(paths), _dim(paths[0]), plan_of(root).model, search)
 
 
 def save_index(folder: str | Path, shards: str | Path) -> FlatIndex:
-    """One index of all shards in a folder, saved with the names of documents, whole or not at all.
+    """Joins all shards of a folder to one index, and saves it with the names of documents.
+
+    The folder appears when everything is written, or not at all.
 
     Args:
         folder: where it goes.
-        shards: a folder that `tilefold encode` wrote.
+        shards: folder that `encode_shards` wrote.
+
+    Returns:
+        The index.
 
     Raises:
-        FileExistsError: the folder is there already.
+        FileExistsError: the folder exists.
     """
     root, paths = Path(folder), shards_of(shards)
     if root.exists():
-        raise FileExistsError(f"{root} is there already; name another folder")
-    index = FlatIndex(map_tensors(paths[0])["vectors"].shape[1])
+        raise FileExistsError(f"{root} exists already; name another folder")
+    index = FlatIndex(_dim(paths[0]))
     for path in paths:
         tensors = map_tensors(path)
         index.add(tensors["vectors"], ids=tensors["ids"])
@@ -81,5 +134,9 @@ def save_index(folder: str | Path, shards: str | Path) -> FlatIndex:
     return index
 
 
-def _model(root: Path) -> Any:
-    return json.loads((root / _MODEL).read_text(encoding="utf-8"))
+def _search_shards(paths: list[Path], queries: Any, *, k: int) -> Any:
+    return search_shards(queries, paths, k)
+
+
+def _dim(shard: Path) -> int:
+    return int(map_tensors(shard)["vectors"].shape[1])

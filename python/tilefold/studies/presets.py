@@ -1,4 +1,4 @@
-"""Pairs of published checkpoints: a retriever, and what it was trained from."""
+"""Pairs of published checkpoints: a retriever and the model that it was trained from."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """Names on the Hugging Face hub, and how the retriever reads."""
+    """Names on the Hugging Face hub, and the options of the retriever."""
 
     model: str
     base: str
-    document_model: str | None = None  # of passages, where they have an encoder of their own
-    threshold: float = 0.1  # of active neurons, as in the reproducibility study
-    options: dict[str, Any] = field(default_factory=dict)  # of `BiEncoder.from_pretrained`
+    document_model: str | None = None  # encoder of passages, if it is another
+    threshold: float = 0.1  # above which a neuron is active, as published
+    options: dict[str, Any] = field(
+        default_factory=dict
+    )  # arguments of `BiEncoder.from_pretrained`
 
 
-# As the reproducibility study has them (footnotes 4 to 9, and its section 5.1).
+# Values of the reproducibility study (footnotes 4 to 9, and its section 5.1).
 PRESETS = {
     "dpr": Preset(
         "facebook/dpr-question_encoder-single-nq-base",

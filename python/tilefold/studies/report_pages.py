@@ -1,52 +1,52 @@
-"""The report of studies of mechanisms, made from the numbers that they wrote."""
+"""Joins results of studies of one pair of models to a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from ..report import Report, Section, Table
-from .neurons.neuron_sections import neuron_sections
-from .probe.probe_sections import probe_sections
-
-Found = Mapping[str, Any]
+from .study import Study
+from .typed_values import to_json
 
 
-def report_of(studies: Mapping[str, Found]) -> Report:
-    """The report of one pair of models.
+def mechanisms_report(results: Sequence[tuple[Study[Any, Any], Any]]) -> Report:
+    """Returns the report of one pair of models.
 
     Args:
-        studies: what `tilefold mechanisms` wrote of "probe", of "neurons" or of both.
+        results: of studies of a retriever beside its base, in the order of their sections.
 
     Raises:
-        ValueError: none of them.
+        ValueError: there are none.
     """
-    if not studies:
-        raise ValueError("report_of: expected what a study wrote, got none")
-    sections: list[Section] = []
-    if "probe" in studies:
-        sections += probe_sections(studies["probe"])
-    if "neurons" in studies:
-        sections += neuron_sections(studies["neurons"])
-    sections.append(_settings(studies))
-    titles = list(dict.fromkeys(str(found["title"]) for found in studies.values()))
+    if not results:
+        raise ValueError("mechanisms_report: expected one result or more, got none")
+    sections = [section for study, result in results for section in study.sections(result)]
+    sections.append(_settings(results))
+    titles = list(dict.fromkeys(str(result.title) for _, result in results))
     summary = (
-        "A retriever beside the model that it was trained from: what their layers tell apart, and "
-        "which neurons texts go through. Intervals are 95% bootstrap intervals over samples or "
-        "texts of one run; other seeds may differ by more."
+        "A retriever beside the model that it was trained from: how well probes of their layers "
+        "distinguish relevant passages, and which neurons texts activate. Intervals are 95% "
+        "bootstrap intervals over samples or texts of one run; other seeds may differ by more."
     )
     return Report(f"Mechanisms: {'; '.join(titles)}", summary, sections)
 
 
-def _settings(studies: Mapping[str, Found]) -> Section:
+def _settings(results: Sequence[tuple[Study[Any, Any], Any]]) -> Section:
     blocks = []
-    for name, found in studies.items():
-        values = {**found["asked"], **found["settings"]}  # and what was taken instead of nothing
-        rows = [[key.replace("_", "-"), _words(value)] for key, value in values.items()]
-        rows.append(["tilefold", str(found["tilefold"])])
-        blocks.append(Table(["setting", "value"], rows, f"tilefold mechanisms {name}"))
+    for study, result in results:
+        values = {**to_json(result.settings), **to_json(result.constants)}
+        rows = [
+            [name.replace("_", "-"), _formatted(value)]
+            for name, value in values.items()
+            if value is not None
+        ]
+        rows.append(["tilefold", result.version])
+        blocks.append(Table(["setting", "value"], rows, f"tilefold mechanisms {study.name}"))
     return Section("Settings and seeds", blocks)
 
 
-def _words(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _formatted(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_formatted, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

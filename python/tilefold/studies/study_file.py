@@ -1,40 +1,58 @@
-"""The file of what a study found, which reports and findings are made from."""
+"""Results of studies as JSON: written by one function, read back as the same dataclasses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..cli.results import as_json
 from ..files.atomic import replacing_text
-from ..version import __version__
+from .study import Study
+from .typed_values import to_json, to_type
 
-_FORMAT = 1  # of the file: studies that say other things have another
+_FORMAT = 2  # raised whenever a result gets other fields
+Result = TypeVar("Result")
 
 
-def write_study(path: Path, asked: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Writes it as JSON, whole or not at all.
+def result_to_json(study: Study[Any, Result], result: Result) -> str:
+    """Returns the text of a result, with the study and the version of the format; NaN is null."""
+    header = {"format": _FORMAT, "study": study.name}
+    written = {**header, **to_json(result)}
+    return json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def result_from_json(study: Study[Any, Result], text: str, source: str = "result") -> Result:
+    """Returns the result that `result_to_json` wrote; null in place of a number is NaN.
 
     Args:
-        path: where to.
-        asked: options by their name.
-        found: what the study returned.
-    """
-    made = {"tilefold": __version__, "format": _FORMAT, "asked": asked, **found}
-    with replacing_text(path) as file:
-        file.write(as_json(made))
-
-
-def read_study(path: Path) -> dict[str, Any]:
-    """What `write_study` wrote; null is None.
+        study: that the result is of.
+        text: JSON.
+        source: how errors name it.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: another version wrote it.
+        ValueError: another study or another version wrote it.
+        TypeError: a value has another type than its field.
     """
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if found.get("format") != _FORMAT:
-        raise ValueError(f"{path} was written by another version of tilefold; run it again")
-    return found
+    found: dict[str, Any] = json.loads(text)
+    if found.pop("format", None) != _FORMAT:
+        raise ValueError(f"{source} was written by another version of tilefold; run it again")
+    if (name := found.pop("study", None)) != study.name:
+        raise ValueError(f"{source}: expected a result of {study.name}, got one of {name}")
+    made: Result = to_type(found, study.result, source, nulls=True)
+    return made
+
+
+def write_result(path: str | Path, study: Study[Any, Result], result: Result) -> None:
+    """Writes a result as JSON; a file that is there is replaced at once, or not at all."""
+    with replacing_text(path) as file:
+        file.write(result_to_json(study, result))
+
+
+def read_result(path: Path, study: Study[Any, Result]) -> Result:
+    """Returns the result that `write_result` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another study or another version wrote it.
+    """
+    return result_from_json(study, path.read_text(encoding="utf-8"), str(path))

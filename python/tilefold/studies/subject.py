@@ -1,23 +1,20 @@
-"""What `tilefold mechanisms` studies: a retriever beside its base, and texts to ask them with."""
+"""The subject of a study: a retriever beside its base, and texts that both of them read."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cli.model_options import described, load_named
-from ..cli.terminal import fact, title
 from ..data import TrainingSet, read_training
-from ..world import SIZES, World, make_world
+from ..world import World, make_world
+from .study import Progress
+from .subject_settings import SubjectSettings
 
 if TYPE_CHECKING:
     from ..models import BiEncoder
-    from .presets import Preset
 
 BASE, RETRIEVER, RANDOM = "base", "retriever", "random weights"
-_NAMED = ("model", "base", "data")
 
 
 @dataclass(frozen=True)
@@ -25,111 +22,91 @@ class Subject:
     """Models and data of a study.
 
     Args:
-        title: for people.
+        title: one line that names both.
         models: the base, the retriever, and perhaps the base with random weights.
         data: queries with positives and hard negatives.
-        world: where the data is of one.
-        told: the folder of the model that was told some of the world's facts.
+        world: the synthetic world that the data is of, if any.
+        masked_lm: folder of the masked language model that was trained on facts of that world.
     """
 
     title: str
     models: dict[str, BiEncoder]
     data: TrainingSet
     world: World | None = None
-    told: Path | None = None
+    masked_lm: Path | None = None
 
-    def weights(self, name: str) -> list[str]:
-        """Digests of the weights and settings of both encoders."""
+    def records(self, name: str) -> list[str]:
+        """Returns records of a model's document encoder and of its query encoder, as text."""
         from ..models import BiEncoder
+        from ..models.model_record import model_record
 
         model = self.models[name]
         sides = (model, BiEncoder(model.query_encoder))
-        return [str(described(side, name)) for side in sides]
+        return [str(model_record(side, name)) for side in sides]
 
 
-def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say what is studied."""
-    group = parser.add_argument_group("what is studied")
-    option = group.add_argument
-    option("--world", choices=tuple(SIZES), help="a made-up world, and models that grow in it")
-    option("--preset", metavar="NAME", help="published checkpoints: dpr, contriever or repllama")
-    option("--model", metavar="NAME", help="a trained retriever, beside --base and --data")
-    option("--document-model", metavar="NAME", help="its encoder of passages, if that is another")
-    option("--base", metavar="NAME", help="what it was trained from")
-    option("--data", metavar="PATH", help="training data with hard negatives")
-    option("--split", help="of a collection given as --data (default: train)")
-    option("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
-    option(
-        "--batch-size", type=int, default=32, metavar="N", help="texts read at a time (default: 32)"
-    )
-
-
-def check_subject(args: argparse.Namespace) -> None:
-    """Before anything is loaded or trained.
-
-    Raises:
-        ValueError: options that do not go together, or no such preset.
-    """
-    if args.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}")
-    if args.preset is not None:
-        preset_of(args)
-        for name in ("world", "model", "base", "document_model"):
-            if getattr(args, name) is not None:
-                raise ValueError(f"--preset names the models; leave out --{dashed(name)}")
-        if args.data is None:
-            raise ValueError("--preset needs --data")
-        return
-    given = [name for name in _NAMED if getattr(args, name) is not None]
-    if (args.world is None) == (len(given) == 0) or (args.world is None and len(given) < 3):
-        raise ValueError("give --world SIZE, --preset and --data, or --model, --base and --data")
-    for name in ("split", "document_model"):
-        if args.world and getattr(args, name):
-            raise ValueError(f"--{dashed(name)} goes with --data; a world has its own")
-
-
-def load_subject(args: argparse.Namespace, *, paraphrases: tuple[int, ...]) -> Subject:
-    """The models, trained if they are a world's and were not before, and the data.
+def load_subject(
+    settings: SubjectSettings, *, paraphrases: tuple[int, ...], progress: Progress
+) -> Subject:
+    """Loads models and data; models of a world are trained, unless they were before.
 
     Args:
-        args: of the command.
-        paraphrases: which questions about each fact of a world.
+        settings: which ones.
+        paraphrases: which questions about each fact of a world are read.
+        progress: receives the title, and what is known of a world.
+
+    Raises:
+        OSError: no such file or model.
+        ValueError: data or a model that cannot be read.
     """
-    return _of_world(args, paraphrases) if args.world else _of_files(args)
+    if settings.world is not None:
+        return _of_world(settings, settings.world, paraphrases, progress)
+    return _of_files(settings, progress)
 
 
-def _of_world(args: argparse.Namespace, paraphrases: tuple[int, ...]) -> Subject:
-    """Questions about facts that the retriever was not trained on, and what read them."""
+def _of_world(
+    settings: SubjectSettings, size: str, paraphrases: tuple[int, ...], progress: Progress
+) -> Subject:
+    """Questions about facts that the retriever was not trained on."""
+    from ..models import BiEncoder
     from ..world.retrieval_data import split_facts, training_set
     from ..world.world_models import fine_tuned, pretrained
 
-    world = make_world(args.world, seed=args.seed)
-    train, asked = split_facts(world, seed=args.seed)
-    name = f"A {args.world} world, seed {args.seed}"
-    title(name)
-    fact("facts", f"{len(world.facts):,}, {sum(f.exposed for f in world.facts):,} of them told")
-    base = pretrained(world, seed=args.seed)
-    untold = pretrained(world, steps=0, seed=args.seed)
-    retriever = fine_tuned(world, base, train, seed=args.seed)
-    fact("models", str(base.parent))
-    options = {"pooling": "cls", "normalize": False}
+    seed = settings.seed
+    world = make_world(size, seed=seed)
+    train, held_out = split_facts(world, seed=seed)
+    title = f"A {size} world, seed {seed}"
+    progress.started(title)
+    exposed = sum(fact.exposed for fact in world.facts)
+    progress.fact("facts", f"{len(world.facts):,}, {exposed:,} of them in the pretraining texts")
+    base = pretrained(world, seed=seed)
+    untrained = pretrained(world, steps=0, seed=seed)
+    retriever = fine_tuned(world, base, train, seed=seed)
+    progress.fact("models", str(base.parent))
+    load = BiEncoder.from_pretrained
+    options: dict[str, Any] = {"pooling": "cls", "normalize": False}
     models = {
-        BASE: load_named(str(base), **options),
-        RETRIEVER: load_named(str(retriever)),
-        RANDOM: load_named(str(untold), **options),
+        BASE: load(base, **options),
+        RETRIEVER: load(retriever),
+        RANDOM: load(untrained, **options),
     }
-    data = training_set(world, asked, paraphrases=paraphrases, seed=args.seed).joined()
-    return Subject(name, models, data, world, base)
+    data = training_set(world, held_out, paraphrases=paraphrases, seed=seed).joined()
+    return Subject(title, models, data, world, base)
 
 
-def _of_files(args: argparse.Namespace) -> Subject:
-    """The base reads as the retriever does: pooled alike, with the same prefixes and lengths."""
-    preset = preset_of(args) if args.preset else None
-    retriever = _retriever(args, preset)
+def _of_files(settings: SubjectSettings, progress: Progress) -> Subject:
+    """The base gets the retriever's pooling, prefixes and lengths, so that both read alike."""
+    from ..models.model_record import open_model
+
+    preset = settings.published
+    name, base_name = (preset.model, preset.base) if preset else (settings.model, settings.base)
+    assert name is not None
+    assert base_name is not None
+    assert settings.data is not None
+    retriever = _open_retriever(settings, name)
     queries, documents = retriever.query_encoder, retriever.document_encoder
-    name = preset.base if preset else args.base
-    base = load_named(
-        name,
+    base = open_model(
+        base_name,
         pooling=queries.pooling,
         normalize=queries.normalize,
         append_eos=queries.append_eos,
@@ -138,15 +115,16 @@ def _of_files(args: argparse.Namespace) -> Subject:
         query_max_length=queries.max_length,
         document_max_length=documents.max_length,
     )
-    data = read_training(args.data, split=args.split or "train").joined(retriever.title_format)
-    words = f"{preset.model if preset else args.model} against {name}, on {args.data}"
-    title(words)
-    models = {BASE: base, RETRIEVER: retriever, RANDOM: _untrained(base, args.seed)}
-    return Subject(words, models, data)
+    data = read_training(settings.data, split=settings.split or "train")
+    data = data.joined(retriever.title_format)
+    title = f"{name} against {base_name}, on {settings.data}"
+    progress.started(title)
+    models = {BASE: base, RETRIEVER: retriever, RANDOM: _untrained(base, settings.seed)}
+    return Subject(title, models, data)
 
 
 def _untrained(base: BiEncoder, seed: int) -> BiEncoder:
-    """The same architecture with the weights that it begins with."""
+    """Returns the same architecture with freshly drawn weights."""
     import torch
 
     from ..models import BiEncoder, Encoder
@@ -161,29 +139,14 @@ def _untrained(base: BiEncoder, seed: int) -> BiEncoder:
     return BiEncoder(query, document, title_format=base.title_format)
 
 
-def _retriever(args: argparse.Namespace, preset: Preset | None) -> BiEncoder:
-    """Its adapters, if it has any, are merged: neurons are those of the sum."""
+def _open_retriever(settings: SubjectSettings, name: str) -> BiEncoder:
+    """Adapters are merged: neurons are then those of the sum of weights."""
+    from ..models.model_record import open_model
+
+    preset = settings.published
     options = dict(preset.options) if preset else {}
-    document = preset.document_model if preset else args.document_model
+    document = preset.document_model if preset else settings.document_model
     if document:
         options["document"] = document
-    loaded = load_named(preset.model if preset else args.model, **options)
+    loaded = open_model(name, **options)
     return loaded.merge() if loaded.query_encoder.adapter else loaded
-
-
-def preset_of(args: argparse.Namespace) -> Preset:
-    """The published models of --preset.
-
-    Raises:
-        ValueError: there are none of that name.
-    """
-    from .presets import PRESETS
-
-    if args.preset not in PRESETS:
-        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {args.preset!r}")
-    return PRESETS[args.preset]
-
-
-def dashed(name: str) -> str:
-    """As it is typed."""
-    return name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Arguments of a YAML file and of a command line, and back: what was asked for, as YAML."""
+"""Parses arguments of training from a YAML file and a command line, and writes them as YAML."""
 
 from __future__ import annotations
 
@@ -19,42 +19,45 @@ Arguments = tuple[ModelArguments, DataArguments, RetrieverTrainingArguments]
 
 
 def parser() -> HfArgumentParser:
-    """Of all three, for command lines."""
+    """Returns a parser of all three classes of arguments."""
     kinds: Any = (ModelArguments, DataArguments, RetrieverTrainingArguments)
     return HfArgumentParser(kinds, allow_abbrev=False)
 
 
 def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
-    """Arguments of a YAML file, and of a command line, which goes before.
+    """Parses arguments of a YAML file and of a command line, which overrides the file.
 
     Args:
         words: such as ``["--learning_rate", "1e-5"]``.
-        config: a YAML file with the same names; ``${NAME}`` and ``${NAME:-otherwise}`` stand for
-            environment variables.
+        config: a YAML file with the same names; ``${NAME}`` and ``${NAME:-default}`` are replaced
+            by environment variables.
+
+    Returns:
+        Arguments of the model, of the data and of the trainer.
 
     Raises:
-        ValueError: a file that is no mapping, unknown names, wrong kinds, missing arguments.
+        ValueError: a file that is no mapping, unknown names, wrong types, missing arguments.
         OSError: no such file.
     """
-    given = [] if config is None else _words(config)
+    from_file = [] if config is None else _words(config)
     reader = parser()
     reader.exit_on_error = False
-    reader.error = _refuse  # type: ignore[method-assign,assignment]
+    reader.error = _raise  # type: ignore[method-assign,assignment]
     try:
         model, data, training = reader.parse_args_into_dataclasses(
-            [*given, *words], look_for_args_file=False
+            [*from_file, *words], look_for_args_file=False
         )
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
     return model, data, training
 
 
-def _refuse(message: str) -> None:
+def _raise(message: str) -> None:
     raise ValueError(message)
 
 
 def _words(path: str | Path) -> list[str]:
-    """A YAML mapping as a command line."""
+    """Returns the mapping of a YAML file as words of a command line."""
     words: list[str] = []
     for name, value in read_settings(path).items():
         if isinstance(value, list):
@@ -65,18 +68,25 @@ def _words(path: str | Path) -> list[str]:
 
 
 def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
-    """What `parse` was given, as YAML that gives the same again; defaults are the versions' own.
+    """Returns the arguments that `parse` was given, as YAML for another run.
 
-    >>> print(resolved(["--learning_rate", "1e-5", "--bf16"]).partition("\\n")[2].strip())
-    learning_rate: 1e-5
-    bf16: true
+    Defaults are left out: they are those of the versions, which are in the first line.
+
+
+    Args:
+        words, config: as of `parse`.
+
+    Example:
+        >>> print(resolved(["--learning_rate", "1e-5", "--bf16"]).partition("\\n")[2].strip())
+        learning_rate: 1e-5
+        bf16: true
     """
     merged: dict[str, list[str]] = {}
     name = ""
     for word in [*([] if config is None else _words(config)), *words]:
         if word.startswith("--"):
-            name, given, value = word.removeprefix("--").partition("=")
-            merged[name] = [value] if given else []
+            name, equals, value = word.removeprefix("--").partition("=")
+            merged[name] = [value] if equals else []
         else:
             merged[name].append(word)
     flat = {name: _flat(values) for name, values in merged.items()}

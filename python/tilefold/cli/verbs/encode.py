@@ -1,4 +1,4 @@
-"""`tilefold encode`: a corpus to shards of embeddings."""
+"""`tilefold encode`: encodes a corpus into shards of embeddings."""
 
 from __future__ import annotations
 
@@ -9,29 +9,37 @@ from pathlib import Path
 
 from ...data import read_documents
 from ...retrieval.encode_shards import DTYPES, encode_shards
-from ..model_options import add_model_arguments, described, load_model
-from ..request import add_input, save_request
+from ..command_parser import CommandParser
+from ..model_options import add_model_arguments, load_model
+from ..saved_options import options_of, save_options
 from ..terminal import count, fact, note, title
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold encode`."""
-    add_input(parser, "corpus", "a folder of a collection, or a file with its documents")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where shards go")
+    parser.add_input("corpus", "a folder of a collection, or a file with its documents")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the shards")
     option = parser.add_argument
-    option("--num-shards", type=int, default=1, metavar="N", help="parts (default: 1)")
-    option("--shard", type=int, metavar="I", help="write this one alone, from 0 (default: all)")
-    option("--dtype", choices=DTYPES, default="float32", help="on disk (default: float32)")
+    option("--num-shards", type=int, default=1, metavar="N", help="number of shards (default: 1)")
+    option("--shard", type=int, metavar="I", help="write this shard alone, from 0 (default: all)")
+    option(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="type of vectors on disk (default: float32)",
+    )
     add_model_arguments(parser, "document")
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold encode`."""
+    from ...models.model_record import model_record
+
     model = load_model(args)
     corpus = read_documents(args.corpus)
-    title(f"{args.corpus} through {args.model}")
+    title(f"{args.corpus} encoded by {args.model}")
     fact("documents", f"{len(corpus):,}, {model.dim} dimensions, {args.dtype}")
-    begin, finished = time.perf_counter(), 0
+    begin, n_written = time.perf_counter(), 0
     shards = encode_shards(
         partial(model.encode_documents, batch_size=args.batch_size),
         corpus.texts,
@@ -41,12 +49,12 @@ def main(args: argparse.Namespace) -> int:
         num_shards=args.num_shards,
         shard=args.shard,
         dtype=args.dtype,
-        model=described(model, args.model),
+        model=model_record(model, args.model),
     )
     for path in shards:
-        finished += 1
+        n_written += 1
         fact("shard", f"{path.name}, {time.perf_counter() - begin:,.0f} s")
-    of_shard = "" if args.shard is None else f"-{args.shard:05}"
-    save_request(args, Path(args.out) / f"encode{of_shard}.yaml")
-    note(f"{count(finished, 'shard')} of {args.num_shards} in {args.out}.")
+    suffix = "" if args.shard is None else f"-{args.shard:05}"
+    save_options(options_of(args), Path(args.out) / f"encode{suffix}.yaml")
+    note(f"{count(n_written, 'shard')} of {args.num_shards} in {args.out}.")
     return 0

@@ -1,4 +1,4 @@
-"""`tilefold eval`: measures dense, BM25 and fused rankings of a collection."""
+"""`tilefold eval`: evaluates dense, BM25 and fused rankings on the judgments of a collection."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from ...data import Collection, read_collection, read_questions, write_run
 from ...evaluate import Measure, answer_hits, bootstrap, evaluate, holm, paired_test, top_k_accuracy
 from ...retrieval.exact_search import search
 from ...retrieval.running_search import SearchResult
+from ..command_parser import CommandParser
 from ..demo.comparison import MEASURES, describe, embed, lexical, show_quality
 from ..destination import check_writable
-from ..model_options import add_model_arguments, load_model, load_named
-from ..request import add_input, save_request
+from ..model_options import add_model_arguments, load_model
 from ..results import Gain, write_results
+from ..saved_options import options_of, save_options
 from ..terminal import fact, heading, note, title
 
 if TYPE_CHECKING:
     from ...models import BiEncoder
 
-_DEPTHS = (1, 5, 20, 100)  # of DPR's accuracies
+_DEPTHS = (1, 5, 20, 100)  # of top-k accuracies, as in DPR
 
 Values = dict[str, NDArray[np.float64]]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold eval`."""
-    add_input(parser, "folder", "a collection in the layout of BEIR or MS MARCO")
+    parser.add_input("folder", "a collection in the layout of BEIR or MS MARCO")
     option = parser.add_argument
-    option("--split", default="test", help="of its judgments (default: %(default)s)")
+    option("--split", default="test", help="split of its judgments (default: %(default)s)")
     option(
         "--measures",
         nargs="+",
@@ -42,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
-    option("--out", metavar="FILE", help="write the measures as JSON")
-    option("--answers", metavar="FILE", help="also measure DPR's top-k accuracy by these answers")
-    option("--baseline", metavar="NAME", help="a model to compare with, with its own settings")
+    option("--out", metavar="FILE", help="write all measures as JSON")
+    option("--answers", metavar="FILE", help="questions with answers, for top-k accuracy as in DPR")
+    option("--baseline", metavar="NAME", help="model to compare with, with its own settings")
     add_model_arguments(parser, "query", "document")
 
 
@@ -63,9 +64,11 @@ def main(args: argparse.Namespace) -> int:
     dense = _dense(args, collection, load_model(args), args.model)
     rankings = {"dense": dense}
     if args.baseline:
+        from ...models.model_record import open_model
+
         length = args.document_max_length
         options = {} if length is None else {"document_max_length": length}
-        baseline = load_named(args.baseline, **options)
+        baseline = open_model(args.baseline, **options)
         rankings["baseline"] = _dense(args, collection, baseline, args.baseline)
     rankings |= lexical(collection, dense, args.k)
     heading("Mean over queries, 95% bootstrap interval")
@@ -81,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
         write_results(args.out, args, values, gains)
     if args.run:
         write_run(args.run, collection.query_ids, collection.document_ids, *dense)
-        save_request(args, f"{args.run}.yaml")
+        save_options(options_of(args), f"{args.run}.yaml")
         heading(f"Wrote the dense ranking to {args.run}")
     return 0
 

@@ -1,4 +1,4 @@
-"""`tilefold index`: shards of embeddings to one index."""
+"""`tilefold index`: joins shards of embeddings to one index."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import argparse
 from pathlib import Path
 
 from ...retrieval.corpus import save_index
-from ..request import add_input, save_request
+from ..command_parser import CommandParser
+from ..saved_options import options_of, save_options
 from ..terminal import fact, note, title
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold index`."""
-    add_input(parser, "shards", "a folder that 'tilefold encode' wrote")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the index goes")
+    parser.add_input("shards", "a folder that 'tilefold encode' wrote")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the index")
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold index`."""
     index = save_index(args.out, args.shards)
-    save_request(args, Path(args.out) / "index.yaml")
+    save_options(options_of(args), Path(args.out) / "index.yaml")
     title(f"{args.shards} to {args.out}")
     fact("documents", f"{len(index):,}, {index.dim} dimensions, {index.dtype}")
     note(f"Search it: tilefold search {args.out} --queries FILE --run FILE")

@@ -1,105 +1,96 @@
-"""`tilefold mechanisms`: what training a retriever did to the layers and neurons of a model."""
+"""`tilefold mechanisms`: studies of the layers and neurons of a retriever and of its base."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ...files.steps import Steps
-from ...studies.neurons import neuron_study
-from ...studies.probe import probe_study
-from ...studies.study_file import read_study, write_study
-from ...studies.subject import add_subject_arguments, check_subject, dashed
-from ..destination import check_folder
-from ..request import add_input, save_request, settings_of
-from ..terminal import fact, note
+from ...studies.findings import FINDINGS
+from ...studies.neurons import NEURONS
+from ...studies.probe import PROBE
+from ...studies.study import Study
+from ...studies.study_file import read_result, write_result
+from ..command_parser import CommandParser
+from ..destination import check_folder, check_writable
+from ..saved_options import save_options
+from ..settings_options import add_settings_options, options_of_settings, settings_from_options
+from ..study_progress import TerminalProgress, show_summary
+from ..terminal import note
 
-_STUDIES = {"probe": probe_study, "neurons": neuron_study}
+_STUDIES: tuple[Study[Any, Any], ...] = (PROBE, NEURONS)  # whose results make a report
 _OUT = "mechanisms"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `tilefold mechanisms`."""
-    words = "probe: which layers tell a relevant passage from others; neurons: what facts go "
-    words += "through; findings: what several studies found, one folder of --runs each"
-    add_input(parser, "study", words)
-    add_subject_arguments(parser)
-    for study in _STUDIES.values():
-        study.add_arguments(parser)
-    option = parser.add_argument_group("results").add_argument
-    words = f"results and reports (default: {_OUT}); of findings, a file of JSON"
-    option("--out", metavar="PATH", help=words)
-    runs = "findings: folders of studies of other seeds"
-    option("--runs", nargs="+", action="extend", metavar="FOLDER", help=runs)
+def add_arguments(parser: CommandParser) -> None:
+    """Adds a sub-parser for each study."""
+    studies = parser.add_subparsers(
+        metavar="STUDY", title="studies", dest="study", required=True, parser_class=CommandParser
+    )
+    for study in (*_STUDIES, FINDINGS):
+        own = studies.add_parser(
+            study.name,
+            help=study.purpose,
+            description=f"{study.purpose[0].upper()}{study.purpose[1:]}.",
+        )
+        add_settings_options(own, study.settings)
+        results = own.add_argument_group("results")
+        if study is FINDINGS:
+            results.add_argument("--out", metavar="FILE", help="write findings as JSON")
+            own.set_defaults(run_study=_run_findings)
+        else:
+            words = f"results and reports (default: {_OUT})"
+            results.add_argument("--out", metavar="FOLDER", default=_OUT, help=words)
+            own.set_defaults(run_study=partial(_run_study, study))
+        own.add_config()
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold mechanisms`."""
-    if args.study == "findings":
-        return _findings(_of_study(args))
-    if args.study not in _STUDIES:
-        raise ValueError(
-            f"tilefold mechanisms has {', '.join([*_STUDIES, 'findings'])}, got {args.study!r}"
-        )
-    if args.runs:
-        raise ValueError("--runs goes with findings")
-    study = _STUDIES[args.study]
-    args = _of_study(args)
-    check_subject(args)
-    folder = check_folder(args.out or _OUT, "--out")
-    study.check(args)
-    steps = Steps(folder / "steps")
-    found = study.run(args, steps)
-    if steps.resumed:
-        fact("resumed", f"{steps.resumed} steps had been done before")
-    asked = {name: value for name, value in settings_of(args).items() if name != "out"}
-    write_study(folder / f"{args.study}.json", asked, found)
-    save_request(args, folder / f"{args.study}.yaml")
-    note(f"Wrote {_report(folder)}, beside it the same as Markdown, and {args.study}.json.")
+    args.run_study(args)
     return 0
 
 
-def _of_study(args: argparse.Namespace) -> argparse.Namespace:
-    """Without the options of other studies.
-
-    Raises:
-        ValueError: one of them was given.
-    """
-    others = {name: study.add_arguments for name, study in _STUDIES.items() if name != args.study}
-    if args.study == "findings":
-        others["probe and neurons"] = add_subject_arguments
-    own = vars(args).copy()
-    for name, add in others.items():
-        alone = argparse.ArgumentParser(add_help=False)
-        add(alone)
-        for option, default in vars(alone.parse_args([])).items():
-            if own.pop(option) != default:
-                raise ValueError(f"--{dashed(option)} goes with {name}, not with {args.study}")
-    return argparse.Namespace(**own)
+def _run_study(study: Study[Any, Any], args: argparse.Namespace) -> None:
+    settings = settings_from_options(args, study.settings)
+    folder = check_folder(args.out, "--out")
+    steps = Steps(folder / "steps")
+    result = study.run(settings, steps=steps, progress=TerminalProgress())
+    show_summary(study.summary(result))
+    if steps.resumed:
+        note(f"{steps.resumed} steps were kept from an earlier run.")
+    write_result(folder / f"{study.name}.json", study, result)
+    options = {**options_of_settings(settings), "out": args.out}
+    save_options(options, folder / f"{study.name}.yaml")
+    report = _write_report(folder)
+    note(f"Wrote {report}, the same as Markdown, and {study.name}.json.")
 
 
-def _report(folder: Path) -> Path:
-    """Of the studies in the folder, as HTML and as Markdown; where the first of them is."""
-    from ...studies.report_pages import report_of
+def _write_report(folder: Path) -> Path:
+    """Writes the report of all results in a folder, as HTML and as Markdown."""
+    from ...studies.report_pages import mechanisms_report
 
-    studies = {}
-    for name in _STUDIES:
+    results = []
+    for study in _STUDIES:
         try:
-            studies[name] = read_study(folder / f"{name}.json")
+            results.append((study, read_result(folder / f"{study.name}.json", study)))
         except FileNotFoundError:
             continue
         except ValueError as error:
-            note(f"The report is without {name}: {error}.")
-    report, path = report_of(studies), folder / "report.html"
+            note(f"The report is without {study.name}: {error}.")
+    report, path = mechanisms_report(results), folder / "report.html"
     report.write(path)
     report.write(path.with_suffix(".md"))
     return path
 
 
-def _findings(args: argparse.Namespace) -> int:
-    from ...studies.findings.findings_study import show_findings
-
-    if not args.runs:
-        raise ValueError("findings needs --runs FOLDER ..., what the other studies wrote")
-    show_findings([Path(run) for run in args.runs], args.out)
-    return 0
+def _run_findings(args: argparse.Namespace) -> None:
+    settings = settings_from_options(args, FINDINGS.settings)
+    check_writable(args.out, "--out")
+    result = FINDINGS.run(settings)
+    show_summary(FINDINGS.summary(result))
+    if args.out:
+        write_result(args.out, FINDINGS, result)
+        note(f"Wrote {args.out}.")

@@ -1,4 +1,4 @@
-"""`tilefold mine`: mines hard negatives into a file that `tilefold train` reads."""
+"""`tilefold mine`: mines hard negatives for a training set, for `tilefold train`."""
 
 from __future__ import annotations
 
@@ -13,37 +13,51 @@ from ...data import TITLE_FORMAT, TrainingSet, read_training, write_training
 from ...data.prompts import check_title_format
 from ...data.text_columns import text_groups
 from ...mining import mine, mine_bm25
+from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_settings
-from ..request import add_input, save_request
+from ..saved_options import options_of, save_options
 from ..terminal import count, fact, note, title
 
 if TYPE_CHECKING:
     from ...models import BiEncoder
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold mine`."""
-    add_input(parser, "data", "a training file, or a folder of a collection")
+    parser.add_input("data", "a training file, or a folder of a collection")
     option = parser.add_argument
-    option("--out", required=True, metavar="FILE", help="JSONL file to write")
-    option("--split", default="train", help="of a collection (default: %(default)s)")
-    by_words = "rank by BM25, as DPR did, instead of a model"
-    option("--bm25", action=argparse.BooleanOptionalAction, default=False, help=by_words)
+    option("--out", required=True, metavar="FILE", help="JSONL with the negatives")
+    option("--split", default="train", help="split of a collection (default: %(default)s)")
+    words = "rank by BM25, as DPR did, not with a model"
+    option("--bm25", action=argparse.BooleanOptionalAction, default=False, help=words)
     option("--title-format", metavar="TEXT", help="with --bm25 (default: {title} {text})")
-    option("--negatives", type=int, default=10, metavar="N", help="for each query (default: 10)")
-    window = parser.add_argument_group("which documents are negatives")
-    option = window.add_argument
-    option("--range-min", type=int, default=0, metavar="N", help="skip this many of the best")
     option(
-        "--range-max", type=int, metavar="N", help="take from this many of the best (default: all)"
+        "--negatives",
+        type=int,
+        default=10,
+        metavar="N",
+        help="negatives for each query (default: 10)",
     )
-    option("--min-score", type=float, metavar="X", help="lowest score of a negative")
-    option("--max-score", type=float, metavar="X", help="highest score of a negative")
-    option("--absolute-margin", type=float, metavar="X", help="margin below the positive")
-    option("--relative-margin", type=float, metavar="X", help="the same as a share, such as 0.05")
-    option("--sampling", choices=("top", "random"), default="top", help="(default: top)")
-    option("--seed", type=int, help="of random sampling (default: 0)")
+    option = parser.add_argument_group("which documents are negatives").add_argument
+    option("--range-min", type=int, default=0, metavar="N", help="leave out the N best documents")
+    option("--range-max", type=int, metavar="N", help="from the N best documents (default: all)")
+    option("--min-score", type=float, metavar="X", help="lowest score")
+    option("--max-score", type=float, metavar="X", help="highest score")
+    option("--absolute-margin", type=float, metavar="X", help="scores below the positive's by X")
+    option(
+        "--relative-margin",
+        type=float,
+        metavar="X",
+        help="scores below the positive's by this share, such as 0.05",
+    )
+    option(
+        "--sampling",
+        choices=("top", "random"),
+        default="top",
+        help="best or random ones (default: top)",
+    )
+    option("--seed", type=int, help="seed of random sampling (default: 0)")
     add_model_arguments(parser, "query", "document", default=None)
 
 
@@ -59,10 +73,10 @@ def main(args: argparse.Namespace) -> int:
     fact("queries", f"{len(data):,} on {len(data.documents):,} documents")
     # The file keeps titles and prompts apart; what is ranked has them joined.
     joined = data.joined(args.title_format or TITLE_FORMAT if model is None else model.title_format)
-    mined = _by_words(joined, args) if model is None else _by_model(joined, model, args)
+    mined = _mine_bm25(joined, args) if model is None else _mine_dense(joined, model, args)
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
-    save_request(args, f"{args.out}.yaml")
+    save_options(options_of(args), f"{args.out}.yaml")
     short = int((counts < args.negatives).sum())
     fact("negatives", f"{counts.mean():.1f} a query; {count(short, 'query')} with fewer")
     note(f"Wrote {args.out}. Train on it: tilefold train --train_path {args.out} ...")
@@ -70,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    """Rejects options of a model with --bm25, which has ranks alone and no sampling."""
+    """Refuses options without effect: BM25 has no scores to compare, no draws and no model."""
     if not args.bm25:
         if args.title_format is not None:
             raise ValueError("--title-format goes with --bm25; a model has its own")
@@ -84,7 +98,7 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError(f"--{given[0].replace('_', '-')} does not go with --bm25")
 
 
-def _by_words(data: TrainingSet, args: argparse.Namespace) -> Any:
+def _mine_bm25(data: TrainingSet, args: argparse.Namespace) -> Any:
     return mine_bm25(
         data.queries,
         data.documents,
@@ -111,7 +125,7 @@ def _has_answer(data: TrainingSet) -> Callable[[int, int], bool] | None:
     return lambda query, document: has_answer(data.documents[document], data.answers[query])
 
 
-def _by_model(data: TrainingSet, model: BiEncoder, args: argparse.Namespace) -> Any:
+def _mine_dense(data: TrainingSet, model: BiEncoder, args: argparse.Namespace) -> Any:
     queries, documents = (
         encode(texts, batch_size=args.batch_size)
         for encode, texts in (

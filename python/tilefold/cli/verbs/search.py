@@ -1,4 +1,4 @@
-"""`tilefold search`: queries against an encoded corpus, to a TREC run."""
+"""`tilefold search`: searches an encoded corpus, and writes a TREC run."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import argparse
 from ...data import read_query_texts, write_run
 from ...retrieval.corpus import Corpus, open_corpus
 from ...retrieval.running_search import SearchResult
+from ..command_parser import CommandParser
 from ..destination import check_writable
-from ..model_options import add_model_arguments, check_same_model, load_model
-from ..request import add_input, save_request
+from ..model_options import add_model_arguments, load_model
+from ..saved_options import options_of, save_options
 from ..terminal import clip, fact, heading, note, say, title, width
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold search`."""
-    add_input(parser, "corpus", "a folder of 'tilefold encode' or 'tilefold index'")
+    parser.add_input("corpus", "a folder of 'tilefold encode' or 'tilefold index'")
     option = parser.add_argument
     option("--queries", metavar="FILE", help="a file of queries, or a folder of a collection")
-    option("--query", nargs="+", action="extend", metavar="TEXT", help="queries themselves")
+    option("--query", nargs="+", action="extend", metavar="TEXT", help="the queries")
     option("--k", type=int, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write a TREC run")
     add_model_arguments(parser, "query")
@@ -26,21 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold search`."""
+    from ...models.model_record import model_record
+
     if bool(args.query) == bool(args.queries):
-        raise ValueError("give --queries FILE, or --query TEXT")
+        raise ValueError("search: expected --queries FILE or --query TEXT, and not both")
     if args.queries and not args.run:
-        raise ValueError("--queries needs --run FILE, where the results go")
+        raise ValueError("search: --queries needs --run FILE for the results")
     check_writable(args.run, "--run")
     corpus = open_corpus(args.corpus)
     typed = {f"q{i}": text for i, text in enumerate(args.query or [], 1)}
-    asked = read_query_texts(args.queries) if args.queries else typed
-    texts = list(asked.values())
+    queries = read_query_texts(args.queries) if args.queries else typed
+    texts = list(queries.values())
     model = load_model(args)
-    check_same_model(model, args.model, corpus.model, args.corpus)
+    corpus.check_model(model_record(model, args.model), model.dim)
     found = corpus.search(model.encode_queries(texts, batch_size=args.batch_size), args.k)
     if args.run:
-        write_run(args.run, list(asked), corpus.names, found.scores, found.ids)
-        save_request(args, f"{args.run}.yaml")
+        write_run(args.run, list(queries), corpus.names, found.scores, found.ids)
+        save_options(options_of(args), f"{args.run}.yaml")
         title(f"{args.queries or 'queries'} against {args.corpus}")
         fact("queries", f"{len(texts):,} on {len(corpus.names):,} documents, k = {args.k}")
         note(f"Wrote {args.run}.")

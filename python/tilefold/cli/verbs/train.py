@@ -1,4 +1,4 @@
-"""`tilefold train`: from files to a trained retriever, measured before and after."""
+"""`tilefold train`: trains a retriever from files, and evaluates it before and after."""
 
 from __future__ import annotations
 
@@ -8,33 +8,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..command_parser import CommandParser
 from ..terminal import count, fact, heading, note, table, title
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The configuration file; everything else goes to the dataclasses of `arguments.py`."""
-    parser.add_argument("--config", metavar="FILE", help="YAML with any of the arguments below")
+def add_arguments(parser: CommandParser) -> None:
+    """Adds --config and --list-arguments; `tilefold.train.arguments` has all other options."""
     parser.add_argument(
-        "--list-arguments", action="store_true", help="write all arguments and their defaults"
+        "--config", metavar="FILE", help="YAML file of arguments; the command line overrides it"
+    )
+    parser.add_argument(
+        "--list-arguments", action="store_true", help="show all arguments and their defaults"
     )
     parser.usage = "%(prog)s [--config FILE] [--NAME VALUE ...]"
-    parser.set_defaults(more=[])
+    parser.keeps_unknown = True
+    parser.set_defaults(unknown=[])
 
 
 def main(args: argparse.Namespace) -> int:
-    """Trains; 0 when done."""
+    """Runs `tilefold train`."""
     from ...distributed.processes import leave
     from ...train.yaml_arguments import parse, parser, resolved
 
     if args.list_arguments:
         parser().print_help()
         return 0
-    status = _train(parse(args.more, args.config), resolved(args.more, args.config))
+    status = _train(parse(args.unknown, args.config), resolved(args.unknown, args.config))
     leave()
     return status
 
 
-def _train(arguments: Any, asked: str) -> int:
+def _train(arguments: Any, resolved_arguments: str) -> int:
     from ...train.checkpoints import MODEL, remove_unfinished
     from ...train.trainer_setup import prepare
     from ..training_log import show_lines
@@ -48,7 +52,7 @@ def _train(arguments: Any, asked: str) -> int:
     if first:
         output.mkdir(parents=True, exist_ok=True)
         written = output / ("train.yaml" if resume is None else f"train-from-{resume.name}.yaml")
-        written.write_text(asked, encoding="utf-8")
+        written.write_text(resolved_arguments, encoding="utf-8")
         if resume is not None:
             remove_unfinished(output)
         title(f"Training {model.model_name_or_path} on {data.train_path}")
@@ -64,7 +68,7 @@ def _train(arguments: Any, asked: str) -> int:
         _report(before, after)
         note(
             f"{count(trainer.state.global_step, 'step')} in {seconds:,.0f} s; the model is in "
-            f"{output / MODEL}, what was asked for in {written}."
+            f"{output / MODEL}, its arguments in {written}."
         )
     return 0
 
@@ -81,20 +85,19 @@ def _report(before: Mapping[str, float], after: Mapping[str, float]) -> None:
 
 
 def _to_resume(training: Any, output: Path) -> Path | None:
-    """The checkpoint to go on from.
+    """Returns the checkpoint to resume from.
 
     Raises:
-        ValueError: there is a training in the folder, and nobody said whether to go on with it; or
-            there is none to go on with.
+        ValueError: the folder has a training that is not to be resumed, or none to resume.
     """
     from ...train.checkpoints import MODEL, check_resumable, last_checkpoint
 
     wanted, last = training.resume_from_checkpoint, last_checkpoint(output)
     if wanted in (None, "", "False", "false"):
-        # Of several processes one asks: it writes there before others may have looked.
+        # Of several processes the first checks: it writes there before others may have looked.
         if (last is not None or (output / MODEL).exists()) and training.process_index == 0:
             raise ValueError(
-                f"output_dir: {output} holds a training already; go on with it by "
+                f"output_dir: {output} holds a training already; resume it by "
                 "--resume_from_checkpoint last, or name another folder"
             )
         return None

@@ -1,102 +1,106 @@
-"""`tilefold mechanisms findings`: what several seeds found, claim by claim."""
+"""Runs the study of findings: differences of several runs, claim by claim."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ...cli.destination import check_writable
-from ...cli.results import as_json
-from ...cli.terminal import heading, note, table
-from ...files.atomic import replacing_text
-from ..study_file import read_study
+import numpy as np
 
-# What may differ: retrievers have seeds, too, and batches change nothing.
-_OWN = ("seed", "model", "document_model", "batch_size")
+from ...evaluate import Interval
+from ..neurons import NEURONS
+from ..paired_comparison import PairedComparison
+from ..probe import PROBE
+from ..study import Progress, StepStore, Study
+from ..study_file import read_result
+from ..typed_values import to_json
+from .findings_result import Finding, FindingsResult
+from .findings_settings import FindingsSettings
+
+# Settings that runs may differ in: retrievers have seeds as well, and batches change no result.
+_FREE = ("seed", "model", "document_model", "batch_size")
+Result = TypeVar("Result")
 
 
-def show_findings(runs: Sequence[Path], out: str | None) -> None:
-    """Writes a table for each claim: differences of every run, their mean, and its interval.
+def run_findings(
+    settings: FindingsSettings,
+    *,
+    steps: StepStore | None = None,
+    progress: Progress | None = None,
+) -> FindingsResult:
+    """Averages differences between retriever and base over runs that differ in their seed.
 
     Args:
-        runs: folders that `probe` and `neurons` wrote to, one for each seed.
-        out: a file for the same numbers as JSON.
+        settings: folders of the runs.
+        steps: is not used: nothing takes long.
+        progress: receives the number of runs.
 
     Raises:
         FileNotFoundError: a folder without results.
-        ValueError: runs that were asked for other things than a seed, or of another version.
+        ValueError: runs that differ in other settings, or results of another version.
     """
-    from ...report.number_format import interval, number
-
-    check_writable(out, "--out")
-    found = {
-        "C1, probes": _gathered(runs, "probe", _discrimination),
-        "C2, queries": _gathered(runs, "neurons", lambda run: _spread(run, "queries")),
-        "C2, passages": _gathered(runs, "neurons", lambda run: _spread(run, "passages")),
-    }
-    if not any(found.values()):
+    runs = settings.runs
+    probes, neurons = _read_runs(runs, PROBE), _read_runs(runs, NEURONS)
+    if not probes and not neurons:
         raise FileNotFoundError(f"no results of probe or neurons in {', '.join(map(str, runs))}")
-    for claim, rows in found.items():
-        if rows:
-            heading(f"{claim}: retriever minus base, in {len(rows[0]['differences'])} runs")
-            table(
-                [row["name"] for row in rows],
-                {
-                    "mean, 95% interval": [
-                        interval([row["mean"], row["low"], row["high"]], signed=True)
-                        for row in rows
-                    ],
-                    "of each run": [
-                        " ".join(number(value, 3, signed=True) for value in row["differences"])
-                        for row in rows
-                    ],
-                },
-            )
-    note("Intervals are of the mean over runs (Student's t); one run alone has none.")
-    if out:
-        with replacing_text(out) as file:
-            file.write(as_json(found))
-        note(f"Wrote {out}.")
-
-
-def _gathered(runs: Sequence[Path], study: str, read: Any) -> list[dict[str, Any]]:
-    from .claims import mean_of_runs
-
-    files = [run / f"{study}.json" for run in runs]
-    loaded = [read_study(path) for path in files if path.is_file()]
-    if not loaded:
-        return []
-    if len(loaded) < len(runs):
-        raise FileNotFoundError(f"some of the runs have no {study}.json, and others have")
-    seeds = [run["asked"].get("seed") for run in loaded]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"runs of {study} have the seeds {seeds}; each should be another")
-    asked = [{k: v for k, v in run["asked"].items() if k not in _OWN} for run in loaded]
-    for one in asked[1:]:
-        if one != asked[0]:
-            names = sorted(k for k in {*one, *asked[0]} if one.get(k) != asked[0].get(k))
-            raise ValueError(f"runs of {study} differ in {', '.join(names)}, and not in seed alone")
-    values: dict[str, list[float]] = {}
-    for run in loaded:
-        for name, value in read(run).items():
-            values.setdefault(name, []).append(value)
-    lacking = next((name for name, of in values.items() if len(of) < len(loaded)), None)
-    if lacking:
-        raise ValueError(f"some of the runs of {study} have no {lacking!r}, and others have")
-    return [
-        {"name": name, **mean_of_runs(differences)._asdict(), "differences": differences}
-        for name, differences in values.items()
-    ]
-
-
-def _discrimination(run: dict[str, Any]) -> dict[str, float]:
-    return {
-        f"{row['probe']}, of {row['n_candidates']}": row["difference"][0]
-        for row in run["discrimination"]
+    (progress or Progress()).fact("runs", f"{len(runs)}")
+    claims = {
+        "C1, probes": _findings(probes, lambda run: run.discrimination),
+        "C2, queries": _findings(neurons, lambda run: run.queries.spread),
+        "C2, passages": _findings(neurons, lambda run: run.passages.spread),
     }
+    return FindingsResult(settings, {name: rows for name, rows in claims.items() if rows})
 
 
-def _spread(run: dict[str, Any], side: str) -> dict[str, float]:
-    found = {row["name"]: row["difference"][0] for row in run[side]["spread"]}
-    return {name: float("nan") if value is None else value for name, value in found.items()}
+def mean_of_runs(differences: Sequence[float]) -> Interval:
+    """Returns the mean over runs and its 95% interval by Student's t; NaN for one run's interval.
+
+    Example:
+        >>> [round(value, 3) for value in mean_of_runs([1.0, 2.0, 3.0])]
+        [2.0, -0.484, 4.484]
+    """
+    from scipy import stats  # takes 0.5 s
+
+    n, mean = len(differences), float(np.mean(differences))
+    if n < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - half, mean + half)
+
+
+def _read_runs(runs: Sequence[Path], study: Study[Any, Result]) -> list[Result]:
+    """Reads results of a study: of all runs, or of none."""
+    files = [run / f"{study.name}.json" for run in runs]
+    found = [read_result(path, study) for path in files if path.is_file()]
+    if found and len(found) < len(runs):
+        missing = next(path for path in files if not path.is_file())
+        raise FileNotFoundError(f"{missing} does not exist, but other runs have {study.name}.json")
+    _check_comparable(study.name, [to_json(run)["settings"] for run in found])
+    return found
+
+
+def _check_comparable(study: str, settings: Sequence[Mapping[str, Any]]) -> None:
+    seeds = [one["seed"] for one in settings]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"findings: expected runs of {study} with different seeds, got {seeds}")
+    for one in settings[1:]:
+        other = [name for name in one if name not in _FREE and one[name] != settings[0][name]]
+        if other:
+            raise ValueError(
+                f"findings: expected runs of {study} that differ in seed alone, but they differ "
+                f"in {', '.join(other)}"
+            )
+
+
+def _findings(
+    runs: Sequence[Result], read: Callable[[Result], Sequence[PairedComparison]]
+) -> tuple[Finding, ...]:
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        for row in read(run):
+            values.setdefault(row.name, []).append(row.difference.mean)
+    for name, differences in values.items():
+        if len(differences) < len(runs):
+            raise ValueError(f"findings: {name!r} is missing in some of the runs")
+    return tuple(Finding(name, mean_of_runs(own), tuple(own)) for name, own in values.items())

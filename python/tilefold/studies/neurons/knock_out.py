@@ -1,134 +1,166 @@
-"""What becomes of rankings when neurons of the encoder of queries are knocked out or amplified."""
+"""Effects on rankings of knocking out or amplifying neurons of the query encoder."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...cli.terminal import heading, note, table
-from ...files.steps import Steps, digest_of
+from ...files.steps import digest_of
+from ..paired_comparison import group_means
+from ..study import Progress, StepStore
 from ..subject import BASE, RETRIEVER, Subject
+from .neuron_result import RankingEffect
+from .neuron_settings import NeuronSettings
 
 if TYPE_CHECKING:
     from ...data import TrainingSet
 
-_SIZES = [1, 4, 16, 64]
-_MEASURES = ("RR@10", "R@10")
-_ATTRIBUTED = 100  # queries whose neurons are looked for
-_DRAWS = 3  # of other neurons
+MEASURES = ("RR@10", "R@10")
+ATTRIBUTED_QUERIES = 100  # at most, from which neurons are chosen
+RANDOM_DRAWS = 3  # of other neurons, whose measures are averaged
 _NEGATIVES = 4
-_BATCH = 8  # queries at once
+_BATCH = 8  # queries in a backward pass
 
 
-def of_rankings(
-    args: argparse.Namespace,
+def knock_out_rankings(
+    settings: NeuronSettings,
     subject: Subject,
     queries: TrainingSet,
     groups: Sequence[Sequence[int]],
-    steps: Steps,
-) -> list[dict[str, Any]]:
-    """Measures of rankings without the neurons that retrieval is owed to most, and without others.
+    steps: StepStore,
+    progress: Progress,
+) -> tuple[RankingEffect, ...]:
+    """Measures rankings without the neurons of the largest attribution scores, and without others.
 
-    Which those are is read from some of the queries, and the measures are of the others; queries of
+    Neurons are chosen from some of the queries, and rankings are measured on the rest; queries of
     a group are on one side, and count as one.
+
+    Args:
+        settings: numbers of neurons, steps of integrated gradients, seed.
+        subject: models and data; all documents of the data are ranked.
+        queries: with their positives and hard negatives.
+        groups: rows of queries that ask for the same passages, in order.
+        steps: keeps vectors of documents and attributions.
+        progress: receives reports.
+
+    Returns:
+        Effects for the base and for the retriever; empty where there are too few queries.
     """
-    cut = min(_ATTRIBUTED, len(queries) // 2)
+    cut = min(ATTRIBUTED_QUERIES, len(queries) // 2)
     within = next((group for group in groups if group[0] <= cut <= group[-1]), [cut])
     cut = within[0] or within[-1] + 1
     if not 0 < cut < len(queries):
-        note("Too few queries to choose neurons from some, and to rank for others.")
-        return []
-    known, asked = queries.take(np.arange(cut)), queries.take(np.arange(cut, len(queries)))
-    passages = drawn_passages(known, len(subject.data.documents), args.seed)
+        progress.warn("Knock-outs need queries to choose neurons from, and others to rank for.")
+        return ()
+    known = queries.take(np.arange(cut))
+    ranked = queries.take(np.arange(cut, len(queries)))
+    passages = draw_candidates(known, len(subject.data.documents), settings.seed)
     if not passages:
-        note("No query has both a relevant passage and another one: nothing to rank.")
-        return []
+        progress.warn("Knock-outs need a query with both a relevant passage and another one.")
+        return ()
     own = [[row - cut for row in group] for group in groups if group[0] >= cut]
-    rows: list[dict[str, Any]] = []
+    effects: list[RankingEffect] = []
     for name in (BASE, RETRIEVER):
-        rows += _of_model(args, subject, name, known, passages, asked, own, steps)
-    _show_rankings(rows)
-    return rows
+        effects += _knock_out(
+            settings, subject, name, known, passages, ranked, own, steps, progress
+        )
+    return tuple(effects)
 
 
-def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for, or is taken."""
-    sizes = sorted(set(args.knock_out or _SIZES))
-    return {
-        "knock_out": sizes,
-        "draws_of_others": _DRAWS,
-        "neurons_of_at_most_queries": _ATTRIBUTED,
-    }
-
-
-def _of_model(
-    args: argparse.Namespace,
+def _knock_out(
+    settings: NeuronSettings,
     subject: Subject,
     name: str,
     known: TrainingSet,
     passages: Mapping[int, Sequence[int]],
-    asked: TrainingSet,
+    ranked: TrainingSet,
     groups: Sequence[Sequence[int]],
-    steps: Steps,
-) -> list[dict[str, Any]]:
+    steps: StepStore,
+    progress: Progress,
+) -> list[RankingEffect]:
     from ...mechanisms.neurons.interventions import random_neurons, retrieval_effect, strongest
     from ...mechanisms.neurons.knowledge_neurons import leave_others
 
-    model = subject.models[name]
-    data = subject.data
-    depends = [subject.weights(name), digest_of(data.documents)]
-    documents = steps.once(
-        f"documents {name}",
-        depends,
-        lambda: {"rows": model.encode_corpus(data.documents, batch_size=args.batch_size)},
-    )["rows"]
-    shown = np.array(list(passages.values()))
-    texts = digest_of([[known.queries[row] for row in passages], shown.tolist()])
-    attribution = steps.once(
-        f"retrieval {name}",
-        [*depends, texts, args.steps],
-        lambda: {
-            "attribution": _owed(
-                args, model, [known.queries[row] for row in passages], documents[shown]
-            )
-        },
-    )["attribution"]
-    judged = asked.positives
-    qrels = (judged.offsets, judged.indices, np.ones(len(judged.indices)))
-    encoder = model.query_encoder
+    encoder = subject.models[name].query_encoder
+    documents, attribution = _attribute(settings, subject, name, known, passages, steps, progress)
+    relevant = ranked.positives
+    qrels = (relevant.offsets, relevant.indices, np.ones(len(relevant.indices)))
 
     def measured(neurons: Any, factor: float) -> dict[str, Any]:
-        options = {"measures": _MEASURES, "batch_size": args.batch_size}
+        options: dict[str, Any] = {"measures": MEASURES, "batch_size": settings.batch_size}
         return retrieval_effect(
-            encoder, asked.queries, documents, qrels, neurons, factor, **options
+            encoder, ranked.queries, documents, qrels, neurons, factor, **options
         )
 
     whole = measured(frozenset(), 1.0)
-    rows = [_row(name, 0, "none", whole, whole, groups)]
-    width = attribution.shape[2]
-    for n in settings(args)["knock_out"]:
+
+    def effect(n: int, intervention: str, values: Mapping[str, Any]) -> RankingEffect:
+        return _effect(name, n, intervention, values, whole, groups)
+
+    effects = [effect(0, "none", whole)]
+    for n in settings.knock_out:
         own = strongest(attribution, n)
-        if not leave_others(own, width):
-            note(f"{n} neurons of the {name} are more than half of a layer, which has no others.")
+        if not leave_others(own, attribution.shape[2]):
+            progress.warn(
+                f"{n} neurons of the {name} are more than half of a layer, which leaves too few "
+                "others to compare with."
+            )
             break
-        rows.append(_row(name, n, "knocked out", measured(own, 0.0), whole, groups))
-        rows.append(_row(name, n, "amplified", measured(own, 2.0), whole, groups))
+        effects.append(effect(n, "knocked out", measured(own, 0.0)))
+        effects.append(effect(n, "amplified", measured(own, 2.0)))
         draws = [
-            measured(random_neurons(encoder, own, seed=args.seed + draw), 0.0)
-            for draw in range(_DRAWS)
+            measured(random_neurons(encoder, own, seed=settings.seed + draw), 0.0)
+            for draw in range(RANDOM_DRAWS)
         ]
         mean = {key: np.mean([draw[key] for draw in draws], axis=0) for key in whole}
-        rows.append(_row(name, n, "others knocked out", mean, whole, groups))
-    return rows
+        effects.append(effect(n, "others knocked out", mean))
+    return effects
 
 
-def drawn_passages(known: TrainingSet, n: int, seed: int) -> dict[int, list[int]]:
-    """Of each query a relevant passage and four hard negatives, or others where there are fewer.
+def _attribute(
+    settings: NeuronSettings,
+    subject: Subject,
+    name: str,
+    known: TrainingSet,
+    passages: Mapping[int, Sequence[int]],
+    steps: StepStore,
+    progress: Progress,
+) -> tuple[Any, Any]:
+    """Returns vectors of all documents, and attribution scores of the chosen queries."""
+    model, data = subject.models[name], subject.data
+    depends = [subject.records(name), digest_of(data.documents)]
+    documents = steps.once(
+        f"documents {name}",
+        depends,
+        lambda: {"rows": model.encode_corpus(data.documents, batch_size=settings.batch_size)},
+    )["rows"]
+    candidates = np.array(list(passages.values()))
+    texts = [known.queries[row] for row in passages]
 
-    All have as many, two at least: queries to which nearly every passage is relevant are left out.
+    def make() -> dict[str, Any]:
+        found = _attribution(settings.steps, model, texts, documents[candidates], progress)
+        return {"attribution": found}
+
+    digest = digest_of([texts, candidates.tolist()])
+    kept = steps.once(f"retrieval {name}", [*depends, digest, settings.steps], make)
+    return documents, kept["attribution"]
+
+
+def draw_candidates(known: TrainingSet, n: int, seed: int) -> dict[int, list[int]]:
+    """Draws a relevant passage and four hard negatives for each query, or random negatives.
+
+    All queries get as many candidates, two at least: queries to which nearly every passage is
+    relevant are left out.
+
+    Args:
+        known: queries with positives and hard negatives.
+        n: documents to draw random negatives from.
+        seed: of the draw.
+
+    Returns:
+        Candidates by the row of the query; the relevant one comes first.
     """
     found = {}
     for row in range(len(known)):
@@ -143,62 +175,36 @@ def drawn_passages(known: TrainingSet, n: int, seed: int) -> dict[int, list[int]
     return {row: passages[:fewest] for row, passages in found.items()}
 
 
-def _owed(args: argparse.Namespace, model: Any, queries: Sequence[str], passages: Any) -> Any:
-    """To which neurons the first passage's probability among all of a query is owed."""
+def _attribution(
+    n_steps: int, model: Any, queries: Sequence[str], candidates: Any, progress: Progress
+) -> Any:
+    """Attributes the probability of the first candidate among those of its query."""
     import torch
-    from tqdm.auto import tqdm
 
     from ...mechanisms import activation_attribution, retrieval
 
     encoder = model.query_encoder
     found = []
-    for begin in tqdm(range(0, len(queries), _BATCH), desc="retrieval", disable=None, leave=False):
+    for begin in progress.track(range(0, len(queries), _BATCH), "retrieval"):
         some = queries[begin : begin + _BATCH]
         tokens = encoder.pad(encoder.tokenize(some))
-        shown = torch.from_numpy(passages[begin : begin + _BATCH])
+        shown = torch.from_numpy(candidates[begin : begin + _BATCH])
         target = retrieval(encoder, shown, torch.zeros(len(some), dtype=torch.int64))
         positions = tokens["attention_mask"]
-        found.append(activation_attribution(encoder, tokens, target, positions, steps=args.steps))
+        found.append(activation_attribution(encoder, tokens, target, positions, steps=n_steps))
     return np.concatenate(found)
 
 
-def _row(
+def _effect(
     name: str,
     n: int,
-    what: str,
-    values: dict[str, Any],
-    whole: dict[str, Any],
+    intervention: str,
+    values: Mapping[str, Any],
+    whole: Mapping[str, Any],
     groups: Sequence[Sequence[int]],
-) -> dict[str, Any]:
+) -> RankingEffect:
     from ...evaluate import bootstrap
-    from ..findings.claims import by_group
 
-    found: dict[str, Any] = {"model": name, "neurons": n, "intervention": what}
-    for measure, of_queries in values.items():
-        found[measure] = list(bootstrap(by_group(of_queries, groups)))
-        change = by_group(of_queries - whole[measure], groups)
-        found[f"{measure} change"] = list(bootstrap(change))
-    return found
-
-
-def _show_rankings(rows: list[dict[str, Any]]) -> None:
-    from ...report.number_format import interval
-
-    measure = _MEASURES[0]
-    heading(f"{measure} without the neurons that retrieval is owed to most")
-    columns: dict[str, list[str]] = {}
-    for name in (BASE, RETRIEVER):
-        own = [row for row in rows if row["model"] == name]
-        columns[name] = [f"{row[measure][0]:.3f}" for row in own]
-        columns[f"{name}, change"] = [
-            interval(row[f"{measure} change"], signed=True) for row in own
-        ]
-    longest = max((BASE, RETRIEVER), key=lambda name: len(columns[name]))
-    for cells in columns.values():
-        cells += [""] * (len(columns[longest]) - len(cells))
-    labels = [
-        "as it is" if not row["neurons"] else f"{row['neurons']} {row['intervention']}"
-        for row in rows
-        if row["model"] == longest
-    ]
-    table(labels, columns)
+    measures = {key: bootstrap(group_means(own, groups)) for key, own in values.items()}
+    changes = {key: bootstrap(group_means(own - whole[key], groups)) for key, own in values.items()}
+    return RankingEffect(name, n, intervention, measures, changes)

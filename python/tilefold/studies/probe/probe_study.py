@@ -1,208 +1,188 @@
-"""`tilefold mechanisms probe`: which layers tell a relevant passage from others."""
+"""Runs the study of probes: which layers distinguish a relevant passage from hard negatives."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...cli.terminal import count, fact, heading, note, table
-from ...files.steps import Steps, digest_of
+from ...files.steps import digest_of
+from ..paired_comparison import PairedComparison, compare_pairs, group_means
+from ..study import NoStepStore, Progress, StepStore
 from ..subject import BASE, RANDOM, RETRIEVER, Subject, load_subject
+from .probe_result import LayerAccuracy, ProbeResult, SampleCounts
+from .probe_settings import ProbeSettings
 
 if TYPE_CHECKING:
     from ...mechanisms import Candidates, Probed
 
-_HELD_OUT = 0.3  # of the queries
-_REPEATED = (
-    "Some queries have only {}, drawn more than once, as published: with more passages than there "
-    "are, chance is better than said."
-)
+_HELD_OUT = 0.3  # share of the queries
 _PARAPHRASES = (3,)  # of a world's questions: the retriever was trained on others
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the study."""
-    option = parser.add_argument_group("probe").add_argument
-    option("--mode", default="paired", help="query, passage or paired: which encoder reads what")
-    probes = "concatenation, bilinear, interaction, dot product (default: all)"
-    option("--probes", nargs="+", action="extend", metavar="NAME", help=probes)
-    option(
-        "--candidates", nargs="+", action="extend", type=int, metavar="N", help="2 to 5 passages"
-    )
-    option("--epochs", type=int, default=30, metavar="N", help="of each probe (default: 30)")
-    option("--max-samples", type=int, default=5000, metavar="N", help="(default: 5000)")
+def run_probe(
+    settings: ProbeSettings,
+    *,
+    steps: StepStore | None = None,
+    progress: Progress | None = None,
+) -> ProbeResult:
+    """Fits probes to every layer of a retriever, of its base, and of the base with random weights.
 
+    A probe chooses the relevant passage among hard negatives from the representations of one layer
+    (Reichman and Heck, 2024). Controls shuffle queries or draw labels at random.
 
-def check(args: argparse.Namespace) -> None:
-    """Before models are loaded or trained."""
-    from ...mechanisms.probing.sweep import MODES, check_probes
+    Args:
+        settings: models, data and probes.
+        steps: keeps accuracies of each model, so that a run that was stopped continues.
+        progress: receives reports.
 
-    check_probes(args.probes or [])
-    if args.mode not in MODES:
-        raise ValueError(f"--mode: mode must be one of {', '.join(MODES)}, got {args.mode!r}")
-    for n in args.candidates or []:
-        if not 2 <= n <= 5:
-            raise ValueError(f"--candidates must be 2 to 5, got {n}")
-    for name in ("epochs", "max_samples"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    Raises:
+        OSError: no such file or model.
+        ValueError: too few samples, or data that cannot be read.
 
-
-def run(args: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Probes every layer of every model, and writes a table; returns all numbers."""
+    Example:
+        >>> settings = ProbeSettings(world="tiny", probes=["bilinear"], epochs=5)
+        >>> result = run_probe(settings)  # doctest: +SKIP
+        >>> result.discrimination[0].difference  # doctest: +SKIP
+        Interval(mean=0.12, low=0.07, high=0.17)
+    """
     from ...mechanisms import against_base
     from ...mechanisms.probing.candidates import paraphrases
-    from ..findings.claims import discrimination
 
-    subject = load_subject(args, paraphrases=_PARAPHRASES)
+    steps, progress = steps or NoStepStore(), progress or Progress()
+    subject = load_subject(settings, paraphrases=_PARAPHRASES, progress=progress)
     groups = paraphrases(subject.data)
-    train, held = _samples(args, subject, groups)
-    fact("samples", f"{len(train.queries):,} to fit to, {len(held.queries):,} to ask")
-    found = {name: _probed(args, subject, name, train, held, steps) for name in subject.models}
-    rows = [row for results in found.values() for row in against_base(results, found[BASE])]
-    _show(rows, list(subject.models))
-    fewest = min(len(set(passages)) for passages in held.passages.tolist())
-    if fewest < max(row["n_candidates"] for row in rows):
-        note(_REPEATED.format(count(fewest - 1, "hard negative")))
-    plain = {name: [r for r in results if r.control == "none"] for name, results in found.items()}
-    of_sample = held.groups(groups)
-    alike = [np.flatnonzero(of_sample == group).tolist() for group in np.unique(of_sample)]
-    claim = discrimination(plain[RETRIEVER], plain[BASE], alike)
-    _show_claim(claim)
-    return {
-        "title": subject.title,
-        "samples": {
-            "fitted": len(train.queries),
-            "asked": len(held.queries),
-            "independent": len(alike),
-            "familiar": int(np.isin(held.passages[:, 0], train.passages[:, 0]).sum()),
-            "fewest_passages": fewest,
-        },
-        "results": rows,
-        "discrimination": claim,
-        "settings": _settings(args),
+    train, held_out = _split_samples(settings, subject, groups)
+    progress.fact("samples", f"{len(train.queries):,} fitted, {len(held_out.queries):,} held out")
+    probed = {
+        name: _probe_model(settings, subject, name, train, held_out, steps, progress)
+        for name in subject.models
     }
+    rows = [row for results in probed.values() for row in against_base(results, probed[BASE])]
+    group_of_sample = held_out.groups(groups)
+    independent = [
+        np.flatnonzero(group_of_sample == group).tolist() for group in np.unique(group_of_sample)
+    ]
+    plain = {name: [r for r in results if r.control == "none"] for name, results in probed.items()}
+    return ProbeResult(
+        settings,
+        subject.title,
+        _count_samples(train, held_out, len(independent)),
+        tuple(LayerAccuracy(**row) for row in rows),
+        compare_discrimination(plain[RETRIEVER], plain[BASE], independent),
+        _constants(),
+    )
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What was not asked for, but taken."""
+def compare_discrimination(
+    results: Sequence[Probed], base: Sequence[Probed], groups: Sequence[Sequence[int]] = ()
+) -> tuple[PairedComparison, ...]:
+    """Compares how well a model's layers and its base's distinguish passages (claim C1).
+
+    Correct answers are averaged over layers and over groups before they are compared, so that
+    intervals are over independent queries.
+
+    Args:
+        results: probes of a model, without controls.
+        base: probes of its base, on the same samples.
+        groups: rows of samples whose queries ask for the same passages.
+
+    Returns:
+        One comparison for each probe and number of candidates.
+    """
+    values = {}
+    for probe, n in dict.fromkeys((r.probe, r.n_candidates) for r in results):
+        own, other = (
+            np.mean([r.correct for r in some if (r.probe, r.n_candidates) == (probe, n)], axis=0)
+            for some in (results, base)
+        )
+        values[f"{probe}, of {n}"] = group_means(own, groups), group_means(other, groups)
+    return compare_pairs(values)
+
+
+def _constants() -> dict[str, int | float]:
     from ...mechanisms import ConcatenationProbe
     from ...mechanisms.probing.candidates import MOST
 
-    probes, sizes = _asked(args)
     fitted = ConcatenationProbe().get_params()
     names = ("batch_size", "learning_rate", "validation_fraction")
     of_probes = {f"probe_{name}": fitted[name] for name in names}
-    held_out = {"held_out": _HELD_OUT, "hard_negatives": MOST}
-    return {"probes": probes, "candidates": sizes, **held_out, **of_probes}
+    return {"held_out": _HELD_OUT, "hard_negatives": MOST, **of_probes}
 
 
-def _asked(args: argparse.Namespace) -> tuple[list[str], list[int]]:
-    """Probes and numbers of passages, each once."""
-    from ...mechanisms.probing.sweep import PROBES
+def _count_samples(train: Candidates, held_out: Candidates, independent: int) -> SampleCounts:
+    return SampleCounts(
+        fitted=len(train.queries),
+        tested=len(held_out.queries),
+        independent=independent,
+        familiar=int(np.isin(held_out.passages[:, 0], train.passages[:, 0]).sum()),
+        min_passages=min(len(set(passages)) for passages in held_out.passages.tolist()),
+    )
 
-    sizes = args.candidates or range(2, 6)
-    return list(dict.fromkeys(args.probes or PROBES)), sorted(set(sizes))
 
-
-def _samples(
-    args: argparse.Namespace, subject: Subject, groups: Sequence[Sequence[int]]
+def _split_samples(
+    settings: ProbeSettings, subject: Subject, groups: Sequence[Sequence[int]]
 ) -> tuple[Candidates, Candidates]:
-    """To fit to, and to ask; queries that ask for the same passages are on one side."""
+    """Queries that ask for the same passages are on one side of the split."""
     from ...mechanisms import Candidates
 
-    samples = Candidates.of(subject.data, seed=args.seed)
-    rng = np.random.default_rng([args.seed, 6])
-    if len(samples.queries) > args.max_samples:
-        samples = samples.take(np.sort(rng.permutation(len(samples.queries))[: args.max_samples]))
-    train, held = samples.split(_HELD_OUT, groups=groups, seed=args.seed)
-    if len(train.queries) < 2 or len(np.unique(held.groups(groups))) < 2:
+    samples = Candidates.of(subject.data, seed=settings.seed)
+    rng = np.random.default_rng([settings.seed, 6])
+    if len(samples.queries) > settings.max_samples:
+        drawn = rng.permutation(len(samples.queries))[: settings.max_samples]
+        samples = samples.take(np.sort(drawn))
+    train, held_out = samples.split(_HELD_OUT, groups=groups, seed=settings.seed)
+    if len(train.queries) < 2 or len(np.unique(held_out.groups(groups))) < 2:
         independent = len(np.unique(samples.groups(groups)))
         raise ValueError(
-            f"{subject.title}: {count(len(samples.queries), 'sample')} of "
-            f"{count(independent, 'independent query')} are too few to fit to and to ask"
+            f"{subject.title}: expected samples to fit and to test probes with, got "
+            f"{len(samples.queries)} from {independent} independent queries"
         )
-    return train, held
+    return train, held_out
 
 
-def _probed(
-    args: argparse.Namespace,
+def _probe_model(
+    settings: ProbeSettings,
     subject: Subject,
     name: str,
     train: Candidates,
-    held: Candidates,
-    steps: Steps,
+    held_out: Candidates,
+    steps: StepStore,
+    progress: Progress,
 ) -> list[Probed]:
-    """Of one model; controls are of those that were trained, with the fewest candidates."""
+    """Controls are for trained models alone, with the fewest candidates: they cost as much."""
     from ...mechanisms import Probed, layers_of, probe_layers
     from ...mechanisms.probing.sweep import CONTROLS
 
-    probes, sizes = _asked(args)
-    options: dict[str, Any] = {"probes": probes, "epochs": args.epochs, "seed": args.seed}
+    probes, sizes = list(settings.probes), list(settings.candidates)
+    options: dict[str, Any] = {"probes": probes, "epochs": settings.epochs, "seed": settings.seed}
     plain, controls = CONTROLS[:1], CONTROLS[1:] if name != RANDOM else ()
     texts = [subject.data.queries, subject.data.documents]
-    samples = [part.tolist() for pair in (train, held) for part in pair]
-    depends = [subject.weights(name), digest_of([texts, samples]), args.mode, sizes, options]
+    samples = [part.tolist() for pair in (train, held_out) for part in pair]
+    depends = [subject.records(name), digest_of([texts, samples]), settings.mode, sizes, options]
 
     def make() -> dict[str, Any]:
         model = subject.models[name]
-        rows = layers_of(model, subject.data, args.mode, batch_size=args.batch_size)
+        rows = layers_of(model, subject.data, settings.mode, batch_size=settings.batch_size)
         results = [
             result
-            for some, asked in ((sizes, plain), ([min(sizes)], controls))
+            for n, kinds in ((sizes, plain), ([min(sizes)], controls))
             for result in probe_layers(
-                name, rows, train, held, n_candidates=some, controls=asked, **options
+                name, rows, train, held_out, n_candidates=n, controls=kinds, **options
             )
         ]
         keys = [
-            (r.layer, probes.index(r.probe), r.n_candidates, CONTROLS.index(r.control))
+            (r.layer, probes.index(r.probe), r.n_candidates, CONTROLS.index(r.control))  # type: ignore[arg-type]
             for r in results
         ]
         return {"keys": np.array(keys), "correct": np.stack([r.correct for r in results])}
 
     found = steps.once(f"probe {name}", depends, make)
-    fact("probed", f"{count(len(found['correct']), 'probe')} of {name}")
+    progress.fact("probed", f"{name}, {len(found['correct']):,} probes")
     return [
         Probed(name, layer, probes[kind], n, CONTROLS[control], correct)
         for (layer, kind, n, control), correct in zip(
             found["keys"].tolist(), found["correct"], strict=True
         )
     ]
-
-
-def _show(rows: list[dict[str, Any]], models: list[str]) -> None:
-    """Accuracies by layer, of the smallest number of candidates."""
-    n = min(row["n_candidates"] for row in rows)
-    for probe in dict.fromkeys(row["probe"] for row in rows):
-        own = [row for row in rows if row["probe"] == probe and row["n_candidates"] == n]
-        heading(f"{probe.capitalize()}: which of {n} passages is relevant (chance {1 / n:.2f})")
-        columns = {}
-        for control in dict.fromkeys(row["control"] for row in own):
-            for model in models:
-                label = model if control == "none" else f"{model}, {control}"
-                cells = [
-                    f"{row['accuracy']:.2f}{_mark(row)}"
-                    for row in own
-                    if row["control"] == control and row["model"] == model
-                ]
-                if cells:
-                    columns[label] = cells
-        table([f"layer {i}" for i in dict.fromkeys(row["layer"] for row in own)], columns)
-    note(
-        "* differs from the base by McNemar's test, p < 0.05 corrected for layers (Bonferroni). "
-        "Layer 0 is the embeddings' output."
-    )
-
-
-def _mark(row: dict[str, Any]) -> str:
-    return "*" if row["mcnemar"] < 0.05 and row["model"] != BASE else ""
-
-
-def _show_claim(rows: Sequence[dict[str, Any]]) -> None:
-    from ...report.number_format import comparison
-
-    heading("Does the retriever discriminate better than its base? (mean over layers)")
-    table([f"{row['probe']}, of {row['n_candidates']}" for row in rows], comparison(rows))

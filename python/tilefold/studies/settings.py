@@ -1,0 +1,66 @@
+"""Settings of a study: a frozen dataclass whose fields are checked and documented once."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from .typed_values import to_type
+
+_ARGUMENT = re.compile(r"^    (\w+): (.+?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """Settings that are frozen and refuse values of other types.
+
+    A study's settings extend this class and document their fields under ``Args:`` of the class;
+    the command line makes its options and their help from both. A subclass that checks more does
+    so in ``__post_init__``, after that of this class.
+
+    Raises:
+        TypeError: a field has a value of another type.
+        ValueError: a field has a value that it does not take.
+    """
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = to_type(getattr(self, field.name), hints[field.name], self._named(field.name))
+            self._replace(field.name, value)
+
+    def _named(self, name: str) -> str:
+        """How errors name a field."""
+        return f"{type(self).__name__}: {name}"
+
+    def _replace(self, name: str, value: Any) -> None:
+        """Sets a field while the settings are being made."""
+        object.__setattr__(self, name, value)
+
+    def _check_min(self, name: str, lowest: int) -> None:
+        """Checks the lowest value of a field, or of each item of a sequence; None is allowed."""
+        value = getattr(self, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None and item < lowest:
+                raise ValueError(f"{self._named(name)}: expected {lowest} or more, got {item}")
+
+
+def field_descriptions(kind: type[StudySettings]) -> dict[str, str]:
+    """Returns the description of each field, from the docstrings of the class and its parents.
+
+    Args:
+        kind: a class of settings.
+
+    Returns:
+        One line for each field that a docstring describes under ``Args:``.
+    """
+    found: dict[str, str] = {}
+    for parent in reversed(kind.__mro__):
+        section = inspect.cleandoc(parent.__dict__.get("__doc__") or "").partition("Args:\n")[2]
+        section = re.split(r"\n\n(?=\S)", section)[0]
+        for name, text in _ARGUMENT.findall(section):
+            found[name] = " ".join(text.split()).rstrip(".")
+    return found
