@@ -44,7 +44,7 @@ def bench(*arguments: str, first: Path | None = None) -> subprocess.CompletedPro
     """Runs tiny benchmarks in a process of their own; modules in `first` hide installed ones."""
     paths = [str(first or ""), *(os.path.abspath(path) for path in sys.path)]
     return subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", "bench", "--quick", "-m", "", *arguments],
+        [sys.executable, "-P", "-m", "pytest", "bench", "--quick", "-n", "0", "-m", "", *arguments],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
