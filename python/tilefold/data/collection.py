@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from .ir_datasets_reader import dataset_split, install_hint, is_dataset_name
 from .lines import Place, StrPath, filled_lines
 from .passages import TITLE_FORMAT, Join, joined_title
 from .qrels import Judgment, Qrels, beir_judgments, by_query, trec_judgments
@@ -100,11 +101,14 @@ def read_collection(
 
 def files_of(folder: StrPath, split: str) -> Files:
     """The files of a split, in whichever layout the folder has."""
+    if is_dataset_name(folder):
+        return Files("beir", *dataset_split(str(folder), split))
     root = Path(folder)
     layout = layout_of(root)
     if layout is None:
         raise FileNotFoundError(
-            f"{root} holds no collection: expected {_BEIR_PARTS}, or {_MSMARCO_PARTS}{hint(root)}"
+            f"{root} holds no collection: expected {_BEIR_PARTS}, or {_MSMARCO_PARTS}"
+            f"{hint(root)}{install_hint(folder)}"
         )
     return beir_files(root, split) if layout == "beir" else msmarco_files(root, split)
 

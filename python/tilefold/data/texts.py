@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from .collection import hint, layout_of, present, read_corpus, read_queries
+from .ir_datasets_reader import (
+    dataset_documents,
+    dataset_queries,
+    install_hint,
+    is_dataset_name,
+)
 from .lines import StrPath
 from .passages import TITLE_FORMAT, joined_title
 
@@ -30,6 +36,8 @@ def read_documents(source: StrPath, *, title_format: str = TITLE_FORMAT) -> dict
     >>> read_documents(path)
     {'1': 'Hens They run.'}
     """
+    if is_dataset_name(source):
+        source = dataset_documents(str(source))
     layout, path = _located(Path(source), {"beir": "corpus.jsonl", "msmarco": "collection.tsv"})
     return read_corpus(layout, path, joined_title(title_format))
 
@@ -47,6 +55,8 @@ def read_query_texts(source: StrPath) -> dict[str, str]:
     Raises:
         FileNotFoundError, ValueError: as `read_documents`.
     """
+    if is_dataset_name(source):
+        source = dataset_queries(str(source))
     layout, path = _located(Path(source), {"beir": "queries.jsonl"})
     return read_queries(layout, path)
 
@@ -55,7 +65,7 @@ def _located(source: Path, names: dict[str, str]) -> tuple[str, Path]:
     """The layout and the file, of a folder or of a file."""
     if not source.is_dir():
         if not source.exists():
-            raise FileNotFoundError(f"there is no file {source}")
+            raise FileNotFoundError(f"there is no file {source}{install_hint(source)}")
         tabs = source.name.removesuffix(".gz").endswith((".tsv", ".txt"))
         return ("msmarco" if tabs else "beir"), source
     layout = layout_of(source)

@@ -16,7 +16,11 @@ from ..terminal import count, fact, note, title
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold encode`."""
-    add_input(parser, "corpus", "a folder of a collection, or a file with its documents")
+    add_input(
+        parser,
+        "data",
+        "a folder of a collection, a file with its documents, or a name of ir_datasets",
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where shards go")
     option = parser.add_argument
     option("--num-shards", type=int, default=1, metavar="N", help="parts (default: 1)")
@@ -28,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold encode`."""
     model = load_model(args)
-    corpus = read_documents(args.corpus, title_format=model.title_format)
+    corpus = read_documents(args.data, title_format=model.title_format)
     names, texts = list(corpus), list(corpus.values())
-    title(f"{args.corpus} through {args.model}")
+    title(f"{args.data} through {args.model}")
     fact("documents", f"{len(names):,}, {model.dim} dimensions, {args.dtype}")
     begin, finished = time.perf_counter(), 0
     shards = encode_shards(

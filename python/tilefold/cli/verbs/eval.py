@@ -37,7 +37,11 @@ Values = dict[str, NDArray[np.float64]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold eval`."""
-    add_input(parser, "folder", "a collection in the layout of BEIR or MS MARCO")
+    add_input(
+        parser,
+        "data",
+        "a folder in the layout of BEIR or MS MARCO, or a name of ir_datasets: beir/scifact",
+    )
     option = parser.add_argument
     option("--split", default="test", help="of its judgments (default: %(default)s)")
     option(
@@ -64,9 +68,9 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
     check_writable(args.run, "--run")
     check_writable(args.out, "--out")
-    collection = read_collection(args.folder, args.split)
+    collection = read_collection(args.data, args.split)
     answers = _answers(args, collection) if args.answers else None
-    title(f"{args.folder}, split {args.split}")
+    title(f"{args.data}, split {args.split}")
     describe(collection)
     dense = _dense(args, collection, load_model(args), args.model)
     rankings = {"dense": dense}
@@ -100,7 +104,7 @@ def _dense(
     of = model.document_encoder
     fact("model", f"{name}, {model.dim} dimensions, {of.pooling} pooling")
     if model.title_format != TITLE_FORMAT:
-        collection = read_collection(args.folder, args.split, title_format=model.title_format)
+        collection = read_collection(args.data, args.split, title_format=model.title_format)
     embedded = embed(collection, model, batch_size=args.batch_size)
     return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
 
@@ -116,7 +120,7 @@ def _answers(
             f"--answers {args.answers} has none for {len(missing)} of "
             f"{len(collection.query_ids)} queries, such as {missing[0]!r}"
         )
-    passages = list(read_documents(args.folder, title_format=_TEXT_ALONE).values())
+    passages = list(read_documents(args.data, title_format=_TEXT_ALONE).values())
     return passages, [known[name] for name in collection.query_ids]
 
 

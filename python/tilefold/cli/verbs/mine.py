@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `tilefold mine`."""
-    add_input(parser, "data", "a training file, or a folder of a collection")
+    add_input(parser, "data", "a training file, a folder of a collection, or a name of ir_datasets")
     option = parser.add_argument
     option("--out", required=True, metavar="FILE", help="JSONL with the negatives")
     option("--split", default="train", help="of a collection (default: %(default)s)")
