@@ -1,4 +1,4 @@
-"""The extras of pyproject.toml cover what each verb imports, and groups stay out of the metadata."""
+"""The extras cover what each verb imports; dependency groups stay out of the metadata."""
 
 import ast
 import re
@@ -102,7 +102,7 @@ def located(folder: Path, names: list[str]) -> set[Path]:
 
 
 def third_party(start: Path) -> dict[str, Path]:
-    """Third-party packages that a file reaches through the package, and a file that imports each."""
+    """Third-party packages that a file reaches, each with a file that imports it."""
     seen, todo, found = set(), [start], {}
     while todo:
         path = todo.pop()

@@ -1,7 +1,8 @@
-"""python/tilefold/_native.pyi has the functions, parameters and defaults of the compiled extension.
+"""_native.pyi has the functions, parameters and defaults of the compiled extension.
 
-The stub is written by hand, since a generated one loses types: what `rows()` holds, the signature of
-`progress`, the fields of a view. What pybind11 knows (names, order, kinds, defaults) is compared.
+The stub is written by hand, since a generated one loses types: the items of `rows()`, the signature
+of `progress`, the fields of a view. Names, order, kinds and defaults, which pybind11 knows, are
+compared.
 """
 
 import ast
