@@ -1,6 +1,6 @@
 # Thin names for the commands people type. All of them work on a clean clone: everything lands in
-# .venv and build/, and one stamp per set of extras makes the second run quick. The package is
-# installed in editable mode, so only a change of BUILD_INPUTS installs or compiles anything again.
+# .venv and build/, and one stamp per target makes the second run quick. The package is installed in
+# editable mode, so only a change of BUILD_INPUTS installs or compiles anything again.
 
 PYTHON ?= python3
 ARGS ?=
@@ -8,6 +8,11 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Downloads and compilation take minutes and pip's log is long: only its errors are shown, and a line
+# every 20 seconds. The loop ends with its shell ($$$$), whichever way that ends.
+HEARTBEAT = ( seconds=0; while sleep 20 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do \
+    seconds=$$((seconds + 20)); echo "    $$seconds s"; done ) & \
+    heartbeat=$$!; trap 'kill $$heartbeat 2>/dev/null' EXIT; trap 'exit 130' INT TERM;
 # What a build without isolation needs here; setuptools, wheel and numpy are for hnswlib, which has
 # no wheels of its own.
 BUILD_TOOLS := scikit-build-core pybind11 cmake ninja setuptools wheel numpy
@@ -18,9 +23,14 @@ CPP := $(shell find csrc cuda -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -n
     2>/dev/null)
 
 EXTRAS_demo := demo,hnsw,bench
-EXTRAS_test := all,test
-EXTRAS_lint := all,test,lint
+EXTRAS_test := all
+EXTRAS_lint := all
 EXTRAS_doctor := cli
+GROUP_test := test
+GROUP_lint := lint
+
+# Lines of python/tilefold that the whole suite runs in its own process, in percent.
+COVERAGE := 90
 
 ifeq ($(origin CXX),default)
 CXX := $(firstword $(foreach name,c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
@@ -30,19 +40,20 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test fuzz bench lint doctor sanitize check-numpy-only clean
+.PHONY: help demo test fuzz bench lint stubs doctor sanitize check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 and CXX=clang++ choose others; ARGS=... is passed on."
 
-demo: $(VENV)/.installed-demo ## search the standard library's own documentation (about 5 minutes)
+demo: $(VENV)/.installed-demo ## search the standard library's own documentation (2 minutes)
 	@echo "==> demo: search the documentation of Python's standard library"
 	@$(BIN)/tilefold demo $(ARGS)
 
 test: $(VENV)/.installed-test ## run the whole test suite, slow tests included
 	@echo "==> test: the whole suite, slow tests and doctests included"
-	@$(BIN)/pytest -m "" $(ARGS)
+	@$(BIN)/pytest -m "" $(if $(strip $(ARGS)),$(ARGS),--cov --cov-report= \
+	    --cov-fail-under=$(COVERAGE))
 
 fuzz: $(VENV)/.installed-test ## compare searches of random exponents with the reference (2 minutes)
 	@echo "==> fuzz: exact search against the reference, with a new seed"
@@ -51,16 +62,22 @@ fuzz: $(VENV)/.installed-test ## compare searches of random exponents with the r
 bench: $(VENV)/.installed-test ## measure against numpy, torch and faiss in the same process
 	@echo "==> bench: tilefold and its peers, in one process, on the same data"
 	@mkdir -p build
-	@$(BIN)/pytest bench -s -m "" --benchmark-only --benchmark-json=build/bench.json $(ARGS)
+	@$(BIN)/pytest bench -n 0 -s -m "" --benchmark-only --benchmark-json=build/bench.json $(ARGS)
 
 lint: $(VENV)/.installed-lint ## check style and types, Python and C++
 	@echo "==> lint: ruff, mypy --strict, clang-format"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/stubtest --concise tilefold._native
 	@$(if $(CPP),$(BIN)/clang-format --dry-run -Werror $(CPP))
 
-doctor: $(VENV)/.installed-doctor ## say what this machine offers tilefold and what it uses
+stubs: $(VENV)/.installed-test ## generate build/stubs and compare _native.pyi with it
+	@echo "==> stubs: signatures of the extension, as pybind11 documents them"
+	@$(BIN)/pybind11-stubgen tilefold._native --output-dir build/stubs
+	@$(BIN)/pytest -q tests/kernels/test_native_stub.py
+
+doctor: $(VENV)/.installed-doctor ## show what this machine offers tilefold and what it uses
 	@echo "==> doctor: rows, threads, runtimes, self-test"
 	@$(BIN)/tilefold doctor $(ARGS)
 
@@ -91,9 +108,10 @@ sanitize: $(VENV)/.installed-test ## run the kernel tests under ASan and UBSan (
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYTHONMALLOC=malloc && \
 	    pytest="$(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider --capture=sys" && \
-	    $$pytest tests/test_kernels.py tests/test_view.py $(ARGS) && \
-	    $$pytest tests/test_losses.py tests/test_alignment.py tests/test_invariance.py \
-	    tests/test_activations.py -k "scalar or avx2 or avx512" $(ARGS)
+	    $$pytest tests/kernels --ignore tests/kernels/test_native_stub.py $(ARGS) && \
+	    $$pytest tests/losses/test_losses.py tests/losses/test_alignment.py \
+	    tests/losses/test_invariance.py tests/activations/test_activations.py \
+	    -k "scalar or avx2 or avx512" $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
 check-numpy-only: ## install without extras in a fresh environment and search NumPy arrays
@@ -145,12 +163,13 @@ $(VENV)/.created:
 
 $(VENV)/.build-tools: $(VENV)/.created constraints.txt
 	@echo "==> installing the build tools into $(VENV)"
-	@$(PIP) install --quiet -c constraints.txt $(BUILD_TOOLS)
+	@$(PIP) install -qq -c constraints.txt pip
+	@$(HEARTBEAT) $(PIP) install -qq -c constraints.txt $(BUILD_TOOLS)
 	@touch $@
 
 $(VENV)/.installed-%: $(VENV)/.build-tools $(BUILD_INPUTS)
 	$(need_compiler)
 	@echo "==> installing tilefold[$(EXTRAS_$*)] into $(VENV) (minutes the first time)"
-	@$(PIP) install $(if $(wildcard $@),--quiet) --no-build-isolation -c constraints.txt \
-	    -e '.[$(EXTRAS_$*)]'
+	@$(HEARTBEAT) $(PIP) install -qq --no-build-isolation -c constraints.txt \
+	    -e '.[$(EXTRAS_$*)]' $(GROUP_$*:%=--group %)
 	@touch $@

@@ -1,4 +1,4 @@
-"""Fixtures that test files share: the rows of the table, data sets, one thread for torch."""
+"""Shared fixtures (kernel rows, data sets, tiny models) and how the suite is run in parallel."""
 
 import os
 from collections.abc import Iterator
@@ -8,11 +8,16 @@ from typing import Any
 import hypothesis
 import pytest
 
+# One thread per worker: OpenMP reads this once, when torch is first imported. Two workers with a
+# pool of two threads each would wait for one another on two cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tilefold import _native
 from word_tokenizer import save_tokenizer
 
-# A row costs milliseconds here and seconds under emulation or a sanitizer: no deadline. The `isa`
-# fixture holds for all examples of a test alike, so it may be used with @given.
+# No deadline: an example takes milliseconds here and seconds under emulation or a sanitizer. The
+# `isa` fixture is the same for all examples of a test, so @given may use it.
 hypothesis.settings.register_profile(
     "tilefold",
     deadline=None,
@@ -24,10 +29,21 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("tilefold")
+# The scalar row is several times slower than the others and shares the algorithms with them, so it
+# gets fewer of the random examples (an explicit @settings(max_examples=...) is left alone).
+hypothesis.settings.register_profile(
+    "scalar", hypothesis.settings.get_profile("tilefold"), max_examples=30
+)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Runs a single file in this process; otherwise leaves `-n auto` to pytest-xdist."""
+    files = {argument.partition("::")[0] for argument in config.args}
+    return 0 if len(files) == 1 and files.pop().endswith(".py") else None
 
 
 def _compiled_rows() -> dict[str, dict[str, Any]]:
-    """The table as it stands, whatever TILEFOLD_ISA asks for."""
+    """Returns the entries of all compiled rows by name, whatever TILEFOLD_ISA is set to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TILEFOLD_ISA", raising=False)
         return {row["name"]: row for row in _native.rows()}
@@ -37,34 +53,44 @@ _ROWS = _compiled_rows()
 
 
 @pytest.fixture(params=reversed(_ROWS))
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Runs a test once per row of the table, with that row in use; gives the row's entry."""
+def isa(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Any]]:
+    """Runs a test once per compiled kernel row, with that row in use; yields the row's entry."""
     row = _ROWS[request.param]
     if not row["supported"]:
         pytest.skip(f"this machine cannot run the {row['name']} row, which needs {row['needs']}")
     monkeypatch.setenv("TILEFOLD_ISA", row["name"])
-    return row
+    hypothesis.settings.load_profile("scalar" if row["name"] == "scalar" else "tilefold")
+    yield row
+    hypothesis.settings.load_profile("tilefold")
 
 
 @pytest.fixture(scope="session")
 def table() -> dict[str, dict[str, Any]]:
-    """All compiled rows by name, best first."""
+    """Entries of all compiled kernel rows by name, best first."""
     return _ROWS
 
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of data sets: TILEFOLD_DATA, or shared/data beside the checkout."""
+    """The folder of data sets: TILEFOLD_DATA, or shared/data beside the checkout.
+
+    Tests are skipped without it, or fail if TILEFOLD_REQUIRE_DATA is set, as in `.ci/run`.
+    """
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("TILEFOLD_DATA", beside))
     if not folder.is_dir():
-        pytest.skip("no data sets here: set TILEFOLD_DATA to their folder")
+        problem = f"no data sets at {folder}: set TILEFOLD_DATA to their folder"
+        if os.environ.get("TILEFOLD_REQUIRE_DATA", "") not in ("", "0"):
+            pytest.fail(f"{problem} (TILEFOLD_REQUIRE_DATA is set)")
+        pytest.skip(problem)
     return folder
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """On a busy machine, torch's threads wait for each other longer than tiny models compute."""
+    """Limits torch to one thread: synchronising more takes longer than tiny models compute."""
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -74,7 +100,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT with random weights, saved with a tokenizer of words w0 to w99 and a few others."""
+    """Folder of a BERT with random weights and a tokenizer of words w0 to w99 and a few others."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     words = ["who", "is", "of", *(f"w{i}" for i in range(100))]
@@ -95,8 +121,11 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stirred():
-    """Fresh models are nearly linear, so that any path from nothing would do, and what they say at
-    a token has one length, which is owed to nothing. This makes them less so, in place."""
+    """Function that makes a randomly initialised model strongly nonlinear, in place.
+
+    Fresh models are nearly linear, so path integrals would not depend on the baseline, and layer
+    normalisation gives all outputs of a token the same norm.
+    """
     torch = pytest.importorskip("torch")
 
     def stir(model):
@@ -113,7 +142,7 @@ def stirred():
 
 @pytest.fixture(scope="module")
 def masked(tiny_bert, stirred):
-    """A masked language model, texts with one [MASK] (4) each, and words that may stand there."""
+    """A masked language model, a batch with one [MASK] (id 4) per text, and target token ids."""
     import torch
     import transformers
 

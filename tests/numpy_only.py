@@ -1,4 +1,4 @@
-"""Search NumPy arrays with nothing but the core dependencies installed.
+"""Searches NumPy arrays with nothing but the core dependencies installed.
 
 Run by `make check-numpy-only` and on every wheel, so it uses neither pytest nor the reference: the
 vectors hold small integers, whose inner products float32 computes exactly, ties included.
@@ -14,18 +14,21 @@ import numpy as np
 
 import tilefold
 
-EXTRAS = ("torch", "transformers", "hnswlib", "faiss", "bm25s", "sklearn", "tqdm", "yaml")
+EXTRAS = (
+    *("torch", "transformers", "hnswlib", "faiss", "bm25s", "sklearn", "tqdm", "yaml"),
+    "ir_datasets",
+)
 
 
 def expected(queries: np.ndarray, documents: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sort all scores: highest first, ties by id."""
+    """Sorts all scores: highest first, ties by id."""
     scores = queries @ documents.T
     ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, ids, axis=1), ids
 
 
 def main() -> None:
-    """Fail with an AssertionError that names the first thing that is wrong."""
+    """Raises AssertionError, naming the first search that is wrong."""
     present = [name for name in EXTRAS if importlib.util.find_spec(name) is not None]
     assert not present, f"this environment is meant to have no extras, but has {present}"
 

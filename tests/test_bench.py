@@ -1,4 +1,4 @@
-"""The benchmarks run, check their answers and print every row, so that they cannot rot unseen."""
+"""Smoke test of bench/: every case runs with tiny shapes, checks its results and prints its row."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def bench(*arguments: str, first: Path | None = None) -> subprocess.CompletedPro
     """Runs tiny benchmarks in a process of their own; modules in `first` hide installed ones."""
     paths = [str(first or ""), *(os.path.abspath(path) for path in sys.path)]
     return subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", "bench", "--quick", "-m", "", *arguments],
+        [sys.executable, "-P", "-m", "pytest", "bench", "--quick", "-n", "0", "-m", "", *arguments],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
@@ -72,7 +72,7 @@ def test_the_rows_with_real_embeddings_run(tmp_path):
     assert done.stdout.count("real, 256 of ") == 2
 
 
-def test_a_missing_peer_is_said(tmp_path):
+def test_a_missing_peer_is_reported(tmp_path):
     for peer in ("faiss", "torch", "usearch"):
         (tmp_path / f"{peer}.py").write_text("raise ImportError")
     done = bench("-k", "64_queries or real", "--corpus", str(tmp_path / "none"), first=tmp_path)

@@ -260,7 +260,7 @@ def test_eval_without_bm25s_says_so_and_goes_on(folder: Path, encoders, capsys, 
     monkeypatch.setitem(sys.modules, "bm25s", None)
     assert main.main(["eval", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert "pip install tilefold[demo]" in out
+    assert 'pip install "tilefold[demo]"' in out
     assert "dense  " in out
     assert "dense + BM25" not in out
 
@@ -270,4 +270,4 @@ def test_eval_without_torch_names_the_extra(folder: Path, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main.main(["eval", str(folder)]) == 1
-    assert "pip install tilefold[demo]" in capsys.readouterr().err
+    assert 'pip install "tilefold[demo]"' in capsys.readouterr().err

@@ -320,12 +320,12 @@ def test_eval_writes_its_measures(collection, tiny_bert, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "status", "message"),
     [
-        ("folder: [\n", 1, "not YAML"),
+        ("data: [\n", 1, "not YAML"),
         ("- folder\n", 1, "expected a mapping"),
-        ("folder: ${NOWHERE}/x\n", 1, "needs the environment variable NOWHERE"),
-        ("folder: x\nmeasure: AP\n", 2, "unrecognized arguments: --measure=AP"),
-        ("folder: x\nk: many\n", 2, "must be at least 1, got many"),
-        ("k: 10\n", 2, "the following arguments are required: folder"),
+        ("data: ${NOWHERE}/x\n", 1, "needs the environment variable NOWHERE"),
+        ("data: x\nmeasure: AP\n", 2, "unrecognized arguments: --measure=AP"),
+        ("data: x\nk: many\n", 2, "must be at least 1, got many"),
+        ("k: 10\n", 2, "the following arguments are required: data"),
     ],
 )
 def test_a_file_of_settings_that_does_not_fit_is_refused(tmp_path, capsys, text, status, message):

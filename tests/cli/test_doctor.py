@@ -223,7 +223,7 @@ def test_letting_two_openmp_runtimes_run_is_a_warning(no_self_test, monkeypatch)
 def test_without_threadpoolctl_the_report_says_what_to_install(no_self_test, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     assert doctor.main(options()) == 0
-    assert "pip install tilefold[cli]" in capsys.readouterr().out
+    assert 'pip install "tilefold[cli]"' in capsys.readouterr().out
 
 
 METADATA = [
@@ -251,7 +251,7 @@ def test_missing_extras_come_with_the_command(no_self_test, monkeypatch, capsys)
     assert found["eval"].too_old == ["ir-measures 0.3.6 is older than 0.3.7"]
     doctor.main(options())
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    assert "pip install tilefold[train]" in lines["train"]
+    assert 'pip install "tilefold[train]"' in lines["train"]
     assert "lacks bm25s" in lines["train"]
     assert "0.3.6 is older than 0.3.7" in lines["eval"]
     assert "pip install" not in lines["hnsw"]

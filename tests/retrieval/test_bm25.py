@@ -67,5 +67,5 @@ def test_it_reaches_the_figure_that_is_published_for_scifact(data_folder: Path):
 
 def test_without_bm25s_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "bm25s", None)
-    with pytest.raises(ImportError, match=r"pip install tilefold\[demo\]"):
+    with pytest.raises(ImportError, match=r'pip install "tilefold\[demo\]"'):
         Bm25(["red"])

@@ -484,7 +484,7 @@ def test_bad_settings_are_refused(dim, options):
 
 def test_without_hnswlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", None)
-    with pytest.raises(ImportError, match=r"pip install tilefold\[hnsw\]"):
+    with pytest.raises(ImportError, match=r'pip install "tilefold\[hnsw\]"'):
         HnswIndex(4)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .ir_datasets_reader import install_hint, is_dataset_name
 from .layouts import layout_of
 from .lines import Place, StrPath, clipped, filled_lines, opening
 from .records import Record, first_character, json_records
@@ -60,7 +61,11 @@ def head_of(source: Any) -> Head:
     """
     if is_dataset(source):
         return _fields_head("a dataset", dataset_records(source), source)
+    if is_dataset_name(source):
+        return Head(f"the data set {source} of ir_datasets", layout="beir")
     path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {source}{install_hint(source)}")
     if path.is_dir():
         listed = clipped(", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing")
         return Head(f"a folder with {listed}", layout=layout_of(path))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .ir_datasets_reader import dataset_split, install_hint, is_dataset_name
 from .lines import StrPath
 from .qrels import Judgment, beir_judgments, trec_judgments
 
@@ -28,13 +29,15 @@ class Files(NamedTuple):
 
 
 def files_of(folder: StrPath, split: str) -> Files:
-    """Finds the files of a split, in whichever layout the folder has."""
+    """Finds the files of a split, in whichever layout the folder has, or of a data set by name."""
+    if is_dataset_name(folder):
+        return Files("beir", *dataset_split(str(folder), split))
     root = Path(folder)
     layout = layout_of(root)
     if layout is None:
         raise FileNotFoundError(
             f"{root} holds no collection: expected {_BEIR_PARTS}, or "
-            f"{_MSMARCO_PARTS}{nested_folder_hint(root)}"
+            f"{_MSMARCO_PARTS}{nested_folder_hint(root)}{install_hint(folder)}"
         )
     return beir_files(root, split) if layout == "beir" else msmarco_files(root, split)
 

@@ -6,6 +6,12 @@ from pathlib import Path
 
 from .collection_texts import read_corpus, read_queries
 from .documents import Documents
+from .ir_datasets_reader import (
+    dataset_documents,
+    dataset_queries,
+    install_hint,
+    is_dataset_name,
+)
 from .layouts import layout_of, nested_folder_hint, present
 from .lines import StrPath
 
@@ -30,6 +36,8 @@ def read_documents(source: StrPath) -> Documents:
     >>> read_documents(path)
     Documents(ids=['1'], texts=['They run.'], titles=['Hens'])
     """
+    if is_dataset_name(source):
+        source = dataset_documents(str(source))
     layout, path = _located(Path(source), {"beir": "corpus.jsonl", "msmarco": "collection.tsv"})
     return read_corpus(layout, path)
 
@@ -47,6 +55,8 @@ def read_query_texts(source: StrPath) -> dict[str, str]:
     Raises:
         FileNotFoundError, ValueError: as `read_documents`.
     """
+    if is_dataset_name(source):
+        source = dataset_queries(str(source))
     layout, path = _located(Path(source), {"beir": "queries.jsonl"})
     return read_queries(layout, path)
 
@@ -55,7 +65,7 @@ def _located(source: Path, names: dict[str, str]) -> tuple[str, Path]:
     """Returns the layout and the file of a source, which is a folder or a file."""
     if not source.is_dir():
         if not source.exists():
-            raise FileNotFoundError(f"there is no file {source}")
+            raise FileNotFoundError(f"there is no file {source}{install_hint(source)}")
         tabs = source.name.removesuffix(".gz").endswith((".tsv", ".txt"))
         return ("msmarco" if tabs else "beir"), source
     layout = layout_of(source)

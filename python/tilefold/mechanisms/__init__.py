@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"tilefold.mechanisms needs torch, scikit-learn and scipy ({error}): "
-        "pip install tilefold[analysis]"
+        'pip install "tilefold[analysis]"'
     ) from error
 
 from .neurons.attribution import (

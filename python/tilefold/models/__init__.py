@@ -11,7 +11,8 @@ try:
     import transformers as transformers
 except ImportError as error:
     raise ImportError(
-        f"tilefold.models needs torch, transformers and tqdm ({error}): pip install tilefold[demo]"
+        f"tilefold.models needs torch, transformers and tqdm ({error}): "
+        'pip install "tilefold[demo]"'
     ) from error
 
 from ..activations.pooling import POOLINGS, cls_pool, decoder_pool, last_pool, mean_pool

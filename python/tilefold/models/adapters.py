@@ -252,5 +252,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ImportError(f"LoRA needs peft ({error}): pip install tilefold[train]") from error
+        raise ImportError(f'LoRA needs peft ({error}): pip install "tilefold[train]"') from error
     return peft

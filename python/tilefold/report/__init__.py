@@ -7,7 +7,7 @@ try:
     import matplotlib as matplotlib
 except ImportError as error:
     raise ImportError(
-        f"tilefold.report needs jinja2 and matplotlib ({error}): pip install tilefold[analysis]"
+        f'tilefold.report needs jinja2 and matplotlib ({error}): pip install "tilefold[analysis]"'
     ) from error
 
 from .figures import heat_maps, lines

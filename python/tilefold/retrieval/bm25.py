@@ -101,4 +101,4 @@ def _bm25s() -> Any:
     try:
         return importlib.import_module("bm25s")
     except ImportError as error:
-        raise ImportError("Bm25 needs the package bm25s: pip install tilefold[demo]") from error
+        raise ImportError('Bm25 needs the package bm25s: pip install "tilefold[demo]"') from error

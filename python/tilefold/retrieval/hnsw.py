@@ -604,7 +604,7 @@ def _hnswlib() -> Any:
     try:
         import hnswlib
     except ModuleNotFoundError:
-        raise ImportError("HnswIndex needs hnswlib: pip install tilefold[hnsw]") from None
+        raise ImportError('HnswIndex needs hnswlib: pip install "tilefold[hnsw]"') from None
     return hnswlib
 
 

@@ -6,7 +6,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"tilefold.train needs torch, transformers and accelerate ({error}): "
-        "pip install tilefold[train]"
+        'pip install "tilefold[train]"'
     ) from error
 
 from .batches import Batch, TeacherScores

@@ -1,10 +1,10 @@
-"""Dense, lexical and fused rankings of one collection side by side: what `eval` and `demo` show."""
+"""Compares dense, lexical and fused rankings of one collection, for `eval` and `demo`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from ...evaluate import Interval, bootstrap
 from ...retrieval.bm25 import Bm25
 from ...retrieval.fusion import fuse
 from ...retrieval.running_search import SearchResult
+from ..heartbeat import heartbeat
 from ..terminal import count, fact, table
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class Embedded(NamedTuple):
 
 
 def describe(collection: Collection) -> None:
-    """Writes what is in the collection, and what is odd about its judgments."""
+    """Prints the size of a collection, queries without relevant documents, and absent documents."""
     qrels = collection.qrels
     n_queries, n_relevant = len(collection.queries), int(np.count_nonzero(qrels.gains > 0))
     fact("documents", f"{len(collection.documents):,}")
     fact("queries", f"{n_queries:,} with {count(n_relevant, 'relevant document')}")
-    without = n_queries - len(_answered(qrels))
+    without = n_queries - _count_answered(qrels)
     if without:
         fact("", f"{without:,} of them with none, which scores 0")
     if collection.absent:
@@ -44,27 +45,40 @@ def describe(collection: Collection) -> None:
 
 
 def embed(collection: Collection, model: BiEncoder, *, batch_size: int = 32) -> Embedded:
-    """Encodes a collection, with progress bars, and writes how long it took."""
+    """Encodes documents and queries, shows progress, and prints the time that it took.
+
+    Args:
+        collection: documents and queries.
+        model: encodes both.
+        batch_size: texts in a batch.
+    """
     started = time.perf_counter()
-    documents = model.encode_documents(
-        collection.documents, collection.titles, batch_size=batch_size
-    )
+    with heartbeat("encoding documents"):
+        documents = model.encode_documents(
+            collection.documents, collection.titles, batch_size=batch_size
+        )
     between = time.perf_counter()
-    queries = model.encode_queries(collection.queries, collection.prompts, batch_size=batch_size)
+    with heartbeat("encoding queries"):
+        queries = model.encode_queries(
+            collection.queries, collection.prompts, batch_size=batch_size
+        )
     ended = time.perf_counter()
     fact("encoded", f"documents in {between - started:.0f} s, queries in {ended - between:.0f} s")
     return Embedded(documents, queries)
 
 
 def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, SearchResult]:
-    """BM25, and its fusion with the dense ranking; without bm25s nothing, and a line that says so.
+    """Ranks by BM25, and fuses that ranking with the dense one.
 
     BM25 counts the words of titles like those of texts, whatever the dense model makes of titles.
 
     Args:
         collection: documents and queries.
-        dense: the dense ranking.
+        dense: the dense ranking, `[n_queries, k]`.
         k: results per query.
+
+    Returns:
+        The rankings by name; an empty dictionary without bm25s, after a line that names the extra.
     """
     try:
         words = Bm25(document_texts(collection.documents, collection.titles))
@@ -76,21 +90,21 @@ def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, Se
 
 
 def show_quality(values: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
-    """Writes a row for each ranking: every measure's mean and its 95% bootstrap interval.
+    """Prints the mean of each measure and its 95% bootstrap interval, one row per ranking.
 
     Args:
-        values: of each ranking, those of queries under each measure.
+        values: for each ranking and measure, the values of the queries.
     """
     rows = list(values.values())
-    columns = {name: [_cell(bootstrap(row[name])) for row in rows] for name in rows[0]}
+    columns = {name: [_format_interval(bootstrap(row[name])) for row in rows] for name in rows[0]}
     table(list(values), columns)
 
 
-def _cell(interval: Interval) -> str:
+def _format_interval(interval: Interval) -> str:
     return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def _answered(qrels: Qrels) -> NDArray[Any]:
-    """Numbers of the queries that have a relevant document."""
+def _count_answered(qrels: Qrels) -> int:
+    """Returns the number of queries that have a relevant document."""
     rows = np.repeat(np.arange(len(qrels.offsets) - 1), np.diff(qrels.offsets))
-    return np.unique(rows[qrels.gains > 0])
+    return len(np.unique(rows[qrels.gains > 0]))

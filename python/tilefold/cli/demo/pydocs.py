@@ -22,15 +22,15 @@ from typing import Any, NamedTuple
 
 from ...data import Collection, Qrels
 
-# Importing these opens a browser or a window, prints, writes to the terminal, or runs programs; or
-# gives what setuptools puts in their place.
+# Importing these opens a browser or a window, prints, writes to the terminal or runs programs;
+# setuptools replaces distutils by its own.
 _NOT_IMPORTED = {
     *("antigravity", "distutils", "ensurepip", "idlelib", "lib2to3", "readline", "rlcompleter"),
     *("test", "tests", "testing", "this", "tkinter", "turtle", "turtledemo", "conftest", "setup"),
 }
-_OS_IN_C = {"posix", "nt"}  # what os exports
+_OS_IN_C = {"posix", "nt"}  # `os` exports their functions
 _MASK = "_"
-_FEWEST_WORDS = 3  # a shorter summary names no single thing
+_MIN_WORDS = 3  # a shorter summary does not identify one object
 
 
 class Documented(NamedTuple):
@@ -42,11 +42,12 @@ class Documented(NamedTuple):
 
 
 def read_pydocs(packages: Sequence[str] = (), *, standard_library: bool = True) -> Collection:
-    """The documentation of the standard library, and of `packages`, as a collection.
+    """Reads the documentation of the standard library, and of `packages`, as a collection.
 
-    Modules are imported, quietly; those that cannot be, or must not, are left out. The same Python
-    and the same packages give the same collection. Objects with the same summary answer the same
-    query; a docstring that appears twice counts once.
+    Modules are imported with their output suppressed; those that fail to import, or that open
+    windows or run programs, are left out. The same Python and the same packages give the same
+    collection. Objects with the same summary are relevant to the same query; of a docstring that
+    appears twice, only the first is kept.
 
     Args:
         packages: installed packages to add, such as "numpy".
@@ -75,7 +76,7 @@ def read_pydocs(packages: Sequence[str] = (), *, standard_library: bool = True) 
 
 
 def _distinct(entries: Iterator[Documented]) -> Iterator[Documented]:
-    """The first of each name, and of each docstring."""
+    """Yields the first entry of each name and of each docstring."""
     seen: set[tuple[str, ...]] = set()
     for entry in entries:
         keys = {(entry.name,), (entry.summary, entry.text)}
@@ -102,7 +103,7 @@ def _documented(packages: Sequence[str]) -> Iterator[Documented]:
 
 
 def _modules(package: str) -> Iterator[ModuleType]:
-    """The package and its public modules, imported."""
+    """Imports a package and its public modules, and yields them."""
     module = _imported(package)
     if module is None:
         return
@@ -118,12 +119,12 @@ def _imported(name: str) -> ModuleType | None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             return importlib.import_module(name)
-        except (Exception, SystemExit):  # made for another system, or not importable by itself
+        except (Exception, SystemExit):  # for another system, or not importable on its own
             return None
 
 
 def _members(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """(name, object) of the module's own public functions, classes and methods."""
+    """Yields (name, object) of the module's own public functions, classes and methods."""
     for name, item in sorted(vars(module).items()):
         if name.startswith("_") or not _is_own(item, module):
             continue
@@ -140,7 +141,7 @@ def _members(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(item: Any, module: ModuleType) -> bool:
-    """Whether the module defines the object, or exports it for a private one (_heapq, io.open)."""
+    """Returns whether a module defines an object, or exports it for a private module (_heapq)."""
     home = getattr(item, "__module__", None)
     if not isinstance(home, str) or home == module.__name__:
         return True
@@ -159,7 +160,7 @@ def _entry(name: str, item: Any) -> Documented | None:
     # C functions' docstrings may begin with calls: `addch(ch[, attr])`, one a line.
     prose = re.sub(rf"\A(?:[\w.]*{leaf}\s*\(.*\s*)+", "", inspect.cleandoc(item.__doc__))
     summary, *body = re.split(r"\n\s*\n", prose.strip(), maxsplit=1)
-    if not body or "\n" in summary or len(summary.split()) < _FEWEST_WORDS:
+    if not body or "\n" in summary or len(summary.split()) < _MIN_WORDS:
         return None
     if not summary[0].isalpha():  # an example, a list, markup
         return None
@@ -168,10 +169,10 @@ def _entry(name: str, item: Any) -> Documented | None:
 
 
 def _parameters(item: Any) -> str:
-    """The parameters' names alone: defaults may show addresses, paths or the order of a set."""
+    """Returns the names of the parameters; defaults may hold addresses, paths or sets."""
     try:
         signature = inspect.signature(item)
-    except Exception:  # none for many C functions; annotations may fail to evaluate
+    except Exception:  # many C functions have no signature; annotations may fail to evaluate
         return "(...)"
     bare = [
         parameter.replace(default=inspect.Parameter.empty, annotation=inspect.Parameter.empty)

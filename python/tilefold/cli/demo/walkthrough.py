@@ -1,8 +1,8 @@
-"""`tilefold demo`: the main job on real text, without a network.
+"""`tilefold demo`: retrieval on real text, without a network.
 
-The documentation of Python on this machine is encoded, searched exactly, by HNSW and by words, and
-measured; then tilefold is timed beside its peers and its answers are compared with theirs. Last,
-MiniLM is fine-tuned.
+Encodes the documentation of Python on this machine, or a collection, and compares exact dense
+search, HNSW, BM25 and their fusion; then times tilefold and other libraries and compares their
+results. With --train it also fine-tunes MiniLM.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import Collection
+from ...data import Collection, read_collection
 from ...evaluate import evaluate
 from ...retrieval.flat_index import FlatIndex
 from ...retrieval.hnsw import HnswIndex
 from ...retrieval.running_search import SearchResult
 from ...testing import assert_same_up_to_rounding, measure
 from ...threads import get_num_threads
+from ..heartbeat import heartbeat
 from ..terminal import clip, count, fact, heading, note, say, table, title, width
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .pydocs import read_pydocs
@@ -41,13 +42,14 @@ _K = 100
 _HITS = 3
 _TIMED_QUERIES = 2048
 _FEW = 10_000  # documents; from about here on tilefold was faster than a matrix product
-# An easy one, one of many alike, and one that MiniLM does not find.
+# An easy query, one with many similar documents, and one that MiniLM does not answer.
 _SAMPLES = ("statistics.median", "heapq.merge", "threading.Thread.join")
 _NEXT = (
     ('tilefold demo --query "copy a file"', "ask for something in your own words"),
     ("tilefold demo --packages numpy,torch", "search more documentation"),
+    ("tilefold demo --train", "fine-tune MiniLM on it, for some minutes"),
     ("tilefold eval FOLDER", "your own data, in BEIR layout"),
-    ("tilefold doctor", "what this machine runs"),
+    ("tilefold doctor", "kernels and threads of this machine"),
 )
 
 
@@ -67,37 +69,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also read the documentation of these installed packages, as in numpy,torch",
     )
     parser.add_argument(
-        "--no-training", action="store_true", help="leave out fine-tuning, which takes two minutes"
+        "--data",
+        metavar="NAME",
+        help="search this collection instead: a folder, or a name of ir_datasets: beir/scifact",
+    )
+    parser.add_argument("--split", default="test", help="of --data (default: %(default)s)")
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="also fine-tune MiniLM on this documentation, which takes several minutes",
     )
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold demo`."""
-    title(f"tilefold demo: search the documentation of Python {platform.python_version()}")
+    _check_options(args)
+    described = args.data or f"the documentation of Python {platform.python_version()}"
+    title(f"tilefold demo: search {described}")
     from ...models import BiEncoder, minilm
 
-    model = BiEncoder(minilm())  # first, so that what is not installed is said at once
+    model = BiEncoder(minilm())  # before reading, so that a missing package is an error at once
     fact("model", f"all-MiniLM-L6-v2, {model.dim} dimensions, from an installed package")
-    collection = read_pydocs([name.strip() for name in args.packages.split(",") if name.strip()])
+    with heartbeat("reading"):
+        collection = _read(args)
     if args.query is None:
-        _measure(collection, model, training=not args.no_training)
+        _compare(collection, model, args)
+    elif args.data:
+        _answer(collection.document_ids, collection.documents, model, _queries(args.query))
     else:
-        _ask(collection, model, [args.query] if args.query else _typed())
+        _answer(*_summaries(collection), model, _queries(args.query))
     return 0
 
 
-def _measure(collection: Collection, model: BiEncoder, *, training: bool) -> None:
+def _check_options(args: argparse.Namespace) -> None:
+    """Raises ValueError for options that exclude each other."""
+    if args.train and args.query is not None:
+        raise ValueError("--train and --query exclude each other")
+    for option in ("train", "packages"):
+        if args.data and getattr(args, option):
+            raise ValueError(f"--{option} is for the documentation of Python, not for --data")
+
+
+def _read(args: argparse.Namespace) -> Collection:
+    if args.data:
+        return read_collection(args.data, args.split)
+    return read_pydocs([name.strip() for name in args.packages.split(",") if name.strip()])
+
+
+def _compare(collection: Collection, model: BiEncoder, args: argparse.Namespace) -> None:
+    """Prints the quality and speed of each kind of search, and some of the results."""
     describe(collection)
     embedded = embed(collection, model)
-    note(
-        "A document is the parameters and the docstring of a function, method or class, without "
-        "the first line and with its name masked; the query is that first line."
-    )
+    if not args.data:
+        note(
+            "A document is the parameters and the docstring of a function, method or class, "
+            "without the first line and with its name masked; the query is that first line."
+        )
     index = FlatIndex(model.dim)
     index.add(embedded.documents)
     exact = SearchResult(*index.search(embedded.queries, _K)[:2])
     rankings = {"dense, exact": exact}
-    approximate = _hnsw(embedded)
+    with heartbeat("building the HNSW graph"):
+        approximate = _hnsw(embedded)
     if approximate is not None:
         rankings["dense, HNSW"] = approximate.search(embedded.queries, _K)
     rankings |= lexical(collection, exact, _K)
@@ -106,9 +139,10 @@ def _measure(collection: Collection, model: BiEncoder, *, training: bool) -> Non
     if approximate is not None:
         share = approximate.recall(index, embedded.queries, _K)
         note(f"HNSW found {share:.2%} of the {_K} nearest documents.")
-    _show_speed(embedded, index, approximate)
+    with heartbeat("timing"):
+        _show_speed(embedded, index, approximate)
     _show_samples(collection, exact)
-    if training:
+    if args.train:
         show_training(collection, model, embedded)
     heading("What to try next")
     for command, purpose in _NEXT:
@@ -132,20 +166,20 @@ def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | N
     documents, queries = embedded.documents, embedded.queries[:_TIMED_QUERIES]
     searches: dict[str, Search] = {"tilefold": lambda queries, k: index.search(queries, k)[1]}
     searches |= dict(_peers(documents))
-    unlike = {"tilefold": ""}
+    differences = {"tilefold": ""}
     depths = [k for k in (10, _K) if k <= len(documents)]
     for name, peer in list(searches.items())[1:]:
-        unlike[name] = _unlike(index, name, peer, embedded, depths)
+        differences[name] = _differences(index, name, peer, embedded, depths)
     if approximate is not None:
         searches["HnswIndex"] = lambda queries, k: approximate.search(queries, k).ids
-        unlike["HnswIndex"] = "approximate"
+        differences["HnswIndex"] = "approximate"
     rates = {k: _rates(searches, queries, k) for k in depths}
     heading(
         f"Speed: queries per second ({len(queries):,} queries, {len(documents):,} documents, "
         f"{count(get_num_threads(), 'thread')})"
     )
     columns = {f"k = {k}": [f"{rate:,.0f}" for rate in by.values()] for k, by in rates.items()}
-    table(list(searches), columns | {"ids unlike tilefold's": list(unlike.values())})
+    table(list(searches), columns | {"ids unlike tilefold's": list(differences.values())})
     note(
         "Where ids differ, scores are equal, or closer than sums in fp32 are exact: tilefold sums "
         "in fp64 and orders equal scores by id."
@@ -158,13 +192,13 @@ def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | N
 
 
 def _rates(searches: Mapping[str, Search], queries: Vectors, k: int) -> dict[str, float]:
-    """Queries per second of every search."""
+    """Measures the queries per second of every search."""
     timings = measure({name: partial(run, queries, k) for name, run in searches.items()})
     return {name: len(queries) / timing.median for name, timing in timings.items()}
 
 
 def _peers(documents: Vectors) -> Iterator[tuple[str, Search]]:
-    """(name, exact search) of numpy and, where it is installed, faiss."""
+    """Yields (name, exact search) of numpy and, where it is installed, faiss."""
     yield "numpy", lambda queries, k: _search_numpy(queries, documents, k)
     with contextlib.suppress(ImportError):
         flat = importlib.import_module("faiss").IndexFlatIP(documents.shape[1])
@@ -179,10 +213,10 @@ def _search_numpy(queries: Vectors, documents: Vectors, k: int) -> NDArray[np.in
     return np.take_along_axis(ids, np.lexsort((ids, -best)), 1)
 
 
-def _unlike(
+def _differences(
     index: FlatIndex, name: str, peer: Search, embedded: Embedded, depths: Sequence[int]
 ) -> str:
-    """In how many places a peer's ids differ; raises if rounding does not explain them all."""
+    """Counts the places where ids differ; raises unless rounding explains all of them."""
     queries = embedded.queries[:_TIMED_QUERIES]
     places = sum(
         assert_same_up_to_rounding(
@@ -193,11 +227,11 @@ def _unlike(
     return f"{places:,} of {len(queries) * sum(depths):,}"
 
 
-# ---- questions -----------------------------------------------------------------------------------
+# ---- queries -------------------------------------------------------------------------------------
 
 
 def _show_samples(collection: Collection, exact: SearchResult) -> None:
-    """Three queries of the collection, their best documents, and where the right one came."""
+    """Prints three queries, their best documents, and the rank of the first relevant one."""
     heading("Three of the queries, and what the exact search found")
     rows = [collection.query_ids.index(n) for n in _SAMPLES if n in collection.query_ids]
     offsets, relevant, _ = collection.qrels
@@ -206,8 +240,8 @@ def _show_samples(collection: Collection, exact: SearchResult) -> None:
         _show_hits(collection, collection.queries[row], exact.scores[row], exact.ids[row], right)
         places = np.flatnonzero(np.isin(exact.ids[row], list(right)))
         if not len(places) or places[0] >= _HITS:
-            where = f"came in place {places[0] + 1}" if len(places) else f"is not in the best {_K}"
-            say(f"    {collection.query_ids[row]}, the right one, {where}")
+            rank = f"has rank {places[0] + 1}" if len(places) else f"is not in the best {_K}"
+            say(f"    the relevant document for {collection.query_ids[row]} {rank}")
 
 
 def _show_hits(
@@ -217,35 +251,45 @@ def _show_hits(
     say(f"  {clip(query, width() - 2)}")
     best = [(score, int(i)) for score, i in zip(scores, ids, strict=True) if i >= 0][:_HITS]
     for score, document in best:
-        mark = "  <- right" if document in right else ""
+        mark = "  <- relevant" if document in right else ""
         say(f"    {score:.3f}  {collection.document_ids[document]}{mark}")
 
 
-def _ask(collection: Collection, model: BiEncoder, questions: Iterable[str]) -> None:
-    """Answers questions from names and summaries, which take seconds to encode."""
+def _summaries(collection: Collection) -> tuple[list[str], list[str]]:
+    """Returns the name and summary of each document, which take seconds to encode."""
     offsets, relevant, _ = collection.qrels
     summaries = np.repeat(np.array(collection.queries, object), np.diff(offsets))
-    names = [collection.document_ids[document] for document in relevant]
-    texts = [f"{name}: {summary}" for name, summary in zip(names, summaries, strict=True)]
+    return [collection.document_ids[document] for document in relevant], list(summaries)
+
+
+def _answer(
+    names: Sequence[str], texts: Sequence[str], model: BiEncoder, queries: Iterable[str]
+) -> None:
+    """Prints the five best documents for each query."""
     index = FlatIndex(model.dim)
-    index.add(model.encode_corpus(texts, progress="summaries"))
-    fact("documents", f"{len(texts):,} summaries")
-    for question in questions:
-        vector = model.encode_queries([question], progress=False)[0]
+    with heartbeat("encoding"):
+        named = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+        index.add(model.encode_corpus(named, progress="documents"))
+    fact("documents", f"{len(texts):,}")
+    for query in queries:
+        vector = model.encode_queries([query], progress=False)[0]
         scores, ids = index.search(vector, min(5, len(texts)))[:2]
         column = min(width() // 2 - 10, max(len(names[document]) for document in ids))
         say()
         for score, document in zip(scores, ids, strict=True):
             line = f"{score:.3f}  {clip(names[document], column):<{column}}  "
-            say(f"  {line}{clip(summaries[document], width() - 2 - len(line))}")
+            say(f"  {line}{clip(texts[document], width() - 2 - len(line))}")
 
 
-def _typed() -> Iterator[str]:
-    """Queries from stdin, with a prompt where it is a terminal, until an empty line."""
-    asking = sys.stdin.isatty()
+def _queries(text: str) -> Iterator[str]:
+    """Yields the query, or those from stdin until an empty line, with a prompt on a terminal."""
+    if text:
+        yield text
+        return
+    interactive = sys.stdin.isatty()
     while True:
         try:
-            line = input("\nquery (nothing to end)> " if asking else "").strip()
+            line = input("\nquery (empty to end)> " if interactive else "").strip()
         except EOFError:
             return
         if not line:

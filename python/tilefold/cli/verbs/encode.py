@@ -17,7 +17,9 @@ from ..terminal import count, fact, note, title
 
 def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold encode`."""
-    parser.add_input("corpus", "a folder of a collection, or a file with its documents")
+    parser.add_input(
+        "data", "a folder of a collection, a file with its documents, or a name of ir_datasets"
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the shards")
     option = parser.add_argument
     option("--num-shards", type=int, default=1, metavar="N", help="number of shards (default: 1)")
@@ -36,8 +38,8 @@ def main(args: argparse.Namespace) -> int:
     from ...models.model_record import model_record
 
     model = load_model(args)
-    corpus = read_documents(args.corpus)
-    title(f"{args.corpus} encoded by {args.model}")
+    corpus = read_documents(args.data)
+    title(f"{args.data} encoded by {args.model}")
     fact("documents", f"{len(corpus):,}, {model.dim} dimensions, {args.dtype}")
     begin, n_written = time.perf_counter(), 0
     shards = encode_shards(

@@ -30,7 +30,10 @@ Values = dict[str, NDArray[np.float64]]
 
 def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold eval`."""
-    parser.add_input("folder", "a collection in the layout of BEIR or MS MARCO")
+    parser.add_input(
+        "data",
+        "a folder in the layout of BEIR or MS MARCO, or a name of ir_datasets: beir/scifact",
+    )
     option = parser.add_argument
     option("--split", default="test", help="split of its judgments (default: %(default)s)")
     option(
@@ -57,9 +60,9 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
     check_writable(args.run, "--run")
     check_writable(args.out, "--out")
-    collection = read_collection(args.folder, args.split)
+    collection = read_collection(args.data, args.split)
     answers = _answers(args, collection) if args.answers else None
-    title(f"{args.folder}, split {args.split}")
+    title(f"{args.data}, split {args.split}")
     describe(collection)
     dense = _dense(args, collection, load_model(args), args.model)
     rankings = {"dense": dense}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold mine`."""
-    parser.add_input("data", "a training file, or a folder of a collection")
+    parser.add_input("data", "a training file, a folder of a collection, or a name of ir_datasets")
     option = parser.add_argument
     option("--out", required=True, metavar="FILE", help="JSONL with the negatives")
     option("--split", default="train", help="split of a collection (default: %(default)s)")

