@@ -139,18 +139,21 @@ class BiEncoder(nn.Module):
         texts: Sequence[str],
         *,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
         """Embeddings of queries, float32 [len(texts), dim]; arguments as in `Encoder.encode`."""
         bar = "queries" if progress is True else progress
-        return self.query_encoder.encode(texts, batch_size=batch_size, progress=bar, dtype=dtype)
+        sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+        return self.query_encoder.encode(texts, **sizes, progress=bar, dtype=dtype)
 
     def encode_corpus(
         self,
         texts: Sequence[Document],
         *,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
@@ -159,15 +162,14 @@ class BiEncoder(nn.Module):
         Args:
             texts: strings, or objects with "text" and perhaps "title", as BEIR has them: joined by
                 `title_format`, and without a title the text alone.
-            batch_size, progress, dtype: of `Encoder.encode`.
+            batch_size, batch_tokens, progress, dtype: of `Encoder.encode`.
         """
         if isinstance(texts, str):
             raise TypeError("BiEncoder.encode_corpus: texts is one string; pass a list")
         joined = [self._text(row, document) for row, document in enumerate(texts)]
         bar = "documents" if progress is True else progress
-        return self.document_encoder.encode(
-            joined, batch_size=batch_size, progress=bar, dtype=dtype
-        )
+        sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+        return self.document_encoder.encode(joined, **sizes, progress=bar, dtype=dtype)
 
     encode_query = encode_queries
     encode_document = encode_corpus

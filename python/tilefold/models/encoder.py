@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,19 +16,21 @@ from torch import Tensor, nn
 
 from ..activations.pooling import POOLINGS
 from ..files.published_folder import written_aside
-from ..models import adapters
-from ..models import projection as projections
+from . import adapters
+from . import projection as projections
 from .checkpoints import encoder_settings
 from .checkpoints import sentence_transformers_folder as st
-from .checkpoints.checkpoint import limit, load
+from .checkpoints.checkpoint import load
 from .checkpoints.weights import quiet
-from .length_batches import Tokens, by_length, check_texts, evaluating
+from .length_batches import Tokens, by_length, check_batches, check_texts, evaluating
+from .text_model import TextModel
 
 
-class Encoder(nn.Module):
-    """A transformers model and its tokenizer behind one call: texts in, vectors out.
+class Encoder(TextModel):
+    """Encodes texts as vectors with a transformers model and its tokenizer.
 
-    `forward` is the differentiable half, from tokens to embeddings; `encode` is the other one.
+    `encode` takes texts and returns arrays; `forward`, which is differentiable, takes tokens and
+    returns tensors.
 
     Args:
         model: its output has `last_hidden_state`.
@@ -57,6 +58,8 @@ class Encoder(nn.Module):
     (2, 384)
     """
 
+    _default_max_length = 256
+
     def __init__(
         self,
         model: nn.Module,
@@ -70,7 +73,6 @@ class Encoder(nn.Module):
         projection: nn.Module | None = None,
         adapter: str | None = None,
     ) -> None:
-        super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"Encoder: unknown pooling {pooling!r}; use one of {list(POOLINGS)}")
         config: Any = model.config
@@ -81,35 +83,17 @@ class Encoder(nn.Module):
             )
         if not hasattr(config, "hidden_size"):
             raise ValueError(f"Encoder: {type(model).__name__} encodes no text: no hidden_size")
-        longest = limit(model, tokenizer)
-        if max_length is None:
-            max_length = min(256, longest)
-        if not 1 <= max_length <= longest:
-            raise ValueError(
-                f"Encoder: max_length must be between 1 and the model's {longest}, got {max_length}"
-            )
         if not isinstance(prefix, str):
             raise TypeError(f"Encoder: prefix must be a string, got {type(prefix).__name__}")
-        adapters: Any = model.peft_config if hasattr(model, "get_base_model") else {}
-        if adapter is not None and adapter not in adapters:
-            raise ValueError(f"Encoder: no adapter {adapter!r} in the model's {list(adapters)}")
-        # Older transformers advise against pad(); but texts are sorted between tokenizing and it.
-        getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
         if append_eos and tokenizer.eos_token is None:
             raise ValueError("Encoder: append_eos, but the tokenizer has no end-of-sequence token")
-        if tokenizer.pad_token is None:  # GPT-like: the mask hides whatever stands there
-            tokenizer.pad_token = tokenizer.eos_token
-        self.model = model
-        self.tokenizer = tokenizer
+        super().__init__(model, tokenizer, max_length=max_length, adapter=adapter)
         self.pooling = pooling
         self.normalize = normalize
-        self.max_length = max_length
         self.prefix = prefix
         self.append_eos = append_eos
         self.projection = projection
-        self.adapter = adapter
-        below: Any = getattr(model, "get_base_model", lambda: model)()
-        self._may_cache = "use_cache" in inspect.signature(below.forward).parameters
+        self._may_cache = self._takes("use_cache")
         self.dim = _dim(config.hidden_size, projection)
         self.train(model.training)  # a model that was loaded is ready to encode
 
@@ -170,13 +154,8 @@ class Encoder(nn.Module):
             record = self.write_sentence_transformers(partial, self)
             encoder_settings.write(partial, "encoder", {**self.settings(), **record})
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
     def settings(self) -> dict[str, Any]:
-        """What else than weights makes its vectors, as arguments of `Encoder`."""
+        """Returns the arguments of `Encoder` besides weights that its vectors depend on."""
         names = "pooling", "normalize", "max_length", "prefix", "append_eos"
         return {name: getattr(self, name) for name in names}
 
@@ -195,15 +174,8 @@ class Encoder(nn.Module):
         Raises:
             ValueError: there is no adapter.
         """
-        if self.adapter is None:
-            raise ValueError("Encoder.merge: the encoder has no adapter")
-        model = adapters.merged(self.model, self.adapter)
         options = {**self.settings(), "projection": self.projection}
-        return Encoder(model, self.tokenizer, **options)
-
-    def checkpoint_activations(self) -> None:
-        """Trades time for memory: in training, blocks are computed again on the way back."""
-        adapters.checkpoint_activations(self.model)
+        return Encoder(self._merged(), self.tokenizer, **options)
 
     def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Embeddings [n, dim], at least float32, of padded texts with their attention mask."""
@@ -226,26 +198,25 @@ class Encoder(nn.Module):
         tokens = [{name: batch[name][row] for name in batch} for row in range(len(texts))]
         return [self._ended(row) for row in tokens] if self.append_eos else tokens
 
-    def pad(self, tokens: Sequence[Tokens]) -> Mapping[str, Tensor]:
-        """Tokenized texts as a batch for `forward`: padded on the right, on the model's device."""
-        batch: Any = self.tokenizer.pad(list(tokens), padding_side="right", return_tensors="pt")
-        moved: Mapping[str, Tensor] = batch.to(self.device)
-        return moved
-
     def encode(
         self,
         texts: Sequence[str],
         *,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of texts, in their order, the same for every order up to rounding.
+        """Computes embeddings of texts.
+
+        How texts are put into batches changes them by rounding alone.
 
         Args:
             texts: strings. One without any token (an empty one, where there are neither special
                 tokens nor a prefix) becomes the zero vector.
-            batch_size: texts per forward pass.
+            batch_size: maximum number of texts per forward pass.
+            batch_tokens: maximum number of tokens per forward pass, padding included; None for no
+                such limit. A text that has more by itself is a batch of its own.
             progress: a bar on stderr when that is a terminal; a string labels it.
             dtype: `torch.bfloat16` for autocast to it; None for the precision of the weights.
 
@@ -253,13 +224,18 @@ class Encoder(nn.Module):
             float32 [len(texts), dim].
         """
         check_texts(texts)
-        if batch_size < 1:
-            raise ValueError(f"Encoder.encode: batch_size must be at least 1, got {batch_size}")
+        check_batches("Encoder.encode", batch_size, batch_tokens)
         if dtype not in (None, torch.bfloat16):
             raise ValueError(f"Encoder.encode: dtype must be None or torch.bfloat16, got {dtype}")
         embeddings = np.zeros((len(texts), self.dim), np.float32)
-        sizes = {"batch_size": batch_size, "max_length": self.max_length}
-        batches = by_length(texts, self.tokenize, **sizes, progress=progress)
+        batches = by_length(
+            texts,
+            self.tokenize,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            max_length=self.max_length,
+            progress=progress,
+        )
         precision = torch.autocast(self.device.type, torch.bfloat16, enabled=dtype is not None)
         with evaluating(self), torch.inference_mode(), precision, contextlib.closing(batches):
             for rows, tokens in batches:

@@ -55,18 +55,18 @@ def load(name: str | Path, *, pooling: str | None = None, adapter: str = "defaul
         OSError: there is no such model.
         ValueError: it lacks weights, or says what cannot be followed.
     """
-    source = _existing(name)
+    source = existing(name)
     says = describe(source)
     pooling = pooling or says.query.get("pooling")
     if find(source, ADAPTER) is None:
         model, own = _model(source, decoder=pooling == "decoder")
-        tokenizer = _tokenizer(source)
+        tokenizer = load_tokenizer(source)
         says = Description(own, own).but(says)
     else:
-        below = load(_base(source), pooling=pooling)
+        below = load(base_model_name(source), pooling=pooling)
         model = load_adapter(below.model, source, adapter)
         has_tokenizer = find(source, "tokenizer_config.json") is not None
-        tokenizer = _tokenizer(source) if has_tokenizer else below.tokenizer
+        tokenizer = load_tokenizer(source) if has_tokenizer else below.tokenizer
         says = below.says.but(says).but(Description({"adapter": adapter}, {"adapter": adapter}))
     for said in (says.query, says.document):
         if said.get("max_length", 0) is None:
@@ -80,6 +80,8 @@ def describe(name: str | Path) -> Description:
     if path is None:
         return Description(*sentence_transformers_folder.read(name))
     kind, record = encoder_settings.read(path)
+    if kind == "language model":  # which says nothing of pooling
+        return Description({}, {})
     if kind == "untied":
         raise ValueError(
             f"{name} holds two towers: use BiEncoder.from_pretrained, or the folders query and "
@@ -99,7 +101,7 @@ def limit(model: Any, tokenizer: Any) -> int:
     return int(min(places, tokenizer.model_max_length, _NO_LIMIT))
 
 
-def _existing(name: str | Path) -> str:
+def existing(name: str | Path) -> str:
     looks_like_path = isinstance(name, Path) or name.startswith(("/", ".", "~"))
     if looks_like_path and not Path(name).is_dir():  # transformers would ask the hub
         raise FileNotFoundError(f"from_pretrained: there is no folder {name}")
@@ -121,14 +123,14 @@ def _model(name: str, *, decoder: bool) -> tuple[nn.Module, dict[str, Any]]:
     return whole.get_encoder() if config.is_encoder_decoder and not decoder else whole, {}
 
 
-def _tokenizer(name: str) -> Any:
+def load_tokenizer(name: str) -> Any:
     import transformers
 
     with quiet():
         return transformers.AutoTokenizer.from_pretrained(name)
 
 
-def _base(name: str) -> str:
+def base_model_name(name: str) -> str:
     path = find(name, ADAPTER)
     base = encoder_settings.read_json(path).get("base_model_name_or_path") if path else None
     if not base:

@@ -14,11 +14,12 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "encoder": {**_TOWER, "projection": list},
     "tied": {"query": _TOWER, "document": _TOWER, "projection": list, "title_format": str},
     "untied": {"title_format": str},
+    "language model": {"max_length": int},
 }
 
 
 def write(folder: Path, kind: str, record: Mapping[str, Any]) -> None:
-    """Writes the settings of an "encoder", or of "tied" or "untied" towers."""
+    """Writes the settings of an "encoder", of "tied" or "untied" towers, or a "language model"."""
     text = json.dumps({"version": VERSION, "kind": kind, **record}, indent=2, ensure_ascii=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
