@@ -1,4 +1,4 @@
-"""CausalLM: scores, texts and states are those of a plain loop over single texts without padding."""
+"""CausalLM: scores, texts and states are those of a plain loop over single unpadded texts."""
 
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ def test_a_prompt_without_any_token_has_nothing_to_continue(folder, tmp_path):
     model = CausalLM.from_pretrained(tmp_path / "saved")
     with pytest.raises(ValueError, match="a prompt has no token, and nothing else precedes"):
         model.log_likelihood([""], ["fox"])
-    with pytest.raises(ValueError, match="CausalLM.generate: a prompt has no token"):
+    with pytest.raises(ValueError, match=r"CausalLM.generate: a prompt has no token"):
         model.generate([""], max_new_tokens=1)
 
 

@@ -58,4 +58,4 @@ def save_words(name: str, folder: Path, **options: Any) -> None:
         special["around"] = "$A [EOS]"
     else:
         special |= {"around": "[BOS] $A [EOS]", "bos_token": "[BOS]"}
-    save_tokenizer(folder, WORDS, **{**special, **options})
+    save_tokenizer(folder, **{"words": WORDS, **special, **options})

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from ..models import BiEncoder
@@ -70,14 +67,10 @@ def described(model: BiEncoder, name: str) -> dict[str, Any]:
 
     Without a pooler's, which are not used, and random where a checkpoint has none.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for key, tensor in model.document_encoder.state_dict().items():
-        if "pooler" in key.split("."):
-            continue
-        digest.update(key.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
+    from ..models.fingerprint import weights_digest
+
     settings = {**model.document_encoder.settings(), "title_format": model.title_format}
-    return {"name": name, **settings, "weights": digest.hexdigest()}
+    return {"name": name, **settings, "weights": weights_digest(model.document_encoder)}
 
 
 def check_same_model(model: BiEncoder, name: str, encoded_by: Any, folder: str) -> None:

@@ -1,4 +1,4 @@
-"""A bi-encoder: an encoder of queries and one of documents, which may share their weights."""
+"""Encodes queries and documents by two encoders, which may share their weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TITLE_FORMAT = "{title} {text}"
 
 
 class BiEncoder(nn.Module):
-    """An encoder of queries and one of documents; the inner product of two embeddings is a score.
+    """Encodes queries and documents so that the inner product of two embeddings is their score.
 
     Args:
         query_encoder: encodes queries.
@@ -83,13 +83,14 @@ class BiEncoder(nn.Module):
     ) -> Self:
         """Loads what `save_pretrained`, sentence-transformers or transformers wrote, in float32.
 
-        What is not given is as the folder says, and where it says nothing as in `Encoder`.
+        Arguments that are not given have the values of the folder, or else the defaults of
+        `Encoder`.
 
         Args:
             name: folder or hub name; of the encoder of queries where `document` is given.
             document: folder or hub name of an encoder of documents, as DPR has it.
-            tied: one set of weights for both; False gives documents a copy of their own. None is
-                as the folder says, and True where it says nothing.
+            tied: one set of weights for both; False gives documents a copy of their own. None takes
+                the value of the folder, or else True.
             query_prefix, document_prefix: put before each text.
             query_max_length, document_max_length: tokens of a text that are read.
             title_format: of `BiEncoder`.
@@ -100,7 +101,7 @@ class BiEncoder(nn.Module):
         Raises:
             OSError: there is no such model.
             ValueError: weights are missing; a module of sentence-transformers has no counterpart
-                here; the folder holds two encoders, or an adapter, and something else is asked.
+                here; an argument contradicts the folder, which has two encoders or an adapter.
         """
         query = given(options, prefix=query_prefix, max_length=query_max_length)
         documents = given(options, prefix=document_prefix, max_length=document_max_length)
@@ -131,7 +132,7 @@ class BiEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.query_encoder.device
 
     def encode_queries(
@@ -143,10 +144,11 @@ class BiEncoder(nn.Module):
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of queries, float32 [len(texts), dim]; arguments as in `Encoder.encode`."""
+        """Computes embeddings of queries, float32 [len(texts), dim]: see `Encoder.encode`."""
         bar = "queries" if progress is True else progress
-        sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-        return self.query_encoder.encode(texts, **sizes, progress=bar, dtype=dtype)
+        return self.query_encoder.encode(
+            texts, batch_size=batch_size, batch_tokens=batch_tokens, progress=bar, dtype=dtype
+        )
 
     def encode_corpus(
         self,
@@ -157,7 +159,7 @@ class BiEncoder(nn.Module):
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of documents, float32 [len(texts), dim]; arguments as in `Encoder.encode`.
+        """Computes embeddings of documents, float32 [len(texts), dim]: see `Encoder.encode`.
 
         Args:
             texts: strings, or objects with "text" and perhaps "title", as BEIR has them: joined by
@@ -168,8 +170,9 @@ class BiEncoder(nn.Module):
             raise TypeError("BiEncoder.encode_corpus: texts is one string; pass a list")
         joined = [self._text(row, document) for row, document in enumerate(texts)]
         bar = "documents" if progress is True else progress
-        sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-        return self.document_encoder.encode(joined, **sizes, progress=bar, dtype=dtype)
+        return self.document_encoder.encode(
+            joined, batch_size=batch_size, batch_tokens=batch_tokens, progress=bar, dtype=dtype
+        )
 
     encode_query = encode_queries
     encode_document = encode_corpus
@@ -201,7 +204,7 @@ class BiEncoder(nn.Module):
         Raises:
             FileExistsError: the folder is neither empty nor one that was saved before.
             ValueError: the towers are untied or pool differently; there is an adapter (merge it
-                first); a pooling or a projection that sentence-transformers lacks.
+                first); sentence-transformers lacks the pooling or the projection.
         """
         query, document = self.query_encoder, self.document_encoder
         alike = (query.pooling, query.normalize) == (document.pooling, document.normalize)
@@ -217,7 +220,7 @@ class BiEncoder(nn.Module):
             encoder_settings.write(partial, "tied", record)
 
     def merge(self) -> BiEncoder:
-        """A bi-encoder without adapters: each is added to a copy of the model's weights.
+        """Returns a bi-encoder whose adapters are added to a copy of the model's weights.
 
         Raises:
             ValueError: there is no adapter.

@@ -241,13 +241,13 @@ class CausalLM(LanguageModel):
         mask = (places >= starts[:, None]) & (places < lengths[:, None])
         add_batch(found, rows, token_log_probabilities(logits, ids[:, first:]), mask)
 
-    def _joined(self, pairs: Sequence[Pair], end: list[int]) -> list[Tokens]:
+    def _joined(self, pairs: Sequence[Pair], added: list[int]) -> list[Tokens]:
         """Tokens of prompts with continuations, with the place where the latter start."""
         tokens = self._tokens([prompt + continuation for prompt, continuation in pairs])
         found = []
         for (prompt, continuation), one in zip(pairs, tokens, strict=True):
-            ends = [last for _, last in one["offset_mapping"]]  # type: ignore[misc, attr-defined]
-            own = [place for place, last in enumerate(ends) if last > len(prompt)]
+            offsets: Any = one["offset_mapping"]
+            own = [place for place, (_, end) in enumerate(offsets) if end > len(prompt)]
             if not own:
                 raise ValueError(
                     f"CausalLM.log_likelihood: a continuation has no token: {continuation!r:.60}"
@@ -258,7 +258,7 @@ class CausalLM(LanguageModel):
                     f"its continuation {continuation!r:.60}; begin it with a token such as "
                     f"{self.tokenizer.bos_token or self.tokenizer.eos_token}"
                 )
-            ids = one["input_ids"] + end
+            ids = one["input_ids"] + added
             self._check_length("log_likelihood", prompt + continuation, len(ids))
             mask = [1] * len(ids)
             found.append({"input_ids": ids, "attention_mask": mask, "start": own[:1]})

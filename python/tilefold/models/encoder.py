@@ -1,4 +1,4 @@
-"""A text encoder: any transformers model, pooled to one vector per text."""
+"""Encodes texts with any transformers model, pooled to one vector per text."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Encoder(TextModel):
             does for "last" pooling (Ma et al., SIGIR 2024); where it is there already, it stays.
         projection: applied after pooling, such as `nn.Linear(hidden, dim)`; what can be saved is
             `nn.Linear`, or `nn.Sequential` of these and activations.
-        adapter: of the model's LoRA adapters the one that is in use here, see `add_lora`; None runs
-            the model as it stands.
+        adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; None runs
+            the model as it is.
 
     Raises:
-        ValueError: an argument that the model or the tokenizer cannot follow.
+        ValueError: an argument that the model or the tokenizer does not support.
 
     >>> from tilefold.models import minilm
     >>> encoder = minilm()
@@ -101,30 +101,31 @@ class Encoder(TextModel):
     def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
         """Loads a folder, or a model of the Hugging Face hub, in float32.
 
-        A folder of sentence-transformers, or one that `save_pretrained` wrote, says itself how its
-        texts are pooled. Of an encoder-decoder model the encoder is taken, unless pooling is
+        A folder of sentence-transformers, or one that `save_pretrained` wrote, has pooling and
+        other settings with it. Of an encoder-decoder model the encoder is taken, unless pooling is
         "decoder". A checkpoint of DPR is loaded with the class that its weights are named after
         (AutoModel would leave a context encoder random), as the BERT in it with "cls" pooling. A
         folder with a LoRA adapter is loaded over the model that it names.
 
         Args:
             name: folder or hub name.
-            **options: of `Encoder`, rather than what the folder says.
+            **options: of `Encoder`, which take precedence over those of the folder.
 
         Raises:
             OSError: there is no such model.
             ValueError: the checkpoint lacks weights of the model, which would stay random, or has
-                some of other shapes; it tells queries from documents, as `BiEncoder` does.
+                some of other shapes; its settings for queries and for documents differ.
         """
         chosen = {key: options[key] for key in ("pooling", "adapter") if options.get(key)}
-        model, tokenizer, says = load(name, **chosen)
-        differ = {key for key in says.query if says.query[key] != says.document.get(key)}
+        model, tokenizer, description = load(name, **chosen)
+        query, document = description.query, description.document
+        differ = {key for key in query if query[key] != document.get(key)}
         if differ - set(options):
             raise ValueError(
                 f"Encoder.from_pretrained: {name} has another {min(differ - set(options))} for "
-                f"queries than for documents; use BiEncoder.from_pretrained, or say which"
+                f"queries than for documents; use BiEncoder.from_pretrained, or pass it here"
             )
-        return cls(model, tokenizer, **{**says.query, **options})
+        return cls(model, tokenizer, **{**query, **options})
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that AutoModel, AutoTokenizer and `from_pretrained` can load.
@@ -160,7 +161,7 @@ class Encoder(TextModel):
         return {name: getattr(self, name) for name in names}
 
     def with_options(self, **options: Any) -> Encoder:
-        """An encoder over the same weights, with other options.
+        """Returns an encoder over the same weights, with other options.
 
         Args:
             **options: of `Encoder`, such as prefix, max_length or adapter; the others stay.
@@ -169,7 +170,7 @@ class Encoder(TextModel):
         return Encoder(self.model, self.tokenizer, **{**same, **options})
 
     def merge(self) -> Encoder:
-        """A plain encoder, with the adapter added to a copy of the model's weights.
+        """Returns a plain encoder, with the adapter added to a copy of the model's weights.
 
         Raises:
             ValueError: there is no adapter.
@@ -178,7 +179,7 @@ class Encoder(TextModel):
         return Encoder(self._merged(), self.tokenizer, **options)
 
     def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """Embeddings [n, dim], at least float32, of padded texts with their attention mask."""
+        """Computes embeddings ``[n, dim]``, at least float32, of a padded batch with its mask."""
         tokens = _padded_on_the_right(tokens)
         mask = tokens["attention_mask"]
         with adapters.active(self.model, self.adapter):
@@ -191,7 +192,7 @@ class Encoder(TextModel):
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """The tokens of each text behind the prefix, cut to max_length and not padded."""
+        """Returns the tokens of each text with its prefix, cut to max_length and not padded."""
         prefixed = [self.prefix + text for text in texts]
         length = self.max_length - self.append_eos
         batch: Any = self.tokenizer(prefixed, truncation=True, max_length=length)
@@ -243,7 +244,7 @@ class Encoder(TextModel):
         return embeddings
 
     def write_weights(self, folder: Path) -> dict[str, Any]:
-        """Writes model or adapter, tokenizer and projection; returns what settings say of these."""
+        """Writes model or adapter, tokenizer and projection; returns the settings of the latter."""
         activations = projections.save(self.projection, folder)
         if self.adapter is not None:
             adapters.save_adapter(self.model, self.adapter, folder)
@@ -288,7 +289,7 @@ class Encoder(TextModel):
         return {name: [*row, last.get(name, 0)] for name, row in tokens.items()}
 
     def _decoder_inputs(self, mask: Tensor) -> dict[str, Any]:
-        """What the model needs besides tokens: the decoder's first one; and no cache of keys."""
+        """Inputs besides tokens: the decoder's start token, and no cache of keys and values."""
         model: Any = self.model
         inputs: dict[str, Any] = {}
         if self.pooling == "decoder":
@@ -314,7 +315,7 @@ def _dim(hidden_size: int, projection: nn.Module | None) -> int:
 
 
 def _padded_on_the_right(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same texts with their padding behind: positions then count from the first token."""
+    """Moves padding to the right: positions then count from the first token."""
     order = tokens["attention_mask"].argsort(dim=1, descending=True, stable=True)
     return {name: rows.gather(1, order) for name, rows in tokens.items()}
 
@@ -323,7 +324,7 @@ def _check_saveable(model: Any) -> None:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
     if hasattr(model, "peft_config"):
-        raise ValueError("save_pretrained: the model has adapters; say which with `adapter`")
+        raise ValueError("save_pretrained: the model has adapters; name one with `adapter`")
     mappings: list[Any] = [MODEL_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING]
     kinds = [mapping.get(type(model.config), None) for mapping in mappings]
     if type(model) not in kinds:

@@ -48,7 +48,7 @@ class LanguageModel(TextModel):
             name: folder or hub name.
             dtype: precision of weights and arithmetic, torch.float32 or torch.bfloat16. Softmax is
                 computed in float32 in any case.
-            **options: `max_length` and `adapter`, rather than what the folder says.
+            **options: `max_length` and `adapter`, which take precedence over those of the folder.
 
         Raises:
             OSError: there is no such model.
@@ -95,7 +95,7 @@ class LanguageModel(TextModel):
         if self.adapter is not None:
             adapters.save_adapter(model, self.adapter, folder)
         elif hasattr(model, "peft_config"):
-            raise ValueError("save_pretrained: the model has adapters; say which with `adapter`")
+            raise ValueError("save_pretrained: the model has adapters; name one with `adapter`")
         else:
             with quiet():
                 model.save_pretrained(folder)

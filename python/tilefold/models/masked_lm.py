@@ -92,7 +92,9 @@ class MaskedLM(LanguageModel):
         for word in words:
             ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
             if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
-                raise ValueError(f"MaskedLM.word_ids: {word!r} is not one token but {len(ids)}: {ids}")
+                raise ValueError(
+                    f"MaskedLM.word_ids: {word!r} is not one token but {len(ids)}: {ids}"
+                )
             found.append(ids[0])
         return np.array(found, np.int64)
 

@@ -25,7 +25,7 @@ class TextModel(nn.Module):
         model: of transformers.
         tokenizer: the tokenizer of the model.
         max_length: maximum number of tokens of a text, special tokens included; None for as many as
-            the model can read, or fewer where a class says so.
+            the model can read, in an `Encoder` at most 256.
         adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; None runs
             the model as it is.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cli.model_options import described, load_named
+from ..cli.model_options import load_named
 from ..cli.terminal import fact, title
 from ..data import TrainingSet, read_training
 from ..world import SIZES, World, make_world
@@ -39,12 +39,9 @@ class Subject:
     told: Path | None = None
 
     def weights(self, name: str) -> list[str]:
-        """Digests of the weights and settings of both encoders."""
-        from ..models import BiEncoder
-
+        """Fingerprints of both encoders, that of documents first."""
         model = self.models[name]
-        sides = (model, BiEncoder(model.query_encoder))
-        return [str(described(side, name)) for side in sides]
+        return [model.document_encoder.fingerprint(), model.query_encoder.fingerprint()]
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,6 @@ import torch
 
 from .encoder_settings import read_json
 
-
 # Parts of published checkpoints that no model here uses: poolers, the head of next-sentence
 # prediction, and position numbers that old versions of transformers saved.
 _UNUSED = {"pooler", "seq_relationship", "position_ids"}
@@ -101,10 +100,10 @@ def check_head(model: Any, name: str | Path) -> None:
 def _without_head(model: Any, missing: list[str]) -> str:
     """The hint that nothing but the language modelling head is missing, where that is so."""
     base = f"{getattr(model, 'base_model_prefix', '')}."
-    if hasattr(model, "get_output_embeddings") and model.get_output_embeddings() is not None:
-        if not any(key.startswith(base) for key in missing):
-            return ": it has no language modelling head, and a new one would be random"
-    return ""
+    has_head = getattr(model, "get_output_embeddings", lambda: None)() is not None
+    if not has_head or any(key.startswith(base) for key in missing):
+        return ""
+    return ": it has no language modelling head, and a new one would be random"
 
 
 def find(name: str | Path, filename: str) -> Path | None:

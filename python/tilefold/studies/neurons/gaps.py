@@ -117,14 +117,11 @@ def _effects(subject: Subject, facts: list[int], neurons: Any, seed: int) -> dic
 
 
 def _filler(subject: Subject) -> tuple[Any, Any]:
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-    from ...models.checkpoints.weights import load_weights
+    from ...models import MaskedLM
 
     assert subject.told is not None
-    model = load_weights(AutoModelForMaskedLM, subject.told)
-    tokenizer: Any = AutoTokenizer.from_pretrained(subject.told)
-    return model.eval(), tokenizer
+    loaded = MaskedLM.from_pretrained(subject.told)
+    return loaded.model, loaded.tokenizer
 
 
 def _prompts(subject: Subject, tokenizer: Any, fact: int) -> tuple[dict[str, Any], Any]:
