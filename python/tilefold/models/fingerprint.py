@@ -91,7 +91,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
     """Returns a digest of a tokenizer's vocabulary, rules and special tokens.
 
     Args:
-        tokenizer: of transformers. How it was last asked to truncate and pad does not matter.
+        tokenizer: of transformers. Its state of truncation and padding does not matter.
     """
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     if getattr(tokenizer, "is_fast", False):
