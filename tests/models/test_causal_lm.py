@@ -106,9 +106,13 @@ def test_a_models_own_defaults_of_decoding_do_not_matter(folder, model, tmp_path
     expected = model.generate(PROMPTS, max_new_tokens=8)
     model.save_pretrained(tmp_path / "saved")
     defaults = {"do_sample": True, "temperature": 3.0, "top_k": 2, "repetition_penalty": 5.0}
-    transformers.GenerationConfig(**defaults, eos_token_id=3).save_pretrained(tmp_path / "saved")
+    others = {"min_new_tokens": 8, "no_repeat_ngram_size": 1, "num_beams": 3, "max_length": 4}
+    transformers.GenerationConfig(**defaults, **others, eos_token_id=3).save_pretrained(
+        tmp_path / "saved"
+    )
     again = CausalLM.from_pretrained(tmp_path / "saved")
     assert again.generate(PROMPTS, max_new_tokens=8) == expected
+    assert again.model.generation_config.num_beams == 3  # which is left as it was
 
 
 def test_samples_depend_on_the_seed_and_not_on_the_batch(model):

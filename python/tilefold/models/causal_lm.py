@@ -43,10 +43,15 @@ class CausalLM(LanguageModel):
         ValueError: an argument that the model or the tokenizer does not support.
 
     Example:
-        >>> model = CausalLM.from_pretrained("openai-community/gpt2")  # doctest: +SKIP
-        >>> prompts = ["Paris is in", "Paris is in"]
-        >>> model.log_likelihood(prompts, [" France", " Spain"]).mean  # doctest: +SKIP
-        >>> model.generate(prompts[:1], max_new_tokens=5)  # doctest: +SKIP
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> from tilefold.models import minilm
+        >>> sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1}
+        >>> config = GPT2Config(vocab_size=30522, **sizes)
+        >>> model = CausalLM(GPT2LMHeadModel(config), minilm().tokenizer)  # random weights
+        >>> model.log_likelihood(["Paris is in"] * 2, [" France", " north Italy"]).tokens.tolist()
+        [1, 2]
+        >>> len(model.generate(["Paris is in"], max_new_tokens=5))
+        1
     """
 
     _auto_class = "AutoModelForCausalLM"

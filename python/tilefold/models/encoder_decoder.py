@@ -41,8 +41,14 @@ class EncoderDecoderLM(LanguageModel):
         ValueError: an argument that the model or the tokenizer does not support.
 
     Example:
-        >>> model = EncoderDecoderLM.from_pretrained("google/flan-t5-small")  # doctest: +SKIP
-        >>> model.generate(["Translate to German: a cat"], max_new_tokens=5)  # doctest: +SKIP
+        >>> from transformers import T5Config, T5ForConditionalGeneration
+        >>> from tilefold.models import minilm
+        >>> sizes = {"d_model": 8, "num_layers": 1, "decoder_start_token_id": 0}
+        >>> config = T5Config(vocab_size=30522, **sizes)
+        >>> whole = T5ForConditionalGeneration(config)  # random weights
+        >>> model = EncoderDecoderLM(whole, minilm().tokenizer)
+        >>> model.log_likelihood(["Translate to German: a cat"], ["eine katze"]).sum.shape
+        (1,)
     """
 
     _auto_class = "AutoModelForSeq2SeqLM"

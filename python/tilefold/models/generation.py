@@ -8,6 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+_SPECIAL_TOKENS = (
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
+
 
 class Decoding(NamedTuple):
     """How new tokens are chosen."""
@@ -75,16 +83,33 @@ def generate_tokens(
     processors: Any = transformers.LogitsProcessorList()
     if not decoding.greedy:
         processors.append(SampledTokens(rows, decoding.temperature, decoding.seed))
-    ids: Tensor = model.generate(
-        **inputs,
-        logits_processor=processors,
-        max_new_tokens=decoding.max_new_tokens,
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = whole.generation_config
+    whole.generation_config = _plain(whole, decoding.max_new_tokens, tokenizer.pad_token_id)
+    try:
+        ids: Tensor = model.generate(**inputs, logits_processor=processors)
+    finally:
+        whole.generation_config = before
+    return ids
+
+
+def _plain(model: Any, max_new_tokens: int, pad_token_id: int) -> Any:
+    """A configuration of decoding with the special tokens of the model's own, and nothing else.
+
+    Models come with samplings, beams, penalties and minimum lengths, and `generate` takes each of
+    these that a call does not override.
+    """
+    import transformers
+
+    kept = {}
+    for name in _SPECIAL_TOKENS:
+        value = getattr(model.generation_config, name, None)
+        kept[name] = getattr(model.config, name, None) if value is None else value
+    kind: Any = transformers.GenerationConfig
+    return kind(
+        **kept,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad_token_id,
         do_sample=False,
         num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        repetition_penalty=None,
-        pad_token_id=tokenizer.pad_token_id,
     )
-    return ids

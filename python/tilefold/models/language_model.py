@@ -54,9 +54,6 @@ class LanguageModel(TextModel):
             OSError: there is no such model.
             ValueError: the checkpoint lacks weights, such as the head, or has some of other shapes
                 or that the model does not use; another dtype.
-
-        Example:
-            >>> CausalLM.from_pretrained("openai-community/gpt2")  # doctest: +SKIP
         """
         import transformers
 

@@ -47,8 +47,13 @@ class MaskedLM(LanguageModel):
         ValueError: an argument that the model or the tokenizer does not support.
 
     Example:
-        >>> model = MaskedLM.from_pretrained("google-bert/bert-base-uncased")  # doctest: +SKIP
-        >>> model.probabilities(["Paris is in [MASK]."], ["france"])  # doctest: +SKIP
+        >>> from transformers import BertConfig, BertForMaskedLM
+        >>> from tilefold.models import minilm
+        >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        >>> config = BertConfig(vocab_size=30522, **sizes)
+        >>> model = MaskedLM(BertForMaskedLM(config), minilm().tokenizer)  # random weights
+        >>> model.probabilities(["Paris is in [MASK]."], ["france"]).shape
+        (1,)
     """
 
     _auto_class = "AutoModelForMaskedLM"
