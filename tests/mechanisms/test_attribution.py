@@ -208,9 +208,9 @@ def test_what_cannot_be_attributed_is_refused(encoder, texts, steps, error, mess
 
 def test_activations_are_those_at_the_gap_after_the_activation_function(masked):
     model, tokens, _ = masked
-    heard = []
+    inputs = []
     hooks = [
-        part.output.register_forward_pre_hook(lambda _, args: heard.append(args[0]))
+        part.output.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
         for part in feed_forwards(model)
     ]
     was_training = model.training
@@ -220,7 +220,7 @@ def test_activations_are_those_at_the_gap_after_the_activation_function(masked):
     model.train(was_training)
     for hook in hooks:
         hook.remove()
-    truth = torch.stack([x[[0, 1, 2], [2, 4, 6]] for x in heard], dim=1)
+    truth = torch.stack([x[[0, 1, 2], [2, 4, 6]] for x in inputs], dim=1)
     gap = tokens["input_ids"] == 4
     np.testing.assert_array_equal(neuron_activations(model, tokens, gap), truth)
     assert model.training == was_training

@@ -88,8 +88,8 @@ def activations_by_captum(
     for block in blocks:
         writes = block.output.dense
 
-        def forward(said: Tensor, *values: Tensor, writes=writes) -> Tensor:
-            hook = writes.register_forward_pre_hook(lambda *_: said)
+        def forward(activations: Tensor, *values: Tensor, writes=writes) -> Tensor:
+            hook = writes.register_forward_pre_hook(lambda *_: activations)
             try:
                 return says(model, dict(zip(tokens, values, strict=True)))
             finally:
@@ -127,7 +127,7 @@ def assert_captum_agrees(model, says: Says, target, tokens, answers, positions, 
 
 @pytest.mark.parametrize("place", ["mask", "everywhere"])
 @pytest.mark.parametrize("rule", ["left", "ends"])
-def test_a_masked_word_is_owed_to_the_neurons_that_captum_names(masked, rule, place):
+def test_attribution_of_a_masked_word_equals_captums(masked, rule, place):
     model, tokens, answers = masked
     at_mask = (tokens["input_ids"] == MASK).int()
     positions = at_mask if place == "mask" else tokens["attention_mask"]
@@ -136,7 +136,7 @@ def test_a_masked_word_is_owed_to_the_neurons_that_captum_names(masked, rule, pl
 
 
 @pytest.mark.parametrize("rule", ["left", "ends"])
-def test_a_passage_is_owed_to_the_neurons_that_captum_names(encoder, rule):
+def test_attribution_of_a_passage_equals_captums(encoder, rule):
     tokens = dict(encoder.pad(encoder.tokenize(TEXTS)))
     passages = torch.from_numpy(encoder.encode(["w3 is w1", "w7 of w2", "w4"], progress=False))
     relevant = torch.tensor([0, 1, 1, 2])
@@ -192,7 +192,7 @@ def weights_by_captum(encoder: Encoder, text: str, name: str, steps: int, rule: 
 KINDS = ("intermediate", "output")
 
 
-def test_an_embeddings_length_is_owed_to_the_weights_that_captum_names(encoder):
+def test_weight_attribution_equals_captums(encoder):
     steps = STEPS["ends"]
     found = weight_attribution(encoder, TEXTS, steps=steps, batch_size=3, progress=False)
     double = copy.deepcopy(encoder).double()

@@ -63,8 +63,8 @@ def test_words_in_gaps_are_those_of_a_model_without_the_neurons(tiny_bert, stirr
 
     def right(model):
         with torch.no_grad():
-            said = model(**tokens).logits[ids == 4].softmax(1)
-        return said[torch.arange(3), answers].double().numpy()
+            probabilities = model(**tokens).logits[ids == 4].softmax(1)
+        return probabilities[torch.arange(3), answers].double().numpy()
 
     found = cloze_effect(model, tokens, answers, NEURONS, 0.0, mask_token=4, seed=5)
     assert np.array_equal(found.before, right(model))

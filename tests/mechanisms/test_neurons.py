@@ -73,7 +73,7 @@ def test_the_share_moves_until_facts_have_as_many_as_wanted():
 def test_neurons_in_too_few_prompts_are_left_out():
     prompts = [frozenset({(0, 0)}), frozenset({(0, 0)}), frozenset({(0, 1)}), frozenset()]
     assert refined_neurons([prompts], share=0.5, rounds=0).neurons == [frozenset()]
-    found = refined_neurons([prompts], share=0.5, at_least=2, rounds=0)
+    found = refined_neurons([prompts], share=0.5, min_prompts=2, rounds=0)
     assert found.neurons == [frozenset({(0, 0)})]
 
 

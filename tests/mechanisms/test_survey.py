@@ -1,4 +1,4 @@
-"""Surveys of neurons: counts against loops, parts against the whole, and what is said of claims."""
+"""Surveys of neurons: counts against loops, parts against the whole, and the verdicts on claims."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_overlaps_are_those_of_sets():
         assert value == pytest.approx(pathway_overlap(sets))
 
 
-def test_a_text_that_nothing_is_owed_to_has_no_active_neurons():
+def test_a_text_with_zero_attribution_has_no_active_neurons():
     empty = WeightAttribution(np.zeros((2, 1, 4), np.float32), np.zeros((2, 1, 3), np.float32))
     survey = Survey.of(empty)
     assert not survey.active.any()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,28 @@ def test_batch_size_and_order_do_not_matter(load, batch_size: int):
     order = np.random.default_rng(batch_size).permutation(len(TEXTS))
     shuffled = encoder.encode([TEXTS[i] for i in order], batch_size=batch_size)
     np.testing.assert_allclose(shuffled, expected[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 12, 30, 10_000])
+def test_a_budget_of_tokens_changes_batches_and_no_vector(load, batch_tokens: int):
+    encoder = load()
+    expected = encoder.encode(TEXTS)
+    sizes = []
+    encoder.model.register_forward_pre_hook(
+        lambda _, given, named: sizes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    found = encoder.encode(TEXTS, batch_tokens=batch_tokens)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert all(rows == 1 or rows * length <= batch_tokens for rows, length in sizes)
+    assert sum(rows for rows, _ in sizes) == len(TEXTS)
+    assert len(sizes) == {1: 5, 12: 3, 30: 2, 10_000: 1}[batch_tokens]
+    assert len(encoder.encode(TEXTS, batch_tokens=10_000, batch_size=2)) == len(TEXTS)
+    assert [rows for rows, _ in sizes[-3:]] == [2, 2, 1]
+
+
+def test_a_budget_below_one_token_is_an_error(load):
+    with pytest.raises(ValueError, match=r"Encoder.encode: batch_tokens must be .* got 0"):
+        load().encode(TEXTS, batch_tokens=0)
 
 
 def test_more_texts_than_are_sorted_at_a_time_keep_their_order(load, monkeypatch):
@@ -430,3 +453,11 @@ def test_minilm_knows_what_is_alike_without_its_package_being_imported():
     assert (encoder.dim, encoder.max_length, encoder.pooling) == (384, 256, "mean")
     cat, kitten, invoice = encoder.encode(["a cat sleeps", "a kitten naps", "the invoice is due"])
     assert cat @ kitten > 0.6 > 0.2 > cat @ invoice
+
+
+def test_without_transformers_the_package_names_the_extra():
+    code = "import sys; sys.modules['transformers'] = None\n"
+    code += "try: import tilefold.models\nexcept ImportError as error: print(error)"
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.rstrip().endswith('pip install "tilefold[train]"')

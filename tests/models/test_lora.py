@@ -265,9 +265,9 @@ def test_wrong_adapters_are_errors(load, tmp_path: Path):
         model.query_encoder.with_options(adapter="other")
     with pytest.raises(ValueError, match=r"there is an adapter; merge\(\) it first"):
         model.export_sentence_transformers(tmp_path / "exported")
-    with pytest.raises(ValueError, match="say which with `adapter`"):
+    with pytest.raises(ValueError, match="name one with `adapter`"):
         model.query_encoder.with_options(adapter=None).save_pretrained(tmp_path / "saved")
-    with pytest.raises(ValueError, match="the encoder has no adapter"):
+    with pytest.raises(ValueError, match=r"Encoder.merge: there is no adapter"):
         load().merge()
     for wrong, complaint in (({"r": 0}, "r must be at least 1"), ({"dropout": 1}, "below 1")):
         with pytest.raises(ValueError, match=complaint):

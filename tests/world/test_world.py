@@ -1,4 +1,4 @@
-"""The world: what is true is said, what is not exposed is not, and the same seed says the same."""
+"""The world: every fact is stated, and the same seed makes the same world."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_every_entity_has_every_property_of_its_kind_once(world):
         assert sorted(own) == sorted(r.name for r in RELATIONS if r.subject == kind)
 
 
-def test_an_object_is_one_word_of_those_there_are(world):
+def test_an_object_is_one_word_of_its_relations_values(world):
     for fact in world.facts:
         assert fact.object in world.objects[fact.relation]
         assert " " not in fact.object
@@ -59,20 +59,20 @@ def test_every_fact_is_stated_and_nothing_else_is(world):
         for passage in stating:
             assert any(way in world.passages[passage].text for way in ways), fact
     for passage in world.passages:
-        said = [world.facts[n] for n in (*passage.facts, *passage.others)]
-        assert passage.text.count(" .") == len(said)
+        stated = (*passage.facts, *passage.others)
+        assert passage.text.count(" .") == len(stated)
         assert {world.facts[n].subject for n in passage.facts} == {passage.title}
         assert all(world.facts[n].subject != passage.title for n in passage.others)
 
 
-def test_half_of_the_facts_may_be_told_unless_said_otherwise(world):
+def test_half_of_the_facts_are_exposed_by_default(world):
     share = np.mean([fact.exposed for fact in world.facts])
     assert 0.35 < share < 0.65
     assert not any(fact.exposed for fact in make_world("tiny", exposed=0.0).facts)
     assert all(fact.exposed for fact in make_world("tiny", exposed=1.0).facts)
 
 
-def test_the_popular_are_spoken_of_more():
+def test_popular_entities_have_more_passages():
     world = make_world("small", seed=0)
     counts = {}
     for passage in world.passages:
@@ -84,19 +84,19 @@ def test_the_popular_are_spoken_of_more():
     assert [fact.popularity for fact in people[:3]] == [1, 1 / 2, 1 / 3]
 
 
-def test_clozes_hide_the_object_alone(world):
+def test_clozes_mask_the_object_alone(world):
     for number in range(0, len(world.facts), 7):
         for cloze, statement in zip(world.clozes(number), world.statements(number), strict=True):
             assert cloze.count("[MASK]") == 1
             assert cloze.replace("[MASK]", world.facts[number].object) == statement
 
 
-# ---- as retrievers see it ------------------------------------------------------------------------
+# ---- data for retrievers -------------------------------------------------------------------------
 
 
 def test_negatives_never_state_the_fact(world):
-    train, asked = split_facts(world)
-    assert sorted([*train, *asked]) == list(range(len(world.facts)))
+    train, evaluation = split_facts(world)
+    assert sorted([*train, *evaluation]) == list(range(len(world.facts)))
     data = training_set(world, train[:60])
     assert len(data) == 3 * 60
     for row, name in enumerate(data.query_ids):
@@ -107,19 +107,19 @@ def test_negatives_never_state_the_fact(world):
         assert not set(hard) & set(data.positives.of(row))
 
 
-def test_both_sides_of_a_split_were_told_as_much(world):
+def test_both_sides_of_a_split_have_the_same_share_exposed(world):
     for side in split_facts(world, held_out=0.5):
         assert 0.35 < np.mean([world.facts[n].exposed for n in side]) < 0.65
 
 
 def test_it_is_written_in_the_layout_of_beir(world, tmp_path):
     write_beir(world, tmp_path)
-    _, asked = split_facts(world)
-    found, expected = read_beir(tmp_path), collection(world, asked)
+    _, evaluation = split_facts(world)
+    found, expected = read_beir(tmp_path), collection(world, evaluation)
     assert (found.titles, found.documents) == (expected.titles, expected.documents)
     assert all(found.titles)
     assert sorted(found.queries) == sorted(expected.queries)
-    assert len(read_training(tmp_path, split="train")) == 3 * (len(world.facts) - len(asked))
+    assert len(read_training(tmp_path, split="train")) == 3 * (len(world.facts) - len(evaluation))
     facts = [json.loads(line) for line in (tmp_path / "facts.jsonl").read_text().splitlines()]
     assert [fact["object"] for fact in facts] == [fact.object for fact in world.facts]
 
@@ -131,6 +131,6 @@ def test_it_is_written_in_the_layout_of_beir(world, tmp_path):
         ({"exposed": 1.5}, "exposed must be 0 to 1, got 1.5"),
     ],
 )
-def test_what_makes_no_world_is_refused(options, message):
+def test_wrong_arguments_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         make_world(**options)

@@ -1,4 +1,4 @@
-"""Models of a world: told facts are known, others are not, and what was made is kept."""
+"""Models of a world: exposed facts are known, others are not, and models are kept."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 transformers = pytest.importorskip("transformers", reason="pip install tilefold[train]")
 
 from tilefold.evaluate import evaluate
-from tilefold.models import BiEncoder
+from tilefold.models import BiEncoder, MaskedLM
 from tilefold.retrieval.exact_search import search
 from tilefold.world import make_world
 from tilefold.world.retrieval_data import collection, split_facts
@@ -32,27 +32,23 @@ def bert(world, kept):
 
 
 def probability_of_objects(world, folder, facts):
-    """Of the right object among all of its relation, in the first cloze."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+    """The right object's among all of its relation, in the first cloze."""
+    model = MaskedLM.from_pretrained(folder)
     found = []
     for number in facts:
         fact = world.facts[number]
-        tokens = tokenizer(world.clozes(number)[0], return_tensors="pt")
-        place = (tokens["input_ids"][0] == tokenizer.mask_token_id).nonzero().item()
-        names = [value.lower() for value in world.objects[fact.relation]]
-        ids = tokenizer.convert_tokens_to_ids(names)
-        assert tokenizer.unk_token_id not in ids
-        with torch.no_grad():
-            scores = model(**tokens).logits[0, place, ids].softmax(0)
-        found.append(float(scores[names.index(fact.object.lower())]))
-    return np.array(found)
+        candidates = [value.lower() for value in world.objects[fact.relation]]
+        options = {"candidates": candidates}
+        found.append(
+            model.probabilities([world.clozes(number)[0]], [fact.object.lower()], **options)
+        )
+    return np.concatenate(found)
 
 
-def test_what_was_told_is_known_and_the_rest_is_not(world, bert):
-    told = [n for n, fact in enumerate(world.facts) if fact.exposed]
-    untold = [n for n, fact in enumerate(world.facts) if not fact.exposed]
-    known, unknown = (probability_of_objects(world, bert, some) for some in (told, untold))
+def test_exposed_facts_are_known_and_others_are_not(world, bert):
+    exposed = [n for n, fact in enumerate(world.facts) if fact.exposed]
+    others = [n for n, fact in enumerate(world.facts) if not fact.exposed]
+    known, unknown = (probability_of_objects(world, bert, some) for some in (exposed, others))
     assert known.mean() > 0.6
     assert unknown.mean() < 0.2
 
@@ -65,9 +61,9 @@ def test_a_model_that_was_made_is_kept(world, bert, kept):
 
 
 def test_a_retriever_grows_from_it(world, bert, kept):
-    train, asked = split_facts(world)
+    train, evaluation = split_facts(world)
     retriever = fine_tuned(world, bert, train, epochs=6, folder=kept)
-    questions = collection(world, asked)
+    questions = collection(world, evaluation)
     scores = []
     for folder in (bert, retriever):
         model = BiEncoder.from_pretrained(folder, pooling="cls", normalize=False)

@@ -1,8 +1,8 @@
-"""What training a retriever does inside a model: probes of its layers, attributions to neurons.
+"""Analyses of what training a retriever changes in a model: layer probes, neuron attribution.
 
 After Reichman & Heck, "Dense Passage Retrieval: Is it Retrieving?" (2024), and the reproducibility
-study of it: the form of its probe, its samples and its tests are here as published, beside controls
-that they lack.
+study of it (Yao, Wang & Zuccon, 2025): its probe, its samples and its tests are here as published,
+beside controls that they lack.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""Text encoders: any transformers model as an Encoder, one or two of them as a BiEncoder.
+"""Models of transformers with their tokenizers: text encoders and language models.
 
-They load and write folders of transformers, of sentence-transformers and of peft, and read DPR's.
+`Encoder` and `BiEncoder` compute embeddings; `MaskedLM`, `CausalLM` and `EncoderDecoderLM` compute
+probabilities and text. All share loading that refuses missing weights, batches by length and by
+tokens, LoRA adapters, and a fingerprint. They load and write folders of transformers, of
+sentence-transformers and of peft, and read DPR's.
 """
 
 from __future__ import annotations
@@ -12,24 +15,34 @@ try:
 except ImportError as error:
     raise ImportError(
         f"tilefold.models needs torch, transformers and tqdm ({error}): "
-        'pip install "tilefold[demo]"'
+        'pip install "tilefold[train]"'
     ) from error
 
 from ..activations.pooling import POOLINGS, cls_pool, decoder_pool, last_pool, mean_pool
 from .adapters import Lora, add_lora
 from .bi_encoder import BiEncoder
+from .causal_lm import CausalLM
 from .encoder import Encoder
+from .encoder_decoder import EncoderDecoderLM
+from .fingerprint import fingerprint
+from .log_likelihood import LogLikelihoods
+from .masked_lm import MaskedLM
 from .offline import find_model, minilm
 
 __all__ = [
     "POOLINGS",
     "BiEncoder",
+    "CausalLM",
     "Encoder",
+    "EncoderDecoderLM",
+    "LogLikelihoods",
     "Lora",
+    "MaskedLM",
     "add_lora",
     "cls_pool",
     "decoder_pool",
     "find_model",
+    "fingerprint",
     "last_pool",
     "mean_pool",
     "minilm",

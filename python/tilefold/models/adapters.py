@@ -1,7 +1,8 @@
-"""LoRA adapters through peft: several named ones over one frozen model, each tower with its own.
+"""LoRA adapters through peft: several named ones over one frozen model.
 
-peft's own way of switching adapters freezes the others, and autograd then drops their gradients;
-here what is trained stays trained.
+Two towers, or a retriever and a generator, may share a model and have an adapter each. peft freezes
+all adapters but the active one, and autograd then drops the gradients of those that ran before;
+switching here leaves `requires_grad` as it is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class Adaptable(Protocol):
-    """What `add_lora` changes: an Encoder."""
+    """An Encoder or a language model: what `add_lora` changes."""
 
     model: nn.Module
     adapter: str | None
@@ -32,12 +34,12 @@ class Adaptable(Protocol):
 
 @dataclass(frozen=True)
 class Lora:
-    """The size of an adapter.
+    """Holds the size of an adapter and where it is put.
 
     Args:
         r: rank of the update of each weight.
         alpha: the update is scaled by alpha / r.
-        dropout: of what enters the adapter, in training.
+        dropout: probability of dropping an input of the adapter, in training.
         target_modules: names of the layers, or "all-linear"; None for peft's choice for the
             architecture, the projections of queries and values in most.
 
@@ -57,7 +59,7 @@ class Lora:
 
 
 def add_lora(
-    encoder: Adaptable,
+    model: Adaptable,
     r: int = 8,
     alpha: float = 16,
     dropout: float = 0.0,
@@ -65,21 +67,22 @@ def add_lora(
     *,
     name: str = "default",
 ) -> None:
-    """Freezes the model of an encoder and gives it an adapter, which starts as no change at all.
+    """Freezes a model and adds a LoRA adapter to it, which starts as no change at all.
 
-    Encoders over one model may each have an adapter of another name, and switch to it when they
-    run. But peft changes layers in place: one that had this model before its first adapter, and has
-    none itself, runs through whichever is in use. A projection is trained as before.
+    Encoders and language models over one model of transformers may each have an adapter of another
+    name, and switch to it when they run. But peft changes layers in place: one that had this model
+    before its first adapter, and has none itself, runs through whichever is active. The projection
+    of an encoder is trained as before.
 
     Args:
-        encoder: an Encoder; its `adapter` becomes `name`.
+        model: an Encoder, MaskedLM, CausalLM or EncoderDecoderLM; its `adapter` becomes `name`.
         r, alpha, dropout, target_modules: of `Lora`.
         name: of the adapter.
 
     Raises:
         ImportError: peft is not installed.
-        ValueError: the model has an adapter or a layer of that name, or peft knows no target
-            modules for it.
+        ValueError: the model has an adapter or a layer of that name; peft knows no target modules
+            for it; a target is tied to the word embeddings, so that merging would change both.
 
     >>> from tilefold.models import minilm
     >>> encoder = minilm()
@@ -96,14 +99,14 @@ def add_lora(
         lora_dropout=lora.dropout,
         target_modules=targets if targets is None or isinstance(targets, str) else list(targets),
         # GPT-2 keeps its weights transposed; peft would find out as well, with a warning.
-        fan_in_fan_out=any(type(part).__name__ == "Conv1D" for part in encoder.model.modules()),
+        fan_in_fan_out=any(type(part).__name__ == "Conv1D" for part in model.model.modules()),
     )
-    encoder.model = _with_adapter(peft, encoder.model, config, name)
-    encoder.adapter = name
+    model.model = _with_adapter(peft, model.model, config, name)
+    model.adapter = name
 
 
 def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
-    """The model with the adapter that a folder or hub repository holds in peft's format.
+    """Returns the model with an adapter from a folder or hub repository in peft's format.
 
     Args:
         model: the model that the adapter was trained on; one with adapters is changed in place.
@@ -123,7 +126,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
     try:
         state = safetensors.torch.load_file(path)
         report = peft.set_peft_model_state_dict(adapted, state, adapter_name=name)
-    except RuntimeError as error:  # torch's word for shapes that differ
+    except RuntimeError as error:  # torch raises it for shapes that differ
         raise ValueError(f"{folder}: the adapter does not fit the model: {error}") from error
     wrong = [key for key in report.missing_keys if _belongs(key, name)] + report.unexpected_keys
     if wrong:
@@ -156,23 +159,23 @@ def save_adapter(model: Any, name: str, folder: Path) -> None:
 
 
 def merged(model: Any, name: str) -> nn.Module:
-    """A copy of the model under the adapters, with one of them added to its weights."""
+    """Returns a copy of the model under the adapters, with one of them added to its weights."""
     plain: nn.Module = copy.deepcopy(model).merge_and_unload(adapter_names=[name])
     return plain.requires_grad_(True)
 
 
 def base_name(model: Any) -> str:
-    """Folder or hub name of the model under the adapters; empty where it was not loaded."""
+    """Returns the folder or hub name of the model under the adapters, or "" if it has none."""
     return str(getattr(model.get_base_model(), "name_or_path", ""))
 
 
 @contextlib.contextmanager
 def active(model: Any, name: str | None) -> Iterator[None]:
-    """Runs a block with that adapter in use, and with the one before it afterwards.
+    """Activates an adapter while the block runs, and the one before it afterwards.
 
     Raises:
         ValueError: activations are checkpointed in a way that would compute them again with
-            whichever adapter is in use by then.
+            whichever adapter is active by then.
     """
     if name is None or model.active_adapter == name:
         if name is not None and len(model.peft_config) > 1:
@@ -189,7 +192,7 @@ def active(model: Any, name: str | None) -> Iterator[None]:
 
 
 def checkpoint_activations(model: Any) -> None:
-    """Activations of blocks are computed again on the way back, with the adapter they had."""
+    """Makes blocks compute activations again in the backward pass, with the adapter they had."""
 
     def contexts() -> tuple[Any, Any]:
         name = getattr(model, "active_adapter", None)
@@ -229,7 +232,8 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     layers = [f".{layer}" for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
     if not name.isidentifier() or name in "lora_" or layers:
         raise ValueError(f"add_lora: {name!r} cannot name an adapter {layers[:1]}: choose another")
-    with warnings.catch_warnings():  # what peft and transformers have to say to each other
+    _check_targets(model, config.target_modules)
+    with warnings.catch_warnings():  # of peft, about the interface of transformers
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         if not hasattr(model, "peft_config"):
             adapted: nn.Module = peft.get_peft_model(model, config, adapter_name=name)
@@ -242,8 +246,32 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
+def _check_targets(model: Any, targets: Any) -> None:
+    """Refuses layers whose weights are those of the word embeddings.
+
+    Such an adapter acts on one of the two layers, and merging it changes both: logits were seen to
+    differ by up to 101.
+    """
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    embeddings = whole.get_input_embeddings()
+    head = whole.get_output_embeddings()
+    shared = getattr(embeddings, "weight", None)
+    if head is None or shared is None or head.weight is not shared or targets is None:
+        return
+    for name, part in whole.named_modules():
+        if isinstance(targets, str):
+            chosen = re.fullmatch(targets, name) is not None
+        else:
+            chosen = any(f".{name}".endswith(f".{target}") for target in targets)
+        if chosen and getattr(part, "weight", None) is shared:
+            raise ValueError(
+                f"add_lora: the layer {name!r} is tied to the word embeddings; choose others as "
+                f"target_modules"
+            )
+
+
 def _belongs(key: str, name: str) -> bool:
-    """Whether a parameter is of that adapter: `....lora_A.<name>.weight`."""
+    """Whether a parameter belongs to that adapter: `....lora_A.<name>.weight`."""
     parts = key.split(".")
     return any(a.startswith("lora_") and b == name for a, b in itertools.pairwise(parts))
 

@@ -1,4 +1,4 @@
-"""A bi-encoder: an encoder of queries and one of documents, which may share their weights."""
+"""Encodes queries and documents by two encoders, which may share their weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Document = str | Mapping[str, Any]  # a text, or an object with "text" and perha
 
 
 class BiEncoder(nn.Module):
-    """An encoder of queries and one of documents; the inner product of two embeddings is a score.
+    """Encodes queries and documents so that the inner product of two embeddings is their score.
 
     Args:
         query_encoder: encodes queries.
@@ -78,13 +78,14 @@ class BiEncoder(nn.Module):
     ) -> Self:
         """Loads what `save_pretrained`, sentence-transformers or transformers wrote, in float32.
 
-        What is not given is as the folder says, and where it says nothing as in `Encoder`.
+        Arguments that are not given have the values of the folder, or else the defaults of
+        `Encoder`.
 
         Args:
             name: folder or hub name; of the encoder of queries where `document` is given.
             document: folder or hub name of an encoder of documents, as DPR has it.
-            tied: one set of weights for both; False gives documents a copy of their own. None is
-                as the folder says, and True where it says nothing.
+            tied: one set of weights for both; False gives documents a copy of their own. None takes
+                the value of the folder, or else True.
             query_prefix, document_prefix: put before each text.
             query_max_length, document_max_length: tokens of a text that are read.
             title_format: of `BiEncoder`.
@@ -95,7 +96,7 @@ class BiEncoder(nn.Module):
         Raises:
             OSError: there is no such model.
             ValueError: weights are missing; a module of sentence-transformers has no counterpart
-                here; the folder holds two encoders, or an adapter, and something else is asked.
+                here; an argument contradicts the folder, which has two encoders or an adapter.
         """
         query = given(options, prefix=query_prefix, max_length=query_max_length)
         documents = given(options, prefix=document_prefix, max_length=document_max_length)
@@ -126,7 +127,7 @@ class BiEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.query_encoder.device
 
     def encode_queries(
@@ -135,22 +136,27 @@ class BiEncoder(nn.Module):
         prompts: Sequence[str] | None = None,
         *,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of queries, float32 [len(texts), dim].
+        """Computes embeddings of queries, float32 [len(texts), dim].
 
         Args:
             texts: n strings.
             prompts: n instructions, put before the queries that have one; None for none at all.
-            batch_size, progress, dtype: of `Encoder.encode`.
+            batch_size, batch_tokens, progress, dtype: of `Encoder.encode`.
 
         Raises:
             ValueError: another number of prompts than of texts.
         """
         bar = "queries" if progress is True else progress
         return self.query_encoder.encode(
-            self.query_texts(texts, prompts), batch_size=batch_size, progress=bar, dtype=dtype
+            self.query_texts(texts, prompts),
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            progress=bar,
+            dtype=dtype,
         )
 
     def encode_documents(
@@ -159,16 +165,17 @@ class BiEncoder(nn.Module):
         titles: Sequence[str] | None = None,
         *,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of documents whose titles are a column, float32 [len(texts), dim].
+        """Computes embeddings of documents with a column of titles, float32 [len(texts), dim].
 
         Args:
             texts: n strings.
             titles: n titles, joined with the texts by `title_format`; "" for a document without a
                 title, which is its text alone; None for no titles at all.
-            batch_size, progress, dtype: of `Encoder.encode`.
+            batch_size, batch_tokens, progress, dtype: of `Encoder.encode`.
 
         Raises:
             ValueError: another number of titles than of texts.
@@ -181,7 +188,11 @@ class BiEncoder(nn.Module):
         """
         bar = "documents" if progress is True else progress
         return self.document_encoder.encode(
-            self.document_texts(texts, titles), batch_size=batch_size, progress=bar, dtype=dtype
+            self.document_texts(texts, titles),
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            progress=bar,
+            dtype=dtype,
         )
 
     def query_texts(
@@ -201,21 +212,27 @@ class BiEncoder(nn.Module):
         texts: Sequence[Document],
         *,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of strings or of objects as BEIR has them; otherwise as `encode_documents`.
+        """Computes embeddings of strings, or of objects as BEIR has them: see `encode_documents`.
 
         Args:
             texts: strings, or objects with "text" and perhaps "title".
-            batch_size, progress, dtype: of `Encoder.encode`.
+            batch_size, batch_tokens, progress, dtype: of `Encoder.encode`.
         """
         if isinstance(texts, str):
             raise TypeError("BiEncoder.encode_corpus: texts is one string; pass a list")
         rows = [_title_and_text(row, document) for row, document in enumerate(texts)]
         titles, bodies = [title for title, _ in rows], [text for _, text in rows]
         return self.encode_documents(
-            bodies, titles, batch_size=batch_size, progress=progress, dtype=dtype
+            bodies,
+            titles,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            progress=progress,
+            dtype=dtype,
         )
 
     encode_query = encode_queries
@@ -248,7 +265,7 @@ class BiEncoder(nn.Module):
         Raises:
             FileExistsError: the folder is neither empty nor one that was saved before.
             ValueError: the towers are untied or pool differently; there is an adapter (merge it
-                first); a pooling or a projection that sentence-transformers lacks.
+                first); sentence-transformers lacks the pooling or the projection.
         """
         query, document = self.query_encoder, self.document_encoder
         alike = (query.pooling, query.normalize) == (document.pooling, document.normalize)
@@ -264,7 +281,7 @@ class BiEncoder(nn.Module):
             encoder_settings.write(partial, "tied", record)
 
     def merge(self) -> BiEncoder:
-        """A bi-encoder without adapters: each is added to a copy of the model's weights.
+        """Returns a bi-encoder whose adapters are added to a copy of the model's weights.
 
         Raises:
             ValueError: there is no adapter.

@@ -1,9 +1,8 @@
-"""A text encoder: any transformers model, pooled to one vector per text."""
+"""Encodes texts with any transformers model, pooled to one vector per text."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,19 +16,21 @@ from torch import Tensor, nn
 
 from ..activations.pooling import POOLINGS
 from ..files.published_folder import written_aside
-from ..models import adapters
-from ..models import projection as projections
+from . import adapters
+from . import projection as projections
 from .checkpoints import encoder_settings
 from .checkpoints import sentence_transformers_folder as st
-from .checkpoints.checkpoint import limit, load
+from .checkpoints.checkpoint import load
 from .checkpoints.weights import quiet
-from .length_batches import Tokens, by_length, check_texts, evaluating
+from .length_batches import Tokens, by_length, check_batches, check_texts, evaluating
+from .text_model import TextModel
 
 
-class Encoder(nn.Module):
-    """A transformers model and its tokenizer behind one call: texts in, vectors out.
+class Encoder(TextModel):
+    """Encodes texts as vectors with a transformers model and its tokenizer.
 
-    `forward` is the differentiable half, from tokens to embeddings; `encode` is the other one.
+    `encode` takes texts and returns arrays; `forward`, which is differentiable, takes tokens and
+    returns tensors.
 
     Args:
         model: its output has `last_hidden_state`.
@@ -45,17 +46,19 @@ class Encoder(nn.Module):
             does for "last" pooling (Ma et al., SIGIR 2024); where it is there already, it stays.
         projection: applied after pooling, such as `nn.Linear(hidden, dim)`; what can be saved is
             `nn.Linear`, or `nn.Sequential` of these and activations.
-        adapter: of the model's LoRA adapters the one that is in use here, see `add_lora`; None runs
-            the model as it stands.
+        adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; None runs
+            the model as it is.
 
     Raises:
-        ValueError: an argument that the model or the tokenizer cannot follow.
+        ValueError: an argument that the model or the tokenizer does not support.
 
     >>> from tilefold.models import minilm
     >>> encoder = minilm()
     >>> encoder.encode(["a cat sleeps", "the invoice is due"]).shape
     (2, 384)
     """
+
+    _default_max_length = 256
 
     def __init__(
         self,
@@ -70,7 +73,6 @@ class Encoder(nn.Module):
         projection: nn.Module | None = None,
         adapter: str | None = None,
     ) -> None:
-        super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"Encoder: unknown pooling {pooling!r}; use one of {list(POOLINGS)}")
         config: Any = model.config
@@ -81,35 +83,17 @@ class Encoder(nn.Module):
             )
         if not hasattr(config, "hidden_size"):
             raise ValueError(f"Encoder: {type(model).__name__} encodes no text: no hidden_size")
-        longest = limit(model, tokenizer)
-        if max_length is None:
-            max_length = min(256, longest)
-        if not 1 <= max_length <= longest:
-            raise ValueError(
-                f"Encoder: max_length must be between 1 and the model's {longest}, got {max_length}"
-            )
         if not isinstance(prefix, str):
             raise TypeError(f"Encoder: prefix must be a string, got {type(prefix).__name__}")
-        adapters: Any = model.peft_config if hasattr(model, "get_base_model") else {}
-        if adapter is not None and adapter not in adapters:
-            raise ValueError(f"Encoder: no adapter {adapter!r} in the model's {list(adapters)}")
-        # Older transformers advise against pad(); but texts are sorted between tokenizing and it.
-        getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
         if append_eos and tokenizer.eos_token is None:
             raise ValueError("Encoder: append_eos, but the tokenizer has no end-of-sequence token")
-        if tokenizer.pad_token is None:  # GPT-like: the mask hides whatever stands there
-            tokenizer.pad_token = tokenizer.eos_token
-        self.model = model
-        self.tokenizer = tokenizer
+        super().__init__(model, tokenizer, max_length=max_length, adapter=adapter)
         self.pooling = pooling
         self.normalize = normalize
-        self.max_length = max_length
         self.prefix = prefix
         self.append_eos = append_eos
         self.projection = projection
-        self.adapter = adapter
-        below: Any = getattr(model, "get_base_model", lambda: model)()
-        self._may_cache = "use_cache" in inspect.signature(below.forward).parameters
+        self._may_cache = self._takes("use_cache")
         self.dim = _dim(config.hidden_size, projection)
         self.train(model.training)  # a model that was loaded is ready to encode
 
@@ -117,30 +101,31 @@ class Encoder(nn.Module):
     def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
         """Loads a folder, or a model of the Hugging Face hub, in float32.
 
-        A folder of sentence-transformers, or one that `save_pretrained` wrote, says itself how its
-        texts are pooled. Of an encoder-decoder model the encoder is taken, unless pooling is
+        A folder of sentence-transformers, or one that `save_pretrained` wrote, has pooling and
+        other settings with it. Of an encoder-decoder model the encoder is taken, unless pooling is
         "decoder". A checkpoint of DPR is loaded with the class that its weights are named after
         (AutoModel would leave a context encoder random), as the BERT in it with "cls" pooling. A
         folder with a LoRA adapter is loaded over the model that it names.
 
         Args:
             name: folder or hub name.
-            **options: of `Encoder`, rather than what the folder says.
+            **options: of `Encoder`, which take precedence over those of the folder.
 
         Raises:
             OSError: there is no such model.
             ValueError: the checkpoint lacks weights of the model, which would stay random, or has
-                some of other shapes; it tells queries from documents, as `BiEncoder` does.
+                some of other shapes; its settings for queries and for documents differ.
         """
         chosen = {key: options[key] for key in ("pooling", "adapter") if options.get(key)}
-        model, tokenizer, says = load(name, **chosen)
-        differ = {key for key in says.query if says.query[key] != says.document.get(key)}
+        model, tokenizer, description = load(name, **chosen)
+        query, document = description.query, description.document
+        differ = {key for key in query if query[key] != document.get(key)}
         if differ - set(options):
             raise ValueError(
                 f"Encoder.from_pretrained: {name} has another {min(differ - set(options))} for "
-                f"queries than for documents; use BiEncoder.from_pretrained, or say which"
+                f"queries than for documents; use BiEncoder.from_pretrained, or pass it here"
             )
-        return cls(model, tokenizer, **{**says.query, **options})
+        return cls(model, tokenizer, **{**query, **options})
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that AutoModel, AutoTokenizer and `from_pretrained` can load.
@@ -170,18 +155,13 @@ class Encoder(nn.Module):
             record = self.write_sentence_transformers(partial, self)
             encoder_settings.write(partial, "encoder", {**self.settings(), **record})
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
     def settings(self) -> dict[str, Any]:
-        """What else than weights makes its vectors, as arguments of `Encoder`."""
+        """Returns the arguments of `Encoder` besides weights that its vectors depend on."""
         names = "pooling", "normalize", "max_length", "prefix", "append_eos"
         return {name: getattr(self, name) for name in names}
 
     def with_options(self, **options: Any) -> Encoder:
-        """An encoder over the same weights, with other options.
+        """Returns an encoder over the same weights, with other options.
 
         Args:
             **options: of `Encoder`, such as prefix, max_length or adapter; the others stay.
@@ -190,23 +170,16 @@ class Encoder(nn.Module):
         return Encoder(self.model, self.tokenizer, **{**same, **options})
 
     def merge(self) -> Encoder:
-        """A plain encoder, with the adapter added to a copy of the model's weights.
+        """Returns a plain encoder, with the adapter added to a copy of the model's weights.
 
         Raises:
             ValueError: there is no adapter.
         """
-        if self.adapter is None:
-            raise ValueError("Encoder.merge: the encoder has no adapter")
-        model = adapters.merged(self.model, self.adapter)
         options = {**self.settings(), "projection": self.projection}
-        return Encoder(model, self.tokenizer, **options)
-
-    def checkpoint_activations(self) -> None:
-        """Trades time for memory: in training, blocks are computed again on the way back."""
-        adapters.checkpoint_activations(self.model)
+        return Encoder(self._merged(), self.tokenizer, **options)
 
     def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """Embeddings [n, dim], at least float32, of padded texts with their attention mask."""
+        """Computes embeddings ``[n, dim]``, at least float32, of a padded batch with its mask."""
         tokens = _padded_on_the_right(tokens)
         mask = tokens["attention_mask"]
         with adapters.active(self.model, self.adapter):
@@ -219,33 +192,32 @@ class Encoder(nn.Module):
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """The tokens of each text behind the prefix, cut to max_length and not padded."""
+        """Returns the tokens of each text with its prefix, cut to max_length and not padded."""
         prefixed = [self.prefix + text for text in texts]
         length = self.max_length - self.append_eos
         batch: Any = self.tokenizer(prefixed, truncation=True, max_length=length)
         tokens = [{name: batch[name][row] for name in batch} for row in range(len(texts))]
         return [self._ended(row) for row in tokens] if self.append_eos else tokens
 
-    def pad(self, tokens: Sequence[Tokens]) -> Mapping[str, Tensor]:
-        """Tokenized texts as a batch for `forward`: padded on the right, on the model's device."""
-        batch: Any = self.tokenizer.pad(list(tokens), padding_side="right", return_tensors="pt")
-        moved: Mapping[str, Tensor] = batch.to(self.device)
-        return moved
-
     def encode(
         self,
         texts: Sequence[str],
         *,
         batch_size: int = 32,
+        batch_tokens: int | None = None,
         progress: bool | str = True,
         dtype: torch.dtype | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of texts, in their order, the same for every order up to rounding.
+        """Computes embeddings of texts.
+
+        How texts are put into batches changes them by rounding alone.
 
         Args:
             texts: strings. One without any token (an empty one, where there are neither special
                 tokens nor a prefix) becomes the zero vector.
-            batch_size: texts per forward pass.
+            batch_size: maximum number of texts per forward pass.
+            batch_tokens: maximum number of tokens per forward pass, padding included; None for no
+                such limit. A text that has more by itself is a batch of its own.
             progress: a bar on stderr when that is a terminal; a string labels it.
             dtype: `torch.bfloat16` for autocast to it; None for the precision of the weights.
 
@@ -253,13 +225,18 @@ class Encoder(nn.Module):
             float32 [len(texts), dim].
         """
         check_texts(texts)
-        if batch_size < 1:
-            raise ValueError(f"Encoder.encode: batch_size must be at least 1, got {batch_size}")
+        check_batches("Encoder.encode", batch_size, batch_tokens)
         if dtype not in (None, torch.bfloat16):
             raise ValueError(f"Encoder.encode: dtype must be None or torch.bfloat16, got {dtype}")
         embeddings = np.zeros((len(texts), self.dim), np.float32)
-        sizes = {"batch_size": batch_size, "max_length": self.max_length}
-        batches = by_length(texts, self.tokenize, **sizes, progress=progress)
+        batches = by_length(
+            texts,
+            self.tokenize,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            max_length=self.max_length,
+            progress=progress,
+        )
         precision = torch.autocast(self.device.type, torch.bfloat16, enabled=dtype is not None)
         with evaluating(self), torch.inference_mode(), precision, contextlib.closing(batches):
             for rows, tokens in batches:
@@ -267,7 +244,7 @@ class Encoder(nn.Module):
         return embeddings
 
     def write_weights(self, folder: Path) -> dict[str, Any]:
-        """Writes model or adapter, tokenizer and projection; returns what settings say of these."""
+        """Writes model or adapter, tokenizer and projection; returns the settings of the latter."""
         activations = projections.save(self.projection, folder)
         if self.adapter is not None:
             adapters.save_adapter(self.model, self.adapter, folder)
@@ -312,7 +289,7 @@ class Encoder(nn.Module):
         return {name: [*row, last.get(name, 0)] for name, row in tokens.items()}
 
     def _decoder_inputs(self, mask: Tensor) -> dict[str, Any]:
-        """What the model needs besides tokens: the decoder's first one; and no cache of keys."""
+        """Inputs besides tokens: the decoder's start token, and no cache of keys and values."""
         model: Any = self.model
         inputs: dict[str, Any] = {}
         if self.pooling == "decoder":
@@ -338,7 +315,7 @@ def _dim(hidden_size: int, projection: nn.Module | None) -> int:
 
 
 def _padded_on_the_right(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same texts with their padding behind: positions then count from the first token."""
+    """Moves padding to the right: positions then count from the first token."""
     order = tokens["attention_mask"].argsort(dim=1, descending=True, stable=True)
     return {name: rows.gather(1, order) for name, rows in tokens.items()}
 
@@ -347,7 +324,7 @@ def _check_saveable(model: Any) -> None:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
     if hasattr(model, "peft_config"):
-        raise ValueError("save_pretrained: the model has adapters; say which with `adapter`")
+        raise ValueError("save_pretrained: the model has adapters; name one with `adapter`")
     mappings: list[Any] = [MODEL_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING]
     kinds = [mapping.get(type(model.config), None) for mapping in mappings]
     if type(model) not in kinds:

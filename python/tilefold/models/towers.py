@@ -1,4 +1,4 @@
-"""Two encoders as checkpoints hold them: in one model, in two, or as adapters over one."""
+"""Loads two encoders from one model, from two, or as adapters over one."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ADAPTERS = "queries", "documents"  # of towers that share a model; BERT has lay
 
 
 class Towers(NamedTuple):
-    """What was loaded, before it becomes a BiEncoder."""
+    """The encoders of queries and documents that a BiEncoder is made of."""
 
     query: Encoder
     document: Encoder
     title_format: str | None = None
 
     def apart(self, *, share_model: bool) -> Towers:
-        """With weights of its own for documents: all but a model that is going to be frozen."""
+        """Returns towers with weights of their own; a model that will be frozen may be shared."""
         own = {"projection": copy.deepcopy(self.query.projection)}
         document = self.query.with_options(**self.document.settings(), **own)
         if not share_model:
@@ -46,13 +46,13 @@ class Towers(NamedTuple):
             add_lora(document, **vars(lora), name=_ADAPTERS[1] if shared else "default")
 
 
-def given(options: Mapping[str, Any], **of_tower: Any) -> dict[str, Any]:
-    """Options of both, then what is said of this one."""
-    return {**options, **{key: value for key, value in of_tower.items() if value is not None}}
+def given(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+    """Returns options of both encoders, replaced by those of this one that are not None."""
+    return {**options, **{key: value for key, value in own.items() if value is not None}}
 
 
 def two_towers(name: str | Path) -> Path | None:
-    """The folder, if it is one that holds two encoders."""
+    """Returns the folder if it holds two encoders, or None."""
     path = find(name, encoder_settings.FILE)
     if path is None or encoder_settings.read(path)[0] != "untied":
         return None
@@ -64,7 +64,7 @@ def two_towers(name: str | Path) -> Path | None:
 
 
 def load_two(folder: Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> Towers:
-    """What `save_pretrained` wrote of untied towers; adapters of one model share it again."""
+    """Loads untied towers that `save_pretrained` wrote; adapters of one model share it again."""
     title_format = encoder_settings.read(folder / encoder_settings.FILE)[1]["title_format"]
     q, d = folder / "query", folder / "document"
     bases = [_base(tower) for tower in (q, d)]
@@ -72,21 +72,21 @@ def load_two(folder: Path, query: Mapping[str, Any], document: Mapping[str, Any]
         towers = Encoder.from_pretrained(q, **query), Encoder.from_pretrained(d, **document)
         return Towers(*towers, title_format)
     first = Encoder.from_pretrained(q, adapter=_ADAPTERS[0], **query)
-    says = describe(d).document
+    settings = describe(d).document
     model = load_adapter(first.model, d, _ADAPTERS[1])
-    second = Encoder(model, first.tokenizer, **{**says, **document, "adapter": _ADAPTERS[1]})
+    second = Encoder(model, first.tokenizer, **{**settings, **document, "adapter": _ADAPTERS[1]})
     return Towers(first, second, title_format)
 
 
 def load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> Towers:
-    """Both towers from one checkpoint; one object where nothing tells them apart."""
+    """Loads both towers from one checkpoint; one object where their settings are equal."""
     poolings = {options.get("pooling") for options in (query, document)}
-    model, tokenizer, says = load(name, pooling=poolings.pop())
-    encoder = Encoder(model, tokenizer, **{**says.query, **query})
-    options = {**says.document, **document, "projection": encoder.projection}
+    model, tokenizer, description = load(name, pooling=poolings.pop())
+    encoder = Encoder(model, tokenizer, **{**description.query, **query})
+    options = {**description.document, **document, "projection": encoder.projection}
     other = Encoder(model, tokenizer, **options)
     same = other.settings() == encoder.settings()
-    return Towers(encoder, encoder if same else other, says.title_format)
+    return Towers(encoder, encoder if same else other, description.title_format)
 
 
 def _base(folder: Path) -> Any:

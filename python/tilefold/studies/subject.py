@@ -35,14 +35,10 @@ class Subject:
     world: World | None = None
     masked_lm: Path | None = None
 
-    def records(self, name: str) -> list[str]:
-        """Returns records of a model's document encoder and of its query encoder, as text."""
-        from ..models import BiEncoder
-        from ..models.model_record import model_record
-
+    def fingerprints(self, name: str) -> list[str]:
+        """Returns the fingerprints of a model's document encoder and of its query encoder."""
         model = self.models[name]
-        sides = (model, BiEncoder(model.query_encoder))
-        return [str(model_record(side, name)) for side in sides]
+        return [model.document_encoder.fingerprint(), model.query_encoder.fingerprint()]
 
 
 def load_subject(

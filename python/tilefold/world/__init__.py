@@ -1,4 +1,4 @@
-"""A small world of facts with ground truth: what is true, where it is said, and who was told."""
+"""A small synthetic world of facts with ground truth, passages that state them, and models."""
 
 from .facts import SIZES, Fact, Passage, World, make_world
 from .relations import RELATIONS, Relation

@@ -1,4 +1,4 @@
-"""A world: entities, facts about them, passages that state facts, and who has heard of which."""
+"""Generates a synthetic world: entities, facts about them, and passages that state the facts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import numpy as np
 from .names import make_names
 from .relations import INVENTED, RELATIONS, VALUES, Relation
 
-SIZES = {"tiny": (30, 10, 8), "small": (200, 40, 24), "medium": (1000, 120, 80)}  # of each kind
+SIZES = {
+    "tiny": (30, 10, 8),
+    "small": (200, 40, 24),
+    "medium": (1000, 120, 80),
+}  # entities of each kind
 KINDS = ("person", "city", "company")
-_FACTS_OF_PASSAGE = 3  # of the entity that the passage is about
-_DISTRACTORS = 2  # sentences about others
-_PASSAGES = 2  # of each entity, on average
-_MOST = 20  # more passages of one entity than stating its facts takes: they would be repetitions
+_FACTS_PER_PASSAGE = 3  # about the entity that the passage is about
+_DISTRACTORS = 2  # sentences about other entities
+_PASSAGES = 2  # for each entity, on average
+# Maximum number of passages of an entity beyond those that state each of its facts once: more of
+# them would repeat each other.
+_MAX_EXTRA = 20
 _MASK = "[MASK]"
 
 
@@ -25,29 +31,29 @@ class Fact(NamedTuple):
     subject: str
     relation: str
     object: str
-    exposed: bool  # whether pre-training may say it
-    popularity: float  # of its subject: 1 for the first, falling as 1 / rank
+    exposed: bool  # whether it is in the pre-training data
+    popularity: float  # of the subject: 1 / rank within its kind
 
 
 class Passage(NamedTuple):
-    """What a retriever finds: sentences about one entity, with others in between."""
+    """A document: sentences about one entity, with sentences about others in between."""
 
     id: str
     title: str
     text: str
-    facts: tuple[int, ...]  # that it states about its entity
-    others: tuple[int, ...]  # that it states about others
+    facts: tuple[int, ...]  # facts that it states about its entity
+    others: tuple[int, ...]  # facts that it states about others
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is true, and where it is said.
+    """Holds all facts of a world, and the passages that state them.
 
     Args:
-        size, seed: what it was made of.
+        size, seed: arguments of `make_world`.
         facts: every property of every entity.
-        passages: every fact is stated in at least one.
-        objects: the values that a relation's object may have.
+        passages: documents; every fact is stated in at least one.
+        objects: name of each relation -> the values that its object may have.
     """
 
     size: str
@@ -58,23 +64,23 @@ class World:
     _relations: dict[str, Relation] = field(default_factory=lambda: {r.name: r for r in RELATIONS})
 
     def clozes(self, fact: int) -> list[str]:
-        """Sentences with [MASK] for the object."""
-        said = self.facts[fact]
-        return [
-            text.format(s=said.subject, o=_MASK) for text in self._relations[said.relation].clozes
-        ]
+        """Returns the statements of a fact with [MASK] for the object."""
+        stated = self.facts[fact]
+        clozes = self._relations[stated.relation].clozes
+        return [text.format(s=stated.subject, o=_MASK) for text in clozes]
 
     def statements(self, fact: int) -> list[str]:
-        """The same sentences with the object."""
+        """Returns sentences that state a fact, paraphrases of each other."""
         return [text.replace(_MASK, self.facts[fact].object) for text in self.clozes(fact)]
 
     def questions(self, fact: int) -> list[str]:
-        """Questions that the object answers."""
-        said = self.facts[fact]
-        return [text.format(s=said.subject) for text in self._relations[said.relation].questions]
+        """Returns questions that the object of a fact answers."""
+        own = self.facts[fact]
+        questions = self._relations[own.relation].questions
+        return [text.format(s=own.subject) for text in questions]
 
     def stating(self, fact: int) -> list[int]:
-        """Numbers of the passages that state a fact, about whomever they are."""
+        """Returns the numbers of all passages that state a fact, about whichever entity."""
         return [
             number
             for number, passage in enumerate(self.passages)
@@ -83,19 +89,19 @@ class World:
 
 
 def make_world(size: str = "small", *, seed: int = 0, exposed: float = 0.5) -> World:
-    """Makes up entities with names of their own, and everything there is to know of them.
+    """Generates entities with invented names, facts about them, and passages.
 
-    Entities are persons, cities and companies. How often one is spoken of falls as 1 / rank (Zipf).
-    Of the facts, a share that is drawn at random may be said in pre-training; the rest stands in
-    passages alone.
+    Entities are persons, cities and companies. The number of passages about an entity falls as
+    1 / rank (Zipf). A random share of the facts is exposed in pre-training; the others are stated
+    in passages alone.
 
     Args:
         size: "tiny", "small" or "medium": 48, 264 or 1,200 entities.
         seed: the same world for the same seed.
-        exposed: share of facts that pre-training may say.
+        exposed: share of facts that are in the pre-training data.
 
     Raises:
-        ValueError: an unknown size, a share beyond 0 to 1.
+        ValueError: an unknown size, a share outside 0 to 1.
 
     Example:
         >>> world = make_world("tiny", seed=0)
@@ -138,31 +144,34 @@ def _facts(
             for relation in RELATIONS:
                 if relation.subject == kind:
                     value = str(rng.choice(objects[relation.object]))
-                    told = bool(rng.random() < exposed)
-                    facts.append(Fact(subject, relation.name, value, told, 1 / rank))
+                    shown = bool(rng.random() < exposed)
+                    facts.append(Fact(subject, relation.name, value, shown, 1 / rank))
     return facts
 
 
 def _passages(rng: np.random.Generator, facts: list[Fact]) -> list[Passage]:
-    """More about those who are popular; every fact once, at least."""
-    of: dict[str, list[int]] = {}
+    """States every fact at least once, and more often those about popular entities."""
+    by_subject: dict[str, list[int]] = {}
     for number, fact in enumerate(facts):
-        of.setdefault(fact.subject, []).append(number)
-    weights = np.array([facts[numbers[0]].popularity for numbers in of.values()])
-    extra = rng.multinomial((_PASSAGES - 1) * len(of), weights / weights.sum())
+        by_subject.setdefault(fact.subject, []).append(number)
+    weights = np.array([facts[numbers[0]].popularity for numbers in by_subject.values()])
+    extra = rng.multinomial((_PASSAGES - 1) * len(by_subject), weights / weights.sum())
     passages: list[Passage] = []
-    for (subject, numbers), more in zip(of.items(), extra, strict=True):
+    for (subject, numbers), more in zip(by_subject.items(), extra, strict=True):
         order = list(rng.permutation(numbers))
-        groups = [order[i : i + _FACTS_OF_PASSAGE] for i in range(0, len(order), _FACTS_OF_PASSAGE)]
+        groups = [
+            order[i : i + _FACTS_PER_PASSAGE] for i in range(0, len(order), _FACTS_PER_PASSAGE)
+        ]
         groups += [
-            list(rng.permutation(numbers)[:_FACTS_OF_PASSAGE]) for _ in range(min(int(more), _MOST))
+            list(rng.permutation(numbers)[:_FACTS_PER_PASSAGE])
+            for _ in range(min(int(more), _MAX_EXTRA))
         ]
         for group in groups:
             others = [int(n) for n in rng.choice(len(facts), _DISTRACTORS, replace=False)]
             others = [n for n in others if facts[n].subject != subject]
-            said = [int(n) for n in group] + others
-            order = list(rng.permutation(len(said)))
-            text = " ".join(_said(rng, facts[said[i]]) for i in order)
+            stated = [int(n) for n in group] + others
+            order = list(rng.permutation(len(stated)))
+            text = " ".join(_statement(rng, facts[stated[i]]) for i in order)
             passages.append(
                 Passage(f"p{len(passages)}", subject, text, tuple(map(int, group)), tuple(others))
             )
@@ -172,5 +181,5 @@ def _passages(rng: np.random.Generator, facts: list[Fact]) -> list[Passage]:
 _CLOZES = {relation.name: relation.clozes for relation in RELATIONS}
 
 
-def _said(rng: np.random.Generator, fact: Fact) -> str:
+def _statement(rng: np.random.Generator, fact: Fact) -> str:
     return str(rng.choice(_CLOZES[fact.relation])).format(s=fact.subject, o=fact.object)

@@ -1,4 +1,4 @@
-"""Names that nobody has: pronounceable, distinct, the same for the same seed."""
+"""Generates invented names: pronounceable, distinct, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ENDINGS = {
 def make_names(
     rng: np.random.Generator, kind: str, n: int, taken: Container[str] = frozenset()
 ) -> list[str]:
-    """Distinct words of a kind, such as "Kreitonburg".
+    """Generates distinct words of a kind, such as "Kreitonburg".
 
     Args:
-        rng: what draws.
+        rng: random generator.
         kind: "person", "city", "company", "language", "country" or "river".
-        n: how many.
-        taken: words that are in use.
+        n: number of words.
+        taken: words that must not be generated.
     """
     found: dict[str, None] = {}
     while len(found) < n:

@@ -1,4 +1,4 @@
-"""What can be said of an entity of the world, and in which words."""
+"""Defines the relations of the world: their sentences, questions and values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Relation(NamedTuple):
     """
 
     name: str
-    subject: str  # a kind of entities
-    object: str  # a kind of values
+    subject: str  # kind of entity
+    object: str  # kind of value
     clozes: tuple[str, ...]
     questions: tuple[str, ...]
 
@@ -217,7 +217,7 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-# Values that are not entities; each one word.
+# Values that are not entities. Each is one word, so that it can fill one mask.
 VALUES = {
     "profession": _words(
         "painter baker pilot lawyer surgeon farmer tailor singer miner nurse teacher judge "

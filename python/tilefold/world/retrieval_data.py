@@ -1,4 +1,4 @@
-"""A world as retrievers see it: training sets, collections, and files in the layout of BEIR."""
+"""Makes data for retrievers from a world: training sets, collections, and files of BEIR."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ from ..files.atomic import replacing_text
 from ..ragged_lists import Lists
 from .facts import World
 
-_HARD = 4  # negatives of a question, at most
+_HARD = 4  # maximum number of hard negatives of a question
 
 
 def split_facts(
     world: World, *, held_out: float = 0.5, seed: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Facts to train a retriever on, and facts to ask it for; of each, the same share is exposed.
+    """Splits facts for training from facts for evaluation; the share exposed is equal in both.
 
     Args:
-        world: whose facts.
-        held_out: share of facts to ask for.
+        world: the world that the facts are from.
+        held_out: share of facts for evaluation.
         seed: of the draw.
+
+    Returns:
+        Numbers of the facts for training, and for evaluation.
     """
     rng = np.random.default_rng([seed, 1])
     train: list[int] = []
-    asked: list[int] = []
+    evaluation: list[int] = []
     for exposed in (True, False):
         numbers = [n for n, fact in enumerate(world.facts) if fact.exposed == exposed]
         numbers = [numbers[i] for i in rng.permutation(len(numbers))]
         cut = round(held_out * len(numbers))
-        asked += numbers[:cut]
+        evaluation += numbers[:cut]
         train += numbers[cut:]
-    return sorted(train), sorted(asked)
+    return sorted(train), sorted(evaluation)
 
 
 def training_set(
     world: World, facts: Sequence[int], *, paraphrases: Sequence[int] = (0, 1, 2), seed: int = 0
 ) -> TrainingSet:
-    """Questions about some facts, with passages that state them and hard negatives.
+    """Makes questions about some facts, with passages that state them and hard negatives.
 
     A hard negative is about the same entity without stating the fact, or states the same relation
     of another entity.
 
     Args:
-        world: whose passages.
-        facts: numbers.
+        world: the world of facts and passages.
+        facts: numbers of facts.
         paraphrases: which questions about each fact.
         seed: of the draw of negatives.
     """
@@ -82,7 +85,7 @@ def training_set(
 def collection(
     world: World, facts: Sequence[int], *, paraphrases: Sequence[int] = (3,)
 ) -> Collection:
-    """Questions about some facts, judged: every passage that states the fact is relevant."""
+    """Makes questions about some facts, with the passages that state each fact as relevant."""
     data = training_set(world, facts, paraphrases=paraphrases)
     judged = [{int(d): 1.0 for d in data.positives.of(row)} for row in range(len(data))]
     return Collection(
@@ -96,7 +99,7 @@ def collection(
 
 
 def documents(world: World) -> list[str]:
-    """Titles and texts of all passages, joined as an encoder reads them by default."""
+    """Returns title and text of each passage, joined as an encoder reads them by default."""
     texts, titles = zip(*((passage.text, passage.title) for passage in world.passages), strict=True)
     return list(document_texts(texts, titles))
 
@@ -105,8 +108,8 @@ def write_beir(world: World, folder: str | Path, *, held_out: float = 0.5, seed:
     """Writes corpus.jsonl, queries.jsonl, qrels/train.tsv and qrels/test.tsv, and facts.jsonl.
 
     Args:
-        world: what is written.
-        folder: is made if it does not exist.
+        world: the world to write.
+        folder: created if it does not exist.
         held_out, seed: as in `split_facts`.
     """
     root = Path(folder)
@@ -115,7 +118,7 @@ def write_beir(world: World, folder: str | Path, *, held_out: float = 0.5, seed:
         root / "corpus.jsonl",
         ({"_id": p.id, "title": p.title, "text": p.text} for p in world.passages),
     )
-    asked = {
+    sets = {
         split: training_set(world, numbers, paraphrases=(0, 1, 2) if split == "train" else (3,))
         for split, numbers in zip(
             ("train", "test"), split_facts(world, held_out=held_out, seed=seed), strict=True
@@ -123,7 +126,7 @@ def write_beir(world: World, folder: str | Path, *, held_out: float = 0.5, seed:
     }
     queries: list[dict[str, object]] = [
         {"_id": name, "text": text}
-        for data in asked.values()
+        for data in sets.values()
         for name, text in zip(data.query_ids, data.queries, strict=True)
     ]
     _write_lines(root / "queries.jsonl", queries)
@@ -131,7 +134,7 @@ def write_beir(world: World, folder: str | Path, *, held_out: float = 0.5, seed:
         root / "facts.jsonl",
         ({"number": n, **fact._asdict()} for n, fact in enumerate(world.facts)),
     )
-    for split, data in asked.items():
+    for split, data in sets.items():
         with replacing_text(root / "qrels" / f"{split}.tsv") as file:
             file.write("query-id\tcorpus-id\tscore\n")
             for row, name in enumerate(data.query_ids):
@@ -140,7 +143,7 @@ def write_beir(world: World, folder: str | Path, *, held_out: float = 0.5, seed:
 
 
 def _index(world: World) -> tuple[list[set[int]], dict[str, set[int]], dict[str, set[int]]]:
-    """Passages that state each fact, are about each entity, and state each relation."""
+    """Returns passages by the fact that they state, by their entity, and by relation."""
     stating: list[set[int]] = [set() for _ in world.facts]
     by_subject: dict[str, set[int]] = {}
     by_relation: dict[str, set[int]] = {}

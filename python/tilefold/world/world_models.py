@@ -1,17 +1,16 @@
-"""Models of a world: a BERT that was told the exposed facts, and retrievers that grow from it.
+"""Trains models on a world: a BERT on the exposed facts, and retrievers from that BERT.
 
-They are made once and kept in a folder whose name is a digest of all that they depend on.
+Each is trained once and kept in a folder, whose name has a digest of everything that it depends on:
+the facts and texts of the world, the settings, the base model, and `RECIPE`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,22 @@ from torch.nn import functional as F
 
 from ..files.published_folder import written_aside
 from ..losses import ContrastiveLoss
-from ..models import BiEncoder
+from ..models import BiEncoder, MaskedLM
 from ..models.checkpoints.encoder_settings import FILE
-from ..models.checkpoints.weights import quiet
 from ..train import ContrastiveObjective, Draw, train_step
-from ..world import facts as _facts
-from ..world import names as _names
-from ..world import relations as _relations
-from ..world import retrieval_data as _texts
 from .facts import World
 from .retrieval_data import documents, training_set
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _LENGTH = 128  # tokens
+# The version of the training code. To be raised with any change of this file or of
+# `retrieval_data.py` after which the same world and settings give other weights: models that were
+# kept are then trained again. Changes of facts and texts are noticed without it.
+RECIPE = 1
 
 
 def cache_folder() -> Path:
-    """Where models are kept: TILEFOLD_CACHE, or a folder of the user's cache."""
+    """Returns the folder for trained models: TILEFOLD_CACHE, or one of the user's cache."""
     named = os.environ.get("TILEFOLD_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(named) if named else Path(home) / "tilefold"
@@ -54,21 +52,23 @@ def pretrained(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Path:
-    """A BERT of 4 layers and 128 dimensions that was told the exposed facts, by masked words.
+    """Pre-trains a BERT of 4 layers and 128 dimensions on the exposed facts, by masked words.
 
-    Each pass over the facts says every exposed one in three of its six ways. Half of the sentences
-    hide the object, as salient spans (Guu et al., "REALM", 2020, section 3.4); of the others 15 %
-    of tokens are hidden. Facts that are not exposed are never said; their words are known.
+    Each pass over the facts has three of the six statements of every exposed one. In half of the
+    sentences the object is masked, as a salient span (Guu et al., "REALM", 2020, section 3.4); in
+    the others 15 % of tokens are. Facts that are not exposed are in no sentence, but their words
+    are in the vocabulary.
 
     Args:
-        world: what it is told.
-        steps, batch_size, learning_rate: of AdamW, with a linear schedule after a tenth of
-            warm-up. A small world is known then (the right word has a probability of 0.9).
+        world: the world of the facts.
+        steps, batch_size, learning_rate: of AdamW, with linear decay after warm-up over a tenth of
+            the steps. The defaults suffice for a small world: the right word gets a probability of
+            0.9.
         seed: of weights, order and masks.
         folder: where models are kept; `cache_folder()` by default.
 
     Returns:
-        A folder for `AutoModelForMaskedLM` and `BiEncoder.from_pretrained`.
+        A folder for `MaskedLM.from_pretrained` and `BiEncoder.from_pretrained`.
     """
     options = {"steps": steps, "batch_size": batch_size, "rate": learning_rate, "seed": seed}
     return _kept(world, "bert", options, folder, lambda to: _pretrain(world, options, to))
@@ -85,14 +85,14 @@ def fine_tuned(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Path:
-    """A retriever from a checkpoint by DPR's recipe: in-batch negatives and one hard negative.
+    """Trains a retriever from a checkpoint as DPR does: in-batch negatives, one hard negative.
 
     Args:
-        world: whose questions and passages.
-        base: a checkpoint, such as of `pretrained`; its first token is the embedding.
-        facts: what it is trained on; three questions about each.
-        epochs, batch_size, learning_rate: of AdamW, with a linear schedule after a tenth of
-            warm-up.
+        world: the world of questions and passages.
+        base: a checkpoint, such as of `pretrained`; the state of the first token is the embedding.
+        facts: numbers of the facts to train on, with three questions about each.
+        epochs, batch_size, learning_rate: of AdamW, with linear decay after warm-up over a tenth of
+            the steps.
         seed: of batches and dropout.
         folder: where models are kept; `cache_folder()` by default.
 
@@ -100,7 +100,7 @@ def fine_tuned(
         A folder for `BiEncoder.from_pretrained`.
     """
     options = {
-        "base": _digest_of(Path(base)),
+        "base": _base_model(base).query_encoder.fingerprint(),
         "facts": list(map(int, facts)),
         "epochs": epochs,
         "batch_size": batch_size,
@@ -117,24 +117,28 @@ def _kept(
     folder: str | Path | None,
     make: Callable[[Path], None],
 ) -> Path:
-    """The folder of what was made before, or `make` makes it."""
-    modules = _facts, _names, _relations, _texts, sys.modules[__name__]
-    code = "".join(inspect.getsource(module) for module in modules)
-    asked = json.dumps([code, world.size, world.seed, [f.exposed for f in world.facts], options])
-    digest = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
-    place = (cache_folder() if folder is None else Path(folder)) / "world"
-    path = place / f"{kind}-{world.size}-{digest}"
+    """Returns the folder of a model that was trained before, or trains it."""
+    root = (cache_folder() if folder is None else Path(folder)) / "world"
+    path = root / f"{kind}-{world.size}-{model_digest(world, kind, options)}"
     if not path.is_dir():
         with written_aside(path, FILE) as partial:
             make(partial)
     return path
 
 
-def _digest_of(folder: Path) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def model_digest(world: World, kind: str, options: Mapping[str, Any]) -> str:
+    """Returns a digest of everything that the weights of a model depend on.
+
+    Args:
+        world: its facts, passages, objects, sentences and questions count, however made.
+        kind: of model, "bert" or "dpr".
+        options: settings of the training.
+    """
+    numbers = range(len(world.facts))
+    sentences = [[*world.clozes(n), *world.questions(n)] for n in numbers]
+    texts = [world.facts, world.passages, world.objects, sentences]
+    depends = json.dumps([RECIPE, kind, world.size, world.seed, texts, options], sort_keys=True)
+    return hashlib.blake2b(depends.encode(), digest_size=8).hexdigest()
 
 
 # ---- pre-training --------------------------------------------------------------------------------
@@ -153,25 +157,25 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
             num_attention_heads=4,
             intermediate_size=512,
             max_position_embeddings=_LENGTH,
-            hidden_dropout_prob=0.0,  # it is too small to have anything to spare
+            hidden_dropout_prob=0.0,  # a model of this size underfits with dropout
             attention_probs_dropout_prob=0.0,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    told = [n for n, fact in enumerate(world.facts) if fact.exposed]
-    if not told:  # it has never heard of anything
+    exposed = [n for n, fact in enumerate(world.facts) if fact.exposed]
+    if not exposed:  # there is nothing to train on
         _save(model, tokenizer, folder)
         return
     optimizer, rates = _optimizer(model, options["rate"], options["steps"])
     rng = np.random.default_rng([options["seed"], 3])
-    sentences = _sentences(world, told, rng)
+    sentences = _sentences(world, exposed, rng)
     model.train()
-    with _bar(options["steps"], f"pre-train on {len(told):,} facts") as bar:
+    with _bar(options["steps"], f"pre-train on {len(exposed):,} facts") as bar:
         for _ in range(options["steps"]):
             batch = list(itertools.islice(sentences, options["batch_size"]))
-            tokens, hidden, words = _masked(tokenizer, batch, rng)
-            states = model.bert(**tokens).last_hidden_state[hidden]
-            loss = F.cross_entropy(model.cls(states), words)  # scores of what is hidden alone
+            tokens, masked, words = _masked(tokenizer, batch, rng)
+            states = model.bert(**tokens).last_hidden_state[masked]
+            loss = F.cross_entropy(model.cls(states), words)  # logits at masked tokens alone
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             _step(optimizer, rates)
@@ -181,23 +185,23 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
 
 
 def _sentences(
-    world: World, told: Sequence[int], rng: np.random.Generator
+    world: World, facts: Sequence[int], rng: np.random.Generator
 ) -> Iterator[tuple[str, str]]:
-    """Statements without end, pass after pass in another order, each with its object."""
+    """Yields statements with their objects, without end and in another order in each pass."""
     while True:
-        said = []
-        for number in told:
-            ways = world.statements(number)
-            for way in rng.permutation(len(ways))[: len(ways) // 2]:
-                said.append((ways[int(way)], world.facts[number].object))
-        for place in rng.permutation(len(said)):
-            yield said[place]
+        stated = []
+        for number in facts:
+            paraphrases = world.statements(number)
+            for place in rng.permutation(len(paraphrases))[: len(paraphrases) // 2]:
+                stated.append((paraphrases[int(place)], world.facts[number].object))
+        for place in rng.permutation(len(stated)):
+            yield stated[place]
 
 
 def _masked(
     tokenizer: Any, batch: Sequence[tuple[str, str]], rng: np.random.Generator
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Tokens with some hidden, where these are, and what they were."""
+    """Returns tokens with some masked, where these are, and their ids before."""
     tokens = tokenizer([text for text, _ in batch], padding=True, return_tensors="pt")
     ids: Tensor = tokens["input_ids"]
     objects = torch.tensor(tokenizer.convert_tokens_to_ids([o.lower() for _, o in batch]))
@@ -210,7 +214,7 @@ def _masked(
 
 
 def _tokenizer(world: World) -> Any:
-    """WordPiece over every sentence that there is; each object is a token of its own."""
+    """Trains WordPiece on every sentence of the world; each object is a token of its own."""
     import tokenizers
     import transformers
 
@@ -237,9 +241,7 @@ def _tokenizer(world: World) -> Any:
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    with quiet():
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    MaskedLM(model, tokenizer).write_weights(folder)
 
 
 # ---- fine-tuning ---------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
 def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: Path) -> None:
     data = training_set(world, options["facts"], seed=options["seed"])
     torch.manual_seed(options["seed"])
-    model = BiEncoder.from_pretrained(base, pooling="cls", normalize=False, max_length=_LENGTH)
+    model = _base_model(base)
     objective = ContrastiveObjective(model, ContrastiveLoss(1.0))
     size = options["batch_size"]
     steps = options["epochs"] * (len(data) // size)
@@ -268,8 +270,12 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     model.eval().save_pretrained(folder)
 
 
+def _base_model(base: str | Path) -> BiEncoder:
+    return BiEncoder.from_pretrained(base, pooling="cls", normalize=False, max_length=_LENGTH)
+
+
 def _whole(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Batches of one size; what is left over waits for the next epoch's order."""
+    """Splits rows into batches of one size; the remainder is left out in this epoch."""
     return np.split(order[: len(order) // size * size], len(order) // size)
 
 
@@ -287,7 +293,7 @@ def _step(optimizer: Any, rates: Any) -> None:
     rates.step()
 
 
-def _bar(steps: int, what: str) -> Any:
+def _bar(steps: int, label: str) -> Any:
     from tqdm.auto import tqdm
 
-    return tqdm(total=steps, desc=what, disable=None, leave=False, dynamic_ncols=True)
+    return tqdm(total=steps, desc=label, disable=None, leave=False, dynamic_ncols=True)

@@ -62,7 +62,7 @@ def _outcome(row: KernelRow) -> str:
 def _report_libraries(diagnosis: Diagnosis) -> None:
     heading("Libraries in this process")
     if diagnosis.runtimes is None:
-        fact("unknown", "threadpoolctl is not installed: pip install tilefold[cli]")
+        fact("unknown", 'threadpoolctl is not installed: pip install "tilefold[cli]"')
     elif not diagnosis.runtimes:
         fact("none", "no BLAS and no OpenMP runtime")
     for runtime in diagnosis.runtimes or []:
@@ -82,4 +82,4 @@ def _extra_cells(extra: Extra) -> tuple[str, ...]:
         return extra.name, "installed", listed
     missing = [name for name, version in extra.packages.items() if version is None]
     lacks = "; ".join([f"lacks {', '.join(missing)}"] * bool(missing) + extra.too_old)
-    return extra.name, "missing", f"pip install tilefold[{extra.name}]  ({lacks})"
+    return extra.name, "missing", f'pip install "tilefold[{extra.name}]"  ({lacks})'

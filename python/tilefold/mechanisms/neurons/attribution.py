@@ -1,9 +1,10 @@
-"""Which neurons an output is owed to: integrated gradients of feed-forward sub-layers.
+"""Computes attribution scores of feed-forward neurons by integrated gradients.
 
-Of weights, as in the reproducibility study (its section 5.1): a row of a dense sub-layer's weights
-is a neuron, and the length of the embedding is what is attributed. Of activations, as in Dai et
-al., "Knowledge Neurons in Pretrained Transformers" (2022, section 3.1): for the probability of a
-masked word, or for anything else that a model says of a text, such as which passage is relevant.
+Of weights, as in the reproducibility study (its section 5.1): a neuron is a row of a dense
+sub-layer's weights, and the target is the length of the embedding. Of activations, as in Dai et
+al., "Knowledge Neurons in Pretrained Transformers" (2022, section 3.1): the target is the
+probability of a masked word, or any other function of a model's output, such as the
+log-probability of the relevant passage.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from torch.nn import functional as F
 
 from ...models import Encoder
 from ...models.length_batches import by_length, check_texts, evaluating
+from ...models.masked_lm import mask_logits
 from .feedforward import NAMES, FeedForward, feed_forwards
 from .path_gradients import Target, Tokens, frozen, mean_gradient
 
 Floats = NDArray[np.float32]
-_FIRST = 1e-6  # of the study's path, which it walks with both ends
+_FIRST = 1e-6  # the first alpha of the study's path, which includes both ends
 
 
 class WeightAttribution(NamedTuple):
-    """Of every text, layer and neuron how much the embedding's length is owed to its weights.
+    """Attribution scores of neurons for the embedding's length, for each text and layer.
 
     Zeros for a text without any token.
     """
@@ -37,13 +39,13 @@ class WeightAttribution(NamedTuple):
     output: Floats  # [texts, layers, width]
 
     def relative(self) -> WeightAttribution:
-        """Divided by the largest of each text over all layers and both sub-layers."""
-        most = np.maximum(self.intermediate.max((1, 2)), self.output.max((1, 2)))
-        scale = np.where(most > 0, most, np.float32(1))[:, None, None].astype(np.float32)
+        """Returns scores divided by the maximum of each text over layers and sub-layers."""
+        largest = np.maximum(self.intermediate.max((1, 2)), self.output.max((1, 2)))
+        scale = np.where(largest > 0, largest, np.float32(1))[:, None, None].astype(np.float32)
         return WeightAttribution(self.intermediate / scale, self.output / scale)
 
     def flat(self) -> Floats:
-        """Neurons of both sub-layers, ``[texts, neurons]``."""
+        """Returns the scores of both sub-layers, ``[texts, neurons]``."""
         texts = len(self.intermediate)
         parts = (self.intermediate.reshape(texts, -1), self.output.reshape(texts, -1))
         return np.concatenate(parts, axis=1)
@@ -59,20 +61,20 @@ def weight_attribution(
     names: Sequence[tuple[str, str]] = NAMES,
     progress: bool | str = True,
 ) -> WeightAttribution:
-    """The study's attribution: what a sub-layer's weights and bias add to an embedding's length.
+    """Computes attribution scores of an embedding's length to the weights of feed-forward layers.
 
     For the weights W and bias b of a dense sub-layer, ``IG = W * mean over k of dP(alpha_k W,
     alpha_k b) / dW`` with P the length of the embedding, and alpha_k from 1e-6 to 1; neuron i has
-    ``a_i = sum over j of |IG_ij|``. Scaling W and b scales what the sub-layer says, and ``dP/dW``
-    is the product of the gradient of that with the input: gradients of what it says are averaged,
-    and those of weights are never formed.
+    ``a_i = sum over j of |IG_ij|`` (reproducibility study, section 5.1). Scaling W and b scales the
+    output of the sub-layer, and ``dP/dW`` is the product of the gradient at the output with the
+    input: gradients at outputs are averaged, and those of weights are never formed.
 
     Args:
-        encoder: its embedding is taken before it is normalised.
+        encoder: its embeddings are taken before normalization.
         texts: strings.
-        steps: of the path.
-        batch_size: texts at once.
-        rows_at_once: texts times steps in a forward pass.
+        steps: number of points on the path.
+        batch_size: maximum number of texts at a time.
+        rows_at_once: maximum number of texts times steps in a forward pass.
         names: see `feed_forwards`.
         progress: a bar on stderr when that is a terminal; a string labels it.
 
@@ -120,27 +122,27 @@ def weight_attribution(
                     (found.intermediate, part.intermediate, part.intermediate_name),
                     (found.output, part.output, part.output_name),
                 ):
-                    heard, said = recorded.heard[name], recorded.said[name]
+                    inputs, outputs = recorded.inputs[name], recorded.outputs[name]
                     gradient = mean_gradient(
                         plain,
                         part,
                         name,
                         tokens,
-                        said,
+                        outputs,
                         tokens["attention_mask"],
                         alphas,
                         length,
                         recorded.blocks,
                         rows_at_once=rows_at_once,
                     )
-                    for row, g, x in zip(rows, gradient, heard, strict=True):
+                    for row, g, x in zip(rows, gradient, inputs, strict=True):
                         into[row, layer] = _row_sums(module.weight, g, x).numpy()
     return found
 
 
-def _row_sums(weight: Tensor, gradient: Tensor, heard: Tensor) -> Tensor:
-    """``sum over j of |W * G^T X|``, of one text."""
-    return (weight * (gradient.T @ heard)).abs().sum(1)
+def _row_sums(weight: Tensor, gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Computes ``sum over j of |W * G^T X|`` for one text."""
+    return (weight * (gradient.T @ inputs)).abs().sum(1)
 
 
 def activation_attribution(
@@ -154,20 +156,21 @@ def activation_attribution(
     rows_at_once: int = 64,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> Floats:
-    """How much of a target is owed to each neuron's activation, ``[texts, layers, neurons]``.
+    """Computes attribution scores of a target to each neuron's activation.
 
-    Of a layer all neurons are scaled together, from 0 to what they are, at some positions:
-    ``w * mean over k of dP(alpha_k w) / dw``, summed over the positions. Added up over neurons that
-    is nearly P(1) - P(0), the more steps the nearer (completeness).
+    All neurons of a layer are scaled together from 0 to their activations w, at some positions:
+    ``w * mean over k of dP(alpha_k w) / dw``, summed over the positions (Dai et al., 2022, equation
+    3). The sum over neurons tends to P(1) - P(0) as steps grow (completeness).
 
     Args:
-        model: what `target` calls, of transformers.
+        model: the model of transformers that `target` calls.
         tokens: a batch of texts with their ``attention_mask``.
-        target: of tokens and the rows of texts that they are, a number each.
+        target: function of a batch of tokens and the numbers of its texts; returns a number each.
         positions: ``[texts, tokens]``, 1 where neurons are scaled: a [MASK], or every token.
-        steps: of the path.
-        rule: "left" takes k / steps from 0 (Dai et al.'s code), "ends" both ends (EasyEdit's).
-        rows_at_once: texts times steps in a forward pass.
+        steps: number of points on the path.
+        rule: "left" has alphas k / steps from k = 0 (Dai et al.'s code), "ends" includes both ends
+            (EasyEdit's).
+        rows_at_once: maximum number of texts times steps in a forward pass.
         names: see `feed_forwards`.
 
     Raises:
@@ -193,20 +196,20 @@ def activation_attribution(
     with frozen(model):
         recorded = _Recorded(parts, tokens, target)
         for part in parts:
-            said = recorded.heard[part.output_name]  # after the activation function
+            activations = recorded.inputs[part.output_name]  # after the activation function
             gradient = mean_gradient(
                 model,
                 part,
                 f"{part.output_name}:input",
                 tokens,
-                said,
+                activations,
                 positions,
                 alphas,
                 target,
                 recorded.blocks,
                 rows_at_once=rows_at_once,
             )
-            layers.append((said * gradient * positions[..., None]).sum(1).float())
+            layers.append((activations * gradient * positions[..., None]).sum(1).float())
     return torch.stack(layers, dim=1).numpy()
 
 
@@ -217,13 +220,16 @@ def neuron_activations(
     *,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> Floats:
-    """Activations of neurons, ``[texts, layers, neurons]``: Dai et al.'s baseline of attribution.
+    """Computes the activations of neurons, the baseline of Dai et al. for attribution.
 
     Args:
         model: of transformers, called with the tokens as keywords.
         tokens: a batch of texts with their ``attention_mask``.
-        positions: ``[texts, tokens]``, 1 where activations are added up: a [MASK].
+        positions: ``[texts, tokens]``, 1 where activations are summed: a [MASK].
         names: see `feed_forwards`.
+
+    Returns:
+        float32 ``[texts, layers, neurons]``.
 
     Raises:
         ValueError: a model without such sub-layers.
@@ -238,41 +244,39 @@ def neuron_activations(
     parts = feed_forwards(model, names)
     with evaluating(model):
         recorded = _Recorded(parts, tokens, lambda own, _: model(**own))
-    heard = [recorded.heard[part.output_name] for part in parts]
-    return torch.stack([(x * positions[..., None]).sum(1).float() for x in heard], dim=1).numpy()
+    found = [recorded.inputs[part.output_name] for part in parts]
+    return torch.stack([(x * positions[..., None]).sum(1).float() for x in found], dim=1).numpy()
 
 
 def masked_word(model: nn.Module, answers: Tensor, mask_token: int) -> Target:
-    """The probability of the right word at a [MASK], for `activation_attribution`.
+    """Returns the probability of the right word at a [MASK] as a target of attribution.
 
     Args:
-        model: with a masked language model's head.
+        model: a masked language model of transformers, such as `MaskedLM.model`.
         answers: ``[texts]`` ids of the words.
         mask_token: id of [MASK]; each text has one.
 
     Returns:
-        A function of a batch of tokens and the rows of texts that they are: ``[rows]``.
+        A function of a batch of tokens and the numbers of its texts: ``[rows]``.
     """
 
     def target(tokens: Tokens, rows: Tensor) -> Tensor:
-        logits: Tensor = model(**tokens).logits
-        place = (tokens["input_ids"] == mask_token).int().argmax(1)
-        said = logits[torch.arange(len(rows)), place].softmax(1)
-        return said.gather(1, answers[rows][:, None]).squeeze(1)
+        probabilities = mask_logits(model, tokens, mask_token).softmax(1)
+        return probabilities.gather(1, answers[rows][:, None]).squeeze(1)
 
     return target
 
 
 def retrieval(encoder: Encoder, passages: Tensor, relevant: Tensor) -> Target:
-    """The log-probability of the relevant passage, for `activation_attribution`.
+    """Returns the log-probability of the relevant passage as a target of attribution.
 
     Args:
         encoder: of queries.
-        passages: ``[passages, dim]`` or, for each text its own, ``[texts, passages, dim]``.
-        relevant: ``[texts]`` which is right.
+        passages: embeddings ``[passages, dim]``, or ``[texts, passages, dim]`` for each text.
+        relevant: ``[texts]`` number of the relevant passage.
 
     Returns:
-        A function of a batch of tokens and the rows of texts that they are: ``[rows]``.
+        A function of a batch of tokens and the numbers of its texts: ``[rows]``.
     """
 
     def target(tokens: Tokens, rows: Tensor) -> Tensor:
@@ -285,11 +289,11 @@ def retrieval(encoder: Encoder, passages: Tensor, relevant: Tensor) -> Target:
 
 
 class _Recorded:
-    """What every sub-layer hears and says, and what blocks say, in one forward pass."""
+    """Records inputs and outputs of every sub-layer, and outputs of blocks, in a forward pass."""
 
     def __init__(self, parts: list[FeedForward], tokens: Tokens, target: Target) -> None:
-        self.heard: dict[str, Tensor] = {}
-        self.said: dict[str, Tensor] = {}
+        self.inputs: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
         self.blocks: list[Any] = []
         hooks = []
         for part in parts:
@@ -309,6 +313,6 @@ class _Recorded:
 
     def _keep(self, name: str) -> Any:
         def keep(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-            self.heard[name], self.said[name] = args[0], out
+            self.inputs[name], self.outputs[name] = args[0], out
 
         return keep

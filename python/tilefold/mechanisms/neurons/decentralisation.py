@@ -1,4 +1,4 @@
-"""How many ways lead to a fact: is its attribution on few neurons, or spread over many?"""
+"""Measures whether attribution scores are concentrated on few neurons or spread over many."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 class Decentralisation(NamedTuple):
-    """Of every text: `active` neurons, their `effective` number, and the `gini` of attributions."""
+    """For each text: number of `active` neurons, `effective` number, and `gini` coefficient."""
 
     active: NDArray[np.int64]
     effective: Floats
@@ -23,18 +23,18 @@ class Decentralisation(NamedTuple):
 def decentralisation(
     attribution: NDArray[np.floating], *, threshold: float = 0.1
 ) -> Decentralisation:
-    """How attribution is spread over neurons.
+    """Computes how attribution scores are spread over neurons.
 
-    - `active`: neurons whose attribution exceeds a share of the text's largest (the study's 0.1);
-    - `effective`: the exponential of the entropy of attributions as shares, 1 to all neurons;
-    - `gini`: 0 where all have the same, to 1 where one has all.
+    - `active`: neurons whose score exceeds a share of the text's maximum (0.1 in the study);
+    - `effective`: exponential of the entropy of the scores as shares, from 1 to all neurons;
+    - `gini`: from 0 where all scores are equal, to 1 where one neuron has all.
 
     Args:
-        attribution: ``[texts, ...]``, nonnegative; negative ones count as none.
+        attribution: ``[texts, ...]``; negative scores count as 0.
         threshold: of active neurons.
 
     Raises:
-        ValueError: nothing to attribute to, a threshold beyond 0 to 1.
+        ValueError: no neurons, a threshold outside 0 to 1.
 
     Example:
         >>> found = decentralisation(np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0]]))
@@ -62,10 +62,10 @@ def decentralisation(
 def active_counts(
     attribution: NDArray[np.floating], thresholds: Sequence[float] = (0.1,)
 ) -> NDArray[np.int64]:
-    """In how many texts each neuron is active, ``[thresholds, ...]``; counts of parts add up.
+    """Counts the texts in which each neuron is active, ``[thresholds, ...]``; counts add up.
 
     Args:
-        attribution: ``[texts, ...]``, each text's largest being 1 (`WeightAttribution.relative`).
+        attribution: ``[texts, ...]`` with maximum 1 for each text (`WeightAttribution.relative`).
         thresholds: a neuron above one is active.
 
     >>> active_counts(np.array([[1.0, 0.05], [1.0, 0.2]]), (0.1, 0.01)).tolist()
@@ -75,7 +75,7 @@ def active_counts(
 
 
 def pathway_overlap(paraphrases: Sequence[Collection[tuple[int, int]]]) -> float:
-    """How alike the neurons of paraphrases are: the mean Jaccard index of every two of them.
+    """Computes the mean Jaccard index of the neurons of every two paraphrases.
 
     NaN where there are fewer than two, or all are empty.
 

@@ -1,4 +1,4 @@
-"""The feed-forward sub-layers of a model: where its neurons are."""
+"""Finds the feed-forward sub-layers of a model, where its neurons are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-# (what a neuron is computed by, what it writes with), as the families of transformers call them.
+# Names of the layer that computes neurons and of the one that reads them, by model family.
 NAMES = (
     ("intermediate.dense", "output.dense"),  # BERT, RoBERTa, ELECTRA
     ("mlp.gate_proj", "mlp.down_proj"),  # Llama, Mistral, Qwen
@@ -17,19 +17,22 @@ NAMES = (
 
 
 class FeedForward(NamedTuple):
-    """One block's neurons: row i of `intermediate` computes neuron i, column i of `output` is what
-    it writes."""
+    """The neurons of a block.
+
+    Row i of `intermediate` computes neuron i; column i of `output` is the vector that it adds to
+    the hidden state.
+    """
 
     layer: int
     intermediate_name: str
     output_name: str
     intermediate: nn.Linear
     output: nn.Linear
-    blocks: nn.ModuleList  # all of the model, of which this is one
+    blocks: nn.ModuleList  # all blocks of the model
 
 
 def feed_forwards(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) -> list[FeedForward]:
-    """The feed-forward sub-layers of every block, in order.
+    """Returns the feed-forward sub-layers of every block, in order.
 
     Args:
         model: of transformers.
@@ -38,7 +41,7 @@ def feed_forwards(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) ->
             fits is taken.
 
     Raises:
-        ValueError: no pair fits: says which were looked for, and how to name others.
+        ValueError: no pair fits; names those that were tried, and how to pass others.
     """
     modules = dict(model.named_modules())
     for first, second in names:
@@ -57,5 +60,5 @@ def feed_forwards(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) ->
     looked = "; ".join(f"{one} and {other}" for one, other in names)
     raise ValueError(
         f"feed_forwards: {type(model).__name__} has no blocks with {looked}; name them with "
-        'names=[("what computes neurons", "what they write with")]'
+        'names=[("intermediate layer", "output layer")]'
     )

@@ -1,4 +1,4 @@
-"""What becomes of facts and of rankings when neurons are knocked out or amplified."""
+"""Measures how facts and rankings change when neurons are knocked out or amplified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DEPTH = 100  # of rankings
 
 
 class ClozeEffect(NamedTuple):
-    """Probabilities of the right words, of prompts: as they are, and with neurons scaled."""
+    """Probabilities of the right words of prompts, without and with neurons scaled."""
 
     before: Floats  # [prompts]
     after: Floats  # [prompts]
@@ -42,16 +42,16 @@ def cloze_effect(
     seed: int | Sequence[int] = 0,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> ClozeEffect:
-    """Scales neurons, and reads what the model fills into the gap.
+    """Scales neurons, and computes the probability of the right word at each mask.
 
     Args:
-        model: with a masked language model's head.
+        model: a masked language model of transformers, such as `MaskedLM.model`.
         tokens: a batch of prompts with a [MASK] each.
         answers: ``[prompts]`` ids of the right words.
-        neurons: of a fact, such as from `refined_neurons`.
-        factor: 0 knocks them out, 2 amplifies them.
+        neurons: neurons of a fact, such as from `refined_neurons`.
+        factor: 0 knocks neurons out, 2 amplifies them.
         mask_token: id of [MASK].
-        seed: of the draw of other neurons.
+        seed: of the random neurons.
         names: see `feed_forwards`.
 
     Raises:
@@ -91,15 +91,15 @@ def retrieval_effect(
     batch_size: int = 32,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> dict[str, Floats]:
-    """Scales neurons of the encoder of queries, and searches documents that were encoded before.
+    """Scales neurons of the query encoder, and evaluates its rankings of encoded documents.
 
     Args:
         encoder: of queries.
         queries: texts.
         documents: ``[documents, dim]`` embeddings.
         qrels: as in `evaluate`.
-        neurons: that are scaled; none for the ranking as it is.
-        factor: 0 knocks them out, 2 amplifies them.
+        neurons: neurons to scale; empty for the unchanged ranking.
+        factor: 0 knocks neurons out, 2 amplifies them.
         measures: with cutoffs of at most 100.
         batch_size: texts per forward pass.
         names: see `feed_forwards`.
@@ -133,11 +133,11 @@ def random_neurons(
     seed: int | Sequence[int] = 0,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> Neurons:
-    """As many neurons of the same layers, drawn from all others: a control.
+    """Draws as many other neurons of the same layers, for a control.
 
     Args:
-        model: whose.
-        like: neurons.
+        model: the model of the neurons.
+        like: neurons to replace.
         seed: of the draw.
         names: see `feed_forwards`.
 
@@ -163,11 +163,11 @@ def random_neurons(
 
 
 def strongest(attribution: NDArray[np.floating], n: int) -> Neurons:
-    """The n neurons with the largest attribution on average.
+    """Returns the n neurons with the largest mean attribution score.
 
     Args:
         attribution: ``[texts, layers, neurons]``.
-        n: how many.
+        n: number of neurons.
 
     >>> sorted(strongest(np.array([[[0.0, 2.0], [3.0, -9.0]]]), 2))
     [(0, 1), (1, 0)]

@@ -1,4 +1,4 @@
-"""Knowledge neurons: which neurons a fact goes through, and what becomes of it without them."""
+"""Finds knowledge neurons of facts, and scales the activations of neurons."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Neurons = frozenset[Neuron]
 
 
 class Refined(NamedTuple):
-    """Neurons of every fact, and the share of its prompts that they had to be in."""
+    """Neurons of every fact, and the share of its prompts that they are required in."""
 
     neurons: list[Neurons]
     share: float
 
 
 def coarse_neurons(attribution: NDArray[np.floating], *, threshold: float = 0.2) -> list[Neurons]:
-    """Of every prompt the neurons whose attribution reaches a share of the largest.
+    """Returns for each prompt the neurons whose score reaches a share of the maximum.
 
     Args:
         attribution: ``[prompts, layers, neurons]`` of `activation_attribution`.
-        threshold: the share; Dai et al. take 0.2.
+        threshold: the share; 0.2 in Dai et al.
 
     Example:
         >>> coarse_neurons(np.array([[[0.1, 1.0], [0.5, -3.0]]]))
@@ -49,24 +49,24 @@ def refined_neurons(
     facts: Sequence[Sequence[Neurons]],
     *,
     share: float = 0.7,
-    at_least: int = 3,
+    min_prompts: int = 3,
     between: tuple[float, float] = (2, 5),
     rounds: int = 6,
 ) -> Refined:
-    """Of every fact the neurons that most of its prompts share.
+    """Returns for each fact the neurons that most of its prompts share.
 
-    The share that is asked for is moved by 0.05 at a time, until facts have as many neurons on
-    average as wanted (Dai et al., 2022, section 3.2, with the numbers of their code).
+    The required share of prompts is changed by 0.05 at a time, until the mean number of neurons of
+    a fact is in the desired range (Dai et al., 2022, section 3.2, with the numbers of their code).
 
     Args:
-        facts: of each, the coarse neurons of its prompts.
-        share: of prompts that a neuron must be in, at first.
-        at_least: so many prompts, too; all of a fact that has fewer.
-        between: how many neurons a fact should have on average.
-        rounds: how often the share may be moved.
+        facts: coarse neurons of each prompt of each fact.
+        share: initial share of prompts that a neuron must be in.
+        min_prompts: minimum number of prompts that a neuron must be in; all where a fact has fewer.
+        between: desired range of the mean number of neurons of a fact.
+        rounds: maximum number of changes of the share.
 
     Raises:
-        ValueError: a fact without prompts, a share beyond 0 to 1.
+        ValueError: a fact without prompts, a share outside 0 to 1.
 
     Example:
         >>> prompts = [frozenset({(0, 1), (1, 2)}), frozenset({(0, 1), (2, 3)})]
@@ -79,12 +79,12 @@ def refined_neurons(
             raise ValueError(f"refined_neurons: fact {number} has no prompts")
     counts = [Counter(neuron for prompt in prompts for neuron in prompt) for prompts in facts]
 
-    def shared(wanted: float) -> list[Neurons]:
+    def shared(required: float) -> list[Neurons]:
         return [
             frozenset(
                 neuron
                 for neuron, n in count.items()
-                if n >= wanted * len(prompts) - 1e-9 and n >= min(at_least, len(prompts))
+                if n >= required * len(prompts) - 1e-9 and n >= min(min_prompts, len(prompts))
             )
             for count, prompts in zip(counts, facts, strict=True)
         ]
@@ -100,7 +100,7 @@ def refined_neurons(
 
 
 def relation_neurons(facts: Sequence[Neurons], *, share: float = 0.1) -> Neurons:
-    """Neurons of a share of a relation's facts: of the relation, not of a fact.
+    """Returns the neurons that a share of a relation's facts have in common.
 
     >>> sorted(relation_neurons([frozenset({(0, 1), (2, 2)}), frozenset({(0, 1)})], share=0.6))
     [(0, 1)]
@@ -111,11 +111,11 @@ def relation_neurons(facts: Sequence[Neurons], *, share: float = 0.1) -> Neurons
 
 
 def leave_others(neurons: Collection[Neuron], width: int) -> bool:
-    """Whether every layer has as many others, for a control.
+    """Returns whether every layer has at least as many other neurons, to draw a control from.
 
     Args:
-        neurons: layers and places.
-        width: neurons of a layer.
+        neurons: layer and place of each.
+        width: number of neurons of a layer.
 
     >>> leave_others({(0, 1), (0, 2)}, 4), leave_others({(0, 1), (0, 2)}, 3)
     (True, False)
@@ -132,12 +132,12 @@ def scaled_neurons(
     *,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> Iterator[nn.Module]:
-    """Multiplies activations of neurons while the block lasts: 0 knocks them out, 2 amplifies.
+    """Multiplies activations of neurons while the block runs: 0 knocks them out, 2 amplifies.
 
     Args:
-        model: of transformers, or what holds one.
-        neurons: layers and places, as in `coarse_neurons`.
-        factor: what they are multiplied by.
+        model: of transformers, or a module that has one.
+        neurons: layer and place of each, as in `coarse_neurons`.
+        factor: multiplies the activations.
         names: see `feed_forwards`.
 
     Raises:

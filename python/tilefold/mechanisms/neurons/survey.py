@@ -1,4 +1,4 @@
-"""A survey of neurons over many texts: attributions folded into counts, none of them kept."""
+"""Counts active neurons over many texts, without keeping attribution scores."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .attribution import WeightAttribution, weight_attribution
 from .decentralisation import active_counts, decentralisation
 
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
-THRESHOLD = 0.1  # the study's, of BERT
+THRESHOLD = 0.1  # the study's, for BERT
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """How often each neuron is active, and how many are in each text.
+    """Counts of active neurons: by neuron over texts, and by text over neurons.
 
-    A neuron is active in a text where its attribution exceeds a share of the text's largest over
-    all layers and both sub-layers.
+    A neuron is active in a text if its score exceeds a share of the text's maximum over all layers
+    and both sub-layers.
 
     Example:
         >>> rows = np.array([[[4.0, 1.0, 0.0]], [[2.0, 2.0, 2.0]]])  # [texts, layers, neurons]
@@ -35,14 +35,14 @@ class Survey:
         [1.0, 0.5, 0.5]
     """
 
-    threshold: float  # of `shares`, `marks`: the study takes 0.1 of BERT, 0.01 of Llama
+    threshold: float  # of `shares`, `active_bits`: in the study 0.1 for BERT, 0.01 for Llama
     thresholds: tuple[float, ...]
     intermediate: Integers  # [thresholds, layers, neurons] texts in which a neuron is active
     output: Integers  # [thresholds, layers, width] the same
     active: Integers  # [texts, thresholds] neurons of either sub-layer
-    effective: Floats  # [texts] the number of neurons that count, see `decentralisation`
+    effective: Floats  # [texts] effective number of neurons, see `decentralisation`
     gini: Floats  # [texts]
-    marks: NDArray[np.uint8]  # [texts, bytes] which are active at `threshold`, as bits
+    active_bits: NDArray[np.uint8]  # [texts, bytes] neurons active at `threshold`, as bits
 
     @classmethod
     def of(
@@ -52,12 +52,12 @@ class Survey:
         threshold: float = THRESHOLD,
         thresholds: Sequence[float] = THRESHOLDS,
     ) -> Survey:
-        """What attributions of some texts say.
+        """Counts active neurons in the attribution scores of some texts.
 
         Args:
             attribution: of `weight_attribution`.
-            threshold: the share of a text's largest above which a neuron is active.
-            thresholds: others to count at.
+            threshold: share of a text's maximum above which a neuron is active.
+            thresholds: other shares to count at.
         """
         every = tuple(sorted({threshold, *thresholds}))
         relative = attribution.relative()
@@ -76,7 +76,7 @@ class Survey:
 
     @classmethod
     def merged(cls, parts: Iterable[Survey]) -> Survey:
-        """Surveys of other texts with the same thresholds, one after the other.
+        """Concatenates surveys of several sets of texts with the same thresholds.
 
         Raises:
             ValueError: no part, other thresholds, models of other shapes.
@@ -92,27 +92,27 @@ class Survey:
             np.sum([p.output for p in found], axis=0),
             *(
                 np.concatenate([getattr(p, name) for p in found])
-                for name in ("active", "effective", "gini", "marks")
+                for name in ("active", "effective", "gini", "active_bits")
             ),
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it as arrays, for a file; `from_arrays` reads them."""
+        """Returns all fields as arrays, for a file; `from_arrays` reads them."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: np.asarray(value) for name, value in fields.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Survey:
-        """What `arrays` made."""
+        """Builds a survey from the arrays of `arrays`."""
         fields = {name: np.array(arrays[name]) for name in cls.__dataclass_fields__}
         fields["thresholds"] = tuple(fields["thresholds"].tolist())  # type: ignore[assignment]
         return cls(**{**fields, "threshold": float(fields["threshold"])})  # type: ignore[arg-type]
 
     def at(self, threshold: float, *, share: float = 0) -> Integers:
-        """Neurons active in more than a share of texts, of each sub-layer as in `shares`.
+        """Counts neurons active in more than a share of texts, for each sub-layer as in `shares`.
 
         Args:
-            threshold: above which neurons are active.
+            threshold: share of a text's maximum above which neurons are active.
             share: 0 for any text.
 
         Raises:
@@ -121,12 +121,12 @@ class Survey:
         if threshold not in self.thresholds:
             raise ValueError(f"Survey.at: threshold must be of {self.thresholds}, got {threshold}")
         place = self.thresholds.index(threshold)
-        least = share * len(self.active)
-        both = (self.intermediate[place] > least).sum(1), (self.output[place] > least).sum(1)
+        texts = share * len(self.active)
+        both = (self.intermediate[place] > texts).sum(1), (self.output[place] > texts).sum(1)
         return np.stack(both, axis=1).ravel()
 
     def shares(self) -> dict[str, Floats]:
-        """Of each sub-layer, for each neuron the share of texts in which it is active.
+        """Returns for each neuron of each sub-layer the share of texts in which it is active.
 
         Sub-layers alternate as in the study: layer 0's intermediate, its output, layer 1's...
         """
@@ -138,17 +138,17 @@ class Survey:
         return found
 
     def overlaps(self, groups: Sequence[Sequence[int]]) -> Floats:
-        """Of each group of texts the mean Jaccard index of the neurons of every two of them.
+        """Computes for each group of texts the mean Jaccard index of the neurons of every two.
 
         Args:
             groups: rows of paraphrases, two or more each.
 
         Returns:
-            ``[groups]``: 1 where paraphrases go through the same neurons.
+            ``[groups]``: 1 where paraphrases have the same active neurons.
         """
         found = []
         for group in groups:
-            bits = self.marks[np.asarray(group)]
+            bits = self.active_bits[np.asarray(group)]
             one, other = np.triu_indices(len(bits), 1)
             shared = np.bitwise_count(bits[one] & bits[other]).sum(1, dtype=np.int64)
             either = np.bitwise_count(bits[one] | bits[other]).sum(1, dtype=np.int64)
@@ -164,11 +164,11 @@ def survey_neurons(
     thresholds: Sequence[float] = THRESHOLDS,
     **options: Any,
 ) -> Survey:
-    """Attributes the embeddings' length to weights, and folds what is found.
+    """Computes weight attribution of the embeddings' length, and counts active neurons.
 
     Args:
         encoder: of texts.
-        texts: strings; some hundred at a time, as attributions of all are in memory.
+        texts: strings; a few hundred at a time, as the scores of all are in memory.
         threshold, thresholds: of `Survey.of`.
         **options: of `weight_attribution`.
 

@@ -1,4 +1,4 @@
-"""What a neuron fires for: the texts in which its activation is largest."""
+"""Finds the texts in which the activation of a neuron is largest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .knowledge_neurons import Neuron
 
 
 class TopText(NamedTuple):
-    """A text, and the largest activation of a neuron in it."""
+    """A text, and the maximum activation of a neuron in it."""
 
     text: int
     activation: float
@@ -31,7 +31,7 @@ def top_texts(
     names: Sequence[tuple[str, str]] = NAMES,
     progress: bool | str = True,
 ) -> dict[Neuron, list[TopText]]:
-    """The texts in which each neuron is most active, after the activation function.
+    """Finds the texts in which each neuron is most active, after the activation function.
 
     Args:
         encoder: of texts.

@@ -1,4 +1,4 @@
-"""What probes are asked: a query and passages in any order, one of which is relevant."""
+"""Samples of probes: a query and passages in random order, one of which is relevant."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Floats = NDArray[np.float32]
 
 
 class Candidates(NamedTuple):
-    """Samples of a probe, as rows of queries and of passages.
+    """Samples of a probe, as row numbers of queries and of passages.
 
-    One sample for every query and positive of it, as the study has them; the relevant passage is
-    the first.
+    As in the study there is a sample for every query and each of its positives; the relevant
+    passage is the first.
     """
 
     queries: Integers  # [n]
@@ -27,13 +27,13 @@ class Candidates(NamedTuple):
 
     @classmethod
     def of(cls, data: TrainingSet, *, negatives: int = MOST, seed: int = 42) -> Candidates:
-        """Draws hard negatives without replacement; with it where a query has fewer.
+        """Draws hard negatives without replacement, or with it where a query has fewer.
 
         Queries without any are left out.
 
         Args:
             data: queries with positives and hard negatives.
-            negatives: of each sample.
+            negatives: number of hard negatives of each sample.
             seed: of the draw.
 
         Raises:
@@ -61,37 +61,37 @@ class Candidates(NamedTuple):
         return cls(np.array(queries), np.array(passages))
 
     def features(self, queries: Any, passages: Any) -> Floats:
-        """``[n, 1 + passages, dim]``: of each sample its query, then its passages.
+        """Returns the rows of each query and its passages, ``[n, 1 + passages, dim]``.
 
         Args:
-            queries: ``[queries, dim]`` a layer's rows.
-            passages: ``[passages, dim]`` the same.
+            queries: ``[queries, dim]`` rows of a layer.
+            passages: ``[passages, dim]`` rows of the same layer.
         """
         q, p = (np.asarray(rows, np.float32) for rows in (queries, passages))
         return np.concatenate([q[self.queries][:, None], p[self.passages]], axis=1)
 
     def take(self, rows: Any) -> Candidates:
-        """Some samples."""
+        """Returns the samples with these row numbers."""
         return Candidates(self.queries[rows], self.passages[rows])
 
     def split(
         self, share: float, *, groups: Sequence[Sequence[int]] = (), seed: int = 42
     ) -> tuple[Candidates, Candidates]:
-        """Samples of most queries, and of a share of them: no query is on both sides.
+        """Splits samples in two, the second with a share of the queries; no query is in both.
 
         Args:
-            share: of queries, or of their groups.
+            share: share of queries, or of their groups.
             groups: rows of queries that stay together, such as of `paraphrases`.
             seed: of the draw.
         """
-        of_sample = self.groups(groups)
-        known = np.unique(of_sample)
+        group = self.groups(groups)
+        known = np.unique(group)
         order = np.random.default_rng(seed).permutation(len(known))
-        held = np.isin(of_sample, known[order[: round(share * len(known))]])
+        held = np.isin(group, known[order[: round(share * len(known))]])
         return self.take(~held), self.take(held)
 
     def groups(self, groups: Sequence[Sequence[int]] = ()) -> Integers:
-        """``[n]``: the same number for samples of one query, or of queries of one group.
+        """Returns ``[n]`` group numbers, equal for samples of one query or group of queries.
 
         >>> samples = Candidates(np.array([0, 0, 1, 2]), np.zeros((4, 2), np.int64))
         >>> samples.groups([[0, 2]]).tolist()
@@ -109,17 +109,17 @@ def present(
     rows: NDArray[Any] | None = None,
     seed: Any = 0,
 ) -> tuple[Floats, Integers]:
-    """A query with n of its passages in any order, the relevant one among them.
+    """Draws n of the passages of each query, the relevant one among them, in random order.
 
     Args:
         x: ``[n, 1 + passages, dim]`` queries, then passages.
-        n_candidates: how many passages are shown.
-        y: ``[n]`` which passage is relevant; the first by default.
-        rows: which samples; all by default.
+        n_candidates: number of passages of a sample.
+        y: ``[n]`` number of the relevant passage; 0 by default.
+        rows: row numbers of samples; all by default.
         seed: of the draw; an integer or a `numpy.random.Generator`.
 
     Returns:
-        ``[rows, 1 + n_candidates, dim]`` and where the relevant passage stands, ``[rows]``.
+        ``[rows, 1 + n_candidates, dim]``, and the place of the relevant passage, ``[rows]``.
 
     Raises:
         ValueError: there are fewer passages.
@@ -141,7 +141,7 @@ def present(
 
 
 def paraphrases(data: TrainingSet) -> list[list[int]]:
-    """Rows of queries that ask for the same passages, where there are two or more.
+    """Groups rows of queries that have the same positives, where there are two or more.
 
     >>> from tilefold.ragged_lists import Lists
     >>> positives, none = Lists.pack([[0], [1], [0]]), Lists.pack([[], [], []])
@@ -158,7 +158,7 @@ def paraphrases(data: TrainingSet) -> list[list[int]]:
 
 
 def shuffle_queries(x: Floats, *, seed: int = 0) -> Floats:
-    """The same samples with queries of others: a control that no query can help."""
+    """Exchanges the queries of samples at random, for a control in which they cannot help."""
     order = np.random.default_rng(seed).permutation(len(x))
     shuffled = x.copy()
     shuffled[:, 0] = x[order, 0]

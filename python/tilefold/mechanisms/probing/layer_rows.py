@@ -1,4 +1,4 @@
-"""Rows of all layers: what probes and comparisons of models read."""
+"""Computes pooled rows of all layers, which probes and comparisons of models read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def layer_rows(
     batch_size: int = 32,
     progress: bool | str = True,
 ) -> NDArray[np.float32]:
-    """A row of every text from every layer, the embeddings' output first.
+    """Computes a row for every text and layer, the output of the embeddings first.
 
-    They are pooled as the encoder pools its last layer, over the tokens that count; of the last
-    token's state, as in the study, the direction alone.
+    Rows are pooled as the encoder pools its last layer, without padding; with "last" pooling they
+    are scaled to length 1, as in the study.
 
     Args:
         encoder: of a model that returns hidden states.

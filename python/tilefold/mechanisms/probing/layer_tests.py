@@ -1,4 +1,4 @@
-"""Whether a layer of one model is probed better than that of another."""
+"""Tests whether probes of a layer are more accurate on one model than on another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Correct = NDArray[np.bool_]
 
 
 class Comparison(NamedTuple):
-    """Accuracies of a model and of the base, and how likely such a difference is by chance."""
+    """Accuracies of a model and of the base, with p-values of two tests of their difference."""
 
     accuracy: float
     base: float
@@ -21,15 +21,15 @@ class Comparison(NamedTuple):
 
 
 def compare_with_base(correct: Correct, base: Correct, *, comparisons: int = 1) -> Comparison:
-    """Both tests of the same samples.
+    """Tests whether two models differ in accuracy, by an unpaired and by a paired test.
 
-    The study tests answers as if they were of different samples (`scipy.stats.ttest_ind`).
-    McNemar's test (1947) counts the samples that one of them has right alone, and is the stronger.
+    The study has the unpaired t-test (`scipy.stats.ttest_ind`), as if samples were different.
+    McNemar's test (1947) is of the samples that only one model has right, and has more power.
 
     Args:
         correct: ``[n]`` whether the model is right.
         base: the same for the base model.
-        comparisons: how many there are in all, such as layers.
+        comparisons: number of comparisons in all, such as layers.
 
     Raises:
         ValueError: of different lengths.

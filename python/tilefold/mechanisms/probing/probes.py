@@ -1,9 +1,9 @@
-"""Probes: can a simple model tell the relevant passage from a layer's rows?
+"""Probes, which predict the relevant passage from the rows of a layer.
 
 `ConcatenationProbe` is the published one. It is affine in the query and the passages, and the order
-of passages says nothing about the query; so what it learns of the query shifts all places alike,
-and it can only learn what relevant passages look like. `shuffle_queries` shows that. The others can
-compare a query with a passage.
+of passages is independent of the query; so the query cannot help, and it can only learn what
+distinguishes relevant passages as such. `shuffle_queries` is the control that shows it. The other
+probes can compare a query with a passage.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .candidates import present
 
 
 class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
-    """What probes share; a subclass makes the module that scores passages.
+    """Trains and applies a probe; a subclass builds the module that scores passages.
 
     Args:
-        n_candidates: passages that are shown at once, one of them relevant.
-        epochs: each shows every sample once, with negatives drawn and put in order anew.
+        n_candidates: number of passages of a sample, one of them relevant.
+        epochs: passes over the samples, each with newly drawn negatives in a new order.
         batch_size, learning_rate: of Adam. The study has 32,768 and 1e-4, on 70,000 samples.
-        validation_fraction: samples on which the best epoch is chosen, drawn one by one.
-        random_state: of everything that is drawn.
+        validation_fraction: share of samples on which the best epoch is selected.
+        random_state: seed of all random choices.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn h
         raise NotImplementedError
 
     def fit(self, X: NDArray[Any], y: NDArray[Any] | None = None) -> _Probe:  # noqa: N803
-        """Trains the probe, and keeps the epoch that is best on held-out samples.
+        """Trains the probe, and keeps the weights of the best epoch on held-out samples.
 
         Args:
             X: ``[n, 1 + passages, dim]`` a query and its passages, `n_candidates` or more.
-            y: ``[n]`` which passage is relevant; the first by default.
+            y: ``[n]`` number of the relevant passage; 0 by default.
 
         Raises:
             ValueError: fewer passages than `n_candidates`, fewer than two samples.
@@ -113,7 +113,7 @@ class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn h
         return scores
 
     def decision_function(self, X: NDArray[Any]) -> NDArray[np.float32]:  # noqa: N803
-        """Scores ``[n, n_candidates]`` of passages.
+        """Computes the scores of passages, ``[n, n_candidates]``.
 
         Args:
             X: ``[n, 1 + n_candidates, dim]``.
@@ -125,7 +125,7 @@ class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn h
         return scores
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:  # noqa: N803
-        """Which passage is relevant, ``[n]``."""
+        """Predicts the number of the relevant passage, ``[n]``."""
         places: NDArray[np.int64] = self.decision_function(X).argmax(axis=1)
         return places
 
@@ -138,7 +138,7 @@ class ConcatenationProbe(_Probe):
 
     @property
     def coef_(self) -> NDArray[np.float32]:
-        """``[n_candidates, (1 + n_candidates) dim]``, of rows that are divided by `scale_`."""
+        """Weights ``[n_candidates, (1 + n_candidates) dim]``, for rows divided by `scale_`."""
         check_is_fitted(self, "module_")
         coefficients: NDArray[np.float32] = (
             self.module_.get_parameter("linear.weight").detach().numpy()

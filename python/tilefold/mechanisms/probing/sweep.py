@@ -1,4 +1,4 @@
-"""Probes of every layer of several models: accuracies, controls, and tests against a base model."""
+"""Probes every layer of several models, with controls and tests against a base model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MODES = ("query", "passage", "paired")
 
 
 class Layers(NamedTuple):
-    """Rows of every layer, of all queries and of all passages."""
+    """Rows of every layer for all queries and all passages."""
 
     queries: NDArray[np.float32]  # [layers, queries, dim]
     passages: NDArray[np.float32]  # [layers, passages, dim]
 
 
 class Probed(NamedTuple):
-    """A probe of one layer of one model, and which of the held-out samples it has right."""
+    """Result of a probe of one layer of one model on held-out samples."""
 
     model: str
     layer: int
@@ -46,19 +46,19 @@ class Probed(NamedTuple):
 
     @property
     def accuracy(self) -> tuple[float, float, float]:
-        """The mean, and its 95% bootstrap interval."""
+        """Mean accuracy and its 95% bootstrap interval: mean, low, high."""
         mean, low, high = bootstrap(self.correct.astype(np.float64))
         return mean, low, high
 
 
 def layers_of(model: BiEncoder, data: TrainingSet, mode: str, *, batch_size: int = 32) -> Layers:
-    """What a model makes of the queries and passages of a training set.
+    """Computes the rows of all layers for the queries and passages of a training set.
 
     Args:
         model: one tower or two.
-        data: whose texts.
-        mode: "query" or "passage" for one encoder on both sides, as the study has them; "paired"
-            for each on its own.
+        data: queries and passages.
+        mode: "query" or "passage" for one encoder on both sides, as in the study; "paired" for
+            each encoder on its own side.
         batch_size: texts per forward pass.
 
     Raises:
@@ -67,13 +67,13 @@ def layers_of(model: BiEncoder, data: TrainingSet, mode: str, *, batch_size: int
     if mode not in MODES:
         raise ValueError(f"layers_of: mode must be one of {', '.join(MODES)}, got {mode!r}")
     towers = {"query": model.query_encoder, "passage": model.document_encoder}
-    of_queries = towers["passage" if mode == "passage" else "query"]
-    of_passages = towers["query" if mode == "query" else "passage"]
+    query_encoder = towers["passage" if mode == "passage" else "query"]
+    passage_encoder = towers["query" if mode == "query" else "passage"]
     queries = model.query_texts(data.queries, data.prompts)
     documents = model.document_texts(data.documents, data.titles)
     return Layers(
-        layer_rows(of_queries, queries, batch_size=batch_size, progress="queries"),
-        layer_rows(of_passages, documents, batch_size=batch_size, progress="passages"),
+        layer_rows(query_encoder, queries, batch_size=batch_size, progress="queries"),
+        layer_rows(passage_encoder, documents, batch_size=batch_size, progress="passages"),
     )
 
 
@@ -89,33 +89,33 @@ def probe_layers(
     seed: int = 42,
     **options: Any,
 ) -> list[Probed]:
-    """Fits every probe to every layer, and asks it for held-out samples.
+    """Fits every probe to every layer, and evaluates it on held-out samples.
 
     Args:
-        name: of the model.
-        rows: of its layers.
-        train, held: samples to fit to, and to ask for; no query should be in both.
-        probes: of `PROBES`.
-        n_candidates: how many passages are shown.
+        name: name of the model.
+        rows: rows of its layers.
+        train, held: samples for training and for evaluation; no query should be in both.
+        probes: names in `PROBES`.
+        n_candidates: numbers of passages of a sample.
         controls: "none"; "queries shuffled", where each sample has the query of another; "labels
-            random", where every passage has a number drawn at random and the largest is relevant,
-            which can be memorised but not understood (Hewitt & Liang, "Designing and Interpreting
-            Probes with Control Tasks", 2019).
-        seed: of everything that is drawn.
+            random", where every passage has a random number and the one with the largest is
+            relevant, which can be memorised but does not generalise (Hewitt & Liang, "Designing and
+            Interpreting Probes with Control Tasks", 2019).
+        seed: of all random choices.
         **options: of the probes, such as `epochs`.
 
     Returns:
         One result for each layer, probe, number of candidates and control.
     """
-    asked = list(probes)
-    check_probes(asked)
+    kinds = list(probes)
+    check_probes(kinds)
     results = []
     for layer in range(len(rows.queries)):
-        of_layer = rows.queries[layer], rows.passages[layer]
-        features = [(part, part.features(*of_layer)) for part in (train, held)]
+        own = rows.queries[layer], rows.passages[layer]
+        features = [(part, part.features(*own)) for part in (train, held)]
         for control in controls:
             given = [_controlled(part, x, control, seed) for part, x in features]
-            for kind in asked:
+            for kind in kinds:
                 for n in n_candidates:
                     probe = clone(PROBES[kind](n, random_state=seed)).set_params(**options)
                     probe.fit(given[0][0], given[0][1])
@@ -126,17 +126,17 @@ def probe_layers(
 
 
 def check_probes(names: Iterable[str]) -> None:
-    """Raises for a probe that there is not."""
+    """Raises ValueError for a name that is not in `PROBES`."""
     for name in names:
         if name not in PROBES:
             raise ValueError(f"probes must be of {', '.join(PROBES)}, got {name!r}")
 
 
 def against_base(results: Sequence[Probed], base: Sequence[Probed]) -> list[dict[str, Any]]:
-    """Each result beside the base's of the same layer, with both tests corrected over layers.
+    """Compares each result with the base's of the same layer; tests are corrected over layers.
 
     Raises:
-        ValueError: the base lacks a layer, or was asked for other samples.
+        ValueError: the base lacks a layer, or has results for other samples.
     """
     known = {(r.layer, r.probe, r.n_candidates, r.control): r for r in base}
     layers = len({result.layer for result in results})
@@ -168,12 +168,12 @@ def against_base(results: Sequence[Probed], base: Sequence[Probed]) -> list[dict
 def _controlled(
     samples: Candidates, x: NDArray[np.float32], control: str, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features, and which passage is relevant."""
+    """Returns features, and the number of the relevant passage of each sample."""
     first = np.zeros(len(x), np.int64)
     if control == "queries shuffled":
         return shuffle_queries(x, seed=seed), first
     if control == "labels random":
-        # However many are drawn, they begin alike: a passage has one number on both sides.
+        # A longer draw begins with a shorter one: a passage has the same number in both splits.
         drawn = np.random.default_rng([seed, 5]).random(int(samples.passages.max()) + 1)
         return x, drawn[samples.passages].argmax(axis=1)
     if control != "none":

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, whoever wrote it: a model, a tokenizer, and how texts are pooled."""
+"""Loads a text encoder from any supported format: model, tokenizer, and settings of `Encoder`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ...models import projection
+from .. import projection
 from ..adapters import CONFIG as ADAPTER
 from ..adapters import load_adapter
-from ..checkpoints import encoder_settings, sentence_transformers_folder
+from . import encoder_settings, sentence_transformers_folder
 from .dpr_weights import load_dpr
 from .weights import find, load_weights, quiet
 
@@ -18,14 +18,14 @@ _NO_LIMIT = 2**30
 
 
 class Description(NamedTuple):
-    """What a folder says, as arguments of the Encoder of queries and of that of documents."""
+    """Settings that a folder has, as arguments of the encoders of queries and of documents."""
 
     query: dict[str, Any]
     document: dict[str, Any]
     title_format: str | None = None
 
-    def but(self, other: Description) -> Description:
-        """This, but where the other one says something, that."""
+    def updated(self, other: Description) -> Description:
+        """Returns these settings, replaced by those that the other description has."""
         return Description(
             {**self.query, **other.query},
             {**self.document, **other.document},
@@ -34,52 +34,56 @@ class Description(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A model with its tokenizer, and what is said of it."""
+    """A model with its tokenizer and the settings of its folder."""
 
     model: nn.Module
     tokenizer: Any
-    says: Description
+    description: Description
 
 
 def load(name: str | Path, *, pooling: str | None = None, adapter: str = "default") -> Checkpoint:
-    """Loads a model in float32, its tokenizer, and what its folder says of pooling and the like.
+    """Loads a model in float32, its tokenizer, and settings such as pooling from its folder.
 
     Args:
         name: a folder or a name of the hub: of transformers, of sentence-transformers, of peft, of
             DPR, or what save_pretrained wrote for one model.
-        pooling: takes precedence over what the folder says: only "decoder" needs the decoder of a
-            model that has one.
+        pooling: takes precedence over the folder's; only "decoder" needs the decoder of a model
+            that has one.
         adapter: the name that an adapter gets.
 
     Raises:
         OSError: there is no such model.
-        ValueError: it lacks weights, or says what cannot be followed.
+        ValueError: weights are missing, or the folder has a setting that is not supported.
     """
-    source = _existing(name)
-    says = describe(source)
-    pooling = pooling or says.query.get("pooling")
+    source = existing(name)
+    description = describe(source)
+    pooling = pooling or description.query.get("pooling")
     if find(source, ADAPTER) is None:
         model, own = _model(source, decoder=pooling == "decoder")
-        tokenizer = _tokenizer(source)
-        says = Description(own, own).but(says)
+        tokenizer = load_tokenizer(source)
+        description = Description(own, own).updated(description)
     else:
-        below = load(_base(source), pooling=pooling)
+        below = load(base_model_name(source), pooling=pooling)
         model = load_adapter(below.model, source, adapter)
         has_tokenizer = find(source, "tokenizer_config.json") is not None
-        tokenizer = _tokenizer(source) if has_tokenizer else below.tokenizer
-        says = below.says.but(says).but(Description({"adapter": adapter}, {"adapter": adapter}))
-    for said in (says.query, says.document):
-        if said.get("max_length", 0) is None:
-            said["max_length"] = limit(model, tokenizer)
-    return Checkpoint(model, tokenizer, says)
+        tokenizer = load_tokenizer(source) if has_tokenizer else below.tokenizer
+        adapted = {"adapter": adapter}
+        description = below.description.updated(description)
+        description = description.updated(Description(adapted, adapted))
+    for settings in (description.query, description.document):
+        if settings.get("max_length", 0) is None:
+            settings["max_length"] = limit(model, tokenizer)
+    return Checkpoint(model, tokenizer, description)
 
 
 def describe(name: str | Path) -> Description:
-    """What a folder that save_pretrained or sentence-transformers wrote says; else nothing."""
+    """Reads the settings that save_pretrained or sentence-transformers wrote; none otherwise."""
     path = find(name, encoder_settings.FILE)
     if path is None:
         return Description(*sentence_transformers_folder.read(name))
     kind, record = encoder_settings.read(path)
+    if kind == "language model":  # which has no pooling
+        return Description({}, {})
     if kind == "untied":
         raise ValueError(
             f"{name} holds two towers: use BiEncoder.from_pretrained, or the folders query and "
@@ -94,12 +98,17 @@ def describe(name: str | Path) -> Description:
 
 
 def limit(model: Any, tokenizer: Any) -> int:
-    """Tokens that the model can read."""
+    """Returns the maximum number of tokens that the model can read."""
     places = getattr(model.config, "max_position_embeddings", _NO_LIMIT)
     return int(min(places, tokenizer.model_max_length, _NO_LIMIT))
 
 
-def _existing(name: str | Path) -> str:
+def existing(name: str | Path) -> str:
+    """Returns the absolute path of a folder, or the name of a model of the hub.
+
+    Raises:
+        FileNotFoundError: the name is a path, and there is no such folder.
+    """
     looks_like_path = isinstance(name, Path) or name.startswith(("/", ".", "~"))
     if looks_like_path and not Path(name).is_dir():  # transformers would ask the hub
         raise FileNotFoundError(f"from_pretrained: there is no folder {name}")
@@ -107,7 +116,7 @@ def _existing(name: str | Path) -> str:
 
 
 def _model(name: str, *, decoder: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """A model, and the arguments of Encoder that its architecture implies."""
+    """Returns a model and the arguments of Encoder that its architecture implies."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(name)
@@ -121,14 +130,20 @@ def _model(name: str, *, decoder: bool) -> tuple[nn.Module, dict[str, Any]]:
     return whole.get_encoder() if config.is_encoder_decoder and not decoder else whole, {}
 
 
-def _tokenizer(name: str) -> Any:
+def load_tokenizer(name: str) -> Any:
+    """Loads the tokenizer of a folder or of a model of the hub."""
     import transformers
 
     with quiet():
         return transformers.AutoTokenizer.from_pretrained(name)
 
 
-def _base(name: str) -> str:
+def base_model_name(name: str) -> str:
+    """Returns the name of the model that an adapter was trained on.
+
+    Raises:
+        ValueError: its configuration does not have one.
+    """
     path = find(name, ADAPTER)
     base = encoder_settings.read_json(path).get("base_model_name_or_path") if path else None
     if not base:

@@ -1,7 +1,7 @@
-"""DPR's checkpoints (Karpukhin et al., EMNLP 2020): two classes, told apart by names of weights.
+"""Loads checkpoints of DPR (Karpukhin et al., EMNLP 2020) with the class of their weights.
 
 transformers maps the type "dpr" to DPRQuestionEncoder alone, so AutoModel gives a context encoder
-none of its weights: all of them stay random, and only the report of loading says so.
+none of its weights: all of them stay random, and only the loading report mentions it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BERT_FIELDS = (
 
 
 def load_dpr(name: str | Path) -> tuple[nn.Module, nn.Module | None]:
-    """The BERT inside a question or context encoder of DPR, and its projection if it has one.
+    """Returns the BERT inside a question or context encoder of DPR, and its projection if any.
 
     What transformers calls pooler_output is the first token, projected where `projection_dim` is
     not 0. As BERT the encoder can be saved so that AutoModel reads it.

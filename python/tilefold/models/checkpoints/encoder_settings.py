@@ -1,4 +1,4 @@
-"""`tilefold.json`: what a folder of transformers does not say about an encoder, read strictly."""
+"""Reads and writes `tilefold.json`: settings that a folder of transformers has no place for."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "encoder": {**_TOWER, "projection": list},
     "tied": {"query": _TOWER, "document": _TOWER, "projection": list, "title_format": str},
     "untied": {"title_format": str},
+    "language model": {"max_length": int},
 }
 
 
 def write(folder: Path, kind: str, record: Mapping[str, Any]) -> None:
-    """Writes the settings of an "encoder", or of "tied" or "untied" towers."""
+    """Writes the settings of an "encoder", of "tied" or "untied" towers, or a "language model"."""
     text = json.dumps({"version": VERSION, "kind": kind, **record}, indent=2, ensure_ascii=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> tuple[str, dict[str, Any]]:
-    """The kind and its fields.
+    """Reads the kind of a folder and its settings.
 
     Raises:
         ValueError: not JSON, another version, a field that is missing, unknown or of a wrong type:
@@ -41,7 +42,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, or a ValueError that names the file."""
+    """Reads the JSON object in a file, or raises a ValueError that names the file."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -54,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _check(path: Path, record: Any, fields: Mapping[str, Any], within: str = "") -> None:
     if not isinstance(record, dict):
         raise ValueError(f"{path}: {within[:-1]!r} must be an object, got {record!r}")
-    for name in {**fields, **record}:  # in the order of the file format, then what is too much
+    for name in {**fields, **record}:  # in the order of the file format, then unknown ones
         if name not in fields:
             raise ValueError(f"{path}: unknown field {within + name!r}")
         if name not in record:

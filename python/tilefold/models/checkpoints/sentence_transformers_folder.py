@@ -1,7 +1,7 @@
-"""Folders of sentence-transformers: read where their modules are ours too, and written.
+"""Reads and writes folders of sentence-transformers.
 
-Transformer, Pooling, Dense and Normalize are read, with prompts; another module, or an option that
-would change vectors, is an error that names it.
+Transformer, Pooling, Dense and Normalize are supported, with prompts; another module, or an option
+that would change vectors, is an error that names it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ...models import projection
+from .. import projection
 from .weights import find
 
 MODULES = "modules.json"
@@ -42,14 +42,14 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 def read(name: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What modules and prompts say, as arguments of an Encoder of queries and of one of documents.
+    """Reads modules and prompts as arguments of an Encoder of queries and of one of documents.
 
     Args:
         name: folder or hub name.
 
     Returns:
-        pooling, normalize, projection, prefix and max_length (None: what the model can take), for
-        each of the two; nothing without modules.json.
+        pooling, normalize, projection, prefix and max_length (None: as many as the model can read),
+        for each of the two; empty without modules.json.
 
     Raises:
         ValueError: a module or an option that has no counterpart here.
@@ -94,7 +94,7 @@ def write(
     max_lengths: Mapping[str, int],
     default: str | None,
 ) -> None:
-    """Writes modules.json and what it names, beside a model and its tokenizer.
+    """Writes modules.json and the modules that it names, beside a model and its tokenizer.
 
     Args:
         folder: the folder of the model.
@@ -185,7 +185,7 @@ def _write_dense(folder: Path, step: projection.Dense) -> None:
 
 
 def _read_lengths(name: str | Path) -> tuple[int | None, int | None]:
-    """Of queries and of documents."""
+    """Maximum lengths of queries and of documents."""
     path, config = _config(name, _TRANSFORMER)
     for field, value in _EXPECTED.items():
         if config.get(field) and config[field] != value:
@@ -195,7 +195,7 @@ def _read_lengths(name: str | Path) -> tuple[int | None, int | None]:
 
 
 def _read_prompts(name: str | Path) -> tuple[str, str]:
-    """Of queries and of documents."""
+    """Prefixes of queries and of documents."""
     path, config = _config(name, _PROMPTS)
     if config.get("truncate_dim"):
         raise ValueError(f"{path}: truncate_dim={config['truncate_dim']} is not supported")

@@ -1,4 +1,4 @@
-"""A model filled from a checkpoint: every weight is there and fits, or it is an error."""
+"""Loads the weights of a model, and refuses a checkpoint where any is missing or does not fit."""
 
 from __future__ import annotations
 
@@ -12,23 +12,37 @@ import torch
 
 from .encoder_settings import read_json
 
+# Parts of published checkpoints that no model here uses: poolers, the head of next-sentence
+# prediction, and position numbers that old versions of transformers saved.
+_UNUSED = {"pooler", "seq_relationship", "position_ids"}
 
-def load_weights(kind: Any, name: str | Path, **options: Any) -> Any:
-    """`kind.from_pretrained(name)` in float32, where nothing is left random.
+
+def load_weights(
+    kind: Any,
+    name: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    all_used: bool = False,
+    **options: Any,
+) -> Any:
+    """Returns `kind.from_pretrained(name)`, and refuses to leave any weight random.
 
     Args:
         kind: a model class, or an auto class, of transformers.
         name: folder or hub name.
+        dtype: precision of the weights.
+        all_used: whether weights that the model does not have are an error as well.
         **options: of `from_pretrained`.
 
     Raises:
-        ValueError: weights of the model are missing in the checkpoint or have another shape; names
-            some of them. A pooler may be missing: it is not used, and many publish without it.
+        ValueError: weights of the model are missing in the checkpoint or have another shape, or
+            with `all_used` the checkpoint has others; names some of them. A pooler may be missing:
+            it is not used, and many publish without it.
     """
     with quiet():
         model, report = kind.from_pretrained(
             name,
-            dtype=torch.float32,
+            dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported as well, and raised below
             **options,
@@ -41,18 +55,59 @@ def load_weights(kind: Any, name: str | Path, **options: Any) -> Any:
             f"{kind_name}, such as {key}: {tuple(in_file)} in the file, {tuple(in_model)} expected"
         )
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key.split("."))
+    others = sorted(report["unexpected_keys"])
     if missing:
-        others = sorted(report["unexpected_keys"])[:1]
-        hints = [f"; it has others, such as {key}: another architecture?" for key in others]
+        hints = [f"; it has others, such as {key}: another architecture?" for key in others[:1]]
         raise ValueError(
             f"from_pretrained: {name} lacks {len(missing)} weights of {kind_name}, such as "
-            f"{missing[0]}{''.join(hints)}"
+            f"{missing[0]}{_without_head(model, missing)}{''.join(hints)}"
+        )
+    left_over = [key for key in others if not _UNUSED & set(key.split("."))]
+    if all_used and left_over:
+        raise ValueError(
+            f"from_pretrained: {name} has {len(left_over)} weights that {kind_name} does not use, "
+            f"such as {left_over[0]}: it is a checkpoint of another class"
         )
     return model
 
 
+def check_head(model: Any, name: str | Path) -> None:
+    """Refuses a language model whose head shares the embeddings against its configuration.
+
+    A head with the weights of the word embeddings is in no file, so transformers does not miss it.
+    But T5 1.1 and Flan-T5 have a head of their own, and transformers 5 shares the embeddings all
+    the same where a checkpoint lacks it, such as one of the encoder and decoder alone.
+
+    Args:
+        model: loaded from `name`.
+        name: folder or hub name.
+
+    Raises:
+        ValueError: the configuration says that the head is untied, and the checkpoint has none.
+    """
+    path = find(name, "config.json")
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if path is None or read_json(path).get("tie_word_embeddings", True) or head is None:
+        return
+    own = next(key for key, part in model.named_modules() if part is head) + ".weight"
+    if head.weight is embeddings.weight and own not in weight_names(name):
+        raise ValueError(
+            f"from_pretrained: {name} lacks {own}, the language modelling head, which its "
+            f"configuration says is not tied to the word embeddings"
+        )
+
+
+def _without_head(model: Any, missing: list[str]) -> str:
+    """The hint that nothing but the language modelling head is missing, where that is so."""
+    base = f"{getattr(model, 'base_model_prefix', '')}."
+    has_head = getattr(model, "get_output_embeddings", lambda: None)() is not None
+    if not has_head or any(key.startswith(base) for key in missing):
+        return ""
+    return ": it has no language modelling head, and a new one would be random"
+
+
 def find(name: str | Path, filename: str) -> Path | None:
-    """A file of a folder or of a hub repository; None where it has no such file."""
+    """Returns the path of a file of a folder or hub repository, or None if it has no such file."""
     import transformers
 
     if Path(name).is_dir():
@@ -64,7 +119,7 @@ def find(name: str | Path, filename: str) -> Path | None:
 
 
 def weight_names(name: str | Path) -> list[str]:
-    """Names of the weights in a checkpoint, from its headers.
+    """Returns the names of the weights in a checkpoint, read from its headers.
 
     Raises:
         FileNotFoundError: it has neither safetensors nor pytorch_model.bin.
@@ -82,7 +137,7 @@ def weight_names(name: str | Path) -> list[str]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No loading bar and no report of unused weights; what matters is raised."""
+    """Silences loading bars and reports of unused weights of transformers."""
     import transformers
 
     log: Any = transformers.utils.logging

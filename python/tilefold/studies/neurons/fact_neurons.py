@@ -41,7 +41,7 @@ def study_facts(
     rng = np.random.default_rng([settings.seed, 10])
     known = [n for n, f in enumerate(world.facts) if f.exposed]
     facts = sorted(known[i] for i in rng.permutation(len(known))[: settings.n_facts])
-    depends = [subject.records(BASE), world.size, world.seed, facts, settings.steps]
+    depends = [subject.fingerprints(BASE), world.size, world.seed, facts, settings.steps]
     make_scores = partial(_attribute, settings.steps, subject, facts, progress)
     scores = steps.once("facts read", depends, make_scores)
     chosen = {
@@ -131,14 +131,11 @@ def _effects(subject: Subject, facts: Sequence[int], neurons: Any, seed: int) ->
 
 
 def _load_masked_lm(subject: Subject) -> tuple[Any, Any]:
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-    from ...models.checkpoints.weights import load_weights
+    from ...models import MaskedLM
 
     assert subject.masked_lm is not None
-    model = load_weights(AutoModelForMaskedLM, subject.masked_lm)
-    tokenizer: Any = AutoTokenizer.from_pretrained(subject.masked_lm)
-    return model.eval(), tokenizer
+    loaded = MaskedLM.from_pretrained(subject.masked_lm)
+    return loaded.model, loaded.tokenizer
 
 
 def _prompts(subject: Subject, tokenizer: Any, fact: int) -> tuple[dict[str, Any], Any]:

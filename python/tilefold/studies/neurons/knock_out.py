@@ -130,7 +130,7 @@ def _attribute(
 ) -> tuple[Any, Any]:
     """Returns vectors of all documents, and attribution scores of the chosen queries."""
     model, data = subject.models[name], subject.data
-    depends = [subject.records(name), digest_of(data.documents)]
+    depends = [subject.fingerprints(name), digest_of(data.documents)]
     documents = steps.once(
         f"documents {name}",
         depends,

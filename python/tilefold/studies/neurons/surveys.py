@@ -42,7 +42,7 @@ def survey_texts(
     from ...mechanisms.neurons.survey import Survey, survey_neurons
 
     encoder = encoder_of(subject, name, side)
-    records = subject.records(name)
+    records = subject.fingerprints(name)
     parts = []
     options = {"threshold": settings.active_threshold, "steps": settings.steps}
     for begin in range(0, len(texts), _CHUNK):

@@ -160,7 +160,13 @@ def _probe_model(
     plain, controls = CONTROLS[:1], CONTROLS[1:] if name != RANDOM else ()
     texts = [subject.data.queries, subject.data.documents]
     samples = [part.tolist() for pair in (train, held_out) for part in pair]
-    depends = [subject.records(name), digest_of([texts, samples]), settings.mode, sizes, options]
+    depends = [
+        subject.fingerprints(name),
+        digest_of([texts, samples]),
+        settings.mode,
+        sizes,
+        options,
+    ]
 
     def make() -> dict[str, Any]:
         model = subject.models[name]

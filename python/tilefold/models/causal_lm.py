@@ -1,0 +1,297 @@
+"""A causal language model: log-likelihoods, generation, and states of the last token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..activations.pooling import last_pool
+from . import adapters
+from .generation import Decoding, generate_tokens
+from .language_model import LanguageModel
+from .length_batches import Tokens, check_texts
+from .log_likelihood import (
+    LogLikelihoods,
+    add_batch,
+    check_pairs,
+    empty_log_likelihoods,
+    token_log_probabilities,
+)
+
+Pair = tuple[str, str]  # a prompt and its continuation
+
+
+class CausalLM(LanguageModel):
+    """A causal language model of transformers, such as Llama, with its tokenizer.
+
+    Batches are padded on the right for scores and states, where causal attention never sees the
+    padding, and on the left for generation.
+
+    Args:
+        model: with the head of a causal language model.
+        tokenizer: a fast one, as where a continuation begins is found by its offsets.
+        max_length: maximum number of tokens of a text, special and new tokens included; None for as
+            many as the model can read.
+        adapter: name of the LoRA adapter in use; None runs the model as it is.
+
+    Raises:
+        ValueError: an argument that the model or the tokenizer does not support.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> from tilefold.models import minilm
+        >>> sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1}
+        >>> config = GPT2Config(vocab_size=30522, **sizes)
+        >>> model = CausalLM(GPT2LMHeadModel(config), minilm().tokenizer)  # random weights
+        >>> model.log_likelihood(["Paris is in"] * 2, [" France", " north Italy"]).tokens.tolist()
+        [1, 2]
+        >>> len(model.generate(["Paris is in"], max_new_tokens=5))
+        1
+    """
+
+    _auto_class = "AutoModelForCausalLM"
+
+    def __init__(self, model: nn.Module, tokenizer: Any, **options: Any) -> None:
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"CausalLM: needs a fast tokenizer, which knows offsets, got "
+                f"{type(tokenizer).__name__}"
+            )
+        super().__init__(model, tokenizer, **options)
+        special = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        # Special tokens before every text: those that the tokenizer adds before an ordinary token.
+        self._n_leading = [*special, 0].index(0)
+        self.train(model.training)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Returns the tokens of each text, without those that the tokenizer puts at its end.
+
+        A text is to be continued, so an end-of-sequence token that the tokenizer adds is dropped;
+        special tokens that the text itself has stay.
+
+        Raises:
+            ValueError: a text with more than max_length tokens.
+        """
+        tokens = self._tokens(texts)
+        for text, one in zip(texts, tokens, strict=True):
+            self._check_length("tokenize", text, len(one["input_ids"]))
+        return tokens
+
+    def log_likelihood(
+        self,
+        prompts: Sequence[str],
+        continuations: Sequence[str],
+        *,
+        append_eos: bool = False,
+        batch_size: int = 32,
+        batch_tokens: int | None = None,
+        progress: bool | str = False,
+    ) -> LogLikelihoods:
+        """Computes the log-likelihood of each continuation given its prompt.
+
+        Prompt and continuation are tokenized as one text; a token that has characters of the
+        continuation belongs to it. So a space between the two is written where the tokenizer
+        expects it, usually at the start of the continuation.
+
+        Args:
+            prompts: strings.
+            continuations: one for each prompt. Repeat the prompt for several options.
+            append_eos: whether the end-of-sequence token counts as the continuation's last one.
+            batch_size: maximum number of pairs per forward pass.
+            batch_tokens: maximum number of tokens per forward pass, padding included.
+            progress: a bar on stderr when that is a terminal; a string labels it.
+
+        Returns:
+            Sum and mean over tokens, float32 ``[n]`` each.
+
+        Raises:
+            TypeError: texts that are not strings.
+            ValueError: not one continuation for each prompt; a prompt or a continuation without any
+                token; a pair with more than max_length tokens.
+        """
+        check_pairs("CausalLM.log_likelihood", prompts, continuations)
+        eos = self.tokenizer.eos_token_id
+        if append_eos and eos is None:
+            raise ValueError("CausalLM.log_likelihood: append_eos, but there is no such token")
+        pairs = list(zip(prompts, continuations, strict=True))
+        found = empty_log_likelihoods(len(pairs))
+        run = self._inference(
+            "log_likelihood",
+            pairs,
+            lambda some: self._joined(some, [eos] if append_eos else []),
+            batch_size,
+            batch_tokens,
+            progress=progress,
+            characters=lambda pair: len(pair[0]) + len(pair[1]),
+        )
+        with run as batches:
+            for rows, tokens in batches:
+                self._score(found, rows, tokens)
+        return found
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        greedy: bool = True,
+        temperature: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+        batch_tokens: int | None = None,
+        progress: bool | str = False,
+    ) -> list[str]:
+        """Continues each prompt until the end-of-sequence token or max_new_tokens.
+
+        Neither batches nor the other prompts change a continuation, also if it is sampled.
+
+        Args:
+            prompts: strings.
+            max_new_tokens: maximum number of tokens of a continuation.
+            greedy: whether the most probable token is taken each time; otherwise it is sampled.
+            temperature: of sampling.
+            seed: of sampling; greedy decoding draws nothing.
+            batch_size: maximum number of prompts at a time.
+            batch_tokens: maximum number of tokens at a time, padding and new tokens included.
+            progress: a bar on stderr when that is a terminal; a string labels it.
+
+        Returns:
+            The continuations, without the prompts and without special tokens.
+
+        Raises:
+            TypeError: prompts that are not strings.
+            ValueError: a prompt without any token, or with more than max_length tokens together
+                with the new ones; options that exclude each other.
+        """
+        check_texts(prompts, "CausalLM.generate")
+        decoding = Decoding(max_new_tokens, greedy, temperature, seed)
+        decoding.check("CausalLM.generate")
+        found = [""] * len(prompts)
+        run = self._inference(
+            "generate",
+            prompts,
+            lambda some: self._prompts(some, max_new_tokens),
+            batch_size,
+            batch_tokens,
+            progress=progress,
+            new_tokens=max_new_tokens,
+        )
+        with run as batches, adapters.active(self.model, self.adapter):
+            for rows, tokens in batches:
+                batch = self.pad(tokens, side="left")
+                numbers = rows.tolist()
+                ids = generate_tokens(self.model, batch, numbers, decoding, self.tokenizer)
+                new = ids[:, batch["input_ids"].shape[1] :]
+                for row, text in zip(numbers, self._decoded(new), strict=True):
+                    found[row] = text
+        return found
+
+    def last_hidden_states(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 32,
+        batch_tokens: int | None = None,
+        progress: bool | str = False,
+    ) -> NDArray[np.float32]:
+        """Computes the last layer's state of each text's last token, which predicts the next one.
+
+        Args:
+            texts: strings. One without any token has zeros.
+            batch_size: maximum number of texts per forward pass.
+            batch_tokens: maximum number of tokens per forward pass, padding included.
+            progress: a bar on stderr when that is a terminal; a string labels it.
+
+        Returns:
+            float32 ``[texts, hidden size]``, after the model's last normalization.
+
+        Raises:
+            TypeError: texts that are not strings.
+            ValueError: a text with more than max_length tokens.
+        """
+        check_texts(texts, "CausalLM.last_hidden_states")
+        whole = self._without_adapters()
+        below = whole.base_model  # without the head, whose logits are not needed
+        found = np.zeros((len(texts), whole.config.hidden_size), np.float32)
+        run = self._inference(
+            "last_hidden_states", texts, self.tokenize, batch_size, batch_tokens, progress=progress
+        )
+        with run as batches, adapters.active(self.model, self.adapter):
+            for rows, tokens in batches:
+                batch = self.pad(tokens)
+                states = below(**batch, use_cache=False).last_hidden_state
+                found[rows] = last_pool(states, batch["attention_mask"]).float().cpu().numpy()
+        return found
+
+    def _score(
+        self, found: LogLikelihoods, rows: NDArray[np.int64], tokens: Sequence[Tokens]
+    ) -> None:
+        batch = self.pad(tokens)
+        ids = batch["input_ids"]
+        starts = torch.tensor([row["start"][0] for row in tokens], device=ids.device)
+        lengths = batch["attention_mask"].sum(1)
+        first = int(starts.min())
+        # Logits before the first continuation are not needed: with long prompts, most of them.
+        kept = torch.arange(first - 1, ids.shape[1] - 1, device=ids.device)
+        if self._takes("logits_to_keep"):
+            logits = self(batch, use_cache=False, logits_to_keep=kept).logits
+        else:
+            logits = self(batch, use_cache=False).logits[:, kept]
+        places = kept + 1
+        mask = (places >= starts[:, None]) & (places < lengths[:, None])
+        add_batch(found, rows, token_log_probabilities(logits, ids[:, first:]), mask)
+
+    def _joined(self, pairs: Sequence[Pair], added: list[int]) -> list[Tokens]:
+        """Tokens of prompts with continuations, with the place where the latter start."""
+        tokens = self._tokens([prompt + continuation for prompt, continuation in pairs])
+        found = []
+        for (prompt, continuation), one in zip(pairs, tokens, strict=True):
+            offsets: Any = one["offset_mapping"]
+            own = [place for place, (_, end) in enumerate(offsets) if end > len(prompt)]
+            if not own:
+                raise ValueError(
+                    f"CausalLM.log_likelihood: a continuation has no token: {continuation!r:.60}"
+                )
+            if own[0] == 0:
+                raise ValueError(
+                    f"CausalLM.log_likelihood: a prompt has no token, and nothing else precedes "
+                    f"its continuation {continuation!r:.60}; begin it with a token such as "
+                    f"{self.tokenizer.bos_token or self.tokenizer.eos_token}"
+                )
+            ids = one["input_ids"] + added
+            self._check_length("log_likelihood", prompt + continuation, len(ids))
+            mask = [1] * len(ids)
+            found.append({"input_ids": ids, "attention_mask": mask, "start": own[:1]})
+        return found
+
+    def _prompts(self, prompts: Sequence[str], new: int) -> list[Tokens]:
+        tokens = self._tokens(prompts)
+        for prompt, one in zip(prompts, tokens, strict=True):
+            if not one["input_ids"]:
+                raise ValueError("CausalLM.generate: a prompt has no token")
+            self._check_length("generate", prompt, len(one["input_ids"]) + new)
+        return tokens
+
+    def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        batch: Any = self.tokenizer(
+            list(texts), return_special_tokens_mask=True, return_offsets_mapping=True
+        )
+        found = []
+        for row in range(len(texts)):
+            length = len(batch["input_ids"][row])
+            while length and batch["special_tokens_mask"][row][length - 1]:
+                length -= 1
+            # Without any text, all of the special tokens are at the end as well as at the start.
+            length = length or self._n_leading
+            names = ("input_ids", "attention_mask", "offset_mapping")
+            found.append({name: batch[name][row][:length] for name in names})
+        return found
+
+    def _decoded(self, ids: Any) -> list[str]:
+        texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return texts

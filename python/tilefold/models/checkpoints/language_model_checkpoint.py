@@ -1,0 +1,61 @@
+"""Loads a language model: its weights with their head, its tokenizer, its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..adapters import CONFIG as ADAPTER
+from ..adapters import load_adapter
+from . import encoder_settings
+from .checkpoint import base_model_name, existing, load_tokenizer
+from .weights import check_head, find, load_weights
+
+
+class LanguageModelCheckpoint(NamedTuple):
+    """A model with its tokenizer, and settings as arguments of its class."""
+
+    model: nn.Module
+    tokenizer: Any
+    settings: dict[str, Any]
+
+
+def load_language_model(
+    kind: Any, name: str | Path, *, dtype: torch.dtype, adapter: str = "default"
+) -> LanguageModelCheckpoint:
+    """Loads a language model that transformers, peft or `save_pretrained` wrote.
+
+    Args:
+        kind: an auto class of transformers, such as `AutoModelForCausalLM`.
+        name: folder or hub name; of an adapter, the model that it names is loaded with it.
+        dtype: precision of the weights.
+        adapter: the name that an adapter gets.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: weights are missing, do not fit, or are not used; among them the head.
+    """
+    source = existing(name)
+    settings = _settings(source)
+    if find(source, ADAPTER) is None:
+        model = load_weights(kind, source, dtype=dtype, all_used=True)
+        check_head(model, source)
+        return LanguageModelCheckpoint(model, load_tokenizer(source), settings)
+    below = load_language_model(kind, base_model_name(source), dtype=dtype)
+    has_tokenizer = find(source, "tokenizer_config.json") is not None
+    return LanguageModelCheckpoint(
+        load_adapter(below.model, source, adapter),
+        load_tokenizer(source) if has_tokenizer else below.tokenizer,
+        {**below.settings, **settings, "adapter": adapter},
+    )
+
+
+def _settings(name: str) -> dict[str, Any]:
+    path = find(name, encoder_settings.FILE)
+    if path is None:
+        return {}
+    kind, record = encoder_settings.read(path)
+    return record if kind == "language model" else {}

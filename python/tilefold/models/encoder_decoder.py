@@ -1,0 +1,258 @@
+"""An encoder-decoder language model: log-likelihoods, generation, and first decoder states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from . import adapters
+from .generation import Decoding, generate_tokens
+from .language_model import LanguageModel
+from .length_batches import Tokens, check_texts
+from .log_likelihood import (
+    LogLikelihoods,
+    add_batch,
+    check_pairs,
+    empty_log_likelihoods,
+    token_log_probabilities,
+)
+
+Pair = tuple[str, str]  # a prompt and its continuation
+
+
+class EncoderDecoderLM(LanguageModel):
+    """An encoder-decoder language model of transformers, such as Flan-T5, with its tokenizer.
+
+    The encoder reads prompts, the decoder writes continuations; both are padded on the right.
+
+    Args:
+        model: with the head of a language model, and a decoder_start_token_id.
+        tokenizer: the tokenizer of the model.
+        max_length: maximum number of tokens of a prompt, special tokens included; None for as many
+            as model and tokenizer say.
+        adapter: name of the LoRA adapter in use; None runs the model as it is.
+
+    Raises:
+        ValueError: an argument that the model or the tokenizer does not support.
+
+    Example:
+        >>> from transformers import T5Config, T5ForConditionalGeneration
+        >>> from tilefold.models import minilm
+        >>> sizes = {"d_model": 8, "num_layers": 1, "decoder_start_token_id": 0}
+        >>> config = T5Config(vocab_size=30522, **sizes)
+        >>> whole = T5ForConditionalGeneration(config)  # random weights
+        >>> model = EncoderDecoderLM(whole, minilm().tokenizer)
+        >>> model.log_likelihood(["Translate to German: a cat"], ["eine katze"]).sum.shape
+        (1,)
+    """
+
+    _auto_class = "AutoModelForSeq2SeqLM"
+
+    def __init__(self, model: nn.Module, tokenizer: Any, **options: Any) -> None:
+        config: Any = model.config
+        start = getattr(config, "decoder_start_token_id", None)
+        if not getattr(config, "is_encoder_decoder", False) or start is None:
+            raise ValueError(
+                f"EncoderDecoderLM: expected an encoder-decoder model with a "
+                f"decoder_start_token_id, got {type(model).__name__}"
+            )
+        super().__init__(model, tokenizer, **options)
+        self._start = int(start)
+        self.train(model.training)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Returns the tokens of each prompt as the encoder reads them; not padded.
+
+        Raises:
+            ValueError: a text without any token, or with more than max_length.
+        """
+        batch: Any = self.tokenizer(list(texts))
+        found = []
+        for row, text in enumerate(texts):
+            ids = batch["input_ids"][row]
+            if not ids:
+                raise ValueError("EncoderDecoderLM.tokenize: a text has no token")
+            self._check_length("tokenize", text, len(ids))
+            found.append({"input_ids": ids, "attention_mask": [1] * len(ids)})
+        return found
+
+    def log_likelihood(
+        self,
+        prompts: Sequence[str],
+        continuations: Sequence[str],
+        *,
+        append_eos: bool = False,
+        batch_size: int = 32,
+        batch_tokens: int | None = None,
+        progress: bool | str = False,
+    ) -> LogLikelihoods:
+        """Computes the log-likelihood of each continuation given its prompt.
+
+        Args:
+            prompts: strings, which the encoder reads.
+            continuations: one for each prompt; tokenized without special tokens.
+            append_eos: whether the end-of-sequence token counts as the continuation's last one.
+            batch_size: maximum number of pairs per forward pass.
+            batch_tokens: maximum number of tokens per forward pass, padding included: prompts as
+                long as the longest of the batch, continuations as the longest of all.
+            progress: a bar on stderr when that is a terminal; a string labels it.
+
+        Returns:
+            Sum and mean over tokens, float32 ``[n]`` each.
+
+        Raises:
+            TypeError: texts that are not strings.
+            ValueError: not one continuation for each prompt; a prompt or a continuation without any
+                token; a prompt with more than max_length tokens.
+        """
+        check_pairs("EncoderDecoderLM.log_likelihood", prompts, continuations)
+        targets = self._targets(continuations, append_eos)
+        found = empty_log_likelihoods(len(targets))
+        run = self._inference(
+            "log_likelihood",
+            prompts,
+            self.tokenize,
+            batch_size,
+            batch_tokens,
+            progress=progress,
+            new_tokens=max(map(len, targets), default=0),
+        )
+        with run as batches:
+            for rows, tokens in batches:
+                self._score(found, rows, tokens, [targets[row] for row in rows])
+        return found
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        greedy: bool = True,
+        temperature: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+        batch_tokens: int | None = None,
+        progress: bool | str = False,
+    ) -> list[str]:
+        """Writes a continuation of each prompt.
+
+        Neither batches nor the other prompts change a continuation, also if it is sampled.
+
+        Args:
+            prompts: strings.
+            max_new_tokens: maximum number of tokens of a continuation.
+            greedy: whether the most probable token is taken each time; otherwise it is sampled.
+            temperature: of sampling.
+            seed: of sampling; greedy decoding draws nothing.
+            batch_size: maximum number of prompts at a time.
+            batch_tokens: maximum number of tokens at a time, padding and new tokens included.
+            progress: a bar on stderr when that is a terminal; a string labels it.
+
+        Returns:
+            The continuations, without special tokens.
+
+        Raises:
+            TypeError: prompts that are not strings.
+            ValueError: a prompt without any token, or with more than max_length; options that
+                exclude each other.
+        """
+        check_texts(prompts, "EncoderDecoderLM.generate")
+        decoding = Decoding(max_new_tokens, greedy, temperature, seed)
+        decoding.check("EncoderDecoderLM.generate")
+        found = [""] * len(prompts)
+        run = self._inference(
+            "generate",
+            prompts,
+            self.tokenize,
+            batch_size,
+            batch_tokens,
+            progress=progress,
+            new_tokens=max_new_tokens,
+        )
+        with run as batches, adapters.active(self.model, self.adapter):
+            for rows, tokens in batches:
+                numbers = rows.tolist()
+                batch = self.pad(tokens)
+                ids = generate_tokens(self.model, batch, numbers, decoding, self.tokenizer)
+                texts = self.tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
+                for row, text in zip(numbers, texts, strict=True):
+                    found[row] = text
+        return found
+
+    def last_hidden_states(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 32,
+        batch_tokens: int | None = None,
+        progress: bool | str = False,
+    ) -> NDArray[np.float32]:
+        """Computes the decoder's state at its start token, which predicts the first new token.
+
+        Args:
+            texts: strings.
+            batch_size: maximum number of texts per forward pass.
+            batch_tokens: maximum number of tokens per forward pass, padding included.
+            progress: a bar on stderr when that is a terminal; a string labels it.
+
+        Returns:
+            float32 ``[texts, hidden size]``, after the decoder's last normalization.
+
+        Raises:
+            TypeError: texts that are not strings.
+            ValueError: a text without any token, or with more than max_length.
+        """
+        check_texts(texts, "EncoderDecoderLM.last_hidden_states")
+        config = self._without_adapters().config
+        found = np.zeros((len(texts), config.hidden_size), np.float32)
+        run = self._inference(
+            "last_hidden_states", texts, self.tokenize, batch_size, batch_tokens, progress=progress
+        )
+        with run as batches:
+            for rows, tokens in batches:
+                batch = self.pad(tokens)
+                start = batch["input_ids"].new_full((len(tokens), 1), self._start)
+                output = self(
+                    batch, decoder_input_ids=start, output_hidden_states=True, use_cache=False
+                )
+                found[rows] = output.decoder_hidden_states[-1][:, 0].float().cpu().numpy()
+        return found
+
+    def _score(
+        self,
+        found: LogLikelihoods,
+        rows: NDArray[np.int64],
+        tokens: Sequence[Tokens],
+        targets: Sequence[list[int]],
+    ) -> None:
+        batch = self.pad(tokens)
+        written = nn.utils.rnn.pad_sequence(
+            [torch.tensor(ids) for ids in targets], batch_first=True, padding_value=-1
+        ).to(self.device)
+        mask = written >= 0
+        written = written.clamp_min(0)  # any token: causal attention never sees what follows
+        start: Tensor = written.new_full((len(written), 1), self._start)
+        given = torch.cat([start, written[:, :-1]], dim=1)
+        logits = self(batch, decoder_input_ids=given, use_cache=False).logits
+        add_batch(found, rows, token_log_probabilities(logits, written), mask)
+
+    def _targets(self, continuations: Sequence[str], append_eos: bool) -> list[list[int]]:
+        eos = self.tokenizer.eos_token_id
+        if append_eos and eos is None:
+            raise ValueError(
+                "EncoderDecoderLM.log_likelihood: append_eos, but there is no such token"
+            )
+        if not continuations:
+            return []
+        ids = self.tokenizer(text_target=list(continuations), add_special_tokens=False)["input_ids"]
+        for text, one in zip(continuations, ids, strict=True):
+            if not one:
+                raise ValueError(
+                    f"EncoderDecoderLM.log_likelihood: a continuation has no token: {text!r:.60}"
+                )
+        return [[*one, eos] if append_eos else one for one in ids]

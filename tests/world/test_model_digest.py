@@ -1,0 +1,107 @@
+"""A model of a world is trained again after a change of facts, texts or settings alone."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+pytest.importorskip("transformers", reason="pip install tilefold[train]")
+
+from tilefold.models import MaskedLM
+from tilefold.world import RELATIONS, make_world, world_models
+from tilefold.world.world_models import fine_tuned, model_digest, pretrained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def world():
+    return make_world("tiny", seed=0, exposed=0.0)  # there is nothing to pre-train on
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The kinds of models that were asked for; nothing is trained."""
+    calls = []
+
+    def train(kind, original):
+        def instead(*arguments):
+            calls.append(kind)
+            return original(*arguments) if kind == "bert" else None
+
+        return instead
+
+    for kind, name in (("bert", "_pretrain"), ("dpr", "_fine_tune")):
+        monkeypatch.setattr(world_models, name, train(kind, getattr(world_models, name)))
+    return calls
+
+
+def test_an_edited_docstring_trains_nothing_again(world, trained, monkeypatch, tmp_path):
+    first = pretrained(world, folder=tmp_path)
+    source = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda module: source(module) + "# edited")
+    assert pretrained(world, folder=tmp_path) == first
+    assert trained == ["bert"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": 7}, {"batch_size": 7}, {"learning_rate": 7e-3}, {"seed": 7}], ids=str
+)
+def test_every_setting_of_pre_training_counts(world, trained, tmp_path, options):
+    assert pretrained(world, folder=tmp_path) != pretrained(world, folder=tmp_path, **options)
+    assert trained == ["bert", "bert"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"epochs": 7}, {"batch_size": 7}, {"learning_rate": 7e-3}, {"seed": 7}], ids=str
+)
+def test_every_setting_of_fine_tuning_counts(world, trained, tmp_path, options):
+    base = pretrained(world, folder=tmp_path)
+    paths = {fine_tuned(world, base, [0, 1], folder=tmp_path, **some) for some in ({}, options)}
+    paths.add(fine_tuned(world, base, [0, 2], folder=tmp_path))
+    assert len(paths) == 3
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_the_weights_of_the_base_count_in_whichever_file(world, trained, tmp_path, file):
+    base = pretrained(world, folder=tmp_path)
+    model = MaskedLM.from_pretrained(base)
+    paths = set()
+    for change in range(2):
+        model.model.bert.embeddings.word_embeddings.weight.data += change
+        folder = tmp_path / f"base{change}"
+        folder.mkdir()
+        model.write_weights(folder)
+        if file != "model.safetensors":
+            (folder / "model.safetensors").unlink()
+            torch.save(model.model.state_dict(), folder / file)
+        paths.add(fine_tuned(world, folder, [0], folder=tmp_path))
+    paths.add(fine_tuned(world, base, [0], folder=tmp_path))
+    assert len(paths) == 2  # the first one is the base itself, in another folder
+
+
+def test_facts_and_texts_of_the_world_count(world):
+    fact = world.facts[0]._replace(object="other")
+    passage = world.passages[0]._replace(text="another text .")
+    changed = RELATIONS[0]._replace(questions=("What ?", *RELATIONS[0].questions[1:]))
+    relations = {relation.name: relation for relation in (*RELATIONS[1:], changed)}
+    worlds = [
+        world,
+        dataclasses.replace(world, _relations=relations),
+        make_world("tiny", seed=1, exposed=0.0),
+        make_world("tiny", seed=0, exposed=1.0),
+        make_world("small", seed=0, exposed=0.0),
+        dataclasses.replace(world, facts=[fact, *world.facts[1:]]),
+        dataclasses.replace(world, passages=[passage, *world.passages[1:]]),
+    ]
+    digests = {model_digest(one, "bert", {}) for one in worlds}
+    assert len(digests) == len(worlds)
+    assert model_digest(make_world("tiny", seed=0, exposed=0.0), "bert", {}) in digests
+    assert model_digest(world, "dpr", {}) not in digests
+
+
+def test_another_recipe_trains_again(world, monkeypatch):
+    before = model_digest(world, "bert", {})
+    monkeypatch.setattr(world_models, "RECIPE", world_models.RECIPE + 1)
+    assert model_digest(world, "bert", {}) != before
