@@ -24,7 +24,8 @@ CSRC, PACKAGE = ROOT / "csrc", ROOT / "python" / "tilefold"
 # own, and from folders of its own floor as long as folders do not import each other in a circle.
 FLOORS = [
     {"_native", "reference"},
-    {"arrays", "ragged_lists", "testing", "threads", "version"},
+    {"devices", "ragged_lists", "testing", "threads", "version"},
+    {"arrays"},
     {"files", "torch_ops"},
     {"distributed"},
     {"activations", "losses", "retrieval"},

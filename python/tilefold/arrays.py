@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .devices import check_device
+
 Array = Any  # a NumPy array, a torch tensor, or anything with __dlpack__
 Vectors = NDArray[Any]
 
@@ -22,6 +24,9 @@ BFLOAT16 = np.dtype(np.uint16)
 # The mark of bits that come from outside: plain uint16 is no dtype of vectors.
 BFLOAT16_BITS = np.dtype(np.uint16, metadata={"bfloat16": True})
 _DTYPE_NAMES = {"float32": "float32", "float16": "float16", "int8": "int8", "uint16": "bfloat16"}
+
+# Numbers of DLPack's DLDeviceType; pinned host memory (3, 11) is read like any other.
+_DLPACK_DEVICES = {1: "cpu", 2: "cuda", 3: "cpu", 8: "mps", 10: "rocm", 11: "cpu", 14: "xpu"}
 
 
 class PrecisionWarning(UserWarning):
@@ -45,7 +50,8 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
 
     Raises:
         TypeError: another dtype or no array at all.
-        ValueError: not on the CPU, not two-dimensional, no dimensions, or negative strides.
+        ValueError: on a device without an implementation, not two-dimensional, no dimensions, or
+            negative strides.
     """
     vectors = _supported(_as_numpy(array, op, name), op, name, warn)
     if vectors.ndim != 2:
@@ -133,14 +139,7 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
             f"{op}: {name} must be a NumPy array, a torch tensor or an array with __dlpack__, "
             f"got {type(array).__name__}"
         )
-    if not hasattr(array, "__dlpack_device__"):
-        raise TypeError(f"{op}: {name} has __dlpack__ but no __dlpack_device__")
-    device = array.__dlpack_device__()
-    if int(device[0]) != 1:
-        raise ValueError(
-            f"{op}: {name} is on {getattr(array, 'device', device)}, and this build has kernels "
-            "for the CPU only; move it to the CPU"
-        )
+    check_device(op, name, _device_of(array, op, name), "search")
     if _is_torch(array):
         array = array.detach().resolve_conj().resolve_neg()
         torch: Any = sys.modules["torch"]
@@ -151,6 +150,16 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
         return np.from_dlpack(array)
     except (BufferError, RuntimeError, TypeError):
         return np.asarray(array)
+
+
+def _device_of(array: Array, op: str, name: str) -> str:
+    """The device of an array with ``__dlpack__``, as torch spells it."""
+    if _is_torch(array):  # also of those that DLPack has no number for, such as meta
+        return str(array.device)
+    if not hasattr(array, "__dlpack_device__"):
+        raise TypeError(f"{op}: {name} has __dlpack__ but no __dlpack_device__")
+    kind, index = (int(part) for part in array.__dlpack_device__())
+    return _DLPACK_DEVICES.get(kind, f"DLPack device {kind}") + (f":{index}" if index else "")
 
 
 def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:

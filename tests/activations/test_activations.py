@@ -237,7 +237,7 @@ def test_the_ops_are_what_torch_expects():
         ((drawn(3, 5).double(),), TypeError, "float32, bfloat16 or float16, got torch.float64"),
         (([[1.0]],), TypeError, "got list"),
         ((drawn(3, 2, 5), torch.ones(3, 3)), ValueError, r"mask must have shape \(3, 2\)"),
-        ((torch.empty(2, 5, device="meta"),), ValueError, "must be on the CPU, got meta"),
+        ((torch.empty(2, 5, device="meta"),), ValueError, "must be on cpu, got meta"),
     ],
 )
 def test_what_cannot_be_folded_is_refused(arguments, error, message):

@@ -625,7 +625,7 @@ POSITIVES = torch.arange(3)
         ((Q, D.int(), POSITIVES), {}, TypeError, "documents must be float32, .* got torch.int32"),
         ((Q, D.double(), POSITIVES), {}, TypeError, "queries are torch.float32 but documents are"),
         ((Q[:0], D, POSITIVES[:0]), {}, ValueError, "queries must have at least 1 row, got 0"),
-        ((Q, D.to("meta"), POSITIVES), {}, ValueError, "documents must be on the CPU, got meta"),
+        ((Q, D.to("meta"), POSITIVES), {}, ValueError, "documents must be on cpu, got meta"),
         ((Q, D, POSITIVES[:2]), {}, ValueError, "positives must have 3 elements, one per query"),
         ((Q, D, POSITIVES.float()), {}, TypeError, "positives must be int64, got torch.float32"),
         ((Q, D, POSITIVES + 3), {}, ValueError, "indices of documents, 0 to 4, got 5 for query 2"),

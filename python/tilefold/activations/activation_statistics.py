@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import (
-    _native,
-    torch_ops,  # noqa: F401  (registers the ops)
-)
+from .. import _native
+from ..devices import check_device
 from ..files.storage import map_tensors, write_tensors
+from ..torch_ops.dispatch import host_array
 
 _OP = "ActivationStatistics"
 
@@ -246,7 +245,7 @@ class ActivationStatistics:
 
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file that `load` reads."""
-        write_tensors(Path(path), {name: t.numpy() for name, t in self._state.items()})
+        write_tensors(Path(path), {name: host_array(t) for name, t in self._state.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> ActivationStatistics:
@@ -276,8 +275,7 @@ class ActivationStatistics:
         if not isinstance(x, Tensor) or x.dtype not in _DTYPES:
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"{_OP}: x must be float32, bfloat16 or float16, got {kind}")
-        if x.device.type != "cpu":
-            raise ValueError(f"{_OP}: x must be on the CPU, got {x.device}; it has no kernels")
+        check_device(_OP, "x", x.device, "statistics")
         if x.ndim < 2 or x.shape[-1] != self.width:
             raise ValueError(f"{_OP}: x must have shape [..., {self.width}], got {tuple(x.shape)}")
         for name, given, shape in (("mask", mask, x.shape[:-1]), ("numbers", numbers, x.shape[:1])):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..devices import check_device
 from .activation_statistics import ActivationStatistics
 from .pooling import cls_pool, last_pool, max_pool, mean_pool
 from .row_store import RowStore
@@ -169,11 +170,7 @@ class Capture(Mapping[str, ActivationStatistics]):
     def _fold(self, name: str) -> Callable[[Any], None]:
         def fold(value: Any) -> None:
             x = first_tensor(value, name, "capture").detach()
-            if x.device.type != "cpu":
-                raise ValueError(
-                    f"capture: activations of {name} are on {x.device}; there are kernels for the "
-                    "CPU only"
-                )
+            check_device("capture", f"activations of {name}", x.device, "statistics")
             mask = self._mask
             if mask is not None and x.shape[:-1] == mask.shape[:1]:
                 mask = None  # one row for each text, such as a pooler's
@@ -187,7 +184,7 @@ class Capture(Mapping[str, ActivationStatistics]):
                     self._statistics[name] = ActivationStatistics(x.shape[-1], **self._options)
                 self._statistics[name].update(x, mask)
             if self._pool is not None and self._store is not None:
-                everything = torch.ones(x.shape[:-1], dtype=torch.int64) if mask is None else mask
+                everything = x.new_ones(x.shape[:-1], dtype=torch.int64) if mask is None else mask
                 self._store.append(name, x if x.ndim == 2 else self._pool(x, everything))
 
         return fold

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import losses
+from ..devices import check_device
 from ..losses.gradcache import cached_embeddings, no_sync_of
 from .duplicates import masks_of_duplicates
 from .mini_batches import Features, mini_batches
@@ -169,11 +170,8 @@ class InBatchContrastiveLoss(nn.Module):
 
 def _check(op: str, columns: list[Tensor]) -> None:
     device, rows = columns[0].device, [len(x) for x in columns]
-    if device.type != "cpu":
-        raise ValueError(
-            f"{op}: embeddings are on {device}, but there are kernels for the CPU only; train with "
-            "use_cpu=True, or with MultipleNegativesRankingLoss or its cached form"
-        )
+    hint = "train with use_cpu=True, or with MultipleNegativesRankingLoss or its cached form"
+    check_device(op, "embeddings", device, "contrastive", hint=hint)
     for i, n in enumerate(rows):
         if n != rows[0]:
             raise ValueError(

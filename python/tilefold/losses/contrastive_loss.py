@@ -216,14 +216,13 @@ class _Contrastive(torch.autograd.Function):
             return _as_result(losses, queries)
         n, m, mean = len(queries), len(documents), reduction == "mean"
         share = 0.5 if symmetric else 1.0
-        query_weights = torch.full(
-            (n,), share / (n if mean else 1), dtype=torch.float64, device="cpu"
-        )
+        query_weights = queries.new_full((n,), share / (n if mean else 1), dtype=torch.float64)
         document_weights = None
         if symmetric:
-            own = torch.zeros(m, dtype=torch.float64, device="cpu")
+            own = torch.zeros(m, dtype=torch.float64, device="cpu")  # lists are on the host
             own[lists[1].clamp(0, m - 1)] = 1  # type: ignore[union-attr]  # the op checks them
             document_weights = own * (share / (own.sum() if mean else 1))
+            document_weights = document_weights.to(queries.device)
         losses, document_losses, *gradients = torch.ops.tilefold.contrastive(
             *inputs, query_weights, document_weights, each, symmetric, *ctx.wants
         )
@@ -262,7 +261,11 @@ class _Contrastive(torch.autograd.Function):
             of_queries.to(queries.dtype) if wants_queries else None,
             of_documents.to(queries.dtype) if wants_documents else None,
             # every score is scale <q, d>, so the sum of <q, dL/dq> is scale dL/dscale
-            inner_product(queries, of_queries) / scale if ctx.wants_scale else None,
+            (
+                inner_product(queries, of_queries).to(scale.device) / scale
+                if ctx.wants_scale
+                else None
+            ),
             *[None] * 5,
         )
 

@@ -7,10 +7,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..devices import check_device
 from ..ragged_lists import Lists, checked
 from ..torch_ops import result_dtype
+from ..torch_ops.dispatch import host_array
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# The op of torch behind each public function; contrastive_loss checks what invariance_loss passes.
+_OPS = {
+    "contrastive_loss": "contrastive",
+    "alignment_loss": "divergence",
+    "invariance_loss": "divergence",
+}
 
 
 class Batch(NamedTuple):
@@ -36,15 +44,14 @@ class Batch(NamedTuple):
 
 
 def floating(op: str, name: str, x: Any) -> None:
-    """A tensor on the CPU of a dtype that losses take."""
+    """Checks that x is a tensor of a dtype and on a device that losses are implemented for."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {name} must be a torch tensor, got {type(x).__name__}")
     if x.dtype not in _DTYPES:
         raise TypeError(
             f"{op}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}"
         )
-    if x.device.type != "cpu":
-        raise ValueError(f"{op}: {name} must be on the CPU, got {x.device}; it has no kernels")
+    check_device(op, name, x.device, _OPS[op])
 
 
 def matched(
@@ -115,7 +122,7 @@ def candidates(op: str, value: Any, n: int | None) -> tuple[Tensor, Tensor]:
 
 def check_lists(op: str, offsets: Tensor, indices: Tensor, name: str, m: int) -> None:
     """Raises for lists that are not of m documents."""
-    checked(Lists(offsets.numpy(), indices.numpy()), op, name, m)
+    checked(Lists(host_array(offsets), host_array(indices)), op, name, m)
 
 
 def finite_scores(op: str, scores: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..losses import loss_inputs
 from ..ragged_lists import Integers, Lists, checked, united
+from ..torch_ops.dispatch import host_array
 from ..torch_ops.identity import excluded, identity
 
 _OP = "count_negatives"
@@ -46,10 +47,10 @@ def count_negatives(
     n = len(positives[0]) - 1 if isinstance(positives, tuple | list) else len(positives)
 
     def lists(value: Any, name: str) -> Lists:
-        return Lists(*(part.numpy() for part in loss_inputs.lists(_OP, value, name, n)))
+        return Lists(*(host_array(part) for part in loss_inputs.lists(_OP, value, name, n)))
 
     def ids(value: Any, name: str, rows: int) -> Integers | None:
-        return None if value is None else loss_inputs.row_ids(_OP, value, name, rows).numpy()
+        return None if value is None else host_array(loss_inputs.row_ids(_OP, value, name, rows))
 
     own = checked(lists(positives, "positives"), _OP, "positives", documents)
     columns = ids(document_ids, "document_ids", documents)

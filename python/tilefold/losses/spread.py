@@ -19,6 +19,7 @@ from torch import Tensor
 from ..distributed import collectives
 from ..ragged_lists import Integers, Lists, checked, shares, transposed, united
 from ..torch_ops import checked_factor
+from ..torch_ops.dispatch import host_array
 from ..torch_ops.identity import excluded, identity, rows_of
 from .loss_inputs import Batch, check_finite
 
@@ -77,16 +78,16 @@ def _check(op: str, batch: Batch) -> None:
     if not counts.all():
         raise ValueError(f"{op}: query {int(counts.argmin())} has no positive")
     if batch.soft_targets is not None:
-        shares(positives, batch.soft_targets.numpy(), op, "soft_targets", m)
+        shares(positives, host_array(batch.soft_targets), op, "soft_targets", m)
     exclude, exclude_ids = (
         None if lists is None else _in_numpy(lists) for lists in (batch.exclude, batch.exclude_ids)
     )
-    ids = None if batch.document_ids is None else batch.document_ids.numpy()
+    ids = None if batch.document_ids is None else host_array(batch.document_ids)
     excluded(op, m, exclude, exclude_ids, ids)
 
 
 def _facts(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
-    graph, indices = torch.is_grad_enabled(), batch.positives[1].numpy()
+    graph, indices = torch.is_grad_enabled(), host_array(batch.positives[1])
     named = () if batch.exclude_ids is None else batch.exclude_ids[1]
     masks = ("soft_targets", "exclude_ids", "query_ids", "document_ids")
     given = {name: getattr(batch, name) for name in masks}
@@ -135,7 +136,7 @@ def _part(
     wants_queries, wants_documents = (any(facts["wanted"][i] for facts in told) for i in range(2))
 
     def of_all(x: Tensor | None, sizes: list[int]) -> Integers | None:
-        return None if x is None else collectives.collected(x, sizes, group).numpy()
+        return None if x is None else host_array(collectives.collected(x, sizes, group))
 
     query_ids, document_ids = of_all(own.query_ids, n), of_all(own.document_ids, m)
     positives = exclude = None
@@ -153,7 +154,7 @@ def _part(
         turned = _turned(own)
         if own.exclude_ids is not None and turned.query_ids is not None:
             of_all_queries = _of_all_ranks(own.exclude_ids, n, named, group)
-            spared = rows_of(of_all_queries, turned.query_ids.numpy())
+            spared = rows_of(of_all_queries, host_array(turned.query_ids))
             exclude = transposed(spared, np.arange(len(turned.queries)))
         everyone = _Everyone(owners, document_ids, query_ids, exclude)
         of_documents = _against_all(turned, n, wants_queries, everyone, group)
@@ -164,10 +165,10 @@ def _of_all_ranks(
     lists: tuple[Tensor, Tensor], n: list[int], entries: list[int], group: dist.ProcessGroup
 ) -> Lists:
     offsets, indices = lists
-    counts = collectives.collected(offsets.diff(), n, group).numpy()
+    counts = host_array(collectives.collected(offsets.diff(), n, group))
     return Lists(
         np.concatenate([[0], np.cumsum(counts)]),
-        collectives.collected(indices, entries, group).numpy(),
+        host_array(collectives.collected(indices, entries, group)),
     )
 
 
@@ -206,7 +207,7 @@ def _against_all(
     first = sum(sizes[: dist.get_rank(group)])
     positives = own.positives[0], own.positives[1] + first
     exclude = None if own.exclude is None else (own.exclude[0], own.exclude[1] + first)
-    ids = None if own.query_ids is None else own.query_ids.numpy()
+    ids = None if own.query_ids is None else host_array(own.query_ids)
     known = everyone.positives, everyone.query_ids
     mask = identity(_in_numpy(positives), sum(sizes), ids, everyone.document_ids, known)
     spared = [everyone.exclude, None if mask is None else mask.pairs()]
@@ -225,7 +226,7 @@ def _against_all(
 
 
 def _in_numpy(lists: tuple[Tensor, Tensor]) -> Lists:
-    return Lists(*(part.numpy() for part in lists))
+    return Lists(*(host_array(part) for part in lists))
 
 
 def _in_torch(lists: Lists) -> tuple[Tensor, Tensor]:

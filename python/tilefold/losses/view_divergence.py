@@ -100,7 +100,7 @@ class _Divergence(torch.autograd.Function):
         ctx.call = (names, how, views, wants, reduction)
         shares = scales.new_tensor(mixture.shares)
         n = len(rows[0])
-        each = shares / n if reduction == "mean" else shares
+        each = (shares / n if reduction == "mean" else shares).to(rows[0].device)
         weights = each[:, None].expand(views, n)
         known = reduction != "none" and (any(wants[0]) or any(wants[1]))
         nothing = ([False] * views, [False] * (len(rows) - views))
@@ -148,7 +148,7 @@ class _Divergence(torch.autograd.Function):
                 inner_product(q[: len(g)], g)
                 for q, g in zip(rows[:views], gradients[:views], strict=True)
             ]
-            of_scales = torch.stack(parts) / scales
+            of_scales = torch.stack(parts).to(scales.device) / scales
         wanted = ctx.needs_input_grad[7:]
         return (
             *[None] * 6,

@@ -7,5 +7,5 @@ checked here, because a compiled graph has no values before.
 from ..torch_ops import contrastive as contrastive
 from ..torch_ops import divergence as divergence
 from ..torch_ops import statistics as statistics
-from .library import checked_factor as checked_factor
-from .library import result_dtype as result_dtype
+from .precision import checked_factor as checked_factor
+from .precision import result_dtype as result_dtype

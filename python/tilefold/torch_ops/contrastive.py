@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _native
-from ..ragged_lists import Lists, checked, shares
-from .identity import excluded, identity
-from .library import checked_factor, contiguous, in_numpy, library, result_dtype
+from ..ragged_lists import Integers, Lists, checked, shares
+from .dispatch import host_array, native_array, native_rows, register
+from .identity import Identity, excluded, identity
+from .precision import checked_factor, result_dtype
 
-_CONTRASTIVE = "contrastive_loss"  # in messages: what users call
-library.define(  # type: ignore[no-untyped-call]
-    "contrastive(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
+_CONTRASTIVE = "contrastive_loss"  # in messages: the public function
+_SCHEMA = (
+    "(Tensor queries, Tensor documents, Tensor scale, Tensor positive_offsets, "
     "Tensor positives, Tensor? soft_targets, Tensor? exclude_offsets, Tensor? exclude, "
     "Tensor? exclude_id_offsets, Tensor? exclude_ids, "
     "Tensor? query_ids, Tensor? document_ids, Tensor? gate_queries, Tensor? gate_documents, "
@@ -23,19 +26,58 @@ library.define(  # type: ignore[no-untyped-call]
 )
 
 
+class _HostArguments(NamedTuple):
+    """What Python computes from indices and ids, on the host whatever the embeddings are on."""
+
+    positives: Lists
+    soft_targets: NDArray[np.float64] | None
+    exclude: Lists | None
+    identity: Identity | None
+
+    def as_keywords(self) -> dict[str, Any]:
+        """As `_native.contrastive` names them."""
+        exclude, same = self.exclude, self.identity
+        return {
+            "soft_targets": self.soft_targets,
+            "exclude_offsets": None if exclude is None else exclude.offsets,
+            "excluded": None if exclude is None else exclude.indices,
+            "groups": None if same is None else same.groups,
+            "group_offsets": None if same is None else same.ids.offsets,
+            "group_ids": None if same is None else same.ids.indices,
+            "document_ids": None if same is None else same.document_ids,
+        }
+
+
 def _results(
     queries: Tensor, documents: Tensor, symmetric: bool, grad_queries: bool, grad_documents: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Losses of queries and documents, and their gradients; empty where not asked for."""
+    """Losses of queries and documents, and their gradients; empty where not requested."""
     n, m = len(queries), len(documents)
-    exact = queries.new_empty
     dtype = result_dtype(queries)
     return (
-        exact(n, dtype=torch.float64),
-        exact(m if symmetric else 0, dtype=torch.float64),
-        exact((n if grad_queries else 0, queries.shape[1]), dtype=dtype),
-        exact((m if grad_documents else 0, queries.shape[1]), dtype=dtype),
+        queries.new_empty(n, dtype=torch.float64),
+        queries.new_empty(m if symmetric else 0, dtype=torch.float64),
+        queries.new_empty((n if grad_queries else 0, queries.shape[1]), dtype=dtype),
+        queries.new_empty((m if grad_documents else 0, queries.shape[1]), dtype=dtype),
     )
+
+
+def _host_arguments(
+    m: int,
+    positives: Lists,
+    soft_targets: Tensor | None,
+    exclude: Lists | None,
+    exclude_ids: Lists | None,
+    query_ids: Integers | None,
+    document_ids: Integers | None,
+) -> _HostArguments:
+    """Checks lists and ids of m documents, and combines them."""
+    own = checked(positives, _CONTRASTIVE, "positives", m)
+    targets = None
+    if soft_targets is not None:
+        targets = shares(positives, host_array(soft_targets), _CONTRASTIVE, "soft_targets", m)
+    listed = excluded(_CONTRASTIVE, m, exclude, exclude_ids, document_ids)
+    return _HostArguments(own, targets, listed, identity(own, m, query_ids, document_ids))
 
 
 def _contrastive(
@@ -61,58 +103,47 @@ def _contrastive(
     grad_documents: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     results = _results(queries, documents, symmetric, grad_queries, grad_documents)
-    losses, document_losses, of_queries, of_documents = results
-    m = len(documents)
-    given = Lists(positive_offsets.numpy(), positives.numpy())
-    own = checked(given, _CONTRASTIVE, "positives", m)
-    targets = None
-    if soft_targets is not None:
-        targets = shares(given, soft_targets.numpy(), _CONTRASTIVE, "soft_targets", m)
-    rows, columns = (None if ids is None else ids.numpy() for ids in (query_ids, document_ids))
-    listed = excluded(
-        _CONTRASTIVE,
-        m,
+    losses, document_losses, grad_of_queries, grad_of_documents = results
+    host = _host_arguments(
+        len(documents),
+        Lists(host_array(positive_offsets), host_array(positives)),
+        soft_targets,
         _lists(exclude_offsets, exclude),
         _lists(exclude_id_offsets, exclude_ids),
-        columns,
+        None if query_ids is None else host_array(query_ids),
+        None if document_ids is None else host_array(document_ids),
     )
-    mask = identity(own, m, rows, columns)
     _native.contrastive(
-        contiguous(queries),
-        contiguous(documents),
-        own.offsets,
-        own.indices,
-        losses.numpy(),
+        native_rows(queries),
+        native_rows(documents),
+        host.positives.offsets,
+        host.positives.indices,
+        native_array(losses),
         scale=checked_factor(scale, queries.dtype, _CONTRASTIVE),
         each=each,
-        soft_targets=targets,
-        exclude_offsets=None if listed is None else listed.offsets,
-        excluded=None if listed is None else listed.indices,
-        groups=None if mask is None else mask.groups,
-        group_offsets=None if mask is None else mask.ids.offsets,
-        group_ids=None if mask is None else mask.ids.indices,
-        document_ids=None if mask is None else mask.document_ids,
-        query_weights=None if query_weights is None else in_numpy(query_weights.contiguous()),
-        document_weights=None if document_weights is None else in_numpy(document_weights),
-        document_losses=document_losses.numpy() if symmetric else None,
-        grad_queries=of_queries.numpy() if grad_queries else None,
-        grad_documents=of_documents.numpy() if grad_documents else None,
-        gate_queries=None if gate_queries is None else contiguous(gate_queries),
-        gate_documents=None if gate_documents is None else contiguous(gate_documents),
+        **host.as_keywords(),
+        query_weights=None if query_weights is None else native_array(query_weights.contiguous()),
+        document_weights=None if document_weights is None else native_array(document_weights),
+        document_losses=native_array(document_losses) if symmetric else None,
+        grad_queries=native_array(grad_of_queries) if grad_queries else None,
+        grad_documents=native_array(grad_of_documents) if grad_documents else None,
+        gate_queries=None if gate_queries is None else native_rows(gate_queries),
+        gate_documents=None if gate_documents is None else native_rows(gate_documents),
     )
     return results
 
 
 def _lists(offsets: Tensor | None, indices: Tensor | None) -> Lists | None:
-    return None if offsets is None or indices is None else Lists(offsets.numpy(), indices.numpy())
+    if offsets is None or indices is None:
+        return None
+    return Lists(host_array(offsets), host_array(indices))
 
 
-def _contrastive_shapes(
+def _contrastive_fake(
     queries: Tensor, documents: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _, symmetric, grad_queries, grad_documents = rest[-4:]
     return _results(queries, documents, symmetric, grad_queries, grad_documents)
 
 
-library.impl("contrastive", _contrastive, "CPU")  # type: ignore[no-untyped-call]
-torch.library.register_fake("tilefold::contrastive", _contrastive_shapes, lib=library)
+register("contrastive", _SCHEMA, fake=_contrastive_fake, implementations={"cpu": _contrastive})

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from .. import _native
 from ..ragged_lists import Lists, checked
-from .library import checked_factor, contiguous, in_numpy, library, result_dtype
+from .dispatch import host_array, native_array, native_rows, register
+from .precision import checked_factor, result_dtype
 
-library.define(  # type: ignore[no-untyped-call]
-    "divergence(str name, str[] sides, Tensor[] queries, Tensor[] documents, Tensor scales, "
+_SCHEMA = (
+    "(str name, str[] sides, Tensor[] queries, Tensor[] documents, Tensor scales, "
     "int reference, bool mixture_first, Tensor? exclude_offsets, Tensor? exclude, "
     "Tensor? listed_offsets, Tensor? listed, Tensor? weights, bool[] grad_queries, "
     "bool[] grad_documents) -> (Tensor, Tensor, Tensor, Tensor[], Tensor[])"
@@ -28,9 +29,9 @@ def _divergence_results(
     grad_queries: list[bool],
     grad_documents: list[bool],
 ) -> _Divergences:
-    """Divergences, masses, variances, and gradients of every view, empty where not asked for."""
+    """Divergences, masses, variances, and gradients of every view, empty where not requested."""
     n = len(queries[0])
-    doubles = partial(queries[0].new_empty, dtype=torch.float64)
+    float64 = partial(queries[0].new_empty, dtype=torch.float64)
 
     def gradients(rows: list[Tensor], wanted: list[bool]) -> list[Tensor]:
         return [
@@ -39,9 +40,9 @@ def _divergence_results(
         ]
 
     return (
-        doubles((len(queries), n)),
-        doubles(n),
-        doubles(n),
+        float64((len(queries), n)),
+        float64(n),
+        float64(n),
         gradients(queries, grad_queries),
         gradients(documents, grad_documents),
     )
@@ -65,53 +66,52 @@ def _divergence(
 ) -> _Divergences:
     """Documents: those of each view, or one matrix for all. Sides: what messages call a view."""
     results = _divergence_results(queries, documents, grad_queries, grad_documents)
-    divergences, masses, variances, of_queries, of_documents = results
+    divergences, masses, variances, query_gradients, document_gradients = results
     m = len(documents[0])
 
-    def lists(offsets: Tensor | None, indices: Tensor | None, what: str) -> Lists | None:
+    def lists(offsets: Tensor | None, indices: Tensor | None, argument: str) -> Lists | None:
         if offsets is None or indices is None:
             return None
-        return checked(Lists(offsets.numpy(), indices.numpy()), name, what, m)
+        return checked(Lists(host_array(offsets), host_array(indices)), name, argument, m)
 
-    out = lists(exclude_offsets, exclude, "exclude")
-    own = lists(listed_offsets, listed, "invariant")
-    own_documents = [  # with their gradient; the same memory for views that share them
-        (contiguous(x), gradient.numpy() if want else None)
-        for x, gradient, want in zip(documents, of_documents, grad_documents, strict=True)
+    excluded = lists(exclude_offsets, exclude, "exclude")
+    candidates = lists(listed_offsets, listed, "invariant")
+    document_rows = [  # with their gradient; the same memory for views that share them
+        (native_rows(x), native_array(gradient) if want else None)
+        for x, gradient, want in zip(documents, document_gradients, grad_documents, strict=True)
     ]
     one_scale = bool((scales == scales[0]).all())
     _native.divergence(
         name,
         [
             (
-                contiguous(queries[v]),
-                own_documents[v % len(documents)][0],
-                of_queries[v].numpy() if grad_queries[v] else None,
-                own_documents[v % len(documents)][1],
+                native_rows(queries[v]),
+                document_rows[v % len(documents)][0],
+                native_array(query_gradients[v]) if grad_queries[v] else None,
+                document_rows[v % len(documents)][1],
                 checked_factor(scales[v], queries[v].dtype, name, "" if one_scale else sides[v]),
                 sides[v],
             )
             for v in range(len(queries))
         ],
-        divergences.numpy(),
-        masses.numpy(),
-        variances.numpy(),
+        native_array(divergences),
+        native_array(masses),
+        native_array(variances),
         reference=reference,
         mixture_first=mixture_first,
-        exclude_offsets=None if out is None else out.offsets,
-        excluded=None if out is None else out.indices,
-        listed_offsets=None if own is None else own.offsets,
-        listed=None if own is None else own.indices,
-        weights=None if weights is None else in_numpy(weights.contiguous()),
+        exclude_offsets=None if excluded is None else excluded.offsets,
+        excluded=None if excluded is None else excluded.indices,
+        listed_offsets=None if candidates is None else candidates.offsets,
+        listed=None if candidates is None else candidates.indices,
+        weights=None if weights is None else native_array(weights.contiguous()),
     )
     return results
 
 
-def _divergence_shapes(
+def _divergence_fake(
     name: str, sides: list[str], queries: list[Tensor], documents: list[Tensor], *rest: Any
 ) -> _Divergences:
     return _divergence_results(queries, documents, *rest[-2:])
 
 
-library.impl("divergence", _divergence, "CPU")  # type: ignore[no-untyped-call]
-torch.library.register_fake("tilefold::divergence", _divergence_shapes, lib=library)
+register("divergence", _SCHEMA, fake=_divergence_fake, implementations={"cpu": _divergence})

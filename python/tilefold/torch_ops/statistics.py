@@ -10,20 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _native
-from .library import contiguous, library
+from .dispatch import host_array, native_array, native_rows, register
 
-library.define(  # type: ignore[no-untyped-call]
-    "statistics(Tensor x, Tensor? mask, Tensor(a!) count, Tensor(b!) mean, Tensor(c!) m2, "
-    "Tensor(d!) least, Tensor(e!) most, Tensor thresholds, Tensor(f!) above, "
-    "Tensor(g!)? histogram) -> ()"
-)
-library.define(  # type: ignore[no-untyped-call]
-    "examples(Tensor x, Tensor? mask, Tensor? numbers, Tensor(a!) seen, Tensor(b!) values, "
-    "Tensor(c!) examples) -> ()"
-)
-library.define(  # type: ignore[no-untyped-call]
-    "second_moment(Tensor x, Tensor? mask, Tensor(a!) sums) -> ()"
-)
+_SCHEMAS = {
+    "statistics": "(Tensor x, Tensor? mask, Tensor(a!) count, Tensor(b!) mean, Tensor(c!) m2, "
+    "Tensor(d!) min, Tensor(e!) max, Tensor thresholds, Tensor(f!) above, "
+    "Tensor(g!)? histogram) -> ()",
+    "examples": "(Tensor x, Tensor? mask, Tensor? numbers, Tensor(a!) seen, Tensor(b!) values, "
+    "Tensor(c!) examples) -> ()",
+    "second_moment": "(Tensor x, Tensor? mask, Tensor(a!) sums) -> ()",
+}
 
 
 def _statistics(
@@ -32,23 +28,23 @@ def _statistics(
     count: Tensor,
     mean: Tensor,
     m2: Tensor,
-    least: Tensor,
-    most: Tensor,
+    min: Tensor,
+    max: Tensor,
     thresholds: Tensor,
     above: Tensor,
     histogram: Tensor | None,
 ) -> None:
     _native.statistics(
         _flat(x),
-        _counted(x, mask),
-        count.numpy(),
-        mean.numpy(),
-        m2.numpy(),
-        least.numpy(),
-        most.numpy(),
-        thresholds.numpy(),
-        above.numpy(),
-        None if histogram is None else histogram.numpy(),
+        _kept_rows(x, mask),
+        native_array(count),
+        native_array(mean),
+        native_array(m2),
+        native_array(min),
+        native_array(max),
+        native_array(thresholds),
+        native_array(above),
+        None if histogram is None else native_array(histogram),
     )
 
 
@@ -60,37 +56,43 @@ def _examples(
     values: Tensor,
     examples: Tensor,
 ) -> None:
-    n, per_example = len(x), x[0].numel() // max(1, x.shape[-1]) if len(x) else 0
-    rows = _counted(x, mask)
+    n, per_example = len(x), x[0].numel() // _width(x) if len(x) else 0
+    rows = _kept_rows(x, mask)
     offsets = np.searchsorted(rows, np.arange(n + 1) * per_example)
-    given = seen + torch.arange(n) if numbers is None else numbers
-    _native.examples(_flat(x), rows, offsets, given.numpy(), values.numpy(), examples.numpy())
+    names = torch.arange(n, device=seen.device) + seen if numbers is None else numbers
+    _native.examples(
+        _flat(x), rows, offsets, host_array(names), native_array(values), native_array(examples)
+    )
     seen += n
 
 
 def _second_moment(x: Tensor, mask: Tensor | None, sums: Tensor) -> None:
-    _native.second_moment(_flat(x), _counted(x, mask), sums.numpy())
+    _native.second_moment(_flat(x), _kept_rows(x, mask), native_array(sums))
 
 
-def _flat(x: Tensor) -> NDArray[Any]:
-    return contiguous(x.detach().reshape(-1, x.shape[-1]))
+def _width(x: Tensor) -> int:
+    """The number of columns; 1 where there are none, since it divides."""
+    return x.shape[-1] or 1
 
 
-def _counted(x: Tensor, mask: Tensor | None) -> NDArray[np.int64]:
-    """The rows that count, rising."""
+def _flat(x: Tensor) -> Any:
+    return native_rows(x.detach().reshape(-1, x.shape[-1]))
+
+
+def _kept_rows(x: Tensor, mask: Tensor | None) -> NDArray[np.int64]:
+    """Indices of the rows that the mask keeps, ascending."""
     if mask is None:
-        return np.arange(x.numel() // max(1, x.shape[-1]))
-    return np.flatnonzero(mask.detach().reshape(-1).numpy())
+        return np.arange(x.numel() // _width(x))
+    return np.flatnonzero(host_array(mask.reshape(-1)))
 
 
-def _nothing(*_: Any) -> None:
-    return None
+def _fake(*_: Any) -> None:
+    """Every op here writes into its arguments and returns nothing."""
 
 
-for _name, _op in (
+for _op, _cpu in (
     ("statistics", _statistics),
     ("examples", _examples),
     ("second_moment", _second_moment),
 ):
-    library.impl(_name, _op, "CPU")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"tilefold::{_name}", _nothing, lib=library)
+    register(_op, _SCHEMAS[_op], fake=_fake, implementations={"cpu": _cpu})

@@ -1,0 +1,93 @@
+"""How tensors reach the kernels: ops registered per device, and tensors as `_native` takes them.
+
+A schema, its fake kernel and its autograd are written once for all devices. An implementation for
+another device is one more entry of the dictionary that `register` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..devices import IMPLEMENTATIONS, check_device
+
+library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
+
+# Device types of torch and their dispatch keys. A type without an implementation gets a function
+# that refuses it, instead of torch's message on dispatch keys.
+_KEYS = {
+    "cpu": "CPU",
+    "cuda": "CUDA",
+    "xpu": "XPU",
+    "mps": "MPS",
+    "hpu": "HPU",
+    "xla": "XLA",
+    "privateuseone": "PrivateUse1",
+}
+
+
+def register(
+    op: str,
+    schema: str,
+    *,
+    fake: Callable[..., Any],
+    implementations: Mapping[str, Callable[..., Any]],
+) -> None:
+    """Registers ``tilefold::<op>`` with torch, for every device that it is implemented for.
+
+    Args:
+        op: the name, a key of `devices.IMPLEMENTATIONS` from then on.
+        schema: arguments and results, such as ``"(Tensor x) -> Tensor"``.
+        fake: takes the same arguments and returns empty results, for `torch.compile`.
+        implementations: of device types such as "cpu"; "meta" is `fake`.
+    """
+    IMPLEMENTATIONS[op] = dict(implementations)
+    library.define(op + schema)  # type: ignore[no-untyped-call]
+    for device, key in _KEYS.items():
+        implementation = implementations.get(device, _refusal(op))
+        library.impl(op, implementation, key)  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"tilefold::{op}", fake, lib=library)
+
+
+def native_array(x: Tensor) -> Any:
+    """The same memory as `_native` takes it: NumPy on the CPU, elsewhere the tensor (DLPack).
+
+    NumPy exports an array four times as fast as torch does. It has no bfloat16, so these pass as
+    their bits.
+    """
+    x = x.detach() if x.requires_grad else x
+    if not x.is_cpu:
+        return x
+    return x.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else x.numpy()
+
+
+def native_rows(x: Tensor) -> Any:
+    """A matrix ``[rows, dim]`` as `_native` takes it, with contiguous dimensions."""
+    return native_array(x if x.stride(1) == 1 else x.contiguous())
+
+
+def host_array(x: Tensor) -> NDArray[Any]:
+    """Values that Python looks at (offsets, indices, ids), on the host wherever `x` is.
+
+    Shares the memory of a CPU tensor, so that writing to it writes to the tensor.
+    """
+    x = x.detach() if x.requires_grad else x
+    values: NDArray[Any] = (x if x.is_cpu else x.cpu()).numpy()
+    return values
+
+
+def _refusal(op: str) -> Callable[..., Any]:
+    def refuse(*arguments: Any) -> Any:
+        schema = getattr(torch.ops.tilefold, op).default._schema
+        for parameter, value in zip(schema.arguments, arguments, strict=True):
+            for x in value if isinstance(value, (list, tuple)) else (value,):
+                # A scale or offsets may be on the CPU beside embeddings that are not.
+                if isinstance(x, Tensor):
+                    check_device(f"tilefold::{op}", parameter.name, x.device, op)
+        raise RuntimeError(f"tilefold::{op}: dispatched to a device that no argument is on")
+
+    return refuse
