@@ -14,7 +14,9 @@ namespace tilefold {
 // exported.
 class SharedDevice {
  public:
+  // `op` is the name in messages and must outlive all views of the call.
   explicit SharedDevice(const char* op) : op_(op) {}
+  void set_op(const char* op) { op_ = op; }
   // Adds an array; throws if it is on another device than those before. None has no device.
   void add(pybind11::handle array, const char* name);
   const char* op() const { return op_; }

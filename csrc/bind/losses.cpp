@@ -19,6 +19,15 @@ constexpr ArrayArgument<ops::ScoreViewRequest> view_arrays[] = {
     {&ops::ScoreViewRequest::grad_documents, "grad_documents"},
 };
 
+// The name of the loss in messages. It is the first argument, so that all messages have it.
+struct OpArgument {
+  using Value = std::string;
+
+  py::arg declare() const { return py::arg("op"); }
+  void locate(const Value& op, SharedDevice& device) const { device.set_op(op.c_str()); }
+  void fill(ops::DivergenceRequest& r, const Value& op, const SharedDevice&) const { r.op = op; }
+};
+
 struct ViewsArgument {
   using Value = std::vector<py::tuple>;
 
@@ -69,7 +78,7 @@ void define_divergence(py::module_& m) {
       "(queries, "
       "documents, grad_queries, grad_documents, scale, name); its gradients may be None.",
       &ops::divergence,
-      positional(value(FIELD(op)), ViewsArgument(), array(FIELD(divergences)), array(FIELD(masses)),
+      positional(OpArgument(), ViewsArgument(), array(FIELD(divergences)), array(FIELD(masses)),
                  array(FIELD(variances))),
       keywords(value(FIELD(reference), -1), value(FIELD(mixture_first), true),
                optional_array(FIELD(exclude_offsets)), optional_array(FIELD(excluded)),
