@@ -22,7 +22,7 @@ def world():
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The kinds of models that were asked for; nothing is trained."""
+    """Kinds of the models whose training was called; nothing is trained."""
     calls = []
 
     def train(kind, original):
