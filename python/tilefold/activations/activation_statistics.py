@@ -40,7 +40,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class ActivationStatistics:
-    """Statistics of each column of activations ``[batch, tokens, width]``, over tokens that count.
+    """Computes statistics of each column of activations, over the tokens that a mask keeps.
 
     They are folded a batch at a time, in one pass, on the CPU. Counts and
     extremes are exact, mean and variance are merged in float64 (Chan, Golub & LeVeque 1983), and so
@@ -135,7 +135,7 @@ class ActivationStatistics:
             torch.ops.tilefold.second_moment(x, mask, state["second_moment"])
 
     def merge(self, other: ActivationStatistics) -> None:
-        """Adds what another has seen, of other texts.
+        """Merges the statistics of other texts into these.
 
         Raises:
             ValueError: the other has another width, thresholds or options.
