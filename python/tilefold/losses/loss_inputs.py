@@ -1,4 +1,4 @@
-"""What losses are given: tensors that fit each other, lists of documents, ids, scales."""
+"""Checks and converts the arguments of losses: embeddings, lists of documents, ids, scales."""
 
 from __future__ import annotations
 
