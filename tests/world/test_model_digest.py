@@ -2,6 +2,9 @@
 
 import dataclasses
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -105,3 +108,19 @@ def test_another_recipe_trains_again(world, monkeypatch):
     before = model_digest(world, "bert", {})
     monkeypatch.setattr(world_models, "RECIPE", world_models.RECIPE + 1)
     assert model_digest(world, "bert", {}) != before
+
+
+def test_every_process_trains_the_same_tokenizer():
+    """The trainer of tokenizers 0.23 alone does not: see findings/."""
+    code = (
+        "import json; from tilefold.world import make_world, world_models as m; "
+        "print(json.dumps(sorted(m._tokenizer(make_world('tiny', seed=0)).get_vocab().items())))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(found) == 1
