@@ -221,8 +221,8 @@ def _tokenizer(world: World) -> Any:
     texts = documents(world) + [q for n in range(len(world.facts)) for q in world.questions(n)]
     texts += [s for n in range(len(world.facts)) for s in world.statements(n)]
     pieces = tokenizers.BertWordPieceTokenizer(lowercase=True)
-    # The trainer of tokenizers 0.23 numbers continuing characters in the order of a hash table, which
-    # differs between processes, and breaks ties of pairs by number. Listed first, they are in order.
+    # The trainer of tokenizers 0.23 numbers continuing characters in the order of a hash table,
+    # which differs between processes, and breaks ties by number. Listed first, they are in order.
     characters = sorted({f"##{character}" for character in "".join(texts).lower().replace(" ", "")})
     pieces.train_from_iterator(
         texts,
