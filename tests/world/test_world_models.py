@@ -71,4 +71,4 @@ def test_a_retriever_grows_from_it(world, bert, kept):
         documents = model.encode_documents(questions.documents, questions.titles, progress=False)
         found = search(queries, documents, 10)
         scores.append(evaluate(found.ids, questions.qrels, ["RR@10"])["RR@10"].mean())
-    assert scores[1] > scores[0] + 0.2
+    assert scores[1] > scores[0] + 0.1
