@@ -2,6 +2,9 @@
 
 import dataclasses
 import inspect
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -105,3 +108,24 @@ def test_another_recipe_trains_again(world, monkeypatch):
     before = model_digest(world, "bert", {})
     monkeypatch.setattr(world_models, "RECIPE", world_models.RECIPE + 1)
     assert model_digest(world, "bert", {}) != before
+
+
+def test_two_who_want_one_model_at_a_time_train_it_once(world, monkeypatch, tmp_path):
+    """The second waits for the first, and reads its result."""
+    both, calls, train = threading.Barrier(2), [], world_models._pretrain
+
+    def slowly(*arguments):
+        calls.append(1)
+        time.sleep(0.3)
+        train(*arguments)
+
+    def want(_):
+        both.wait(10)
+        return pretrained(world, folder=tmp_path)
+
+    monkeypatch.setattr(world_models, "_pretrain", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(want, range(2))
+    assert first == second
+    assert len(calls) == 1
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
