@@ -61,6 +61,8 @@ def locked_beside(path: Path, *, wait: bool = True) -> Iterator[None]:
     """
     target = Path(os.path.realpath(path))
     lock = target.with_name(f".{target.name}.lock")
+    if not lock.parent.is_dir():  # filelock would create it
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(lock.parent))
     with _lock_file(lock, wait=wait):
         try:
             yield

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import _native
-from ..arrays import Array
+from ..arrays import Array, check_dim
 from .packing import BLOCK_ROWS
-from .running_search import CertifiedResult, Progress, RunningSearch, SearchResult, as_integer
+from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_checkpoint import resumable_search
+from .search_options import Progress, SearchOptions, as_integer
 from .shard_parts import Part, Shard, check_disjoint, open_shards
 
 _OP = "search_shards"
@@ -78,11 +79,8 @@ def search_shards(
         >>> search_shards(np.ones((1, 4), np.float32), shards, k=4).ids
         array([[3, 4, 5, 0]])
     """
-    parts = open_shards(shards, _OP)
-    running = RunningSearch(
-        _OP,
-        queries,
-        k,
+    options = SearchOptions(
+        op=_OP,
         allowed=allowed,
         exclude=exclude,
         min_score=min_score,
@@ -90,15 +88,13 @@ def search_shards(
         nonfinite=nonfinite,
         num_threads=num_threads,
         progress=progress,
-        total=sum(part.rows for part in parts),
-        certify=return_certificate,
+        return_certificate=return_certificate,
     )
+    parts = open_shards(shards, _OP)
+    running = RunningSearch(queries, k, options, total=sum(part.rows for part in parts))
     dim = running.queries.shape[1]
     for part in parts:
-        if part.vectors.shape[1] != dim:
-            raise ValueError(
-                f"{_OP}: queries have dim {dim} but {part.name} has dim {part.vectors.shape[1]}"
-            )
+        check_dim(_OP, "queries", dim, f"{part.name} has", part.vectors.shape[1])
     memory_limit = as_integer(memory_limit, _OP, "memory_limit")
     chunk = _chunk_rows(running, parts, memory_limit)
     check_disjoint(parts, memory_limit - _OVERHEAD, _OP)
