@@ -5,6 +5,9 @@ import inspect
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -124,3 +127,24 @@ def test_every_process_trains_the_same_tokenizer():
         for _ in range(3)
     }
     assert len(found) == 1
+
+
+def test_two_who_want_one_model_at_a_time_train_it_once(world, monkeypatch, tmp_path):
+    """The second waits for the first, and reads its result."""
+    both, calls, train = threading.Barrier(2), [], world_models._pretrain
+
+    def slowly(*arguments):
+        calls.append(1)
+        time.sleep(0.3)
+        train(*arguments)
+
+    def want(_):
+        both.wait(10)
+        return pretrained(world, folder=tmp_path)
+
+    monkeypatch.setattr(world_models, "_pretrain", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(want, range(2))
+    assert first == second
+    assert len(calls) == 1
+    assert [path.name for path in first.parent.iterdir()] == [first.name]

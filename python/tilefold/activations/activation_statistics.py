@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import _native
 from ..devices import check_device
-from ..files.storage import map_tensors, write_tensors
+from ..files.tensors import map_tensors, write_tensors
 from ..torch_ops.dispatch import host_array
 
 _OP = "ActivationStatistics"

@@ -9,20 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import BFLOAT16, Array, Vectors, as_id_list, as_ids, as_vectors, dtype_name, widened
+from ..arrays import (
+    BFLOAT16,
+    Array,
+    Vectors,
+    as_id_list,
+    as_ids,
+    as_vectors,
+    check_dim,
+    check_unique,
+    dtype_name,
+    widened,
+)
 from ..files.storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 from .locks import renew_in_children
 from .packing import BLOCK_ROWS, Packed
 from .running_search import (
     CertifiedResult,
-    Progress,
     RunningSearch,
     SearchResult,
-    as_integer,
-    checked_policy,
-    checked_threads,
     nonfinite_error,
 )
+from .search_options import Progress, SearchOptions, as_integer, checked_policy, checked_threads
 from .segment import Segment, make_segment, merge
 
 _KIND = "tilefold.FlatIndex"
@@ -143,10 +151,7 @@ class FlatIndex:
         checked_policy(nonfinite, "FlatIndex.add")
         threads = checked_threads(num_threads, "FlatIndex.add")
         rows = as_vectors(vectors, "FlatIndex.add", "vectors")
-        if rows.shape[1] != self.dim:
-            raise ValueError(
-                f"FlatIndex.add: vectors have dim {rows.shape[1]} but the index has dim {self.dim}"
-            )
+        check_dim("FlatIndex.add", "vectors", rows.shape[1], "the index has", self.dim)
         if copy is None:
             copy = not (isinstance(rows, np.memmap) and not rows.flags.writeable)
         if copy and (rows is vectors or rows.base is not None):  # as_vectors made no copy yet
@@ -170,7 +175,7 @@ class FlatIndex:
             ValueError: an id that is not in the index, or twice in `ids`; nothing is removed then.
         """
         wanted, _ = as_id_list(ids, "FlatIndex.remove", "ids")
-        _check_unique(wanted, "FlatIndex.remove")
+        check_unique("FlatIndex.remove", wanted)
         with self._lock:
             places = _locate(self._segments, wanted, "FlatIndex.remove")
             segments = [
@@ -216,11 +221,8 @@ class FlatIndex:
 
         Arguments, result and errors are those of `tilefold.search`; ids are those of the index.
         """
-        segments = self._segments
-        running = RunningSearch(
-            "FlatIndex.search",
-            queries,
-            k,
+        options = SearchOptions(
+            op="FlatIndex.search",
             allowed=allowed,
             exclude=exclude,
             min_score=min_score,
@@ -228,14 +230,11 @@ class FlatIndex:
             nonfinite=nonfinite,
             num_threads=num_threads,
             progress=progress,
-            total=sum(len(s.ids) for s in segments),
-            certify=return_certificate,
+            return_certificate=return_certificate,
         )
-        if running.queries.shape[1] != self.dim:
-            raise ValueError(
-                f"FlatIndex.search: queries have dim {running.queries.shape[1]} "
-                f"but documents have dim {self.dim}"
-            )
+        segments = self._segments
+        running = RunningSearch(queries, k, options, total=sum(len(s.ids) for s in segments))
+        check_dim(running.op, "queries", running.queries.shape[1], "documents have", self.dim)
         for segment in segments:
             segment.fold_into(running)
         return running.result()
@@ -325,7 +324,7 @@ class FlatIndex:
             raise ValueError(
                 f"FlatIndex.add: expected {rows} ids, one per vector, got {len(names)}"
             )
-        _check_unique(names, "FlatIndex.add")
+        check_unique("FlatIndex.add", names)
         for segment in self._segments:
             taken = names[segment.find(names) >= 0]
             if len(taken):
@@ -339,12 +338,6 @@ def _tidy(segments: list[Segment]) -> tuple[Segment, ...]:
     while len(tidied) > 1 and len(tidied[-2].ids) < min(_SMALL, 2 * len(tidied[-1].ids)):
         tidied[-2:] = [merge(tidied[-2:])]
     return tuple(tidied)
-
-
-def _check_unique(ids: NDArray[np.int64], op: str) -> None:
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) != len(ids):
-        raise ValueError(f"{op}: id {unique[np.argmax(counts > 1)]} is repeated")
 
 
 def _locate(

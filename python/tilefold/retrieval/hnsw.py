@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
-from ..arrays import Array, Vectors, as_id_list, as_vectors, widened
+from ..arrays import Array, Vectors, as_id_list, as_vectors, check_dim, check_unique, widened
 from ..files.storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
 from .locks import ReadWriteLock, renew_in_children, without_ctrl_c
-from .running_search import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
+from .running_search import RunningSearch, SearchResult, finite_rows
+from .search_options import Progress, SearchOptions, checked_threads
 
 _KIND = "tilefold.HnswIndex"
 _VERSION = 1
@@ -209,7 +210,7 @@ class HnswIndex:
         """
         op = "HnswIndex.remove"
         gone = _id_list(op, ids)
-        _check_unique(op, gone)
+        check_unique(op, gone)
         with self._changing():
             rows = self._rows_of(op, gone)
             with self._writing():
@@ -220,10 +221,7 @@ class HnswIndex:
                         self._graph.mark_deleted(row)
 
     def _check_vectors(self, op: str, name: str, vectors: Vectors) -> None:
-        if vectors.shape[1] != self.dim:
-            raise ValueError(
-                f"{op}: {name} have dim {vectors.shape[1]} but the index has dim {self.dim}"
-            )
+        check_dim(op, name, vectors.shape[1], "the index has", self.dim)
         if vectors.dtype == np.int8:
             raise TypeError(
                 f"{op}: {name} are int8, which hnswlib cannot search; convert them to float32, "
@@ -238,7 +236,7 @@ class HnswIndex:
         names = _id_list(op, ids)
         if len(names) != rows:
             raise ValueError(f"{op}: expected {rows} ids, one per vector, got {len(names)}")
-        _check_unique(op, names)
+        check_unique(op, names)
         for id in names.tolist():
             if id in self._rows:
                 raise ValueError(f"{op}: id {id} is already in the index")
@@ -353,9 +351,10 @@ class HnswIndex:
         op = "HnswIndex.search"
         _refuse(op, exclude=exclude, min_score=min_score, max_score=max_score)
         _refuse(op, return_certificate=return_certificate or None)
-        running = RunningSearch(
-            op, queries, k, allowed=allowed, nonfinite=nonfinite, num_threads=num_threads
+        options = SearchOptions(
+            op=op, allowed=allowed, nonfinite=nonfinite, num_threads=num_threads
         )
+        running = RunningSearch(queries, k, options)
         self._check_vectors(op, "queries", running.queries)
         with self._lock.reading():
             scope = self._scope(running)
@@ -409,7 +408,8 @@ class HnswIndex:
             if progress is not None:
                 progress(end, n)
         if unserved:
-            rest = RunningSearch(running.op, queries[unserved], running.k, num_threads=threads)
+            options = SearchOptions(op=running.op, num_threads=threads)
+            rest = RunningSearch(queries[unserved], running.k, options)
             self._fold_all(rest, scope)
             running.scores[unserved], running.ids[unserved] = rest.scores, rest.ids
 
@@ -629,9 +629,3 @@ def _integer(name: str, value: Any, lowest: int, highest: int) -> int:
 
 def _id_list(op: str, ids: Array) -> NDArray[np.int64]:
     return as_id_list(ids, op, "ids")[0]
-
-
-def _check_unique(op: str, ids: NDArray[np.int64]) -> None:
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        raise ValueError(f"{op}: id {unique[np.argmax(counts > 1)]} is repeated")

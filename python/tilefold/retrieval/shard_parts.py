@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import BFLOAT16, BFLOAT16_BITS, Vectors, as_ids, as_vectors
-from ..files.storage import MANIFEST, map_tensors
+from ..files.done_once import ArrayDigest, digest_of
+from ..files.storage import MANIFEST
+from ..files.tensors import map_tensors
 from .exact_search import fold_array
 from .flat_index import FlatIndex
 from .running_search import RunningSearch
@@ -88,8 +90,16 @@ class Part:
             last = int(ids[-1])
         return True
 
-    def fold_into(self, running: RunningSearch, chunk: int) -> None:
-        """Folds all rows into a running search, `chunk` of them at a time."""
+    def fold_into(
+        self, running: RunningSearch, chunk: int, contents: PartDigest | None = None
+    ) -> None:
+        """Folds all rows into a running search, `chunk` of them at a time.
+
+        Args:
+            running: the search.
+            chunk: rows at a time, a multiple of 32.
+            contents: takes in each chunk too, while it is in memory anyway.
+        """
         arrays = [self.vectors]
         if isinstance(self.documents, Segment) and self.documents.packed is not None:
             arrays += [self.documents.packed.codes, self.documents.packed.bounds]
@@ -98,8 +108,19 @@ class Part:
             for array in arrays:
                 self._request(array, end, min(end + chunk, self.rows))
             self._fold(running, begin, end)
+            if contents is not None:
+                contents.update(begin, end)
             for array in arrays:
                 self._release(array, begin, end)
+
+    def digest(self, chunk: int) -> str:
+        """Computes the digest of all that answers depend on, reading `chunk` rows at a time."""
+        contents = PartDigest(self)
+        for begin in range(0, self.rows, chunk):
+            end = min(begin + chunk, self.rows)
+            contents.update(begin, end)
+            self._release(self.vectors, begin, end)
+        return contents.hexdigest()
 
     def _fold(self, running: RunningSearch, begin: int, end: int) -> None:
         if isinstance(self.documents, Segment):
@@ -132,6 +153,33 @@ class Part:
         last = min(start + int(np.ceil(end * rows)) * per_row, len(mapped))
         first -= first % mmap.PAGESIZE
         mapped.madvise(advice, first, last - first)
+
+
+class PartDigest:
+    """Digests what answers depend on in a part: vectors, ids, and which rows are there.
+
+    The same for chunks of any size. Packed forms follow from vectors and are left out.
+    """
+
+    def __init__(self, part: Part) -> None:
+        documents = part.documents
+        if isinstance(documents, Segment):
+            columns = {"vectors": documents.vectors, "ids": documents.ids, "live": documents.live}
+        else:
+            columns = {"vectors": documents, "ids": part.ids}
+        self._columns = {name: array for name, array in columns.items() if array is not None}
+        self._digests = {name: ArrayDigest(array.dtype) for name, array in self._columns.items()}
+        self._facts = [part.rows, part.vectors.shape[1], part.first_id]
+
+    def update(self, begin: int, end: int) -> None:
+        """Adds rows [begin, end), which follow those added before."""
+        for name, array in self._columns.items():
+            self._digests[name].update(array[begin:end])
+
+    def hexdigest(self) -> str:
+        """Returns the digest of all rows so far."""
+        contents = {name: digest.hexdigest() for name, digest in self._digests.items()}
+        return digest_of([self._facts, contents])
 
 
 def open_shards(shards: Sequence[Shard], op: str) -> list[Part]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .. import _native
-from ..arrays import Array
-from ..files.atomic import replacing
-from ..files.storage import map_tensors, write_tensors
+from ..arrays import Array, check_dim
 from .packing import BLOCK_ROWS
-from .running_search import CertifiedResult, Progress, RunningSearch, SearchResult, as_integer
+from .running_search import CertifiedResult, RunningSearch, SearchResult
+from .search_checkpoint import resumable_search
+from .search_options import Progress, SearchOptions, as_integer
 from .shard_parts import Part, Shard, check_disjoint, open_shards
 
 _OP = "search_shards"
@@ -59,7 +54,9 @@ def search_shards(
             arrays and indexes already in memory do not count. float64 on disk is converted a
             chunk at a time.
         checkpoint: a file that keeps the answers after each shard. A call with the same arguments
-            that finds it goes on after the last finished shard, and removes it at the end.
+            that finds it goes on after the last finished shard, and removes it at the end. It
+            names the contents of finished shards, which costs about a second per GB: once as they
+            are searched, and once more, with reading them, when the search goes on.
         allowed, exclude, min_score, max_score, nonfinite, num_threads, return_certificate: as in
             `search`; ids are those of the corpus. A resumed search gives no certificate.
         progress: called as ``progress(documents_done, documents)`` a few times a second.
@@ -69,8 +66,9 @@ def search_shards(
 
     Raises:
         FileNotFoundError, ValueError, TypeError: a shard that is absent, of another dim, of another
-            kind of file, or with an id that an earlier shard had; a checkpoint of another search;
-            a memory limit too small for one chunk.
+            kind of file, or with an id that an earlier shard had; a checkpoint of another search,
+            one that is corrupted, or that another search is using; a memory limit too small for
+            one chunk.
 
     Example:
         >>> import numpy as np, tempfile, pathlib
@@ -81,11 +79,8 @@ def search_shards(
         >>> search_shards(np.ones((1, 4), np.float32), shards, k=4).ids
         array([[3, 4, 5, 0]])
     """
-    parts = open_shards(shards, _OP)
-    running = RunningSearch(
-        _OP,
-        queries,
-        k,
+    options = SearchOptions(
+        op=_OP,
         allowed=allowed,
         exclude=exclude,
         min_score=min_score,
@@ -93,15 +88,13 @@ def search_shards(
         nonfinite=nonfinite,
         num_threads=num_threads,
         progress=progress,
-        total=sum(part.rows for part in parts),
-        certify=return_certificate,
+        return_certificate=return_certificate,
     )
+    parts = open_shards(shards, _OP)
+    running = RunningSearch(queries, k, options, total=sum(part.rows for part in parts))
     dim = running.queries.shape[1]
     for part in parts:
-        if part.vectors.shape[1] != dim:
-            raise ValueError(
-                f"{_OP}: queries have dim {dim} but {part.name} has dim {part.vectors.shape[1]}"
-            )
+        check_dim(_OP, "queries", dim, f"{part.name} has", part.vectors.shape[1])
     memory_limit = as_integer(memory_limit, _OP, "memory_limit")
     chunk = _chunk_rows(running, parts, memory_limit)
     check_disjoint(parts, memory_limit - _OVERHEAD, _OP)
@@ -111,7 +104,7 @@ def search_shards(
         return running.result()
     if return_certificate:
         raise ValueError(f"{_OP}: a search with a checkpoint gives no certificate")
-    return _resumable(running, parts, chunk, Path(checkpoint))
+    return resumable_search(running, parts, chunk, Path(checkpoint))
 
 
 def _chunk_rows(running: RunningSearch, parts: list[Part], memory_limit: int) -> int:
@@ -140,63 +133,3 @@ def _list_bytes(n: int, k: int, threads: int) -> int:
     if n >= 16 * threads:
         return threads * max(one, min(_native.LIST_BYTES_PER_THREAD, min(n, 256) * one))
     return max(threads * one, min(_native.LIST_BYTES_TOGETHER, 4 * threads * n * one)) + n * one
-
-
-def _resumable(
-    running: RunningSearch, parts: list[Part], chunk: int, checkpoint: Path
-) -> SearchResult | CertifiedResult:
-    """Folds shards, keeping the answers in a file after each."""
-    fingerprint = _fingerprint(running, parts)
-    done = _restore(running, checkpoint, fingerprint)
-    running.skip(sum(part.rows for part in parts[:done]))
-    for number in range(done, len(parts)):
-        parts[number].fold_into(running, chunk)
-        _keep(running, checkpoint, fingerprint, number + 1)
-    checkpoint.unlink(missing_ok=True)
-    return running.result()
-
-
-def _fingerprint(running: RunningSearch, parts: list[Part]) -> NDArray[np.uint8]:
-    """What a checkpoint must have in common with a search that goes on from it."""
-    digest = hashlib.sha256(np.ascontiguousarray(running.queries).tobytes())
-    facts = [running.queries.dtype.str, running.k, running.nonfinite]
-    digest.update(json.dumps(facts).encode())
-    for value in vars(running.filters).values():
-        digest.update(b"-" if value is None else np.ascontiguousarray(value).tobytes())
-    for part in parts:
-        vectors = part.vectors
-        facts = [part.name, vectors.shape, vectors.dtype.str, part.id_range()]
-        digest.update(json.dumps(facts).encode())
-        digest.update(np.ascontiguousarray(vectors[:: max(1, len(vectors) // 64)]).tobytes())
-        if part.path is not None:
-            files = [part.path, *sorted(part.path.iterdir())] if part.path.is_dir() else [part.path]
-            stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-            digest.update(json.dumps(stats).encode())
-    return np.frombuffer(digest.digest(), np.uint8)
-
-
-def _restore(running: RunningSearch, checkpoint: Path, fingerprint: NDArray[np.uint8]) -> int:
-    if not checkpoint.exists():
-        return 0
-    kept = map_tensors(checkpoint)
-    if not np.array_equal(kept.get("fingerprint", np.empty(0)), fingerprint):
-        raise ValueError(
-            f"{_OP}: {checkpoint} belongs to another search (other queries, k, filters or shards); "
-            "remove it or name another checkpoint"
-        )
-    running.scores[:] = kept["scores"]
-    running.ids[:] = kept["ids"]
-    return int(kept["done"][0])
-
-
-def _keep(
-    running: RunningSearch, checkpoint: Path, fingerprint: NDArray[np.uint8], done: int
-) -> None:
-    state: dict[str, NDArray[Any]] = {
-        "fingerprint": fingerprint,
-        "scores": running.scores,
-        "ids": running.ids,
-        "done": np.array([done]),
-    }
-    with replacing(checkpoint) as partial:
-        write_tensors(partial, state)

@@ -6,9 +6,7 @@ the facts and texts of the world, the settings, the base model, and `RECIPE`.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..files.done_once import result_key
+from ..files.locked import locked_beside
 from ..files.published_folder import written_aside
 from ..losses import ContrastiveLoss
 from ..models import BiEncoder, MaskedLM
@@ -121,8 +121,11 @@ def _kept(
     root = (cache_folder() if folder is None else Path(folder)) / "world"
     path = root / f"{kind}-{world.size}-{model_digest(world, kind, options)}"
     if not path.is_dir():
-        with written_aside(path, FILE) as partial:
-            make(partial)
+        root.mkdir(parents=True, exist_ok=True)
+        with locked_beside(path):  # a second process waits here, and finds the model afterwards
+            if not path.is_dir():
+                with written_aside(path, FILE) as partial:
+                    make(partial)
     return path
 
 
@@ -137,8 +140,7 @@ def model_digest(world: World, kind: str, options: Mapping[str, Any]) -> str:
     numbers = range(len(world.facts))
     sentences = [[*world.clozes(n), *world.questions(n)] for n in numbers]
     texts = [world.facts, world.passages, world.objects, sentences]
-    depends = json.dumps([RECIPE, kind, world.size, world.seed, texts, options], sort_keys=True)
-    return hashlib.blake2b(depends.encode(), digest_size=8).hexdigest()
+    return result_key(kind, RECIPE, [world.size, world.seed, texts, options])
 
 
 # ---- pre-training --------------------------------------------------------------------------------
