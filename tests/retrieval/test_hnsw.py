@@ -15,7 +15,8 @@ import pytest
 import tilefold
 from tilefold import reference
 from tilefold.files import storage
-from tilefold.retrieval.hnsw import HnswIndex
+from tilefold.retrieval.hnsw import HnswIndex, hnsw_index
+from tilefold.retrieval.hnsw.graph import read_graph
 
 pytest.importorskip("hnswlib", reason="hnswlib is not installed: pip install tilefold[hnsw]")
 
@@ -373,7 +374,7 @@ def test_churn_neither_crashes_nor_shortens_answers(m):
         batch = np.round(rng.standard_normal((int(rng.integers(1, 30)), 4)), 1).astype(np.float32)
         first = max(vectors, default=-1) + 1
         index.add(batch, ids=np.arange(first, first + len(batch)))
-        assert index._n_rows <= 2 * len(index)  # removed rows do not pile up
+        assert index._table.n_rows <= 2 * len(index)  # removed rows do not pile up
         vectors |= zip(range(first, first + len(batch)), batch, strict=True)
         live = np.array(list(vectors))
         keep = len(live) - 3 if step % 3 else max(0, len(live) // 10)
@@ -705,7 +706,7 @@ def test_a_save_that_is_killed_leaves_the_old_index_whole(index, tmp_path, monke
         raise KeyboardInterrupt
 
     if place == "write":
-        monkeypatch.setattr(HnswIndex, "_write_graph", killed)
+        monkeypatch.setattr(hnsw_index, "write_graph", killed)
     else:
         monkeypatch.setattr(os, place, killed)
     with pytest.raises(KeyboardInterrupt):
@@ -785,10 +786,10 @@ def test_another_graph_is_refused(shared_index, tmp_path):
     index.add(DOCUMENTS[:100])
     graph = saved_file(tmp_path, "graph.bin")
     with pytest.raises(ValueError, match="links 2000 rows, expected 100"):
-        index._read_graph(graph)
+        read_graph(graph, index._settings, len(index))
     graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(ValueError, match="hnswlib cannot read"):
-        index._read_graph(graph)
+        read_graph(graph, index._settings, len(index))
     assert len(index.search(QUERIES[0], 5).ids) == 5
 
 
