@@ -174,7 +174,7 @@ def _gather_lists(
 def _exchange_roles(own: Batch) -> Batch:
     """Exchanges the roles of queries and documents that are a positive of some query.
 
-    Masks are symmetric, so their rows are exchanged only.
+    Ids and exclusions are symmetric, so they exchange roles as well.
     """
     positives = _in_numpy(own.positives)
     listed = np.unique(positives.indices)
