@@ -1,4 +1,4 @@
-"""A causal language model: log-likelihoods, generation, and states of the last token."""
+"""Runs causal language models: log-likelihoods, generation, and states of the last token."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ class CausalLM(LanguageModel):
         add_batch(found, rows, token_log_probabilities(logits, ids[:, first:]), mask)
 
     def _joined(self, pairs: Sequence[Pair], added: list[int]) -> list[Tokens]:
-        """Tokens of prompts with continuations, with the place where the latter start."""
+        """Returns tokens of prompts with continuations, with the place where the latter start."""
         tokens = self._tokens([prompt + continuation for prompt, continuation in pairs])
         found = []
         for (prompt, continuation), one in zip(pairs, tokens, strict=True):

@@ -257,7 +257,7 @@ class Encoder(TextModel):
         return {"projection": activations}
 
     def write_sentence_transformers(self, folder: Path, documents: Encoder) -> dict[str, Any]:
-        """As `write_weights`, with modules; `documents` differs in prefix and length alone."""
+        """Writes weights and modules; `documents` may differ in prefix and length alone."""
         if self.adapter is not None:
             raise ValueError("export_sentence_transformers: there is an adapter; merge() it first")
         if self.append_eos or documents.append_eos:
@@ -289,7 +289,7 @@ class Encoder(TextModel):
         return {name: [*row, last.get(name, 0)] for name, row in tokens.items()}
 
     def _decoder_inputs(self, mask: Tensor) -> dict[str, Any]:
-        """Inputs besides tokens: the decoder's start token, and no cache of keys and values."""
+        """Returns inputs besides tokens: the decoder's start token, no cache of keys and values."""
         model: Any = self.model
         inputs: dict[str, Any] = {}
         if self.pooling == "decoder":

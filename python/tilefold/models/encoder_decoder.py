@@ -1,4 +1,4 @@
-"""An encoder-decoder language model: log-likelihoods, generation, and first decoder states."""
+"""Runs encoder-decoder language models: log-likelihoods, generation, first decoder states."""
 
 from __future__ import annotations
 
@@ -237,8 +237,8 @@ class EncoderDecoderLM(LanguageModel):
         mask = written >= 0
         written = written.clamp_min(0)  # any token: causal attention never sees what follows
         start: Tensor = written.new_full((len(written), 1), self._start)
-        given = torch.cat([start, written[:, :-1]], dim=1)
-        logits = self(batch, decoder_input_ids=given, use_cache=False).logits
+        inputs = torch.cat([start, written[:, :-1]], dim=1)
+        logits = self(batch, decoder_input_ids=inputs, use_cache=False).logits
         add_batch(found, rows, token_log_probabilities(logits, written), mask)
 
     def _targets(self, continuations: Sequence[str], append_eos: bool) -> list[list[int]]:

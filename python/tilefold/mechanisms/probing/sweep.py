@@ -114,12 +114,12 @@ def probe_layers(
         own = rows.queries[layer], rows.passages[layer]
         features = [(part, part.features(*own)) for part in (train, held)]
         for control in controls:
-            given = [_controlled(part, x, control, seed) for part, x in features]
+            data = [_controlled(part, x, control, seed) for part, x in features]
             for kind in kinds:
                 for n in n_candidates:
                     probe = clone(PROBES[kind](n, random_state=seed)).set_params(**options)
-                    probe.fit(given[0][0], given[0][1])
-                    shown, places = present(given[1][0], n, y=given[1][1], seed=seed)
+                    probe.fit(data[0][0], data[0][1])
+                    shown, places = present(data[1][0], n, y=data[1][1], seed=seed)
                     correct = probe.predict(shown) == places
                     results.append(Probed(name, layer, kind, n, control, correct))
     return results

@@ -103,12 +103,12 @@ def compare_discrimination(
 
 def _constants() -> dict[str, int | float]:
     from ...mechanisms import ConcatenationProbe
-    from ...mechanisms.probing.candidates import MOST
+    from ...mechanisms.probing.candidates import MAX_NEGATIVES
 
     fitted = ConcatenationProbe().get_params()
     names = ("batch_size", "learning_rate", "validation_fraction")
-    of_probes = {f"probe_{name}": fitted[name] for name in names}
-    return {"held_out": _HELD_OUT, "hard_negatives": MOST, **of_probes}
+    options = {f"probe_{name}": fitted[name] for name in names}
+    return {"held_out": _HELD_OUT, "hard_negatives": MAX_NEGATIVES, **options}
 
 
 def _count_samples(train: Candidates, held_out: Candidates, independent: int) -> SampleCounts:
