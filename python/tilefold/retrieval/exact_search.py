@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Vectors, as_vectors
+from ..progress import Progress
 from .packing import BLOCK_ROWS, can_pack, flags, pack
 from .running_search import (
     CertifiedResult,
-    Progress,
     RunningSearch,
     SearchResult,
     finite_rows,

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from ..arrays import BFLOAT16, Array, Vectors, as_id_list, as_ids, as_vectors, dtype_name, widened
 from ..files.storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
+from ..progress import Progress
 from .locks import renew_in_children
 from .packing import BLOCK_ROWS, Packed
 from .running_search import (
     CertifiedResult,
-    Progress,
     RunningSearch,
     SearchResult,
     as_integer,

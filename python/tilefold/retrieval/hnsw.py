@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from .. import _native
 from ..arrays import Array, Vectors, as_id_list, as_vectors, widened
 from ..files.storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
+from ..progress import Progress
 from .locks import ReadWriteLock, renew_in_children, without_ctrl_c
-from .running_search import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
+from .running_search import RunningSearch, SearchResult, checked_threads, finite_rows
 
 _KIND = "tilefold.HnswIndex"
 _VERSION = 1

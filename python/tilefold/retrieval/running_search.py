@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import Array, Vectors, as_queries, kind_of
+from ..progress import Progress
 from .filters import Filters, make_filters
 from .packing import Packed, bitmap
-
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)

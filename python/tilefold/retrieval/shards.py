@@ -15,8 +15,9 @@ from .. import _native
 from ..arrays import Array
 from ..files.atomic import replacing
 from ..files.storage import map_tensors, write_tensors
+from ..progress import Progress
 from .packing import BLOCK_ROWS
-from .running_search import CertifiedResult, Progress, RunningSearch, SearchResult, as_integer
+from .running_search import CertifiedResult, RunningSearch, SearchResult, as_integer
 from .shard_parts import Part, Shard, check_disjoint, open_shards
 
 _OP = "search_shards"
