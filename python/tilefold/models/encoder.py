@@ -218,7 +218,7 @@ class Encoder(TextModel):
             batch_size: maximum number of texts per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included; None for no
                 such limit. A text that has more by itself is a batch of its own.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
             dtype: `torch.bfloat16` for autocast to it; None for the precision of the weights.
 
         Returns:

@@ -100,7 +100,7 @@ class EncoderDecoderLM(LanguageModel):
             batch_size: maximum number of pairs per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included: prompts as
                 long as the longest of the batch, continuations as the longest of all.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             Sum and mean over tokens, float32 ``[n]`` each.
@@ -151,7 +151,7 @@ class EncoderDecoderLM(LanguageModel):
             seed: of sampling; greedy decoding draws nothing.
             batch_size: maximum number of prompts at a time.
             batch_tokens: maximum number of tokens at a time, padding and new tokens included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             The continuations, without special tokens.
@@ -198,7 +198,7 @@ class EncoderDecoderLM(LanguageModel):
             texts: strings.
             batch_size: maximum number of texts per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             float32 ``[texts, hidden size]``, after the decoder's last normalization.

@@ -117,7 +117,7 @@ class MaskedLM(LanguageModel):
             texts: strings with exactly one mask each.
             batch_size: maximum number of texts per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             float32 ``[texts, vocabulary]``.

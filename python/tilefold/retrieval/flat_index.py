@@ -22,6 +22,7 @@ from ..arrays import (
     widened,
 )
 from ..files.storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
+from ..progress import Progress
 from .locks import renew_in_children
 from .packing import BLOCK_ROWS, Packed
 from .running_search import (
@@ -30,7 +31,7 @@ from .running_search import (
     SearchResult,
     nonfinite_error,
 )
-from .search_options import Progress, SearchOptions, as_integer, checked_policy, checked_threads
+from .search_options import SearchOptions, as_integer, checked_policy, checked_threads
 from .segment import Segment, make_segment, merge
 
 _KIND = "tilefold.FlatIndex"

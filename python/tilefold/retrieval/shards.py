@@ -8,10 +8,11 @@ from typing import Any
 
 from .. import _native
 from ..arrays import Array, check_dim
+from ..progress import Progress
 from .packing import BLOCK_ROWS
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_checkpoint import resumable_search
-from .search_options import Progress, SearchOptions, as_integer
+from .search_options import SearchOptions, as_integer
 from .shard_parts import Part, Shard, check_disjoint, open_shards
 
 _OP = "search_shards"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import TrainingSet, read_training
 from ..world import World, make_world
-from .study import Progress
+from .study import Reporter
 from .subject_settings import SubjectSettings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Subject:
 
 
 def load_subject(
-    settings: SubjectSettings, *, paraphrases: tuple[int, ...], progress: Progress
+    settings: SubjectSettings, *, paraphrases: tuple[int, ...], progress: Reporter
 ) -> Subject:
     """Loads models and data; models of a world are trained, unless they were before.
 
@@ -61,7 +61,7 @@ def load_subject(
 
 
 def _world_subject(
-    settings: SubjectSettings, size: str, paraphrases: tuple[int, ...], progress: Progress
+    settings: SubjectSettings, size: str, paraphrases: tuple[int, ...], progress: Reporter
 ) -> Subject:
     """Asks questions about facts that the retriever was not trained on."""
     from ..models import BiEncoder
@@ -90,7 +90,7 @@ def _world_subject(
     return Subject(title, models, data, world, base)
 
 
-def _file_subject(settings: SubjectSettings, progress: Progress) -> Subject:
+def _file_subject(settings: SubjectSettings, progress: Reporter) -> Subject:
     """Loads both models; the base gets the retriever's pooling, prefixes and lengths."""
     from ..models.model_record import open_model
 
