@@ -1,4 +1,4 @@
-"""Splits the judged queries of a BEIR folder in two; no passage is relevant to queries of both.
+"""Splits the judged queries of a BEIR folder in two, with no passage relevant to both halves.
 
     python examples/split_by_passage.py wiki_mix/beir build/wiki_mix --split nq
 

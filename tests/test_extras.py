@@ -22,7 +22,7 @@ VERBS = {
     "encode": ("cli/verbs/encode.py", "train"),
     "index": ("cli/verbs/index.py", "train"),
     "search": ("cli/verbs/search.py", "train"),
-    "mechanisms": ("cli/verbs/mechanisms.py", "analysis"),
+    "mechanisms": ("cli/verbs/mechanisms.py", "train"),
 }
 # Distributions whose import name differs, and those that bring others which transformers exports.
 IMPORT_NAMES = {

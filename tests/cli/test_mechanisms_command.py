@@ -302,7 +302,7 @@ def test_few_documents_and_many_neurons_are_no_trouble(tiny_bert, tmp_path, caps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["probe"], "expected world, preset and data, or model, base and data, got none"),
+        (["probe"], "expected world; or preset and data; or model, base and data; got none"),
         (["probe", "--world", "tiny", "--split", "dev"], "split: expected None with world"),
         (["probe", "--world", "tiny", "--candidates", "6"], "candidates: expected 2 to 5, got 6"),
         (["probe", "--preset", "dpr"], "data: expected a path with preset, got None"),

@@ -145,3 +145,14 @@ def test_policies_that_cannot_draw_are_refused():
         DrawViews(policy, [[]] * 3, n_views=1, seed=0)
     with pytest.raises(ValueError, match="DrawViews: n_views must be 1 or more, got 0"):
         DrawViews(policy, [[]] * 4, n_views=0, seed=0)
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_group_has_one_passage_or_more(size, error):
+    with pytest.raises(error, match="group_size must be"):
+        Draw(a_set(), group_size=size, seed=0)
+
+
+def test_numbers_of_positives_and_negatives_are_integers():
+    with pytest.raises(TypeError, match="n_negatives must be an integer, got float"):
+        DrawSeveral(a_set(), n_negatives=1.5, seed=0)

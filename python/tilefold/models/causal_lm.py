@@ -12,6 +12,7 @@ from torch import nn
 
 from ..activations.pooling import last_pool
 from . import adapters
+from .attention_check import check_attention
 from .generation import Decoding, generate_tokens
 from .language_model import LanguageModel
 from .length_batches import Tokens, check_texts
@@ -62,6 +63,7 @@ class CausalLM(LanguageModel):
                 f"CausalLM: needs a fast tokenizer, which knows offsets, got "
                 f"{type(tokenizer).__name__}"
             )
+        check_attention("CausalLM", model, causal=True)
         super().__init__(model, tokenizer, **options)
         special = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         # Special tokens before every text: those that the tokenizer adds before an ordinary token.
@@ -278,9 +280,7 @@ class CausalLM(LanguageModel):
         return tokens
 
     def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
-        batch: Any = self.tokenizer(
-            list(texts), return_special_tokens_mask=True, return_offsets_mapping=True
-        )
+        batch = self._tokenized(texts, return_special_tokens_mask=True, return_offsets_mapping=True)
         found = []
         for row in range(len(texts)):
             length = len(batch["input_ids"][row])

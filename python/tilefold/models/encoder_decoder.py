@@ -71,7 +71,7 @@ class EncoderDecoderLM(LanguageModel):
         Raises:
             ValueError: a text without any token, or with more than max_length.
         """
-        batch: Any = self.tokenizer(list(texts))
+        batch = self._tokenized(texts)
         found = []
         for row, text in enumerate(texts):
             ids = batch["input_ids"][row]

@@ -27,6 +27,10 @@ class Decoding(NamedTuple):
 
     def check(self, op: str) -> None:
         """Raises ValueError, naming `op`, for options that make no sense."""
+        for name in ("max_new_tokens", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{op}: {name} must be an integer, got {value!r}")
         if self.max_new_tokens < 1:
             raise ValueError(f"{op}: max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if not self.temperature > 0:

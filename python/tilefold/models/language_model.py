@@ -18,7 +18,7 @@ from . import adapters
 from .checkpoints import encoder_settings
 from .checkpoints.language_model_checkpoint import load_language_model
 from .checkpoints.weights import quiet
-from .length_batches import Text, Tokens, by_length, check_batches, evaluating
+from .length_batches import Text, Tokens, by_length, check_batches, check_texts, evaluating
 from .text_model import TextModel
 
 _DTYPES = torch.float32, torch.bfloat16
@@ -126,6 +126,15 @@ class LanguageModel(TextModel):
         """
         with adapters.active(self.model, self.adapter):
             return self.model(**tokens, **options)
+
+    def _tokenized(self, texts: Sequence[str], **options: Any) -> Any:
+        """Checks texts and tokenizes them, special tokens included; no text gives no tokens.
+
+        Raises:
+            TypeError: a single string, or texts that are no strings.
+        """
+        check_texts(texts, f"{type(self).__name__}.tokenize")
+        return self.tokenizer(list(texts), **options) if len(texts) else {"input_ids": []}
 
     def pad(self, tokens: Sequence[Tokens], **options: Any) -> Mapping[str, Tensor]:
         """Pads tokenized texts to a batch of the inputs that the model reads: see `TextModel.pad`.

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .attention_check import check_attention
 from .language_model import LanguageModel
 from .length_batches import Tokens, check_texts
 
@@ -62,6 +63,7 @@ class MaskedLM(LanguageModel):
     def __init__(self, model: nn.Module, tokenizer: Any, **options: Any) -> None:
         if tokenizer.mask_token_id is None:
             raise ValueError("MaskedLM: the tokenizer has no mask token")
+        check_attention("MaskedLM", model, causal=False)
         super().__init__(model, tokenizer, **options)
         self.train(model.training)
 
@@ -71,7 +73,7 @@ class MaskedLM(LanguageModel):
         Raises:
             ValueError: a text with no mask or several, or with more than max_length tokens.
         """
-        batch: Any = self.tokenizer(list(texts))
+        batch = self._tokenized(texts)
         tokens = [{name: batch[name][row] for name in batch} for row in range(len(texts))]
         for text, one in zip(texts, tokens, strict=True):
             self._check_length("tokenize", text, len(one["input_ids"]))

@@ -94,7 +94,12 @@ class TextModel(nn.Module):
         Args:
             tokens: tokens of each text, not padded.
             side: where padding goes.
+
+        Raises:
+            ValueError: there are no texts.
         """
+        if not tokens:
+            raise ValueError(f"{type(self).__name__}.pad: expected tokens of 1 text or more, got 0")
         batch: Any = self.tokenizer.pad(list(tokens), padding_side=side, return_tensors="pt")
         moved: Mapping[str, Tensor] = batch.to(self.device)
         return moved

@@ -44,6 +44,7 @@ class SubjectSettings(StudySettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_min("batch_size", 1)
+        self._check_min("seed", 0)
         if self.preset is not None:
             self._check_preset()
             return
@@ -51,8 +52,8 @@ class SubjectSettings(StudySettings):
         if (self.world is None) == (not given) or (self.world is None and len(given) < 3):
             names = f" and {', '.join(given)}" if given else ""
             raise ValueError(
-                f"{type(self).__name__}: expected world, preset and data, or model, base and data, "
-                f"got {f'world{names}' if self.world else names[5:] or 'none of them'}"
+                f"{type(self).__name__}: expected world; or preset and data; or model, base and "
+                f"data; got {f'world{names}' if self.world else names[5:] or 'none of them'}"
             )
         if self.world is not None:
             self._check_unset("world", "split", "document_model")

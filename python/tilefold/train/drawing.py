@@ -10,6 +10,7 @@ from numpy.random import Generator
 
 from ..data import TrainingSet
 from ..ragged_lists import Integers
+from ..retrieval.search_options import as_integer
 from .batches import Batch, BatchBuilder, Group
 
 
@@ -44,6 +45,10 @@ class Draw:
         first_positive: take the first positive instead of a random one.
         first_negatives: take the first hard negatives instead of random ones.
 
+    Raises:
+        TypeError: group_size is no integer.
+        ValueError: group_size is below 1.
+
     Example:
         >>> from tilefold.data import TrainingSet
         >>> from tilefold.ragged_lists import Lists
@@ -63,7 +68,9 @@ class Draw:
         first_negatives: bool = False,
     ) -> None:
         self.data = data
-        self.group_size = group_size
+        self.group_size = as_integer(group_size, "Draw", "group_size")
+        if self.group_size < 1:
+            raise ValueError(f"Draw: group_size must be 1 or more, got {group_size}")
         self.seed = seed
         self.first_positive = first_positive
         self.first_negatives = first_negatives

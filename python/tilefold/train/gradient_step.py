@@ -66,6 +66,8 @@ def train_step(
     """
     if not batch.queries:
         raise ValueError("train_step: the batch has no queries")
+    if chunk_sizes is not None and min(chunk_sizes) < 1:
+        raise ValueError(f"train_step: chunk_sizes must be 1 or more, got {chunk_sizes}")
     if not any(parameter.requires_grad for parameter in objective.parameters()):
         raise ValueError("train_step: no parameter of the objective requires a gradient")
     called = objective if wrapped is None else wrapped

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data import TrainingSet
 from ..ragged_lists import Integers
+from ..retrieval.search_options import as_integer
 from .batches import Batch, BatchBuilder, Group
 from .drawing import random_places
 
@@ -50,6 +51,9 @@ class DrawSeveral:
         first_positives: bool = False,
         first_negatives: bool = False,
     ) -> None:
+        if max_positives is not None:
+            max_positives = as_integer(max_positives, "DrawSeveral", "max_positives")
+        n_negatives = as_integer(n_negatives, "DrawSeveral", "n_negatives")
         if max_positives is not None and max_positives < 1:
             raise ValueError(
                 f"DrawSeveral: max_positives must be 1 or more or None, got {max_positives}"
