@@ -23,7 +23,7 @@ def replacing(path: StrPath, *, durable: bool = True) -> Iterator[Path]:
     """Yields a path beside `path` to write to; it takes the name when the block ends.
 
     After an exception, a full disk or a kill, `path` is what it was before. A killed process leaves
-    a folder ``.<name>.<number>.partial`` beside it, which the next replacement of this file removes.
+    a folder ``.<name>.<number>.partial`` beside it, which the next replacement removes.
     Several processes may replace one file at a time: the last one wins, whole.
 
     Args:
