@@ -16,7 +16,7 @@ import tilefold
 
 EXTRAS = (
     *("torch", "transformers", "hnswlib", "faiss", "bm25s", "sklearn", "tqdm", "yaml"),
-    "ir_datasets",
+    *("ir_datasets", "filelock"),
 )
 
 

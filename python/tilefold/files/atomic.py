@@ -22,8 +22,8 @@ _DIGITS = 12
 def replacing(path: StrPath, *, durable: bool = True) -> Iterator[Path]:
     """Yields a path beside `path` to write to; it takes the name when the block ends.
 
-    After an exception, a full disk or a kill, `path` is what it was before. What a kill leaves, a
-    folder ``.<name>.<number>.partial`` beside it, is removed when the same file is replaced next.
+    After an exception, a full disk or a kill, `path` is what it was before. A killed process leaves
+    a folder ``.<name>.<number>.partial`` beside it, which the next replacement removes.
     Several processes may replace one file at a time: the last one wins, whole.
 
     Args:
@@ -48,7 +48,7 @@ def replacing(path: StrPath, *, durable: bool = True) -> Iterator[Path]:
     partial = staging / target.name
     staging.mkdir()
     try:
-        with locked(staging):  # tells others that somebody is writing here
+        with locked(staging):  # so that `_remove_leftovers` keeps it
             yield partial
             if target.exists():
                 shutil.copymode(target, partial)
@@ -65,7 +65,7 @@ def replacing(path: StrPath, *, durable: bool = True) -> Iterator[Path]:
 def replacing_text(path: StrPath, *, durable: bool = True) -> Iterator[IO[str]]:
     """Opens a UTF-8 text file for writing that replaces `path` when the block ends.
 
-    Lines end with a line feed on every system. See `replacing` for what is promised and raised.
+    Lines end with a line feed on every system. Guarantees and errors are those of `replacing`.
     """
     with (
         replacing(path, durable=durable) as partial,
@@ -80,7 +80,7 @@ def staging_path(target: Path) -> Path:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes what killed processes left of earlier attempts at this file."""
+    """Removes folders that killed processes left."""
     pattern = f".{glob.escape(target.name)}.{'[0-9a-f]' * _DIGITS}.partial"
     for staging in target.parent.glob(pattern):
         with contextlib.suppress(OSError), locked(staging, wait=False):
@@ -100,7 +100,7 @@ def sync(path: Path) -> None:
 
 
 def _regular(path: StrPath) -> Path:
-    """The file that `path` leads to, if it may be replaced."""
+    """Returns the file that `path` leads to, if it may be replaced."""
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode

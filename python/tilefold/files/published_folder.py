@@ -13,10 +13,10 @@ from .atomic import staging_path
 
 @contextlib.contextmanager
 def written_aside(folder: str | os.PathLike[str], marker: str) -> Iterator[Path]:
-    """A new folder beside `folder`, which takes its name when the block ends without an exception.
+    """Yields a new folder beside `folder` that takes its name when the block ends.
 
-    A folder that was saved before is replaced as a whole, and stays as it was when anything fails;
-    killed between the last two renames, the old one is left beside as `.<name>.<number>.old`.
+    A folder that was saved before is replaced as a whole, and stays as it was after an exception.
+    A process killed between the last two renames leaves the old one as `.<name>.<number>.old`.
 
     Args:
         folder: its path.

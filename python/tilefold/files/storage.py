@@ -30,7 +30,7 @@ _CHUNK = 8 << 20
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file."""
+    """Computes the SHA-256 checksum of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
@@ -71,7 +71,7 @@ def publish(
             with locked(folder):
                 _sweep(folder)
                 staging.mkdir()
-                stack.enter_context(locked(staging))  # tells a sweeper that somebody writes here
+                stack.enter_context(locked(staging))  # so that `_sweep` keeps it
             files = {}
             for suffix, write in writers.items():
                 path = staging / f"{generation}-{suffix}"
@@ -99,7 +99,7 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    """Of a manifest, but for the checksum itself."""
+    """Computes the checksum of a manifest without its own entry."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -117,7 +117,7 @@ def _replace(folder: Path, staging: Path, names: list[str]) -> None:
 
 
 def _drop_unnamed(folder: Path) -> None:
-    """Removes files of ours that the manifest does not name."""
+    """Removes files of earlier saves, which the manifest does not name."""
     path = folder / MANIFEST
     files = _manifest(path)["files"].values() if path.is_file() else []
     named = {entry["name"] for entry in files}
@@ -127,7 +127,7 @@ def _drop_unnamed(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what killed saves left."""
+    """Removes folders that killed saves left."""
     for path in folder.glob(".saving-*"):
         with contextlib.suppress(OSError), locked(path, wait=False):
             shutil.rmtree(path, ignore_errors=True)
@@ -199,7 +199,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _may_replace(folder: Path, kind: str) -> bool:
-    """Whether a folder is of this kind, empty, or what a killed first save left."""
+    """Returns whether a folder is of this kind, empty, or left by a killed first save."""
     path = folder / MANIFEST
     if path.is_file():
         return bool(_manifest(path).get("kind") == kind)

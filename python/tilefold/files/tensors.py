@@ -64,7 +64,7 @@ def write_tensors(
 
 
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a safetensors file as read-only memory maps; bfloat16 as its bits.
+    """Maps the tensors of a safetensors file into memory, read-only; bfloat16 as its bits.
 
     The layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, a JSON
     header with dtype, shape and offsets of each tensor, then the data.
