@@ -20,11 +20,8 @@ class Trainer:
     """The parts of a trainer that the display uses."""
 
     def __init__(self, first=True, disable_tqdm=False):
-        self.args, self.first, self.callbacks = (
-            SimpleNamespace(disable_tqdm=disable_tqdm),
-            first,
-            [],
-        )
+        self.args = SimpleNamespace(disable_tqdm=disable_tqdm)
+        self.first, self.callbacks = first, []
         self.add_callback, self.remove_callback = self.callbacks.append, self.callbacks.remove
 
     def is_world_process_zero(self):
@@ -32,20 +29,19 @@ class Trainer:
 
     def end_step(self, step, steps):
         for callback in self.callbacks:
-            callback.on_step_end(
-                self.args, SimpleNamespace(global_step=step, max_steps=steps), None
-            )
+            state = SimpleNamespace(global_step=step, max_steps=steps)
+            callback.on_step_end(self.args, state, None)
 
 
-@pytest.fixture
-def stderr(monkeypatch):
+def terminal(monkeypatch):
+    """Called by the test itself: pytest puts its own stderr back after the setup of fixtures."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     return stream
 
 
-def test_a_training_shows_its_steps(stderr):
-    trainer = Trainer()
+def test_a_training_shows_its_steps(monkeypatch):
+    stderr, trainer = terminal(monkeypatch), Trainer()
     with show_steps(trainer):
         for step in range(1, 5):
             trainer.end_step(step, 4)
@@ -53,17 +49,18 @@ def test_a_training_shows_its_steps(stderr):
     assert not trainer.callbacks
 
 
-def test_a_training_that_fails_closes_the_display(stderr):
-    trainer = Trainer()
+def test_a_training_that_fails_closes_the_display(monkeypatch):
+    stderr, trainer = terminal(monkeypatch), Trainer()
     with pytest.raises(ValueError, match="broken"), show_steps(trainer):
         raise ValueError("broken")
+    assert "train" in stderr.getvalue()
     assert not [t for t in threading.enumerate() if t.name == "tilefold-progress"]
     assert not trainer.callbacks
 
 
 @pytest.mark.parametrize("options", [{"first": False}, {"disable_tqdm": True}])
-def test_other_processes_and_disable_tqdm_show_nothing(stderr, options):
-    trainer = Trainer(**options)
+def test_other_processes_and_disable_tqdm_show_nothing(monkeypatch, options):
+    stderr, trainer = terminal(monkeypatch), Trainer(**options)
     with show_steps(trainer):
         trainer.end_step(1, 4)
     assert stderr.getvalue() == ""
