@@ -55,5 +55,7 @@ def show_steps(trainer: Any) -> Iterator[None]:
     shown = trainer.is_world_process_zero() and not trainer.args.disable_tqdm
     with show_progress("train", show=shown) as display:
         trainer.add_callback(steps := Steps(display))
-        yield
-        trainer.remove_callback(steps)
+        try:
+            yield
+        finally:
+            trainer.remove_callback(steps)

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 try:
     import torch as torch
-    import tqdm as tqdm
     import transformers as transformers
 except ImportError as error:
     raise ImportError(
-        f"tilefold.models needs torch, transformers and tqdm ({error}): "
-        'pip install "tilefold[train]"'
+        f'tilefold.models needs torch and transformers ({error}): pip install "tilefold[train]"'
     ) from error
 
 from ..activations.pooling import POOLINGS, cls_pool, decoder_pool, last_pool, mean_pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ def top_texts(
     with (
         evaluating(encoder),
         torch.inference_mode(),
+        contextlib.closing(batches),
         capture(encoder, [sites[layer] for layer in layers], top=top) as seen,
     ):
         for rows, tokens in batches:
