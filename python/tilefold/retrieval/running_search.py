@@ -250,6 +250,14 @@ def as_integer(value: Any, op: str, name: str) -> int:
         raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
 
 
+def checked_dim(dim: Any, op: str) -> int:
+    """Checks the dim of an index."""
+    number = as_integer(dim, op, "dim")
+    if number < 1:
+        raise ValueError(f"{op}: dim must be at least 1, got {number}")
+    return number
+
+
 def _checked_k(k: int, op: str) -> int:
     number = as_integer(k, op, "k")
     if not 1 <= number < 2**31 - 64:
