@@ -74,7 +74,7 @@ def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
         return _parts_of_index(shard, name, None)
     vectors = as_vectors(shard, op, name)
     if vectors.dtype == BFLOAT16:
-        # fold_into calls as_vectors again, which would take plain uint16 for integers.
+        # Part.fold_into calls as_vectors again, which rejects uint16 without this metadata.
         vectors = vectors.view(BFLOAT16_BITS)
     return [Part(name, vectors, first_id=first_id)]
 

@@ -10,8 +10,8 @@ from ..arrays import Array
 from .memory_budget import OVERHEAD, chunk_rows
 from .open_shards import Shard, open_shards
 from .running_search import CertifiedResult, Progress, RunningSearch, SearchResult, as_integer
-from .search_checkpoint import SearchCheckpoint
-from .shard_parts import Part, check_disjoint
+from .shard_checkpoint import resumable_search
+from .shard_parts import check_disjoint
 
 _OP = "search_shards"
 
@@ -104,18 +104,4 @@ def search_shards(
         return running.result()
     if return_certificate:
         raise ValueError(f"{_OP}: a search with a checkpoint gives no certificate")
-    return _fold_with_checkpoint(running, parts, chunk, Path(checkpoint))
-
-
-def _fold_with_checkpoint(
-    running: RunningSearch, parts: Sequence[Part], chunk: int, path: Path
-) -> SearchResult | CertifiedResult:
-    """Folds the parts that a checkpoint does not cover, and writes it after each."""
-    checkpoint = SearchCheckpoint(path, running, parts)
-    done = checkpoint.restore()
-    running.skip(sum(part.rows for part in parts[:done]))
-    for number in range(done, len(parts)):
-        parts[number].fold_into(running, chunk)
-        checkpoint.write(number + 1)
-    checkpoint.remove()
-    return running.result()
+    return resumable_search(running, parts, chunk, Path(checkpoint))

@@ -1,4 +1,4 @@
-"""SearchCheckpoint: a file with the answers after each shard, from which a search resumes."""
+"""Checkpoints of a search over shards: the answers after each shard, in one file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,39 @@ from numpy.typing import NDArray
 
 from ..files.atomic import replacing
 from ..files.storage import map_tensors, write_tensors
-from .running_search import RunningSearch
+from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .shard_parts import Part
 
 # Rows of each part that the fingerprint includes: enough to notice regenerated vectors, and cheap.
 _SAMPLED_ROWS = 64
 
 
-class SearchCheckpoint:
+def resumable_search(
+    running: RunningSearch, parts: Sequence[Part], chunk: int, path: Path
+) -> SearchResult | CertifiedResult:
+    """Folds the parts that a checkpoint does not cover, and writes it after each.
+
+    Args:
+        running: the search, before its first fold.
+        parts: the parts of the corpus, in order.
+        chunk: rows that are folded at once.
+        path: the checkpoint, which is removed at the end.
+
+    Raises:
+        ValueError: the checkpoint belongs to another search.
+        OSError: it cannot be written.
+    """
+    checkpoint = _Checkpoint(path, running, parts)
+    done = checkpoint.restore()
+    running.skip(sum(part.rows for part in parts[:done]))
+    for number in range(done, len(parts)):
+        parts[number].fold_into(running, chunk)
+        checkpoint.write(number + 1)
+    checkpoint.remove()
+    return running.result()
+
+
+class _Checkpoint:
     """The answers of one search so far, in a file that no other search may resume from.
 
     Args:
