@@ -128,7 +128,7 @@ check-numpy-only: ## install without extras in a fresh environment and search Nu
 clean: ## remove everything that these targets made, .venv included
 	@echo "==> clean: remove .venv, build and the tools' caches"
 	@rm -rf $(VENV) build dist wheelhouse .benchmarks .hypothesis .mypy_cache .pytest_cache \
-	    .ruff_cache
+	    .ruff_cache .coverage
 	@find bench python tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define need_compiler

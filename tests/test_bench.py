@@ -43,10 +43,12 @@ pytest.importorskip("threadpoolctl", reason="not installed: pip install tilefold
 def bench(*arguments: str, first: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs tiny benchmarks in a process of their own; modules in `first` hide installed ones."""
     paths = [str(first or ""), *(os.path.abspath(path) for path in sys.path)]
+    # Without the variables of pytest-xdist, which make pytest-benchmark measure nothing.
+    inherited = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     return subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "bench", "--quick", "-n", "0", "-m", "", *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=inherited | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
     )

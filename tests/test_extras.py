@@ -37,6 +37,7 @@ IMPORT_NAMES = {
 # package: a verb works without them.
 OPTIONAL = {
     "faiss",
+    "filelock",
     "hnswlib",
     "ir_datasets",
     "peft",

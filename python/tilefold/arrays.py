@@ -76,6 +76,34 @@ def as_queries(queries: Array, op: str) -> tuple[Vectors, bool]:
     return as_vectors(queries[None] if single else queries, op, "queries"), single
 
 
+def check_dim(op: str, name: str, dim: int, others: str, expected: int) -> None:
+    """Raises where vectors have another dim than those that they meet.
+
+    Args:
+        op: the public function, for messages.
+        name: the argument, a plural, such as "queries".
+        dim: dimensions of its vectors.
+        others: what it meets, with a verb, such as "documents have" or "the index has".
+        expected: dimensions of theirs.
+
+    Raises:
+        ValueError: the two differ.
+    """
+    if dim != expected:
+        raise ValueError(f"{op}: {name} have dim {dim} but {others} dim {expected}")
+
+
+def check_unique(op: str, ids: NDArray[np.int64]) -> None:
+    """Raises where an id is there twice.
+
+    Raises:
+        ValueError: names the smallest such id.
+    """
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) != len(ids):
+        raise ValueError(f"{op}: id {unique[np.argmax(counts > 1)]} is repeated")
+
+
 def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
     """A one-dimensional int64 array of non-negative ids."""
     array = _as_numpy(ids, op, name)

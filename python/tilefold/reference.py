@@ -109,15 +109,20 @@ def contrastive_losses(
     mode: str = "each",
     left_out: Any = None,
     soft_targets: Sequence[Sequence[float]] | None = None,
+    gate_queries: Any = None,
+    gate_documents: Any = None,
 ) -> tuple[Any, Any]:
-    """The contrastive loss of every query, and of every document that is a positive, in torch.
+    """Computes the contrastive loss of each query, and of each positive document, in torch.
 
     Scores ``s = scale queries @ documents.T`` form the whole matrix, so autograd gives the
-    gradients that fused kernels must have. With P the positives of a row, C its other candidates:
+    gradients that fused kernels must have. With gates, each score is multiplied by a constant
+    between 0 and 1: ``s = scale (queries @ documents.T) * sigmoid(gate_queries @
+    gate_documents.T)``. With P the positives of a row, C its other candidates:
 
     - "each": the mean over p in P of ``logsumexp({s_p} + C) - s_p``;
     - "sum": ``logsumexp(P + C) - logsumexp(P)``;
-    - soft targets t, over queries only: ``KL(t || softmax(P + C))``.
+    - soft targets t, over queries only: ``KL(t || softmax(P + C)) = sum over p in P of
+      t_p (log t_p - s_p + logsumexp(P + C))``, with ``0 log 0 = 0``.
 
     Args:
         queries: ``[n, dim]`` torch tensor of any floating-point dtype.
@@ -126,6 +131,9 @@ def contrastive_losses(
         scale: number or tensor.
         left_out: ``[n, m]`` bool, pairs that are no candidates; positives stay positives.
         soft_targets: one number for each of `positives`, of a query summing to one.
+        gate_queries: ``[n, e]``, of the dtype of `queries`; needed with `gate_documents`. Gates get
+            no gradient.
+        gate_documents: ``[m, e]``.
 
     Returns:
         Losses ``[n]`` of queries, and ``[m]`` of documents over the queries: 0 where a document is
@@ -133,16 +141,20 @@ def contrastive_losses(
 
     Example:
         >>> import torch
-        >>> of_queries, of_documents = contrastive_losses(torch.eye(2), torch.eye(2), [[0], [1]])
-        >>> of_queries
+        >>> query_losses, document_losses = contrastive_losses(
+        ...     torch.eye(2), torch.eye(2), [[0], [1]]
+        ... )
+        >>> query_losses
         tensor([0.3133, 0.3133])
     """
     import torch
 
     scores = scale * (queries @ documents.T)
+    if gate_queries is not None or gate_documents is not None:
+        scores = scores * torch.sigmoid((gate_queries @ gate_documents.T).detach())
     own = torch.zeros(scores.shape, dtype=torch.bool)
-    for query, of_query in enumerate(positives):
-        own[query, list(of_query)] = True
+    for query, listed in enumerate(positives):
+        own[query, list(listed)] = True
     others = ~own if left_out is None else ~own & ~left_out
 
     def losses(scores: Any, own: Any, others: Any) -> Any:
@@ -157,15 +169,15 @@ def contrastive_losses(
                 result.append(torch.stack(alone).mean())
         return torch.stack(result)
 
-    of_documents = losses(scores.T, own.T, others.T)
+    document_losses = losses(scores.T, own.T, others.T)
     if soft_targets is None:
-        return losses(scores, own, others), of_documents
-    of_queries = []
+        return losses(scores, own, others), document_losses
+    query_losses = []
     for s, p, c, listed, shares in zip(scores, own, others, positives, soft_targets, strict=True):
         t = s.new_tensor(list(shares))
         log_p = s[list(listed)] - torch.logsumexp(s[p | c], 0)
-        of_queries.append((torch.special.xlogy(t, t) - t * log_p).sum())
-    return torch.stack(of_queries), of_documents
+        query_losses.append((torch.special.xlogy(t, t) - t * log_p).sum())
+    return torch.stack(query_losses), document_losses
 
 
 def alignment_losses(
@@ -388,8 +400,8 @@ def activation_statistics(
     return {
         "mean": mean,
         "variance": ((wide - mean) ** 2).mean(0),
-        "least": wide.min(0),
-        "most": wide.max(0),
+        "min": wide.min(0),
+        "max": wide.max(0),
         "absmax": np.abs(wide).max(0),
         "fraction_above": (wide > limits).mean(1),
     }

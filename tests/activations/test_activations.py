@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from tilefold import reference
 from tilefold.activations.activation_statistics import ActivationStatistics
+from tilefold.files.storage import map_tensors, write_tensors
 from tilefold.testing import assert_as_close_as_torch
 
 WIDTHS = [1, 7, 15, 16, 17, 33, 64, 100]
@@ -53,7 +54,7 @@ def test_moments_extremes_and_counts_are_those_of_numpy(isa, n, width):
         found.variance.float(), variance, torch.from_numpy(truth["variance"]), name="variance"
     )
     assert found.count == n
-    for name in ("least", "most", "absmax"):
+    for name in ("min", "max", "absmax"):
         np.testing.assert_array_equal(getattr(found, name), truth[name])
     np.testing.assert_array_equal(found.fraction_above, truth["fraction_above"])
 
@@ -88,7 +89,7 @@ def test_nan_is_in_the_mean_and_nowhere_else(isa):
     x[0, 1] = torch.nan
     found = folded(x, thresholds=[-100.0], histogram=True)
     assert found.mean.isnan().tolist() == [False, True, False]
-    assert torch.equal(found.least, x[1:].amin(0).minimum(x.nan_to_num(100).amin(0)))
+    assert torch.equal(found.min, x[1:].amin(0).minimum(x.nan_to_num(100).amin(0)))
     assert found.fraction_above[0].tolist() == [1.0, 0.9, 1.0]
     assert found._state["histogram"].sum(1).tolist() == [10, 9, 10]
 
@@ -97,7 +98,7 @@ def test_infinities_are_extremes(isa):
     x = drawn(10, 2)
     x[3, 0], x[4, 0] = torch.inf, -torch.inf
     found = folded(x, thresholds=[1e30])
-    assert (found.least[0], found.most[0]) == (-torch.inf, torch.inf)
+    assert (found.min[0], found.max[0]) == (-torch.inf, torch.inf)
     assert found.fraction_above[0].tolist() == [0.1, 0.0]
 
 
@@ -207,7 +208,7 @@ def test_nothing_is_known_of_nothing():
 def test_the_ops_are_what_torch_expects():
     statistics = ActivationStatistics(6, **OPTIONS)
     state, x = statistics._state, drawn(4, 5, 6)
-    names = ("count", "mean", "m2", "least", "most", "thresholds", "above", "histogram")
+    names = ("count", "mean", "m2", "min", "max", "thresholds", "above", "histogram")
     mask = torch.ones(4, 5, dtype=torch.bool)
     checks = ["test_schema", "test_faketensor"]
     torch.library.opcheck(
@@ -263,11 +264,24 @@ def test_options_that_mean_nothing_are_refused(options, message):
 def test_what_was_not_asked_for_is_not_there():
     plain = folded(drawn(3, 2))
     for name in ("top_values", "top_examples", "second_moment"):
-        with pytest.raises(ValueError, match="was not asked for"):
+        with pytest.raises(ValueError, match="was not requested"):
             getattr(plain, name)
-    with pytest.raises(ValueError, match="histogram was not asked for"):
+    with pytest.raises(ValueError, match="histogram was not requested"):
         plain.quantile(0.5)
     with pytest.raises(ValueError, match="q must be 0 to 1, got 2"):
         plain.quantile(2)
     with pytest.raises(ValueError, match="of one width and the same options"):
         plain.merge(ActivationStatistics(2, thresholds=[0.0]))
+
+
+def test_files_of_another_format_are_refused(tmp_path):
+    path = tmp_path / "statistics.safetensors"
+    folded(drawn(3, 2)).save(path)
+    tensors = {name: np.array(a) for name, a in map_tensors(path).items()}
+    assert {"min", "max", "format_version"} <= set(tensors)
+    for changed, shown in ((tensors | {"format_version": np.array(1)}, "1"), (None, "none")):
+        if changed is None:
+            changed = {name: a for name, a in tensors.items() if name != "format_version"}
+        write_tensors(path, changed)
+        with pytest.raises(ValueError, match=f"must have format version 2, got {shown};"):
+            ActivationStatistics.load(path)

@@ -270,4 +270,4 @@ def test_eval_without_torch_names_the_extra(folder: Path, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main.main(["eval", str(folder)]) == 1
-    assert 'pip install "tilefold[demo]"' in capsys.readouterr().err
+    assert 'pip install "tilefold[train]"' in capsys.readouterr().err

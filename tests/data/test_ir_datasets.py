@@ -79,7 +79,8 @@ def no_network(*args: object, **options: object) -> None:
 def test_a_split_is_read_by_name_as_from_a_folder_in_beir_layout(mirror, tmp_path):
     collection = read_collection(NAME, "test")
     assert collection.document_ids == ["d1", "d2", "d3"]
-    assert collection.documents == ["Hens They run.\tFast.", "Cats sleep — often.", "Rome A city."]
+    assert collection.titles == ["Hens", "", "Rome"]
+    assert collection.documents == ["They run.\tFast.", "Cats sleep — often.", "A city."]
     assert (collection.query_ids, collection.queries) == (
         ["q1", "q3"],
         ["who runs?", "which city?"],
@@ -92,14 +93,14 @@ def test_a_split_is_read_by_name_as_from_a_folder_in_beir_layout(mirror, tmp_pat
     rows = "".join("\t".join(map(str, row)) + "\n" for row in QRELS["test"])
     (tmp_path / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
     folder = read_collection(tmp_path, "test")
-    assert folder.documents == collection.documents
+    assert (folder.titles, folder.documents) == (collection.titles, collection.documents)
     assert folder.query_ids == collection.query_ids
     assert folder.qrels.ids.tolist() == collection.qrels.ids.tolist()
 
 
-def test_titles_stay_separate_until_a_format_joins_them(mirror):
-    assert read_documents(NAME, title_format="{title}: {text}")["d3"] == "Rome: A city."
-    assert read_collection(NAME, "test", title_format="{text}").documents[0] == "They run.\tFast."
+def test_titles_and_texts_are_columns(mirror):
+    documents = read_documents(NAME)
+    assert (documents.ids[2], documents.titles[2], documents.texts[2]) == ("d3", "Rome", "A city.")
 
 
 def test_training_reads_the_train_split(mirror):

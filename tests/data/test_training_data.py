@@ -404,7 +404,7 @@ def test_columns_of_any_name_are_read_when_they_are_asked_for(write: Write):
 @pytest.mark.slow
 def test_a_dataset_may_hold_records_of_another_format(tmp_path: Path):
     data = read_training(in_form("dataset", [TEVATRON | {"negative_passages": []}], tmp_path))
-    assert (data.query_ids, data.documents) == (["q1"], ["T p"])
+    assert (data.query_ids, data.titles, data.documents) == (["q1"], ["T"], ["p"])
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ import safetensors.numpy
 
 from tilefold import FlatIndex, HnswIndex, reference
 from tilefold.files import storage
+from tilefold.files import tensors as tensor_files
 
 # A forked child of a process with threads: what one test is about, and what Python warns of.
 forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -300,7 +301,8 @@ class Disk:
         for name in ("replace", "rename", "unlink", "remove", "rmdir", "mkdir", "fsync"):
             patch.setattr(os, name, self.watched(getattr(os, name)))
         patch.setattr(Path, "write_text", self.watched(Path.write_text, writes=0))
-        patch.setattr(storage, "serialize_file", self.watched(storage.serialize_file, writes=1))
+        serialize_file = self.watched(tensor_files.serialize_file, writes=1)
+        patch.setattr(tensor_files, "serialize_file", serialize_file)
 
     def watched(self, function, writes: int | None = None):
         """`writes`: which argument is the path of a file that may be left half written."""

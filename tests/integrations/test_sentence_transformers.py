@@ -509,7 +509,9 @@ def test_columns_of_different_length_are_named(model, make, mask):
 def test_embeddings_elsewhere_are_refused_with_the_way_out():
     column = {"sentence_embedding": torch.ones(3, 4, device="meta")}
     loss = InBatchContrastiveLoss(nn.Identity(), mask_duplicates=False)
-    with pytest.raises(ValueError, match=r"are on meta, .* use_cpu=True, or with MultipleNegative"):
+    with pytest.raises(
+        ValueError, match=r"on cpu, got meta; .* use_cpu=True, or with MultipleNegative"
+    ):
         loss([column, column])
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tilefold import _native, arrays, reference
 from tilefold.retrieval import packing
 from tilefold.retrieval.running_search import RunningSearch
+from tilefold.retrieval.search_options import SearchOptions
 
 DIMS = [1, 7, 8, 15, 16, 17, 31, 63, 64, 65, 100, 384, 768]
 DTYPES = ["float32", "float16", "bfloat16", "int8"]
@@ -400,7 +401,9 @@ def upper_bounds(queries: np.ndarray, documents: np.ndarray, *, rotated: bool) -
     packed, _ = packing.pack(documents, rotated=rotated)
     bounds = np.empty((len(queries), rows), np.float32)
     for row in range(rows):
-        running = RunningSearch("test", queries, 1, min_score=LARGEST, certify=True)
+        running = RunningSearch(
+            queries, 1, SearchOptions(op="test", min_score=LARGEST, return_certificate=True)
+        )
         running.fold(documents, packed=packed, live=np.arange(rows) == row)
         bounds[:, row] = running.result().certificate.bound
     return bounds

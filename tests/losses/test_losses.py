@@ -39,18 +39,28 @@ def by_matrix(
     mode: str = "each",
     left_out: Tensor | None = None,
     soft_targets: list[list[float]] | None = None,
+    gates: tuple[Tensor, Tensor] | None = None,
     symmetric: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    of_queries, of_documents = reference.contrastive_losses(
-        q, d, lists, scale=scale, mode=mode, left_out=left_out, soft_targets=soft_targets
+    gate_queries, gate_documents = (None, None) if gates is None else (x.to(q) for x in gates)
+    query_losses, document_losses = reference.contrastive_losses(
+        q,
+        d,
+        lists,
+        scale=scale,
+        mode=mode,
+        left_out=left_out,
+        soft_targets=soft_targets,
+        gate_queries=gate_queries,
+        gate_documents=gate_documents,
     )
     own = torch.tensor(sorted({i for part in lists for i in part}))
     if reduction == "none":
-        return of_queries
-    total = (of_queries.sum(), of_documents.sum())
+        return query_losses
+    total = (query_losses.sum(), document_losses.sum())
     if reduction == "mean":
-        total = (of_queries.mean(), of_documents[own].mean())
+        total = (query_losses.mean(), document_losses[own].mean())
     return 0.5 * (total[0] + total[1]) if symmetric else total[0]
 
 
@@ -65,7 +75,8 @@ def assert_like_the_matrix(
     ours = {
         name: options[name] for name in ("exclude", "query_ids", "document_ids") if name in options
     }
-    same = {name: options[name] for name in ("mode", "symmetric", "reduction") if name in options}
+    shared = ("mode", "symmetric", "reduction", "gates")
+    same = {name: options[name] for name in shared if name in options}
     if soft := options.get("soft_targets"):
         same["soft_targets"] = soft
         ours["soft_targets"] = torch.tensor([t for part in soft for t in part]).double()
@@ -204,26 +215,31 @@ def test_gates_weaken_scores(isa, symmetric):
     rows = vectors(40, 12), vectors(150, 12, seed=1)
     gates = 3 * vectors(40, 5, seed=2), 3 * vectors(150, 5, seed=3)
     lists = [[i, 149 - i] for i in range(40)]
-    own = torch.tensor(sorted({i for part in lists for i in part}))
-    runs = []
-    for dtype in (torch.float32, torch.float64):
-        x = leaves(*rows, dtype=dtype)
-        opened = torch.sigmoid(gates[0].to(dtype) @ gates[1].to(dtype).T)
-        scores = (x[0] @ x[1].T) * opened  # as inner products with the identity
-        of_queries, of_documents = reference.contrastive_losses(
-            scores, torch.eye(150, dtype=dtype), lists, scale=5.0
-        )
-        total = of_queries.mean()
-        if symmetric:
-            total = (total + of_documents[own].mean()) / 2
-        total.backward()
-        runs.append((total.detach(), x[0].grad, x[1].grad))
-    found = leaves(*rows)
-    loss = contrastive_loss(*found, csr(lists), temperature=0.2, gates=gates, symmetric=symmetric)
-    loss.backward()
-    ours = (loss.detach(), found[0].grad, found[1].grad)
-    for mine, theirs, truth in zip(ours, *runs, strict=True):
-        assert_as_close_as_torch(mine, theirs, truth, in_norm=True)
+    assert_like_the_matrix(*rows, lists, 0.2, gates=gates, symmetric=symmetric)
+
+
+def test_gates_and_soft_targets_go_together(isa):
+    gates = 3 * vectors(20, 5, seed=2), 3 * vectors(31, 5, seed=3)
+    lists = ragged(np.random.default_rng(2), 20, 31, 6)
+    soft = shared_out(lists)
+    assert_like_the_matrix(
+        vectors(20, 40), vectors(31, 40, seed=1), lists, soft_targets=soft, gates=gates
+    )
+
+
+def test_the_reference_of_gates_and_soft_targets_is_their_formula():
+    q, d, target = vectors(3, 4), vectors(5, 4, seed=1), torch.rand(3, 5).softmax(1)
+    gates = {"gate_queries": vectors(3, 2, seed=2), "gate_documents": vectors(5, 2, seed=3)}
+    opened = torch.sigmoid(gates["gate_queries"] @ gates["gate_documents"].T)
+    scores = 2 * (q @ d.T) * opened
+    listed = [list(range(5))] * 3
+    found, _ = reference.contrastive_losses(
+        q, d, listed, scale=2.0, soft_targets=target.tolist(), **gates
+    )
+    expected = F.kl_div(scores.log_softmax(1), target, reduction="none").sum(1)
+    torch.testing.assert_close(found, expected)
+    hard, _ = reference.contrastive_losses(q, d, [[0], [1], [2]], scale=2.0, **gates)
+    torch.testing.assert_close(hard, F.cross_entropy(scores, torch.arange(3), reduction="none"))
 
 
 @pytest.mark.parametrize("score", [-1e20, -1e4, -300, -100, -89, -87, 0, 87, 89, 1e20])
@@ -234,9 +250,9 @@ def test_gates_may_be_open_or_closed(isa, score, dtype):
     loss = contrastive_loss(q, d, torch.arange(40), gates=gates)
     loss.backward()
     x = leaves(q, d)
-    scores = x[0] @ x[1].T * torch.sigmoid(torch.tensor(score, dtype=dtype))
-    F.cross_entropy(scores, torch.arange(40)).backward()
-    torch.testing.assert_close(loss.detach(), F.cross_entropy(scores, torch.arange(40)).detach())
+    expected = by_matrix(*x, [[i] for i in range(40)], 1.0, gates=gates)
+    expected.backward()
+    torch.testing.assert_close(loss.detach(), expected.detach())
     torch.testing.assert_close(q.grad, x[0].grad, rtol=1e-4, atol=1e-7)
 
 

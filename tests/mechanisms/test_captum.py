@@ -121,8 +121,8 @@ def assert_captum_agrees(model, says: Says, target, tokens, answers, positions, 
         for m in (model, copy.deepcopy(model).double())
     )
     for layer in range(2):
-        of_layer = (attributed[:, layer] for attributed in (found, theirs, truth))
-        assert_as_close_as_torch(*of_layer, in_norm=True, name=f"layer {layer}")
+        own = (attributed[:, layer] for attributed in (found, theirs, truth))
+        assert_as_close_as_torch(*own, in_norm=True, name=f"layer {layer}")
 
 
 @pytest.mark.parametrize("place", ["mask", "everywhere"])
@@ -214,7 +214,7 @@ def test_the_studys_path_leads_to_the_integral_from_nothing(encoder):
         integral = weights_by_captum(double, TEXTS[2], name.format(kind), 32, "gausslegendre")
 
         def found(steps: int, kind: str = kind) -> np.ndarray:
-            of_text = weight_attribution(encoder, TEXTS[2:3], steps=steps, progress=False)
-            return getattr(of_text, kind)[0, 1]
+            alone = weight_attribution(encoder, TEXTS[2:3], steps=steps, progress=False)
+            return getattr(alone, kind)[0, 1]
 
         assert_halved(found, integral.numpy())

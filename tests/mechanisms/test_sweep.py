@@ -1,4 +1,4 @@
-"""Rows of all layers, and probes of each: what is read, what is asked, what it is compared with."""
+"""Rows of all layers, and probes of each: values, controls, comparisons with the base."""
 
 import numpy as np
 import pytest

@@ -423,7 +423,7 @@ def test_what_cannot_be_saved_or_exported_is_an_error(load, tmp_path: Path):
 
 def test_wrong_arguments_are_errors(load):
     model = load()
-    with pytest.raises(ValueError, match="queries have dim 32 but documents dim 8"):
+    with pytest.raises(ValueError, match="queries have dim 32 but documents have dim 8"):
         BiEncoder(
             model.query_encoder,
             model.query_encoder.with_options(projection=torch.nn.Linear(32, 8)),

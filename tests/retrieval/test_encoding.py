@@ -1,6 +1,7 @@
 """Shards of a corpus: whole or absent, of one plan, and searched as one corpus."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -194,3 +195,24 @@ def test_vectors_that_a_narrow_type_cannot_hold_are_refused(tmp_path):
 def test_an_encoder_that_drops_texts_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"must return \[23, dim\]"):
         list(encode_shards(lambda texts: VECTORS[:3], TEXTS, NAMES, tmp_path))
+
+
+def test_names_and_texts_with_null_characters_are_told_apart(tmp_path):
+    def ones(texts):
+        return np.ones((len(texts), 4), np.float32)
+
+    [*encode_shards(ones, ["x", "y"], ["a\0", "b"], tmp_path)]
+    with pytest.raises(ValueError, match="shards of another corpus"):
+        [*encode_shards(ones, ["x", "y"], ["a", "\0b"], tmp_path)]
+
+
+def test_shards_of_an_older_format_are_refused(tmp_path):
+    def ones(texts):
+        return np.ones((len(texts), 4), np.float32)
+
+    [*encode_shards(ones, ["x"], ["a"], tmp_path)]
+    plan = json.loads((tmp_path / "shards.json").read_text())
+    del plan["version"]
+    (tmp_path / "shards.json").write_text(json.dumps(plan))
+    with pytest.raises(ValueError, match="shards of another version: 0, not 1"):
+        [*encode_shards(ones, ["x"], ["a"], tmp_path)]

@@ -22,6 +22,7 @@ import tilefold
 from tilefold import _native, reference
 from tilefold.retrieval.packing import pack
 from tilefold.retrieval.running_search import RunningSearch
+from tilefold.retrieval.search_options import SearchOptions
 
 DIMS = [1, 7, 8, 15, 16, 17, 63, 64, 65, 384, 768]
 
@@ -343,7 +344,7 @@ def test_bounds_that_scores_contradict_are_not_believed(isa, dim, lie):
     bounds = packed.bounds.copy()
     bounds.reshape(-1, 4, 32)[:, 0] *= lie  # scales
     bounds.reshape(-1, 4, 32)[:, 1:] *= 1e-3  # norms and radii
-    running = RunningSearch("search", queries, 7, certify=True)
+    running = RunningSearch(queries, 7, SearchOptions(op="search", return_certificate=True))
     running.fold(documents, packed=dataclasses.replace(packed, bounds=bounds))
     found = running.result()
     assert_same(found, reference.search(queries, documents, 7))
@@ -639,7 +640,9 @@ def test_documents_packed_by_one_row_are_searched_by_another(table, monkeypatch)
             packed, _ = pack(documents, rotated=rotated)
             for searcher in supported:
                 monkeypatch.setenv("TILEFOLD_ISA", searcher)
-                running = RunningSearch("test", queries, 8, certify=True)
+                running = RunningSearch(
+                    queries, 8, SearchOptions(op="test", return_certificate=True)
+                )
                 running.fold(documents, packed=packed)
                 assert_same(running.result(), expected)
                 assert running.result().certificate.holds

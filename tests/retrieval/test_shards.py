@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 import tilefold
 from tilefold import FlatIndex, reference, search, search_shards
+from tilefold.files.done_once import read_checked, write_checked
+from tilefold.retrieval import shards as shard_search
 
 DIM = 24
 DTYPES = {
@@ -717,6 +719,97 @@ def test_a_checkpoint_that_cannot_be_written_is_an_os_error(tmp_path):
         search_shards(QUERIES, [CORPUS], 3, checkpoint=tmp_path / "absent" / "checkpoint")
     with pytest.raises(OSError, match=str(tmp_path)):
         search_shards(QUERIES, [CORPUS], 3, checkpoint=tmp_path)
+
+
+def test_a_checkpoint_is_refused_after_a_finished_index_has_lost_a_document(tmp_path):
+    indexes = [tilefold.FlatIndex(DIM), tilefold.FlatIndex(DIM)]
+    for index, part in zip(indexes, [slice(0, 200), slice(200, 300)], strict=True):
+        index.add(CORPUS[part], ids=np.arange(300)[part])
+    interrupted(indexes, 200, tmp_path / "checkpoint")
+    best = int(tilefold.search(QUERIES[:1], CORPUS[:200], 1).ids[0, 0])
+    indexes[0].remove([best])
+    with pytest.raises(ValueError, match="belongs to another search"):
+        search_shards(QUERIES, indexes, 20, checkpoint=tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("kind", [as_array, as_npy, as_safetensors_with_ids, as_saved_index])
+def test_one_number_of_a_finished_shard_makes_another_search(kind, tmp_path):
+    """Far from the rows that a sample would meet, and with the size and time of the file kept."""
+    checkpoint = tmp_path / "checkpoint"
+    interrupted(make([kind], CORPUS, 2, tmp_path), sizes(2)[0], checkpoint)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    changed = CORPUS.copy()
+    changed[1, 3] += 1
+    shards = make([kind], changed, 2, tmp_path)
+    for path, changed_at in times.items():
+        if path.exists():
+            os.utime(path, ns=(changed_at, changed_at))
+    with pytest.raises(ValueError, match="belongs to another search"):
+        search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+
+
+def test_a_shard_that_is_not_finished_may_change(tmp_path):
+    shards, checkpoint = [part.copy() for part in split(CORPUS, 2)], tmp_path / "checkpoint"
+    interrupted(shards, sizes(2)[0], checkpoint)
+    shards[1] *= -1
+    found = search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+    assert_same(found, reference.search(QUERIES, np.concatenate(shards), 20))
+
+
+def test_a_search_goes_on_with_another_memory_limit(tmp_path, monkeypatch):
+    """Digests do not depend on chunks."""
+    documents = vectors(5000)
+    shards, checkpoint = split(documents, 2), tmp_path / "checkpoint"
+    interrupted(shards, len(shards[0]), checkpoint)
+    monkeypatch.setattr(shard_search, "chunk_rows", lambda *arguments: 1024)
+    found = search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+    assert_same(found, reference.search(QUERIES, documents, 20))
+
+
+@pytest.mark.parametrize("name", ["scores", "ids", "done", "key", "contents"])
+def test_a_flipped_bit_of_a_checkpoint_is_refused(name, tmp_path):
+    shards, checkpoint = split(CORPUS, 7), tmp_path / "checkpoint"
+    interrupted(shards, sum(sizes(7)[:3]), checkpoint)
+    tensors = safetensors.numpy.load_file(checkpoint)
+    tensors[name].view(np.uint8).reshape(-1)[0] ^= 1
+    safetensors.numpy.save_file(tensors, checkpoint)
+    with pytest.raises(ValueError, match=f"{checkpoint} does not match its checksum"):
+        search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("done", [-1, 8])
+def test_a_checkpoint_with_an_impossible_number_of_shards_is_refused(done, tmp_path):
+    """One whose checksum is right."""
+    shards, checkpoint = split(CORPUS, 7), tmp_path / "checkpoint"
+    interrupted(shards, sum(sizes(7)[:3]), checkpoint)
+    tensors = read_checked(checkpoint)
+    write_checked(checkpoint, tensors | {"done": np.array([done])})
+    with pytest.raises(ValueError, match=f"has {done} finished parts, expected 0 to 7"):
+        search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+
+
+def test_a_second_search_on_a_checkpoint_is_refused_by_name(tmp_path):
+    shards, checkpoint = split(CORPUS, 7), tmp_path / "checkpoint"
+    refused = []
+
+    def search_again(done, total):
+        if not refused:
+            with pytest.raises(ValueError, match=f"another search is using {checkpoint}") as error:
+                search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+            refused.append(error)
+
+    found = search_shards(QUERIES, shards, 20, checkpoint=checkpoint, progress=search_again)
+    assert refused
+    assert_same(found, reference.search(QUERIES, CORPUS, 20))
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_blocking_error_of_the_callers_stays_what_it_is(tmp_path):
+    def blocked(done, total):
+        raise BlockingIOError("mine")
+
+    with pytest.raises(BlockingIOError, match="mine"):
+        search_shards(QUERIES, [CORPUS], 3, checkpoint=tmp_path / "file", progress=blocked)
 
 
 def test_a_checkpoint_and_a_certificate_exclude_each_other(tmp_path):

@@ -2,6 +2,12 @@
 
 import dataclasses
 import inspect
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,7 +28,7 @@ def world():
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The kinds of models that were asked for; nothing is trained."""
+    """Kinds of the models whose training was called; nothing is trained."""
     calls = []
 
     def train(kind, original):
@@ -105,3 +111,40 @@ def test_another_recipe_trains_again(world, monkeypatch):
     before = model_digest(world, "bert", {})
     monkeypatch.setattr(world_models, "RECIPE", world_models.RECIPE + 1)
     assert model_digest(world, "bert", {}) != before
+
+
+def test_every_process_trains_the_same_tokenizer():
+    """The trainer of tokenizers 0.23 alone does not: see findings/."""
+    code = (
+        "import json; from tilefold.world import make_world, world_models as m; "
+        "print(json.dumps(sorted(m._tokenizer(make_world('tiny', seed=0)).get_vocab().items())))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(found) == 1
+
+
+def test_two_who_want_one_model_at_a_time_train_it_once(world, monkeypatch, tmp_path):
+    """The second waits for the first, and reads its result."""
+    both, calls, train = threading.Barrier(2), [], world_models._pretrain
+
+    def slowly(*arguments):
+        calls.append(1)
+        time.sleep(0.3)
+        train(*arguments)
+
+    def want(_):
+        both.wait(10)
+        return pretrained(world, folder=tmp_path)
+
+    monkeypatch.setattr(world_models, "_pretrain", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(want, range(2))
+    assert first == second
+    assert len(calls) == 1
+    assert [path.name for path in first.parent.iterdir()] == [first.name]

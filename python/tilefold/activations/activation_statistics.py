@@ -1,4 +1,4 @@
-"""What is known of a layer's activations without keeping them: statistics that can be merged."""
+"""Streams activations into statistics of each column, which can be saved and merged."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import _native
 from ..devices import check_device
-from ..files.storage import map_tensors, write_tensors
+from ..files.tensors import map_tensors, write_tensors
 from ..torch_ops.dispatch import host_array
 
 _OP = "ActivationStatistics"
+# Version 1 had no number, and called the extremes least and most.
+_FORMAT, _VERSION = "format_version", 2
 
 
 def _bin_values() -> Tensor:
@@ -37,7 +40,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class ActivationStatistics:
-    """Statistics of each column of activations ``[batch, tokens, width]``, over tokens that count.
+    """Computes statistics of each column of activations, over the tokens that a mask keeps.
 
     They are folded a batch at a time, in one pass, on the CPU. Counts and
     extremes are exact, mean and variance are merged in float64 (Chan, Golub & LeVeque 1983), and so
@@ -77,8 +80,8 @@ class ActivationStatistics:
         second_moment: bool = False,
     ) -> None:
         if width < 1 or top < 0:
-            name, least, got = ("width", 1, width) if width < 1 else ("top", 0, top)
-            raise ValueError(f"{_OP}: {name} must be at least {least}, got {got}")
+            name, lowest, got = ("width", 1, width) if width < 1 else ("top", 0, top)
+            raise ValueError(f"{_OP}: {name} must be at least {lowest}, got {got}")
         limits = torch.tensor([float(t) for t in thresholds], dtype=torch.float32)
         if any(math.isnan(t) for t in thresholds):
             raise ValueError(f"{_OP}: thresholds must be numbers, got {list(thresholds)}")
@@ -88,8 +91,8 @@ class ActivationStatistics:
                 "count": _zeros(1),
                 "mean": _zeros(width, dtype=torch.float64),
                 "m2": _zeros(width, dtype=torch.float64),
-                "least": torch.full((width,), torch.inf),
-                "most": torch.full((width,), -torch.inf),
+                "min": torch.full((width,), torch.inf),
+                "max": torch.full((width,), -torch.inf),
                 "thresholds": limits,
                 "above": _zeros(len(limits), width),
             }
@@ -121,7 +124,7 @@ class ActivationStatistics:
         """
         self._check(x, mask, numbers)
         state = self._state
-        names = ("count", "mean", "m2", "least", "most", "thresholds", "above")
+        names = ("count", "mean", "m2", "min", "max", "thresholds", "above")
         torch.ops.tilefold.statistics(
             x, mask, *(state[name] for name in names), self._get("histogram")
         )
@@ -132,7 +135,7 @@ class ActivationStatistics:
             torch.ops.tilefold.second_moment(x, mask, state["second_moment"])
 
     def merge(self, other: ActivationStatistics) -> None:
-        """Adds what another has seen, of other texts.
+        """Merges the statistics of other texts into these.
 
         Raises:
             ValueError: the other has another width, thresholds or options.
@@ -147,8 +150,8 @@ class ActivationStatistics:
         off = theirs["mean"] - mine["mean"]
         mine["mean"] += off * (m / (n + m))
         mine["m2"] += theirs["m2"] + off**2 * (n * m / (n + m))
-        torch.minimum(mine["least"], theirs["least"], out=mine["least"])
-        torch.maximum(mine["most"], theirs["most"], out=mine["most"])
+        torch.minimum(mine["min"], theirs["min"], out=mine["min"])
+        torch.maximum(mine["max"], theirs["max"], out=mine["max"])
         for name in ("count", "above", "histogram", "seen", "second_moment"):
             if name in mine:
                 mine[name] += theirs[name]
@@ -189,19 +192,19 @@ class ActivationStatistics:
         return self.variance.sqrt()
 
     @property
-    def least(self) -> Tensor:
+    def min(self) -> Tensor:
         """``[width]`` the smallest value, inf where there is none."""
-        return self._state["least"]
+        return self._state["min"]
 
     @property
-    def most(self) -> Tensor:
+    def max(self) -> Tensor:
         """``[width]`` the largest value, -inf where there is none."""
-        return self._state["most"]
+        return self._state["max"]
 
     @property
     def absmax(self) -> Tensor:
         """``[width]`` the largest magnitude."""
-        return torch.maximum(-self.least, self.most)
+        return torch.maximum(-self.min, self.max)
 
     @property
     def fraction_above(self) -> Tensor:
@@ -211,17 +214,17 @@ class ActivationStatistics:
     @property
     def top_values(self) -> Tensor:
         """``[width, top]`` the largest value of each of `top_examples`, falling; -inf where few."""
-        return self._asked("top_values", "top")
+        return self._requested("top_values", "top")
 
     @property
     def top_examples(self) -> Tensor:
         """``[width, top]`` int64: the examples whose largest value is largest; -1 where few."""
-        return self._asked("top_examples", "top")
+        return self._requested("top_examples", "top")
 
     @property
     def second_moment(self) -> Tensor:
         """``[width, width]`` float64: ``E[x xᵀ]``, not centred."""
-        lower = self._asked("second_moment", "second_moment") / self._n
+        lower = self._requested("second_moment", "second_moment") / self._n
         return lower.tril() + lower.tril(-1).T
 
     def quantile(self, q: float) -> Tensor:
@@ -231,30 +234,40 @@ class ActivationStatistics:
         nothing counted.
 
         Raises:
-            ValueError: q beyond 0 to 1, or no `histogram` was asked for.
+            ValueError: q beyond 0 to 1, or no `histogram` was requested.
         """
         if not 0 <= q <= 1:
             raise ValueError(f"{_OP}: q must be 0 to 1, got {q}")
-        counts = self._asked("histogram", "histogram").cumsum(1)
+        counts = self._requested("histogram", "histogram").cumsum(1)
         wanted = (q * counts[:, -1:]).ceil().clamp(min=1)
         bins = (counts < wanted).sum(1).clamp(max=counts.shape[1] - 1)
         values = _BIN_VALUES[bins]
         if not self.count:
             return torch.full_like(values, math.nan)
-        return torch.minimum(torch.maximum(values, self.least.double()), self.most.double())
+        return torch.minimum(torch.maximum(values, self.min.double()), self.max.double())
 
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file that `load` reads."""
-        write_tensors(Path(path), {name: host_array(t) for name, t in self._state.items()})
+        tensors = {name: host_array(t) for name, t in self._state.items()}
+        write_tensors(Path(path), tensors | {_FORMAT: np.array(_VERSION)})
 
     @classmethod
     def load(cls, path: str | Path) -> ActivationStatistics:
         """Reads what `save` wrote.
 
         Raises:
-            CorruptedFolderError: not such a file.
+            CorruptedFolderError: not a safetensors file.
+            ValueError: a file without this format's version, or with another one.
         """
-        state = {name: torch.from_numpy(a.copy()) for name, a in map_tensors(Path(path)).items()}
+        tensors = map_tensors(Path(path))
+        version = tensors.pop(_FORMAT, None)
+        if version is None or int(version) != _VERSION:
+            found_version = "none" if version is None else int(version)
+            raise ValueError(
+                f"{_OP}.load: {path} must have format version {_VERSION}, got {found_version}; "
+                "fold the activations again with this version of tilefold"
+            )
+        state = {name: torch.from_numpy(a.copy()) for name, a in tensors.items()}
         found = cls(len(state["mean"]))
         found._state = state
         return found
@@ -266,9 +279,9 @@ class ActivationStatistics:
     def _get(self, name: str) -> Tensor | None:
         return self._state.get(name)
 
-    def _asked(self, name: str, option: str) -> Tensor:
+    def _requested(self, name: str, option: str) -> Tensor:
         if name not in self._state:
-            raise ValueError(f"{_OP}: {option} was not asked for")
+            raise ValueError(f"{_OP}: {option} was not requested")
         return self._state[name]
 
     def _check(self, x: Any, mask: Any, numbers: Any) -> None:

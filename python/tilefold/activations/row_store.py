@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..files.atomic import replacing, replacing_text
-from ..files.storage import map_tensors, write_tensors
+from ..files.tensors import map_tensors, write_tensors
 
 _OP = "RowStore"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

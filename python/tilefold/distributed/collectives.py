@@ -1,4 +1,4 @@
-"""What ranks of a process group say to each other: facts, numbers, and rows with gradients.
+"""Collective operations on rows of different numbers per rank, with gradients.
 
 Ranks may have different numbers of rows. Every function here is called by all ranks of the group,
 in the same order, or those that call wait for those that do not.
@@ -16,8 +16,13 @@ from torch import Tensor
 from ..torch_ops import result_dtype
 
 
-def alone(op: str, group: Any) -> bool:
-    """Whether this rank is the only one of the group."""
+def is_single_rank(op: str, group: Any) -> bool:
+    """Returns whether the group has one rank, after checking that it can be used.
+
+    Raises:
+        ValueError: torch.distributed is not initialised.
+        TypeError: no process group, or one without this process.
+    """
     if not dist.is_available() or not dist.is_initialized():
         raise ValueError(f"{op}: process_group needs torch.distributed, which is not initialised")
     if not isinstance(group, dist.ProcessGroup) or dist.get_rank(group) < 0:
@@ -28,17 +33,17 @@ def alone(op: str, group: Any) -> bool:
     return dist.get_world_size(group) == 1
 
 
-def told(facts: dict[str, Any], group: dist.ProcessGroup) -> list[dict[str, Any]]:
-    """The facts of every rank; JSON, for objects would have to be unpickled."""
+def all_gather_json(facts: dict[str, Any], group: dist.ProcessGroup) -> list[dict[str, Any]]:
+    """Gathers a JSON object from every rank; pickled objects could run code when read."""
     mine = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
     ones = [1] * dist.get_world_size(group)
-    sizes = collected(torch.tensor([len(mine)]), ones, group).tolist()
-    texts = torch.split(collected(mine, sizes, group), sizes)
+    sizes = all_gather_rows(torch.tensor([len(mine)]), ones, group).tolist()
+    texts = torch.split(all_gather_rows(mine, sizes, group), sizes)
     return [json.loads(text.numpy().tobytes()) for text in texts]
 
 
-def collected(x: Tensor, sizes: list[int], group: dist.ProcessGroup) -> Tensor:
-    """The rows of all ranks, in their order.
+def all_gather_rows(x: Tensor, sizes: list[int], group: dist.ProcessGroup) -> Tensor:
+    """Gathers the rows of all ranks, in the order of ranks.
 
     Each rank sends its own straight to their place: gathering rows of different numbers would have
     to pad them and copy them once more.
@@ -56,8 +61,10 @@ def collected(x: Tensor, sizes: list[int], group: dist.ProcessGroup) -> Tensor:
     return whole
 
 
-def gathered(x: Tensor, sizes: list[int], wanted: bool, group: dist.ProcessGroup) -> Tensor:
-    """The rows of all ranks, and to each rank the gradient of its own, summed over ranks.
+def all_gather_with_gradient(
+    x: Tensor, sizes: list[int], wanted: bool, group: dist.ProcessGroup
+) -> Tensor:
+    """Gathers the rows of all ranks; backward sums over ranks the gradient of each rank's rows.
 
     Args:
         x: ``[sizes[rank], dim]``.
@@ -66,7 +73,7 @@ def gathered(x: Tensor, sizes: list[int], wanted: bool, group: dist.ProcessGroup
         group: the ranks.
     """
     if not wanted:
-        return collected(x.detach(), sizes, group)
+        return all_gather_rows(x.detach(), sizes, group)
     x = x if x.requires_grad else x.detach().requires_grad_()
     whole: Tensor = _Gathered.apply(x, sizes, group)  # type: ignore[no-untyped-call]
     return whole
@@ -76,7 +83,7 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int], group: dist.ProcessGroup) -> Tensor:
         ctx.sizes, ctx.group = sizes, group
-        return collected(x, sizes, group)
+        return all_gather_rows(x, sizes, group)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -95,8 +102,8 @@ class _Gathered(torch.autograd.Function):
         return parts.sum(0, dtype=result_dtype(grad)).to(grad.dtype), None, None
 
 
-def averaged(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """The same number, and to it the mean of the gradients of all ranks.
+def average_gradient(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Returns x; backward averages its gradient over ranks.
 
     DDP does this to the parameters that it knows of. Once more does not matter: all ranks have the
     mean by then.
@@ -115,7 +122,7 @@ class _Averaged(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         ones = [1] * dist.get_world_size(ctx.group)
-        return collected(grad.reshape(1), ones, ctx.group).mean().reshape(grad.shape), None
+        return all_gather_rows(grad.reshape(1), ones, ctx.group).mean().reshape(grad.shape), None
 
 
 def _as_bytes(x: Tensor) -> Tensor:

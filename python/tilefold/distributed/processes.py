@@ -1,4 +1,4 @@
-"""What processes of a training do together; alone, all of this is a plain call."""
+"""Work shared by the processes of a training; with one process each is a plain call."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from .collectives import collected
+from .collectives import all_gather_rows
 
 # Hundreds of times what a thread takes to drop its tensors, on a machine that is busy.
 _GLOO_SECONDS = 0.2
 
 
 def world() -> int:
-    """How many there are."""
+    """Returns the number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -61,7 +61,7 @@ def encode_together(
     own = torch.from_numpy(encode(*part, batch_size=batch_size, progress=here == 0))
     sizes = [end - begin for begin, end in pairwise(bounds)]
     everyone = cast("dist.ProcessGroup", dist.group.WORLD)
-    whole: NDArray[np.float32] = collected(own, sizes, everyone).numpy()
+    whole: NDArray[np.float32] = all_gather_rows(own, sizes, everyone).numpy()
     return whole
 
 

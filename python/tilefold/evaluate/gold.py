@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, Vectors, as_ids, as_vectors, widened
+from ..arrays import Array, Vectors, as_ids, as_vectors, check_dim, widened
 
 FloatArray = NDArray[np.float64]
 
@@ -92,11 +92,7 @@ def gold_ranks_of(queries: Array, documents: Array, gold: Any) -> FloatArray:
         _finite(as_vectors(array, "gold_ranks_of", name), name)
         for array, name in ((queries, "queries"), (documents, "documents"))
     )
-    if left.shape[1] != right.shape[1]:
-        raise ValueError(
-            f"gold_ranks_of: queries have dim {left.shape[1]} "
-            f"but documents have dim {right.shape[1]}"
-        )
+    check_dim("gold_ranks_of", "queries", left.shape[1], "documents have", right.shape[1])
     columns = _columns(gold, len(left), len(right), "gold_ranks_of")
     ranks = np.zeros(len(left))
     for rows in _blocks(len(left), _QUERIES):

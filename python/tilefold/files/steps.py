@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,57 +10,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..version import __version__
-from .atomic import replacing
-from .storage import CorruptedFolderError, map_tensors, write_tensors
+from .done_once import WrongChecksumError, digest_of, read_checked, result_key, write_checked
+from .tensors import CorruptedFolderError
+
+__all__ = ["Steps", "digest_of"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
+# Raised when the code of a study gives other results for the same inputs between two releases;
+# a release does so by itself.
+VERSION = 1
+
 
 class Steps:
-    """Results of steps in a folder, under names that have a digest of all that they depend on.
+    """Keeps results of steps in a folder, in files named by a digest of all that they depend on.
 
     Args:
-        folder: is made if it does not exist.
+        folder: created if absent.
+
+    Attributes:
+        resumed: how many steps were read instead of computed.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self.resumed = 0  # steps that were done before
+        self.resumed = 0
 
     def once(self, name: str, depends: Any, make: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
-        """The arrays that `make` gives, or those that it gave before.
+        """Returns the arrays of `make`, or those that an earlier call with these arguments kept.
 
         Args:
-            name: of the step, for people.
-            depends: everything that the result follows from, as JSON can have it.
-            make: is called where there is no such result.
+            name: name of the step, for people.
+            depends: everything that the result depends on, as JSON can hold it.
+            make: computes the result; called where none is kept, or the file is truncated.
+
+        Raises:
+            WrongChecksumError: the file is whole, but not what was written.
         """
-        asked = json.dumps([__version__, name, depends], sort_keys=True)
-        digest = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
-        path = self._folder / f"{name.replace(' ', '-')}-{digest}.safetensors"
+        key = result_key("step", VERSION, [__version__, name, depends])
+        path = self._folder / f"{name.replace(' ', '-')}-{key}.safetensors"
         found = _read(path)
         if found is not None:
             self.resumed += 1
             return found
         made = {key: np.asarray(array) for key, array in make().items()}
-        with replacing(path) as partial:
-            write_tensors(partial, made)
+        write_checked(path, made)
         return made
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]] | None:
-    """None where there is nothing, or what is there is torn: it is done again."""
+    """Returns None where there is no file or a truncated one."""
     try:
-        return {key: np.array(array) for key, array in map_tensors(path).items()}
+        return read_checked(path)
+    except WrongChecksumError:
+        raise
     except (FileNotFoundError, CorruptedFolderError):
         return None
-
-
-def digest_of(texts: Any) -> str:
-    """A short name for texts or other values, for what a step depends on."""
-    asked = json.dumps(texts, ensure_ascii=False)
-    return hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

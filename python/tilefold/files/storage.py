@@ -10,108 +10,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
-import mmap
 import os
 import re
 import shutil
-import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, TensorSpec, serialize_file
-
-from ..arrays import BFLOAT16_BITS
 from .atomic import sync
 from .locked import locked
+from .tensors import CorruptedFolderError as CorruptedFolderError
+from .tensors import map_tensors as map_tensors  # whoever reads a folder reads its tensors
+from .tensors import write_tensors as write_tensors
 
 MANIFEST = "manifest.json"
 _OURS = re.compile(r"[0-9a-f]{12}-[a-z0-9]+\.(safetensors|bin)")
 _CHUNK = 8 << 20
-_LONGEST_HEADER = 100_000_000  # the limit of the safetensors format
-_DTYPES: dict[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": BFLOAT16_BITS,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
-
-
-class CorruptedFolderError(ValueError):
-    """A folder on disk is not what its manifest says."""
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, NDArray[Any]], bfloat16: frozenset[str] = frozenset()
-) -> None:
-    """Writes contiguous arrays as safetensors; those named in `bfloat16` hold bits of bfloat16."""
-    # not ascontiguousarray, which makes a vector of a number
-    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    specs = {
-        name: TensorSpec(
-            dtype="bfloat16" if name in bfloat16 else tensor.dtype.name,
-            shape=list(tensor.shape),
-            data_ptr=tensor.ctypes.data,
-            data_len=tensor.nbytes,
-        )
-        for name, tensor in contiguous.items()
-    }
-    try:
-        path.touch()
-        mode = path.stat().st_mode
-        serialize_file(specs, os.fspath(path))
-        path.chmod(mode)  # it comes from a private temporary file
-    except SafetensorError as error:  # a full disk, a missing folder
-        raise OSError(f"{path} could not be written: {error}") from error
-
-
-def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a safetensors file as read-only memory maps; bfloat16 as its bits.
-
-    The layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, a JSON
-    header with dtype, shape and offsets of each tensor, then the data.
-
-    Raises:
-        CorruptedFolderError: the file is truncated, or its header does not describe it.
-    """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(_LONGEST_HEADER, size - 8):
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            return {
-                name: _tensor(data, 8 + length, size, entry)
-                for name, entry in header.items()
-                if name != "__metadata__" and entry["dtype"] in _DTYPES  # NumPy knows no others
-            }
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptedFolderError(f"{path}: not a whole safetensors file: {error}") from error
-
-
-def _tensor(data: mmap.mmap, start: int, size: int, entry: dict[str, Any]) -> NDArray[Any]:
-    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
-    begin, end = (start + offset for offset in entry["data_offsets"])
-    if end > size or end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError("it is truncated")
-    if begin == end:
-        return np.empty(shape, dtype)
-    return np.frombuffer(data, dtype, math.prod(shape), begin).reshape(shape)
 
 
 def sha256(path: Path) -> str:

@@ -136,7 +136,7 @@ def contrastive_loss(
             None if gates is None else loss_inputs.gates(_OP, gates, q, d),
         )
 
-    if process_group is None or collectives.alone(_OP, process_group):
+    if process_group is None or collectives.is_single_rank(_OP, process_group):
         return _loss(batch(), mode, symmetric, reduction)
     options = {"mode": mode, "symmetric": symmetric, "reduction": reduction}
     part = spread.part(_OP, batch, options, process_group)
@@ -172,12 +172,12 @@ def _loss(batch: loss_inputs.Batch, mode: str, symmetric: bool, reduction: str) 
 def _of_rank(part: spread.Part, mode: str, reduction: str) -> Tensor:
     """Such that the mean over ranks, of values and of gradients, is what one process would get."""
     if reduction == "none":
-        return _loss(part.of_queries, mode, False, "none")
+        return _loss(part.query_batch, mode, False, "none")
     n, m = (part.n_queries, part.n_documents) if reduction == "mean" else (1, 1)
-    loss = _loss(part.of_queries, mode, False, "sum") * (part.world / n)
-    if part.of_documents is not None:
-        of_documents = _loss(part.of_documents, mode, False, "sum") * (part.world / m)
-        loss = (loss + of_documents) / 2
+    loss = _loss(part.query_batch, mode, False, "sum") * (part.world / n)
+    if part.document_batch is not None:
+        document_loss = _loss(part.document_batch, mode, False, "sum") * (part.world / m)
+        loss = (loss + document_loss) / 2
     return loss
 
 
@@ -255,14 +255,14 @@ class _Contrastive(torch.autograd.Function):
             _, _, *gradients = torch.ops.tilefold.contrastive(
                 *inputs, weights, document_weights, ctx.each, ctx.symmetric, *ctx.wants
             )
-        of_queries, of_documents = gradients
+        grad_queries, grad_documents = gradients
         wants_queries, wants_documents = ctx.needs_input_grad[:2]
         return (
-            of_queries.to(queries.dtype) if wants_queries else None,
-            of_documents.to(queries.dtype) if wants_documents else None,
+            grad_queries.to(queries.dtype) if wants_queries else None,
+            grad_documents.to(queries.dtype) if wants_documents else None,
             # every score is scale <q, d>, so the sum of <q, dL/dq> is scale dL/dscale
             (
-                inner_product(queries, of_queries).to(scale.device) / scale
+                inner_product(queries, grad_queries).to(scale.device) / scale
                 if ctx.wants_scale
                 else None
             ),

@@ -63,16 +63,16 @@ class _Scores(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         queries, documents, offsets, indices = ctx.saved_tensors
         wants_queries, wants_documents = ctx.needs_input_grad[:2]
-        of_queries = of_documents = None
+        grad_queries = grad_documents = None
         if wants_queries:
-            of_queries = _weighted_sums(documents, grad, offsets, indices)
+            grad_queries = _weighted_sums(documents, grad, offsets, indices)
         if wants_documents:  # the same lists from the side of the documents
             order = torch.argsort(indices, stable=True)
             counts = torch.bincount(indices, minlength=len(documents))
-            of_documents = _weighted_sums(
+            grad_documents = _weighted_sums(
                 queries, grad[order], _from_zero(counts.cumsum(0)), _owners(offsets)[order]
             )
-        return of_queries, of_documents, None, None
+        return grad_queries, grad_documents, None, None
 
 
 def _weighted_sums(rows: Tensor, weights: Tensor, offsets: Tensor, indices: Tensor) -> Tensor:

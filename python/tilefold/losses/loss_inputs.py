@@ -1,4 +1,4 @@
-"""What losses are given: tensors that fit each other, lists of documents, ids, scales."""
+"""Checks and converts the arguments of losses: embeddings, lists of documents, ids, scales."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..arrays import check_dim
 from ..devices import check_device
 from ..ragged_lists import Lists, checked
 from ..torch_ops import result_dtype
@@ -67,11 +68,7 @@ def matched(
             raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {x.ndim}")
         if len(x) == 0:
             raise ValueError(f"{op}: {name} must have at least 1 row, got 0")
-    if queries.shape[1] != documents.shape[1]:
-        raise ValueError(
-            f"{op}: {names[0]} have dim {queries.shape[1]} but {names[1]} have dim "
-            f"{documents.shape[1]}"
-        )
+    check_dim(op, names[0], queries.shape[1], f"{names[1]} have", documents.shape[1])
     if queries.dtype != documents.dtype:
         if not torch.is_autocast_enabled("cpu"):
             raise TypeError(

@@ -56,7 +56,7 @@ class ContrastiveLoss(torch.nn.Module):
             raise ValueError(f"ContrastiveLoss: temperature must be positive, got {temperature}")
         check_options(mode, reduction, symmetric, False)
         if process_group is not None:
-            collectives.alone("ContrastiveLoss", process_group)
+            collectives.is_single_rank("ContrastiveLoss", process_group)
         log_scale = torch.tensor(-math.log(temperature))
         self.log_scale = torch.nn.Parameter(log_scale) if learn_temperature else None
         self.temperature = temperature
@@ -89,7 +89,7 @@ class ContrastiveLoss(torch.nn.Module):
         if self.log_scale is not None:
             log_scale: Tensor = self.log_scale
             if self.process_group is not None:
-                log_scale = collectives.averaged(log_scale, self.process_group)
+                log_scale = collectives.average_gradient(log_scale, self.process_group)
             scale = {"log_scale": log_scale}
         options = self.options | {"process_group": self.process_group}
         return contrastive_loss(queries, documents, positives, **scale, **masks, **options)

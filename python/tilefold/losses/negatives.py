@@ -1,4 +1,4 @@
-"""How many negatives a query really has, once masks and lists are taken into account."""
+"""Counts the negatives of each query, after masks and lists."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def count_negatives(
     query_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
 ) -> Tensor:
-    """The number of negatives that `contrastive_loss` compares each query's positives with.
+    """Counts the negatives that `contrastive_loss` compares each query's positives with.
 
     What to log in training: neither accumulation nor mini-batches of a cached loss add to it, while
     masks take from it. A query with 0 has loss 0.

@@ -34,10 +34,10 @@ class _Everyone(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a rank adds to the loss: the losses of its own rows."""
+    """The batches whose losses are this rank's contribution to the loss."""
 
-    of_queries: Batch  # its queries against the documents of all ranks
-    of_documents: Batch | None  # its documents against the queries of all: roles exchanged
+    query_batch: Batch  # its queries against the documents of all ranks
+    document_batch: Batch | None  # its documents against the queries of all: roles exchanged
     n_queries: int  # of all ranks
     n_documents: int  # of all ranks, that are a positive
     world: int
@@ -46,7 +46,7 @@ class Part(NamedTuple):
 def part(
     op: str, batch: Callable[[], Batch], options: dict[str, Any], group: dist.ProcessGroup
 ) -> Part:
-    """This rank's part, with what it needs of the other ranks.
+    """Gathers the rows and ids of other ranks that this rank's part of the loss needs.
 
     Raises:
         ValueError: on all ranks, where on one of them `batch` raises or gives what cannot be used,
@@ -58,11 +58,11 @@ def part(
         facts = _facts(own, options)
     except Exception as error:
         message = str(error).removeprefix(f"{op}: ")
-        collectives.told({"error": message}, group)
+        collectives.all_gather_json({"error": message}, group)
         raise ValueError(f"{op}: rank {dist.get_rank()}: {message}") from error
-    told = collectives.told(facts, group)
-    _agree(op, told, dist.get_process_group_ranks(group))
-    return _part(own, told, options["symmetric"], group)
+    rank_facts = collectives.all_gather_json(facts, group)
+    _agree(op, rank_facts, dist.get_process_group_ranks(group))
+    return _part(own, rank_facts, options["symmetric"], group)
 
 
 # ---- before anything travels ---------------------------------------------------------------------
@@ -110,13 +110,13 @@ def _facts(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _agree(op: str, told: list[dict[str, Any]], names: list[int]) -> None:
-    for name, facts in zip(names, told, strict=True):
+def _agree(op: str, rank_facts: list[dict[str, Any]], names: list[int]) -> None:
+    for name, facts in zip(names, rank_facts, strict=True):
         if facts["error"] is not None:
             raise ValueError(f"{op}: rank {name}: {facts['error']}")
-    first = told[0]
+    first = rank_facts[0]
     for what in [what for what in first if what not in ("sizes", "wanted")]:
-        for name, facts in zip(names, told, strict=True):
+        for name, facts in zip(names, rank_facts, strict=True):
             one, other = first[what], facts[what]
             # The scale of replicas may differ in its last bits.
             if one != other and not (what == "scale" and math.isclose(one, other, rel_tol=1e-3)):
@@ -130,15 +130,17 @@ def _agree(op: str, told: list[dict[str, Any]], names: list[int]) -> None:
 
 
 def _part(
-    own: Batch, told: list[dict[str, Any]], symmetric: bool, group: dist.ProcessGroup
+    own: Batch, rank_facts: list[dict[str, Any]], symmetric: bool, group: dist.ProcessGroup
 ) -> Part:
-    n, m, entries, listed, named = ([facts["sizes"][i] for facts in told] for i in range(5))
-    wants_queries, wants_documents = (any(facts["wanted"][i] for facts in told) for i in range(2))
+    n, m, entries, listed, named = ([facts["sizes"][i] for facts in rank_facts] for i in range(5))
+    wants_queries, wants_documents = (
+        any(facts["wanted"][i] for facts in rank_facts) for i in range(2)
+    )
 
-    def of_all(x: Tensor | None, sizes: list[int]) -> Integers | None:
-        return None if x is None else host_array(collectives.collected(x, sizes, group))
+    def all_ranks(x: Tensor | None, sizes: list[int]) -> Integers | None:
+        return None if x is None else host_array(collectives.all_gather_rows(x, sizes, group))
 
-    query_ids, document_ids = of_all(own.query_ids, n), of_all(own.document_ids, m)
+    query_ids, document_ids = all_ranks(own.query_ids, n), all_ranks(own.document_ids, m)
     positives = exclude = None
     if query_ids is not None or document_ids is not None:
         offsets, rows = own.positives
@@ -147,28 +149,28 @@ def _part(
     if own.exclude_ids is not None and document_ids is not None:
         exclude = rows_of(_in_numpy(own.exclude_ids), document_ids)
     everyone = _Everyone(positives, query_ids, document_ids, exclude)
-    of_queries = _against_all(own, m, wants_documents, everyone, group)
-    of_documents = None
+    query_batch = _against_all(own, m, wants_documents, everyone, group)
+    document_batch = None
     if symmetric:
         owners = None if positives is None else transposed(positives, np.arange(sum(m)))
         turned = _turned(own)
         if own.exclude_ids is not None and turned.query_ids is not None:
-            of_all_queries = _of_all_ranks(own.exclude_ids, n, named, group)
-            spared = rows_of(of_all_queries, host_array(turned.query_ids))
+            all_exclude_ids = _of_all_ranks(own.exclude_ids, n, named, group)
+            spared = rows_of(all_exclude_ids, host_array(turned.query_ids))
             exclude = transposed(spared, np.arange(len(turned.queries)))
         everyone = _Everyone(owners, document_ids, query_ids, exclude)
-        of_documents = _against_all(turned, n, wants_queries, everyone, group)
-    return Part(of_queries, of_documents, sum(n), sum(listed), len(n))
+        document_batch = _against_all(turned, n, wants_queries, everyone, group)
+    return Part(query_batch, document_batch, sum(n), sum(listed), len(n))
 
 
 def _of_all_ranks(
     lists: tuple[Tensor, Tensor], n: list[int], entries: list[int], group: dist.ProcessGroup
 ) -> Lists:
     offsets, indices = lists
-    counts = host_array(collectives.collected(offsets.diff(), n, group))
+    counts = host_array(collectives.all_gather_rows(offsets.diff(), n, group))
     return Lists(
         np.concatenate([[0], np.cumsum(counts)]),
-        host_array(collectives.collected(indices, entries, group)),
+        host_array(collectives.all_gather_rows(indices, entries, group)),
     )
 
 
@@ -216,7 +218,7 @@ def _against_all(
             both = lists if exclude is None else united(lists, _in_numpy(exclude), sum(sizes))
             exclude = _in_torch(both)
     return own._replace(
-        documents=collectives.gathered(own.documents, sizes, wanted, group),
+        documents=collectives.all_gather_with_gradient(own.documents, sizes, wanted, group),
         positives=positives,
         exclude=exclude,
         exclude_ids=None,

@@ -1,4 +1,4 @@
-"""Sums in an order that sizes alone determine; those of torch change with the number of threads."""
+"""Sums in an order that depends on sizes only; those of torch depend on the number of threads."""
 
 from __future__ import annotations
 

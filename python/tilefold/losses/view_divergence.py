@@ -1,5 +1,7 @@
-"""How far the softmaxes of several views are from their mixture, with gradients: what alignment and
-invariance losses have in common."""
+"""KL divergences between the softmaxes of several views and their mixture, with gradients.
+
+Alignment and invariance losses share them.
+"""
 
 from __future__ import annotations
 
@@ -104,22 +106,24 @@ class _Divergence(torch.autograd.Function):
         weights = each[:, None].expand(views, n)
         known = reduction != "none" and (any(wants[0]) or any(wants[1]))
         nothing = ([False] * views, [False] * (len(rows) - views))
-        divergences, masses, variances, of_queries, of_documents = torch.ops.tilefold.divergence(
-            *names,
-            rows[:views],
-            rows[views:],
-            scales,
-            *how,
-            weights if known else None,
-            *(wants if known else nothing),
+        divergences, masses, variances, grad_queries, grad_documents = (
+            torch.ops.tilefold.divergence(
+                *names,
+                rows[:views],
+                rows[views:],
+                scales,
+                *how,
+                weights if known else None,
+                *(wants if known else nothing),
+            )
         )
         ctx.compiled = torch.compiler.is_compiling()
         ctx.gradients = None
         if ctx.compiled and known:  # a graph keeps tensors in one way only
-            ctx.save_for_backward(scales, *rows, *of_queries, *of_documents)
+            ctx.save_for_backward(scales, *rows, *grad_queries, *grad_documents)
         else:
             ctx.save_for_backward(scales, *rows, weights)
-            ctx.gradients = (*of_queries, *of_documents) if known else None
+            ctx.gradients = (*grad_queries, *grad_documents) if known else None
         losses = each @ divergences
         loss = (losses if reduction == "none" else total(losses)).to(result_dtype(rows[0]))
         ctx.mark_non_differentiable(divergences, masses, variances)
@@ -138,21 +142,21 @@ class _Divergence(torch.autograd.Function):
             gradients, ctx.gradients = [g.mul_(grad) for g in ctx.gradients], None
         else:
             *rows, weights = saved
-            *_, of_queries, of_documents = torch.ops.tilefold.divergence(
+            *_, grad_queries, grad_documents = torch.ops.tilefold.divergence(
                 *names, rows[:views], rows[views:], scales, *how, weights * grad.double(), *wants
             )
-            gradients = [*of_queries, *of_documents]
-        of_scales = None
+            gradients = [*grad_queries, *grad_documents]
+        grad_scales = None
         if ctx.wants_scales:  # every score is scale <q, d>, as in contrastive.py
             parts = [  # 0 where no gradient was needed
                 inner_product(q[: len(g)], g)
                 for q, g in zip(rows[:views], gradients[:views], strict=True)
             ]
-            of_scales = torch.stack(parts).to(scales.device) / scales
+            grad_scales = torch.stack(parts).to(scales.device) / scales
         wanted = ctx.needs_input_grad[7:]
         return (
             *[None] * 6,
-            of_scales,
+            grad_scales,
             *[
                 g.to(x.dtype) if want else None
                 for g, x, want in zip(gradients, rows, wanted, strict=True)

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, Vectors, as_vectors
+from ..arrays import Array, Vectors, as_vectors, check_dim
 from ..ragged_lists import Lists, united
 from ..retrieval.flat_index import FlatIndex
-from ..retrieval.running_search import Progress, as_integer
+from ..retrieval.search_options import Progress, as_integer
 from .document_pool import DocumentPool
 from .mined import Mined, joined, listed, part
 from .miner import Batch, Miner
@@ -119,10 +119,7 @@ def mine(
     rows = _checked_queries(queries)
     n = len(rows)
     corpus = DocumentPool("mine", documents, groups, num_threads)
-    if rows.shape[1] != corpus.dim:
-        raise ValueError(
-            f"mine: queries have dim {rows.shape[1]} but documents have dim {corpus.dim}"
-        )
+    check_dim("mine", "queries", rows.shape[1], "documents have", corpus.dim)
     own = as_positives(positives, "mine", n, corpus.size)
     left_out = _left_out(corpus, own, exclude, n)
     positive_scores = corpus.scores(rows, own.owners(), own.indices)

@@ -17,7 +17,8 @@ from ..arrays import BFLOAT16, BFLOAT16_BITS, Array, Vectors, as_vectors
 from ..ragged_lists import Integers, Lists
 from ..retrieval.exact_search import fold_array
 from ..retrieval.flat_index import FlatIndex
-from ..retrieval.running_search import Progress, RunningSearch, SearchResult
+from ..retrieval.running_search import RunningSearch, SearchResult
+from ..retrieval.search_options import Progress, SearchOptions
 from ..retrieval.segment import Segment
 from .mining_inputs import check_finite, first_of_groups
 
@@ -69,18 +70,17 @@ class DocumentPool:
         progress: Progress | None = None,
     ) -> SearchResult:
         """Searches for the k best documents within a score window that are not excluded."""
-        running = RunningSearch(
-            self._op,
-            queries.view(BFLOAT16_BITS) if queries.dtype == BFLOAT16 else queries,
-            min(k, self.size),
+        options = SearchOptions(
+            op=self._op,
             allowed=self._allowed,
             exclude=tuple(left_out),
             min_score=min_score,
             max_score=max_score,
             num_threads=self._threads,
             progress=progress,
-            total=self.size,
         )
+        marked = queries.view(BFLOAT16_BITS) if queries.dtype == BFLOAT16 else queries
+        running = RunningSearch(marked, min(k, self.size), options, total=self.size)
         for segment in self._segments:
             segment.fold_into(running)
         if self._vectors is not None:

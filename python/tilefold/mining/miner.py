@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..arrays import Vectors
 from ..ragged_lists import Integers, Lists, united
-from ..retrieval.running_search import Progress, SearchResult
+from ..retrieval.running_search import SearchResult
+from ..retrieval.search_options import Progress
 from .document_pool import DocumentPool
 from .mined import Scores, listed
 from .mining_inputs import Ranks

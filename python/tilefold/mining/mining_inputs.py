@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..arrays import Vectors, as_ids
 from ..ragged_lists import Integers, Lists, checked
-from ..retrieval.running_search import as_integer, finite_rows
+from ..retrieval.running_search import finite_rows
+from ..retrieval.search_options import as_integer
 
 
 def as_lists(lists: Any, op: str, name: str, n: int, m: int) -> Lists:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..arrays import check_dim
 from ..data.prompts import TITLE_FORMAT, check_title_format, document_texts, query_texts
 from ..files.published_folder import written_aside
 from .adapters import Lora
@@ -54,8 +55,7 @@ class BiEncoder(nn.Module):
         self.query_encoder = query_encoder
         self.document_encoder = query_encoder if document_encoder is None else document_encoder
         dims = self.query_encoder.dim, self.document_encoder.dim
-        if dims[0] != dims[1]:
-            raise ValueError(f"BiEncoder: queries have dim {dims[0]} but documents dim {dims[1]}")
+        check_dim("BiEncoder", "queries", dims[0], "documents have", dims[1])
         check_title_format(title_format, "BiEncoder")
         self.title_format = title_format
         self.dim = dims[0]

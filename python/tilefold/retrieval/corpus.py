@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..files.storage import map_tensors, write_tensors
+from ..files.tensors import map_tensors, write_tensors
 from .encode_shards import named, names_of, plan_of, shards_of, with_names
 from .flat_index import FlatIndex
 from .running_search import SearchResult

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, as_ids
+from ..arrays import Array, as_ids, check_unique
 
 
 def new_ids(ids: Array | None, n_rows: int, next_id: int, op: str) -> NDArray[np.int64]:
@@ -33,12 +33,5 @@ def new_ids(ids: Array | None, n_rows: int, next_id: int, op: str) -> NDArray[np
     checked = as_ids(ids, op, "ids")
     if len(checked) != n_rows:
         raise ValueError(f"{op}: expected {n_rows} ids, one per vector, got {len(checked)}")
-    check_unique(checked, op)
+    check_unique(op, checked)
     return checked.copy()
-
-
-def check_unique(ids: NDArray[np.int64], op: str) -> None:
-    """Raises ValueError if an id occurs twice."""
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        raise ValueError(f"{op}: id {unique[np.argmax(counts > 1)]} is repeated")

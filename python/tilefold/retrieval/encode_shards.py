@@ -6,7 +6,6 @@ name of each as text. Machines may write different shards of one folder at the s
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -17,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files.atomic import replacing, replacing_text
-from ..files.storage import map_tensors, write_tensors
+from ..files.done_once import digest_of_columns
+from ..files.tensors import map_tensors, write_tensors
 
 Encode = Callable[..., NDArray[np.float32]]
 
 _OP = "encode_shards"
 _PLAN = "shards.json"
+_VERSION = 1
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
     dtype: str
     model: Any  # what encodes, as JSON
     corpus: str  # digest of names and texts
+    version: int = 0  # of the format; plans before version 1 do not have it
 
     def rows(self, shard: int) -> range:
         """Rows of the corpus that a shard holds."""
@@ -88,7 +90,7 @@ def encode_shards(
         ['00000-of-00002.safetensors', '00001-of-00002.safetensors']
     """
     columns = (texts, titles) if titles is not None and any(titles) else (texts,)
-    plan = Plan(len(texts), num_shards, dtype, model, _digest(names, *columns))
+    plan = Plan(len(texts), num_shards, dtype, model, digest_of_columns(names, *columns), _VERSION)
     _check(plan, names, shard)
     if titles is not None and len(titles) != len(texts):
         raise ValueError(f"{_OP}: got {len(texts)} texts but {len(titles)} titles")
@@ -232,11 +234,3 @@ def _read(path: Path) -> Plan | None:
         return None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: not the plan of shards: {error}") from error
-
-
-def _digest(*columns: Sequence[str]) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for column in columns:
-        for part in column:
-            digest.update(part.encode() + b"\0")
-    return digest.hexdigest()

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, Vectors, as_vectors
+from ..arrays import Array, Vectors, as_vectors, check_dim
 from .packing import BLOCK_ROWS, can_pack, flags, pack
 from .running_search import (
     CertifiedResult,
-    Progress,
     RunningSearch,
     SearchResult,
     finite_rows,
     nonfinite_error,
 )
+from .search_options import Progress, SearchOptions
 
 # Packing a document costs about as much as scoring it canonically for a dozen queries.
 _QUERIES_WORTH_PACKING = 16
@@ -83,10 +83,8 @@ def search(
         array([2. , 1. , 0.5], dtype=float32)
     """
     vectors = as_vectors(documents, "search", "documents")
-    running = RunningSearch(
-        "search",
-        queries,
-        k,
+    options = SearchOptions(
+        op="search",
         allowed=allowed,
         exclude=exclude,
         min_score=min_score,
@@ -94,9 +92,9 @@ def search(
         nonfinite=nonfinite,
         num_threads=num_threads,
         progress=progress,
-        total=len(vectors),
-        certify=return_certificate,
+        return_certificate=return_certificate,
     )
+    running = RunningSearch(queries, k, options, total=len(vectors))
     fold_array(running, vectors)
     return running.result()
 
@@ -124,13 +122,10 @@ def fold_array(
         ValueError: another dim than that of the queries, or a non-finite row that the search's
             policy does not accept.
     """
-    if documents.shape[1] != running.queries.shape[1]:
-        raise ValueError(
-            f"{running.op}: queries have dim {running.queries.shape[1]} "
-            f"but documents have dim {documents.shape[1]}"
-        )
-    chunk = max(1, _CHUNK_BYTES // documents.shape[1] // BLOCK_ROWS) * BLOCK_ROWS
-    packs = can_pack(documents.shape[1]) and len(running.queries) >= _QUERIES_WORTH_PACKING
+    dim = documents.shape[1]
+    check_dim(running.op, "queries", running.queries.shape[1], "documents have", dim)
+    chunk = max(1, _CHUNK_BYTES // dim // BLOCK_ROWS) * BLOCK_ROWS
+    packs = can_pack(dim) and len(running.queries) >= _QUERIES_WORTH_PACKING
     for begin in range(0, len(documents), chunk):
         part = documents[begin : begin + chunk]
         if packs:

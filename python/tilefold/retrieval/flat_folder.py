@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import BFLOAT16, as_vectors
-from ..files.storage import CorruptedFolderError, map_tensors, open_folder, publish, write_tensors
+from ..files.storage import open_folder, publish
+from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
 from .packing import BLOCK_ROWS, Packed
-from .running_search import as_integer, checked_dim
+from .search_options import as_integer
 from .segment import Segment
 
 _KIND = "tilefold.FlatIndex"
@@ -25,6 +26,14 @@ _DTYPES = {
     "live": np.bool_,
     "nonfinite": np.bool_,
 }
+
+
+def checked_dim(dim: Any, op: str) -> int:
+    """Checks the dim of an index."""
+    number = as_integer(dim, op, "dim")
+    if number < 1:
+        raise ValueError(f"{op}: dim must be at least 1, got {number}")
+    return number
 
 
 def write_folder(folder: Path, dim: int, segments: tuple[Segment, ...], next_id: int) -> None:

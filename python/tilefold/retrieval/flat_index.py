@@ -9,21 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import BFLOAT16, Array, Vectors, as_id_list, as_vectors, dtype_name, widened
-from .document_ids import check_unique, new_ids
-from .flat_folder import read_folder, write_folder
+from ..arrays import (
+    BFLOAT16,
+    Array,
+    Vectors,
+    as_id_list,
+    as_vectors,
+    check_dim,
+    check_unique,
+    dtype_name,
+    widened,
+)
+from .document_ids import new_ids
+from .flat_folder import checked_dim, read_folder, write_folder
 from .locks import renew_in_children
 from .running_search import (
     CertifiedResult,
-    Progress,
     RunningSearch,
     SearchResult,
-    as_integer,
-    checked_dim,
-    checked_policy,
-    checked_threads,
     nonfinite_error,
 )
+from .search_options import Progress, SearchOptions, as_integer, checked_policy, checked_threads
 from .segment import Segment, make_segment
 from .segment_list import compacted, locate
 
@@ -133,10 +139,7 @@ class FlatIndex:
         checked_policy(nonfinite, "FlatIndex.add")
         threads = checked_threads(num_threads, "FlatIndex.add")
         rows = as_vectors(vectors, "FlatIndex.add", "vectors")
-        if rows.shape[1] != self.dim:
-            raise ValueError(
-                f"FlatIndex.add: vectors have dim {rows.shape[1]} but the index has dim {self.dim}"
-            )
+        check_dim("FlatIndex.add", "vectors", rows.shape[1], "the index has", self.dim)
         if copy is None:
             copy = not (isinstance(rows, np.memmap) and not rows.flags.writeable)
         if copy and (rows is vectors or rows.base is not None):  # as_vectors made no copy yet
@@ -160,7 +163,7 @@ class FlatIndex:
             ValueError: an id is not in the index, or twice in `ids`; no document is removed then.
         """
         id_list, _ = as_id_list(ids, "FlatIndex.remove", "ids")
-        check_unique(id_list, "FlatIndex.remove")
+        check_unique("FlatIndex.remove", id_list)
         with self._lock:
             rows_by_segment = locate(self._segments, id_list, "FlatIndex.remove")
             segments = [
@@ -210,11 +213,8 @@ class FlatIndex:
 
         Arguments, result and errors are those of `tilefold.search`; ids are those of the index.
         """
-        segments = self._segments
-        running = RunningSearch(
-            "FlatIndex.search",
-            queries,
-            k,
+        options = SearchOptions(
+            op="FlatIndex.search",
             allowed=allowed,
             exclude=exclude,
             min_score=min_score,
@@ -222,14 +222,11 @@ class FlatIndex:
             nonfinite=nonfinite,
             num_threads=num_threads,
             progress=progress,
-            total=sum(len(s.ids) for s in segments),
-            certify=return_certificate,
+            return_certificate=return_certificate,
         )
-        if running.queries.shape[1] != self.dim:
-            raise ValueError(
-                f"FlatIndex.search: queries have dim {running.queries.shape[1]} "
-                f"but documents have dim {self.dim}"
-            )
+        segments = self._segments
+        running = RunningSearch(queries, k, options, total=sum(len(s.ids) for s in segments))
+        check_dim(running.op, "queries", running.queries.shape[1], "documents have", self.dim)
         for segment in segments:
             segment.fold_into(running)
         return running.result()

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import BFLOAT16, BFLOAT16_BITS, as_ids, as_vectors
-from ..files.storage import MANIFEST, map_tensors
+from ..files.storage import MANIFEST
+from ..files.tensors import map_tensors
 from .flat_index import FlatIndex
 from .shard_parts import Part
 

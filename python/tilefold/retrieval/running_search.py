@@ -6,7 +6,6 @@ corpus that does not fit into memory. The order and the size of the parts do not
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import Array, Vectors, as_queries, kind_of
-from .filters import Filters, make_filters
+from .filters import Filters
 from .packing import Packed, bitmap
-
-Progress = Callable[[int, int], object]
+from .search_options import SearchOptions, as_integer
 
 
 @dataclass(frozen=True)
@@ -79,41 +77,38 @@ class CertifiedResult(NamedTuple):
 
 
 class RunningSearch:
-    """The best k documents for some queries among those folded in so far."""
+    """The best k documents for some queries among those folded in so far.
+
+    Args:
+        queries: ``[n, dim]``, or ``[dim]`` for a single one.
+        k: answers per query.
+        options: checked options; their filters are checked here, against the queries.
+        total: number of documents, for the progress.
+    """
 
     def __init__(
         self,
-        op: str,
         queries: Array,
         k: int,
+        options: SearchOptions,
         *,
-        allowed: Array | None = None,
-        exclude: Any = None,
-        min_score: Any = None,
-        max_score: Any = None,
-        nonfinite: str = "error",
-        num_threads: int | None = None,
-        progress: Progress | None = None,
         total: int = 0,
-        certify: bool = False,
     ) -> None:
-        self.op = op
-        self.k = _checked_k(k, op)
-        self.nonfinite = checked_policy(nonfinite, op)
-        self.num_threads = checked_threads(num_threads, op)
-        self.queries, self._single = as_queries(queries, op)
+        self.op = options.op
+        self.k = _checked_k(k, self.op)
+        self.nonfinite = options.nonfinite
+        self.num_threads = options.threads
+        self.queries, self._single = as_queries(queries, self.op)
         self._kind = kind_of(queries)
-        self._progress, self._total, self._done = progress, total, 0
+        self._progress, self._total, self._done = options.progress, total, 0
         n = len(self.queries)
-        self.filters: Filters = make_filters(
-            n, op, allowed=allowed, exclude=exclude, min_score=min_score, max_score=max_score
-        )
+        self.filters: Filters = options.filters(n)
         self._bad_queries = self._replace_nonfinite_queries()
         self.nonfinite_documents = 0
         self.scores: NDArray[np.float32] = np.full((n, self.k), -np.inf, np.float32)
         self.ids: NDArray[np.int64] = np.full((n, self.k), -1, np.int64)
-        self._refined = np.zeros(n, np.int64) if certify else None
-        self._bound = np.full(n, -np.inf, np.float32) if certify else None
+        self._refined = np.zeros(n, np.int64) if options.return_certificate else None
+        self._bound = np.full(n, -np.inf, np.float32) if options.return_certificate else None
 
     def fold(
         self,
@@ -221,42 +216,6 @@ def nonfinite_error(op: str, name: str, row: int) -> ValueError:
         f"{op}: row {row} of {name} has a NaN or an infinity; "
         'nonfinite="exclude" never retrieves such rows'
     )
-
-
-def checked_policy(nonfinite: str, op: str) -> str:
-    """Checks the policy for non-finite vectors."""
-    if nonfinite not in ("error", "exclude"):
-        raise ValueError(f'{op}: nonfinite must be "error" or "exclude", got {nonfinite!r}')
-    return nonfinite
-
-
-def checked_threads(num_threads: int | None, op: str) -> int:
-    """Checks num_threads and returns it as kernels expect it: 0 for the default."""
-    if num_threads is None:
-        return 0
-    number = as_integer(num_threads, op, "num_threads")
-    if not 1 <= number <= 1024:
-        raise ValueError(f"{op}: num_threads must be 1 to 1024, got {number}")
-    return number
-
-
-def as_integer(value: Any, op: str, name: str) -> int:
-    """Converts an integer of any library to int; a bool raises TypeError."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
-
-
-def checked_dim(dim: Any, op: str) -> int:
-    """Checks the dim of an index."""
-    number = as_integer(dim, op, "dim")
-    if number < 1:
-        raise ValueError(f"{op}: dim must be at least 1, got {number}")
-    return number
 
 
 def _checked_k(k: int, op: str) -> int:

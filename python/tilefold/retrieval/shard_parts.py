@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Vectors, as_vectors
+from ..files.done_once import ArrayDigest, digest_of
 from .exact_search import fold_array
 from .memory_advice import read_ahead, release
 from .running_search import RunningSearch
@@ -18,8 +18,6 @@ from .segment import Segment
 
 # Ids read at once where an operation goes over all of them.
 _ID_CHUNK = 1 << 16
-# Memory to compare an id: its chunk, the concatenated chunks, and the arrays of np.unique.
-_BYTES_PER_ID = 120
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,16 @@ class Part:
             last = int(ids[-1])
         return True
 
-    def fold_into(self, running: RunningSearch, chunk: int) -> None:
-        """Folds all rows into a running search, `chunk` of them at a time."""
+    def fold_into(
+        self, running: RunningSearch, chunk: int, contents: PartDigest | None = None
+    ) -> None:
+        """Folds all rows into a running search, chunk by chunk.
+
+        Args:
+            running: the search.
+            chunk: rows per chunk, a multiple of 32.
+            contents: digest that is updated with each chunk, while the chunk is in memory.
+        """
         arrays = [self.vectors]
         if isinstance(self.documents, Segment) and self.documents.packed is not None:
             arrays += [self.documents.packed.codes, self.documents.packed.bounds]
@@ -95,9 +101,21 @@ class Part:
                 scale = len(array) / self.rows
                 read_ahead(array, end * scale, min(end + chunk, self.rows) * scale)
             self._fold(running, begin, end)
+            if contents is not None:
+                contents.update(begin, end)
             for array in mapped:
                 scale = len(array) / self.rows
                 release(array, begin * scale, end * scale)
+
+    def digest(self, chunk: int) -> str:
+        """Computes the digest of the part, reading `chunk` rows at a time."""
+        contents = PartDigest(self)
+        for begin in range(0, self.rows, chunk):
+            end = min(begin + chunk, self.rows)
+            contents.update(begin, end)
+            if self.path is not None:
+                release(self.vectors, begin, end)
+        return contents.hexdigest()
 
     def _fold(self, running: RunningSearch, begin: int, end: int) -> None:
         if isinstance(self.documents, Segment):
@@ -113,21 +131,28 @@ class Part:
         )
 
 
-def check_disjoint(parts: Sequence[Part], memory: int, op: str) -> None:
-    """Raises ValueError if an id occurs twice in the parts, within about `memory` bytes.
+class PartDigest:
+    """Digest of everything in a part that answers depend on: vectors, ids, and removed rows.
 
-    Ids are compared only where increasing order does not prove them unique; then one residue class
-    after the other, so that each fits into memory.
+    It does not depend on the chunks. Packed forms follow from the vectors and are left out.
     """
-    ordered = sorted((part for part in parts if part.rows), key=Part.id_range)
-    ranges = [part.id_range() for part in ordered]
-    apart = all(left[1] <= right[0] for left, right in itertools.pairwise(ranges))
-    if apart and all(part.has_unique_ids() for part in ordered):
-        return
-    classes = 1 + sum(part.rows for part in ordered) * _BYTES_PER_ID // max(memory, 1)
-    for residue in range(classes):
-        chunks = [ids[ids % classes == residue] for part in ordered for ids in part.id_chunks()]
-        ids, counts = np.unique(np.concatenate(chunks), return_counts=True)
-        if (counts > 1).any():
-            repeated = ids[np.argmax(counts > 1)]
-            raise ValueError(f"{op}: id {repeated} is in the shards more than once")
+
+    def __init__(self, part: Part) -> None:
+        documents = part.documents
+        if isinstance(documents, Segment):
+            columns = {"vectors": documents.vectors, "ids": documents.ids, "live": documents.live}
+        else:
+            columns = {"vectors": documents, "ids": part.ids}
+        self._columns = {name: array for name, array in columns.items() if array is not None}
+        self._digests = {name: ArrayDigest(array.dtype) for name, array in self._columns.items()}
+        self._facts = [part.rows, part.vectors.shape[1], part.first_id]
+
+    def update(self, begin: int, end: int) -> None:
+        """Adds rows [begin, end), which follow those added before."""
+        for name, array in self._columns.items():
+            self._digests[name].update(array[begin:end])
+
+    def hexdigest(self) -> str:
+        """Returns the digest of all rows so far."""
+        contents = {name: digest.hexdigest() for name, digest in self._digests.items()}
+        return digest_of([self._facts, contents])

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, check_dim
+from .disjoint_ids import check_disjoint
 from .memory_budget import OVERHEAD, chunk_rows
 from .open_shards import Shard, open_shards
-from .running_search import CertifiedResult, Progress, RunningSearch, SearchResult, as_integer
-from .shard_checkpoint import resumable_search
-from .shard_parts import check_disjoint
+from .running_search import CertifiedResult, RunningSearch, SearchResult
+from .search_checkpoint import resumable_search
+from .search_options import Progress, SearchOptions, as_integer
 
 _OP = "search_shards"
 
@@ -51,6 +52,8 @@ def search_shards(
             by chunk.
         checkpoint: path of a file that stores the answers after each shard. A later call with the
             same arguments resumes after the last finished shard; the file is removed at the end.
+            It stores digests of finished shards, which takes about a second per GB: once while
+            they are searched, and once more, reading them again, when a search resumes.
         allowed, exclude, min_score, max_score, nonfinite, num_threads, return_certificate: as in
             `search`; ids are those of the corpus. A resumed search gives no certificate.
         progress: called as ``progress(documents_done, documents)`` a few times a second.
@@ -62,8 +65,8 @@ def search_shards(
         FileNotFoundError: a shard does not exist.
         TypeError: shards is no list, or vectors have a dtype that cannot be searched.
         ValueError: a shard has another dim, is another kind of file, or repeats an id of an
-            earlier one; the checkpoint belongs to another search; the memory limit is too low for
-            one chunk.
+            earlier one; the checkpoint belongs to another search, is corrupted or in use; the
+            memory limit is too low for one chunk.
 
     Example:
         >>> import numpy as np, tempfile, pathlib
@@ -74,11 +77,8 @@ def search_shards(
         >>> search_shards(np.ones((1, 4), np.float32), shards, k=4).ids
         array([[3, 4, 5, 0]])
     """
-    parts = open_shards(shards, _OP)
-    running = RunningSearch(
-        _OP,
-        queries,
-        k,
+    options = SearchOptions(
+        op=_OP,
         allowed=allowed,
         exclude=exclude,
         min_score=min_score,
@@ -86,15 +86,13 @@ def search_shards(
         nonfinite=nonfinite,
         num_threads=num_threads,
         progress=progress,
-        total=sum(part.rows for part in parts),
-        certify=return_certificate,
+        return_certificate=return_certificate,
     )
+    parts = open_shards(shards, _OP)
+    running = RunningSearch(queries, k, options, total=sum(part.rows for part in parts))
     dim = running.queries.shape[1]
     for part in parts:
-        if part.vectors.shape[1] != dim:
-            raise ValueError(
-                f"{_OP}: queries have dim {dim} but {part.name} has dim {part.vectors.shape[1]}"
-            )
+        check_dim(_OP, "queries", dim, f"{part.name} has", part.vectors.shape[1])
     memory_limit = as_integer(memory_limit, _OP, "memory_limit")
     chunk = chunk_rows(running, parts, memory_limit)
     check_disjoint(parts, memory_limit - OVERHEAD, _OP)

@@ -1,4 +1,4 @@
-"""Which documents are no negatives because of what they are: masks by id.
+"""Masks documents that are no negatives because of their ids.
 
 A query's positives, and those of queries with its id, make its group's ids; a document with one of
 these is no negative. Groups rather than pairs, so that many rows of few ids cost no more than few.

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _native
-from ...arrays import Array, Vectors, as_id_list, as_vectors, widened
-from ..document_ids import check_unique, new_ids
+from ...arrays import Array, Vectors, as_id_list, as_vectors, check_dim, check_unique, widened
+from ..document_ids import new_ids
 from ..locks import ReadWriteLock, renew_in_children, without_ctrl_c
-from ..running_search import Progress, RunningSearch, SearchResult, checked_threads, finite_rows
+from ..running_search import RunningSearch, SearchResult, finite_rows
+from ..search_options import Progress, SearchOptions, checked_threads
 from .graph import LINK_BLOCK, build_graph, graph_from_state, link_hidden, new_graph, write_graph
 from .graph_recall import graph_recall
 from .hnsw_folder import read_folder, write_folder
@@ -224,7 +225,7 @@ class HnswIndex:
         """
         op = "HnswIndex.remove"
         removed = as_id_list(ids, op, "ids")[0]
-        check_unique(removed, op)
+        check_unique(op, removed)
         with self._changing():
             rows = self._table.rows_of(removed, op)
             with self._writing():
@@ -234,10 +235,7 @@ class HnswIndex:
                         self._graph.mark_deleted(row)
 
     def _check_vectors(self, op: str, name: str, vectors: Vectors) -> None:
-        if vectors.shape[1] != self.dim:
-            raise ValueError(
-                f"{op}: {name} have dim {vectors.shape[1]} but the index has dim {self.dim}"
-            )
+        check_dim(op, name, vectors.shape[1], "the index has", self.dim)
         if vectors.dtype == np.int8:
             raise TypeError(
                 f"{op}: {name} are int8, which hnswlib cannot search; convert them to float32, "
@@ -332,9 +330,10 @@ class HnswIndex:
         op = "HnswIndex.search"
         _refuse(op, exclude=exclude, min_score=min_score, max_score=max_score)
         _refuse(op, return_certificate=return_certificate or None)
-        running = RunningSearch(
-            op, queries, k, allowed=allowed, nonfinite=nonfinite, num_threads=num_threads
+        options = SearchOptions(
+            op=op, allowed=allowed, nonfinite=nonfinite, num_threads=num_threads
         )
+        running = RunningSearch(queries, k, options)
         self._check_vectors(op, "queries", running.queries)
         with self._lock.reading():
             GraphSearch(self._table, self._graph, self.ef_search).run(running, progress)

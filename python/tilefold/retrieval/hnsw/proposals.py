@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ... import _native
 from ...arrays import widened
-from ..running_search import Progress, RunningSearch
+from ..running_search import RunningSearch
+from ..search_options import Progress, SearchOptions
 from .vector_table import REMOVED, VectorTable
 
 # Candidates between two chances for Ctrl-C and the progress callback.
@@ -96,7 +97,8 @@ class GraphSearch:
             if progress is not None:
                 progress(end, n)
         if unanswered:
-            rest = RunningSearch(running.op, queries[unanswered], running.k, num_threads=threads)
+            options = SearchOptions(op=running.op, num_threads=threads)
+            rest = RunningSearch(queries[unanswered], running.k, options)
             self._fold_all(rest, eligible)
             running.scores[unanswered], running.ids[unanswered] = rest.scores, rest.ids
 

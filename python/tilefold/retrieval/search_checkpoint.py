@@ -1,0 +1,123 @@
+"""Checkpoints of a search over shards: the answers after each shard, and what they depend on.
+
+A checkpoint holds digests of the contents of the shards that are finished. Shards that are not yet
+finished may still change, for the answers do not depend on them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files.done_once import digest_of_array, read_checked, result_key, write_checked
+from ..files.locked import locked_beside
+from ..files.tensors import CorruptedFolderError, map_tensors
+from .running_search import CertifiedResult, RunningSearch, SearchResult
+from .shard_parts import Part, PartDigest
+
+# Raised when a checkpoint of before must not be continued.
+_VERSION = 2
+
+
+def resumable_search(
+    running: RunningSearch, parts: list[Part], chunk: int, checkpoint: Path
+) -> SearchResult | CertifiedResult:
+    """Folds shards into a search, keeping its answers in a file after each.
+
+    Args:
+        running: the search, into which nothing is folded yet.
+        parts: of the corpus, in order.
+        chunk: rows that are folded at a time.
+        checkpoint: the file; it is removed when the search is finished.
+
+    Raises:
+        ValueError: the file belongs to another search, is corrupted, or in use.
+        OSError: it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked_beside(checkpoint, wait=False))
+        except BlockingIOError:
+            raise ValueError(
+                f"{running.op}: another search is using {checkpoint}; wait for its end or name "
+                "another checkpoint"
+            ) from None
+        return _fold_rest(running, parts, chunk, checkpoint)
+
+
+def _fold_rest(
+    running: RunningSearch, parts: list[Part], chunk: int, checkpoint: Path
+) -> SearchResult | CertifiedResult:
+    key = _search_key(running, parts)
+    contents = _restore(running, parts, chunk, checkpoint, key)
+    running.skip(sum(part.rows for part in parts[: len(contents)]))
+    for part in parts[len(contents) :]:
+        digest = PartDigest(part)
+        part.fold_into(running, chunk, digest)
+        contents.append(digest.hexdigest())
+        _keep(running, checkpoint, key, contents)
+    checkpoint.unlink(missing_ok=True)
+    return running.result()
+
+
+def _search_key(running: RunningSearch, parts: list[Part]) -> str:
+    """Computes the key of a search: queries, options, and numbers and ids of documents."""
+    filters = {
+        name: None if value is None else digest_of_array(value)
+        for name, value in vars(running.filters).items()
+    }
+    shapes = [[*part.vectors.shape, part.vectors.dtype.str, *part.id_range()] for part in parts]
+    queries = digest_of_array(running.queries)
+    settings = [queries, running.k, running.nonfinite, filters, shapes]
+    return result_key(running.op, _VERSION, settings)
+
+
+def _restore(
+    running: RunningSearch, parts: list[Part], chunk: int, checkpoint: Path, key: str
+) -> list[str]:
+    """Restores the answers of a checkpoint; returns the digests of finished parts."""
+    if not checkpoint.exists():
+        return []
+    if "key" not in map_tensors(checkpoint):
+        raise _another_search(running, checkpoint)
+    kept = read_checked(checkpoint)
+    if kept["key"].tobytes().decode() != key:
+        raise _another_search(running, checkpoint)
+    done = int(kept["done"][0])
+    contents = kept["contents"].tobytes().decode().split()
+    if not 0 <= done <= len(parts) or done != len(contents):
+        raise CorruptedFolderError(
+            f"{running.op}: {checkpoint} has {done} finished parts, expected 0 to {len(parts)}; "
+            "remove it"
+        )
+    for part, expected in zip(parts, contents, strict=False):
+        if part.digest(chunk) != expected:
+            raise _another_search(running, checkpoint)
+    running.scores[:], running.ids[:] = kept["scores"], kept["ids"]
+    return contents
+
+
+def _keep(running: RunningSearch, checkpoint: Path, key: str, contents: list[str]) -> None:
+    state: dict[str, NDArray[Any]] = {
+        "key": _as_bytes(key),
+        "contents": _as_bytes(" ".join(contents)),
+        "scores": running.scores,
+        "ids": running.ids,
+        "done": np.array([len(contents)]),
+    }
+    write_checked(checkpoint, state)
+
+
+def _as_bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _another_search(running: RunningSearch, checkpoint: Path) -> ValueError:
+    return ValueError(
+        f"{running.op}: {checkpoint} belongs to another search (other queries, k, filters or "
+        "shards); remove it or name another checkpoint"
+    )
