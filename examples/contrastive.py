@@ -1,9 +1,9 @@
-"""Trains MiniLM twice, with `contrastive_loss` and with the matrix of scores: the same losses.
+"""Trains MiniLM twice, with `contrastive_loss` and with the score matrix, and compares losses.
 
     pip install "tilefold[demo]"
     python examples/contrastive.py --data scifact
 
-Both runs begin with the same weights and see the same batches and the same dropout.
+Both runs start from the same weights, and have the same batches and the same dropout.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ MAX_TOKENS = 64  # a claim of scifact fits; an abstract is cut, to save time
 
 
 def with_tilefold(q: Tensor, d: Tensor, document_ids: Tensor, temperature: float) -> Tensor:
-    """Document i is the positive of query i, and no negative where it stands a second time."""
+    """Computes the loss; document i is the positive of query i, and its repetitions are masked."""
     positives = torch.arange(len(q))
     return contrastive_loss(q, d, positives, temperature=temperature, document_ids=document_ids)
 
 
 def with_matrix(q: Tensor, d: Tensor, document_ids: Tensor, temperature: float) -> Tensor:
-    """The same in plain torch."""
+    """Computes the same loss in plain torch."""
     positives = torch.arange(len(q))
     scores = (q @ d.T / temperature).masked_fill(false_negatives(document_ids), -torch.inf)
     return F.cross_entropy(scores, positives)
 
 
 def false_negatives(document_ids: Tensor) -> Tensor:
-    """Where document j is the positive of query i, brought by another query: ``[n, n]`` bool.
+    """Marks documents j that equal the positive of query i but belong to another: ``[n, n]`` bool.
 
-    Other documents that are relevant to query i would have to be named, with `exclude`.
+    Other documents that are relevant to query i would have to be listed in `exclude`.
     """
     return (document_ids[:, None] == document_ids).fill_diagonal_(False)
 
 
 class Batch(NamedTuple):
-    """n queries, each with a document that is relevant to it."""
+    """A batch of n queries, each with one relevant document."""
 
     queries: list[str]
     documents: list[str]
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 
 
 def draw_batches(collection: Collection, size: int, steps: int, seed: int) -> list[Batch]:
-    """Batches of different queries, drawn at random, each with one of its relevant documents."""
+    """Draws random batches of distinct queries, each with one of its relevant documents."""
     offsets, ids, gains = collection.qrels
     usable = (gains > 0) & (ids < len(collection.documents))
     relevant = [ids[begin:end][usable[begin:end]] for begin, end in pairwise(offsets)]
@@ -82,30 +82,31 @@ def draw_batches(collection: Collection, size: int, steps: int, seed: int) -> li
 
 
 def train(
-    encoder: Encoder, loss_of: Loss, batches: Sequence[Batch], args: argparse.Namespace
+    encoder: Encoder, loss_function: Loss, batches: Sequence[Batch], args: argparse.Namespace
 ) -> Iterator[float]:
     """Takes a step of AdamW for each batch, and yields its loss."""
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=args.learning_rate)
     encoder.train()
     for step, (queries, documents, document_ids) in enumerate(batches):
-        torch.manual_seed(args.seed + step)  # of dropout: the two runs take turns
+        torch.manual_seed(args.seed + step)  # seeds dropout: the two runs alternate
         q, d = (encoder(encoder.pad(encoder.tokenize(texts))) for texts in (queries, documents))
-        loss = loss_of(q, d, document_ids, args.temperature)
+        loss = loss_function(q, d, document_ids, args.temperature)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         yield loss.item()
 
 
-# In 30 steps the losses came 1e-6 apart at most, as two ways of torch did in 12; without the mask,
-# 0.15 where it has work. The weights came 5e-4 apart, nearly all of it in the biases of keys:
-# softmax cancels them, so their gradients are rounding, of which AdamW makes steps all the same.
+# In 30 steps the losses differed by at most 1e-6, as two formulations in torch did in 12 steps;
+# without the mask, by 0.15 in batches with duplicates. The weights differed by 5e-4, nearly all of
+# it in the biases of keys: softmax cancels them, so their gradients are rounding errors, which
+# AdamW normalises to full steps all the same.
 LOSS_TOLERANCE = 1e-4  # relative
-WEIGHTS_TOLERANCE = 1e-2  # of the way that training moved them
+WEIGHTS_TOLERANCE = 1e-2  # relative to the norm of the change by training
 
 
 def compare(args: argparse.Namespace) -> bool:
-    """Trains with both losses in turns, writes a line per step, and says whether they agree."""
+    """Trains with both losses in turn, prints a line per step, and returns whether they agree."""
     if args.threads is not None:
         set_num_threads(args.threads)
         torch.set_num_threads(args.threads)
@@ -119,15 +120,15 @@ def compare(args: argparse.Namespace) -> bool:
     for step, (a, b) in enumerate(zip(*runs, strict=True), 1):
         differences.append(abs(a - b) / max(b, torch.finfo(torch.float32).tiny))
         say(f"  {step:>4}  {a:>10.7f}  {b:>10.7f}  {differences[-1]:>19.1e}")
-    of_loss = float(np.max(differences))  # NaN, where there is one
+    loss_error = float(np.max(differences))  # NaN, where there is one
     moved = (_weights(matrix) - before).norm()
-    of_weights = float((_weights(ours) - _weights(matrix)).norm() / moved)
-    agree = of_loss <= LOSS_TOLERANCE and of_weights <= WEIGHTS_TOLERANCE
+    weight_error = float((_weights(ours) - _weights(matrix)).norm() / moved)
+    agree = loss_error <= LOSS_TOLERANCE and weight_error <= WEIGHTS_TOLERANCE
     masked = sum(int(false_negatives(batch.document_ids).sum()) for batch in batches)
     note(
-        f"{'The same' if agree else 'NOT THE SAME'}: losses differ by {of_loss:.1e} at most "
-        f"(tolerance {LOSS_TOLERANCE:.0e}), final weights by {of_weights:.1e} of the way that "
-        f"training moved them (tolerance {WEIGHTS_TOLERANCE:.0e}). The mask left out {masked} "
+        f"{'The same' if agree else 'NOT THE SAME'}: losses differ by {loss_error:.1e} at most "
+        f"(tolerance {LOSS_TOLERANCE:.0e}), final weights by {weight_error:.1e} of the change "
+        f"by training (tolerance {WEIGHTS_TOLERANCE:.0e}). The mask left out {masked} "
         "false negatives."
     )
     return agree
@@ -138,20 +139,22 @@ def _weights(encoder: Encoder) -> Tensor:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit status: 0 where both agree, 1 where they do not, 2 on wrong usage."""
+    """Returns the exit status: 0 where both agree, 1 where they do not, 2 on wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python examples/contrastive.py",
-        description="Trains MiniLM with contrastive_loss and with the matrix of scores.",
+        description="Trains MiniLM with contrastive_loss and with the score matrix.",
     )
     layout = "a folder with corpus.jsonl, queries.jsonl and qrels/train.tsv, as BEIR's scifact has"
     parser.add_argument("--data", metavar="FOLDER", help=layout)
     option = partial(parser.add_argument, metavar="N")
-    option("--steps", type=int, default=30, help="of AdamW (%(default)s)")
-    option("--batch", type=int, default=32, help="queries in a step (%(default)s)")
-    option("--learning-rate", type=float, default=2e-5, help="of AdamW (%(default)s)")
-    option("--temperature", type=float, default=0.05, help="of the losses (%(default)s)")
-    option("--seed", type=int, default=0, help="of batches and dropout (%(default)s)")
-    option("--threads", type=int, help="of torch and of tilefold (the cores there are)")
+    option("--steps", type=int, default=30, help="optimizer steps (%(default)s)")
+    option("--batch", type=int, default=32, help="queries per step (%(default)s)")
+    option("--learning-rate", type=float, default=2e-5, help="learning rate of AdamW (%(default)s)")
+    option(
+        "--temperature", type=float, default=0.05, help="temperature of the losses (%(default)s)"
+    )
+    option("--seed", type=int, default=0, help="seed of batches and dropout (%(default)s)")
+    option("--threads", type=int, help="threads of torch and of tilefold (all cores)")
     args = parser.parse_args(words)
     if args.data is None:
         parser.error(f"--data FOLDER is needed: {layout}")

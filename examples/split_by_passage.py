@@ -1,4 +1,4 @@
-"""Splits the judged queries of a BEIR folder in two, so that no passage answers queries of both.
+"""Splits the judged queries of a BEIR folder in two; no passage is relevant to queries of both.
 
     python examples/split_by_passage.py wiki_mix/beir build/wiki_mix --split nq
 
@@ -15,11 +15,13 @@ from tilefold.data import read_collection
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--split", default="test", help="of the folder (default: test)")
-    parser.add_argument("--test-share", type=float, default=0.3, help="(default: 0.3)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("folder", type=Path, help="BEIR folder to read")
+    parser.add_argument("out", type=Path, help="folder to write, without a split yet")
+    parser.add_argument("--split", default="test", help="split of the folder (%(default)s)")
+    parser.add_argument(
+        "--test-share", type=float, default=0.3, help="share of queries for testing (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (%(default)s)")
     args = parser.parse_args()
 
     collection = read_collection(args.folder, args.split)
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def grouped(relevant: list[list[int]]) -> list[list[int]]:
-    """Queries, those that share a passage together."""
+    """Groups queries that share a passage, directly or through other queries."""
     leader = list(range(len(relevant)))
 
     def find(row: int) -> int:

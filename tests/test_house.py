@@ -24,7 +24,7 @@ CSRC, PACKAGE = ROOT / "csrc", ROOT / "python" / "tilefold"
 # own, and from folders of its own floor as long as folders do not import each other in a circle.
 FLOORS = [
     {"_native", "reference"},
-    {"devices", "ragged_lists", "testing", "threads", "version"},
+    {"devices", "progress", "ragged_lists", "testing", "threads", "version"},
     {"arrays"},
     {"files", "torch_ops"},
     {"distributed"},
@@ -224,6 +224,13 @@ def test_a_missing_extension_says_how_to_build_it():
     code = "import sys; sys.modules['tilefold._native'] = None\n"
     code += "try: import tilefold\nexcept ImportError as error: print(error)"
     assert "pip install ." in python(code)
+
+
+@named(PACKAGE, "*.py")
+def test_progress_alone_draws_bars(path):
+    """The __init__ of models imports tqdm to say what to install."""
+    if dotted(path) not in {"progress", "models"}:
+        assert not {"tqdm"} & {module.partition(".")[0] for module in imports(path)}
 
 
 @named(PACKAGE, "*.py")

@@ -1,4 +1,4 @@
-"""Arrays of any library at the border: NumPy inside, the caller's kind outside.
+"""Converts arrays of any library to NumPy, and results back to the caller's library.
 
 Inside the package vectors are NumPy arrays of float32, float16, int8, or uint16 holding the bits of
 bfloat16 (which NumPy does not know). Nothing here imports torch.
@@ -21,7 +21,7 @@ Array = Any  # a NumPy array, a torch tensor, or anything with __dlpack__
 Vectors = NDArray[Any]
 
 BFLOAT16 = np.dtype(np.uint16)
-# The mark of bits that come from outside: plain uint16 is no dtype of vectors.
+# Marks bfloat16 bits that come from outside: plain uint16 is not a dtype of vectors.
 BFLOAT16_BITS = np.dtype(np.uint16, metadata={"bfloat16": True})
 _DTYPE_NAMES = {"float32": "float32", "float16": "float16", "int8": "int8", "uint16": "bfloat16"}
 
@@ -30,28 +30,28 @@ _DLPACK_DEVICES = {1: "cpu", 2: "cuda", 3: "cpu", 8: "mps", 10: "rocm", 11: "cpu
 
 
 class PrecisionWarning(UserWarning):
-    """float64 vectors were rounded to float32."""
+    """Warns that float64 vectors were rounded to float32."""
 
 
 def dtype_name(vectors: Vectors) -> str:
-    """The public name of a vector dtype: float32, float16, bfloat16 or int8."""
+    """Returns the public name of a vector dtype: float32, float16, bfloat16 or int8."""
     return _DTYPE_NAMES[vectors.dtype.name]
 
 
 def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vectors:
-    """Vectors ``[rows, dim]`` as the kernels take them; copies only what they cannot read.
+    """Converts an array to vectors ``[rows, dim]`` that the kernels read, copying only if needed.
 
     Args:
         array: NumPy array, CPU torch tensor, anything with ``__dlpack__``, or a nested list, of
             float32, float16, bfloat16 or int8. float64 is rounded to float32 with a warning.
         op: the public function, for messages.
         name: the argument, for messages.
-        warn: whether float64 is worth a warning.
+        warn: whether to warn of float64.
 
     Raises:
-        TypeError: another dtype or no array at all.
-        ValueError: on a device without an implementation, not two-dimensional, no dimensions, or
-            negative strides.
+        TypeError: another dtype, or an object that is not an array.
+        ValueError: an array on a device without an implementation, one that is not two-dimensional,
+            has dim 0 or negative strides.
     """
     vectors = _supported(_as_numpy(array, op, name), op, name, warn)
     if vectors.ndim != 2:
@@ -59,19 +59,19 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
     if vectors.shape[1] < 1:
         raise ValueError(f"{op}: {name} must have dim >= 1, got {vectors.shape[1]}")
     if not vectors.size:
-        return np.empty(vectors.shape, vectors.dtype)  # whatever its strides were
+        return np.empty(vectors.shape, vectors.dtype)  # strides of an empty array do not matter
     row_stride, inner_stride = vectors.strides
     if row_stride < 0 or inner_stride < 0:
         raise ValueError(f"{op}: {name} has negative strides; pass np.ascontiguousarray({name})")
     itemsize = vectors.itemsize
-    # Not flags.aligned, which NumPy sets for whatever comes through DLPack.
+    # Not flags.aligned, which NumPy sets for every array that comes through DLPack.
     aligned = vectors.__array_interface__["data"][0] % itemsize == 0
     readable = inner_stride == itemsize and row_stride % itemsize == 0 and aligned
     return vectors if readable else vectors.copy(order="C")
 
 
 def as_queries(queries: Array, op: str) -> tuple[Vectors, bool]:
-    """Queries as vectors ``[n, dim]``, and whether a single one came as ``[dim]``."""
+    """Converts queries to vectors ``[n, dim]``; also returns whether one came as ``[dim]``."""
     single = getattr(queries, "ndim", None) == 1
     return as_vectors(queries[None] if single else queries, op, "queries"), single
 
@@ -105,10 +105,10 @@ def check_unique(op: str, ids: NDArray[np.int64]) -> None:
 
 
 def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
-    """A one-dimensional int64 array of non-negative ids."""
+    """Converts ids to a one-dimensional int64 array, and checks that none is negative."""
     array = _as_numpy(ids, op, name)
     if array.size == 0 and isinstance(ids, Sequence):
-        array = np.empty(0, np.int64)  # an empty list has no dtype of its own
+        array = np.empty(0, np.int64)  # NumPy makes an empty list float64
     if array.dtype.kind not in "iu":
         raise TypeError(f"{op}: {name} must be integers, got {array.dtype}")
     if array.ndim != 1:
@@ -122,13 +122,13 @@ def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
 
 
 def as_id_list(ids: Array, op: str, name: str) -> tuple[NDArray[np.int64], bool]:
-    """Ids as `as_ids` gives them, and whether a single one came instead of a list."""
+    """Converts ids as `as_ids` does; also returns whether a single id came instead of a list."""
     single = isinstance(ids, numbers.Integral) or getattr(ids, "ndim", None) == 0
     return as_ids([ids] if single else ids, op, name), single
 
 
 def kind_of(array: Array) -> Callable[[NDArray[Any]], Any]:
-    """A function that turns NumPy results into the library that `array` came from."""
+    """Returns a function that converts NumPy arrays to the library that `array` came from."""
     if _is_torch(array):
         torch: Any = sys.modules["torch"]
         return lambda result: torch.from_numpy(result)
@@ -140,7 +140,7 @@ def kind_of(array: Array) -> Callable[[NDArray[Any]], Any]:
 
 
 def widened(vectors: Vectors) -> NDArray[np.float32]:
-    """Vectors as float32; exact for every dtype."""
+    """Converts vectors to float32; exact for every dtype."""
     if vectors.dtype == BFLOAT16:
         return (vectors.astype(np.uint32) << 16).view(np.float32)
     return vectors.astype(np.float32)
@@ -181,8 +181,8 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
 
 
 def _device_of(array: Array, op: str, name: str) -> str:
-    """The device of an array with ``__dlpack__``, as torch spells it."""
-    if _is_torch(array):  # also of those that DLPack has no number for, such as meta
+    """Returns the device of an array with ``__dlpack__`` under its name in torch."""
+    if _is_torch(array):  # includes devices that DLPack has no number for, such as meta
         return str(array.device)
     if not hasattr(array, "__dlpack_device__"):
         raise TypeError(f"{op}: {name} has __dlpack__ but no __dlpack_device__")
@@ -193,7 +193,7 @@ def _device_of(array: Array, op: str, name: str) -> str:
 def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:
     dtype = array.dtype
     if dtype.name == "bfloat16" or (dtype.metadata and dtype.metadata.get("bfloat16")):
-        return array.view(BFLOAT16)  # of ml_dtypes, or our own mark
+        return array.view(BFLOAT16)  # from ml_dtypes, or marked as BFLOAT16_BITS
     if dtype.newbyteorder("=") == np.float64:
         if warn:
             warnings.warn(
@@ -210,7 +210,7 @@ def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:
 
 
 def _frames_of_this_package() -> int:
-    """The stacklevel at which a warning points to the caller's line."""
+    """Returns the stacklevel at which a warning points to the line of the package's caller."""
     package = f"{__package__}."
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):

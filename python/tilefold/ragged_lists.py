@@ -1,8 +1,9 @@
-"""Documents listed for each query of a batch: positives, and what is left out.
+"""Holds lists of documents, one per query: positives, negatives, excluded documents.
 
 Lists of different lengths are CSR: offsets ``[n + 1]`` and indices, those of query i being
-``indices[offsets[i]:offsets[i + 1]]``. NumPy, because for small batches the threads of torch would
-take longer to wake than this to run; vectorised, so it costs sorting the lists.
+``indices[offsets[i]:offsets[i + 1]]``. They are NumPy arrays, because for small batches waking the
+threads of torch takes longer than the work itself; all is vectorised, so it costs a sort of the
+lists.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ Integers = NDArray[np.int64]
 
 
 class Lists(NamedTuple):
-    """Documents listed for each query."""
+    """Lists of documents in CSR form, one list per query."""
 
     offsets: Integers  # [n + 1]
     indices: Integers  # rising within each query
 
     @classmethod
     def pack(cls, lists: Sequence[Sequence[int] | Integers]) -> Lists:
-        """From what is listed for each query, in its order.
+        """Packs one sequence of documents per query, keeping their order.
 
         >>> Lists.pack([[4, 1], [], [2]])
         Lists(offsets=array([0, 2, 2, 3]), indices=array([4, 1, 2]))
@@ -33,24 +34,30 @@ class Lists(NamedTuple):
         return cls(offsets, np.array([i for part in lists for i in part], np.int64))
 
     def of(self, query: int) -> Integers:
-        """What is listed for a query."""
+        """Returns the documents listed for a query."""
         return self.indices[self.offsets[query] : self.offsets[query + 1]]
 
     def owners(self) -> Integers:
-        """The query of each index."""
+        """Returns the query of each index."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
     def keys(self, m: int) -> Integers:
-        """Query and document of each index as one number: query * m + document."""
+        """Encodes query and document of each index as one number, ``query * m + document``."""
         return self.owners() * m + self.indices
 
 
 def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
-    """The lists with indices in order.
+    """Checks lists of m documents, and returns them with rising indices in each list.
+
+    Args:
+        lists: offsets ``[n + 1]`` and indices, both int64.
+        op: the public function, for messages.
+        name: the argument, for messages.
+        m: number of documents.
 
     Raises:
         ValueError: offsets that do not rise to the number of indices, an index that is not one of
-            the m documents, or the same twice for a query.
+            the m documents, or a document listed twice for a query.
     """
     check_offsets(lists, op, name)
     offsets, indices = lists
@@ -75,7 +82,7 @@ def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
 
 
 def check_offsets(lists: Lists, op: str, name: str) -> None:
-    """Raises for offsets that do not rise from 0 to the number of indices."""
+    """Raises where offsets do not rise from 0 to the number of indices."""
     offsets, indices = lists
     if offsets[0] != 0 or offsets[-1] != len(indices) or (np.diff(offsets) < 0).any():
         raise ValueError(
@@ -87,11 +94,11 @@ def check_offsets(lists: Lists, op: str, name: str) -> None:
 def shares(
     lists: Lists, values: NDArray[np.float64], op: str, name: str, m: int
 ) -> NDArray[np.float64]:
-    """The values of lists in the order of `checked`, scaled so that those of a query sum to one.
+    """Normalises the values of each list to sum to one, in the order of indices of `checked`.
 
     Raises:
-        ValueError: a value that is negative or not finite, or a sum that is not one to 1 %, which
-            half precision keeps.
+        ValueError: a value that is negative or not finite, or a sum that differs from one by more
+            than 1 %, which half precision stays within.
     """
     wrong = ~(values >= 0)  # NaN, too
     if wrong.any():
@@ -112,14 +119,14 @@ def shares(
 
 
 def united(one: Lists, other: Lists, m: int) -> Lists:
-    """What is in either."""
+    """Returns the union of both lists of each query; m is the number of documents."""
     keys = np.union1d(one.keys(m), other.keys(m))
     counts = np.bincount(keys // m, minlength=len(one.offsets) - 1)
     return Lists(np.concatenate([[0], np.cumsum(counts)]), keys % m)
 
 
 def transposed(lists: Lists, documents: Integers) -> Lists:
-    """The queries that list each of these documents, whose numbers rise."""
+    """Lists, for each of these documents in rising order, the queries that list it."""
     rows = np.searchsorted(documents, lists.indices)
     there = np.append(documents, -1)[rows] == lists.indices
     rows, queries = rows[there], lists.owners()[there]

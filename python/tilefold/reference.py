@@ -1,6 +1,6 @@
-"""The definition of correct: every op in plain NumPy or torch, slow and obvious.
+"""Defines the correct result of every op in plain NumPy or torch, slowly and obviously.
 
-Kernels, tests and benchmarks are compared with these functions; nothing else defines an answer.
+Kernels, tests and benchmarks are compared with these functions; nothing else defines a result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LANES = 16
 def canonical_scores(
     queries: NDArray[np.generic], documents: NDArray[np.generic]
 ) -> NDArray[np.float32]:
-    """Inner products by the arithmetic that defines every score of tilefold.
+    """Computes inner products by the arithmetic that defines every score of tilefold.
 
     A product of two fp32 (fp16, bf16, int8) numbers is exact in fp64. Sixteen fp64 accumulators:
     lane ``l`` adds the products of dimensions ``j`` with ``j % 16 == l`` in increasing ``j``. The
@@ -58,13 +58,13 @@ def search(
     min_score: NDArray[np.float32] | float = -np.inf,
     max_score: NDArray[np.float32] | float = np.inf,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k best documents of every query: score descending, then id ascending.
+    """Finds the k best documents of every query: score descending, then id ascending.
 
     Args:
         queries: ``[n, dim]``.
         documents: ``[m, dim]``.
-        k: answers per query; where fewer remain, the rest is score -inf, id -1.
-        ids: ``[m]`` the documents' ids; their row numbers if absent.
+        k: results per query; where fewer remain, the rest has score -inf and id -1.
+        ids: ``[m]`` int64 ids of documents; their row numbers if absent.
         allowed: ``[m]`` documents that may be retrieved.
         excluded: ``[n, m]`` documents that one query may not retrieve.
         min_score: scalar or ``[n]``, rounded to fp32 like scores, inclusive.
@@ -72,6 +72,11 @@ def search(
 
     Returns:
         ``(scores [n, k] float32, ids [n, k] int64)``.
+
+    Example:
+        >>> scores, ids = search(np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32), 1)
+        >>> scores.tolist(), ids.tolist()
+        ([[1.0]], [[0]])
     """
     scores = canonical_scores(queries, documents)
     n, m = scores.shape
@@ -93,7 +98,7 @@ def search(
 
 
 def _padded(vectors: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Vectors in fp64, the dimensions filled with zeros to a multiple of sixteen."""
+    """Converts vectors to fp64, padding dim with zeros to a multiple of sixteen."""
     rows, dim = vectors.shape
     padded = np.zeros((rows, -(-dim // _LANES) * _LANES))
     padded[:, :dim] = vectors
@@ -183,7 +188,7 @@ def contrastive_losses(
 def alignment_losses(
     student: Any, teacher: Any, *, divergence: str = "forward_kl", candidates: Any = None
 ) -> Any:
-    """The divergence of a student's distribution over documents from a teacher's, in torch.
+    """Computes the divergence of a student's distribution from a teacher's, in torch.
 
     S and T are the softmax of their scores over the candidates of a query:
 
@@ -217,8 +222,8 @@ def alignment_losses(
 
     candidates = torch.ones_like(student, dtype=torch.bool) if candidates is None else candidates
     result = []
-    for of_student, of_teacher, own in zip(student, teacher, candidates, strict=True):
-        s, t = torch.log_softmax(of_student[own], 0), torch.log_softmax(of_teacher[own], 0)
+    for s_scores, t_scores, own in zip(student, teacher, candidates, strict=True):
+        s, t = torch.log_softmax(s_scores[own], 0), torch.log_softmax(t_scores[own], 0)
         if divergence == "forward_kl":
             result.append(kl(t, s))
         elif divergence == "reverse_kl":
@@ -232,11 +237,11 @@ def alignment_losses(
 def consistency_losses(
     views: Any, *, invariant: Any = None, candidates: Any = None
 ) -> tuple[Any, Any, Any, Any]:
-    """How far the distributions of several views of a query are from their mean, in torch.
+    """Computes the divergence of several views of a query from their mean, in torch.
 
-    With ``P_s`` the softmax of view s over the candidates, the target T is the mean of P over views
-    on the invariant candidates, scaled to sum to one, and a constant. The divergence of a view is
-    ``KL(T || P_s)``, the loss the mean of those over views.
+    With ``P_s`` the softmax of view s over the candidates, the target T is the mean of P over
+    views, restricted to the invariant candidates, renormalised, and a constant. The divergence of a
+    view is ``KL(T || P_s)``, and the loss is the mean of divergences over views.
 
     Args:
         views: ``[S, n, m]`` torch tensor of scores, already scaled.
@@ -264,11 +269,11 @@ def consistency_losses(
         p = torch.zeros_like(scores)
         p[:, own] = log_p.exp()
         probabilities.append(p)
-        # Of logarithms, since the probabilities of the invariant documents may all underflow.
+        # In log space, since the probabilities of the invariant documents may all underflow.
         log_target = torch.log_softmax(torch.logsumexp(log_p, 0)[shared[own]], 0).detach()
         divergences.append((log_target.exp() * (log_target - log_p[:, shared[own]])).sum(1))
-    p, of_views = torch.stack(probabilities, 1), torch.stack(divergences, 1)
-    return of_views.mean(0), of_views, p.mean(0), p.var(0, correction=0)
+    p, kl = torch.stack(probabilities, 1), torch.stack(divergences, 1)
+    return kl.mean(0), kl, p.mean(0), p.var(0, correction=0)
 
 
 def mined_negatives(
@@ -288,10 +293,10 @@ def mined_negatives(
     groups: Sequence[int] | None = None,
     exclude: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
-    """Hard negatives of every query, from the whole matrix of scores.
+    """Mines hard negatives of every query from the whole matrix of scores.
 
     Candidates of a query are the first document of each group, without the groups of positives and
-    of what is excluded. They are ranked by score, then row; of the ranks from range_min to
+    of excluded documents. They are ranked by score, then row; of the ranks from range_min to
     range_max those pass whose score is at least min_score and at most max_score,
     ``p - absolute_margin`` and ``p - |p| relative_margin``, p the lowest score of a positive.
     Limits are computed in fp64 and rounded to fp32.
@@ -300,16 +305,16 @@ def mined_negatives(
         queries: ``[n, dim]``.
         documents: ``[m, dim]``.
         positives: rows of documents of each query.
-        n_negatives: how many of those that pass.
+        n_negatives: number of negatives per query.
         range_min: first rank.
         range_max: rank after the last; all if absent.
         min_score: inclusive, like the other limits.
         max_score: see `min_score`.
         absolute_margin: see above.
         relative_margin: see above.
-        sampling: "top" the first that pass, or "random" those that come first in `drawing_order`.
-        seed: of `drawing_order`.
-        groups: ``[m]``, equal for documents that are the same; all differ if absent.
+        sampling: "top": the highest ranks that pass; "random": the first in `drawing_order`.
+        seed: the seed of `drawing_order`.
+        groups: ``[m]``, equal for duplicate documents; all differ if absent.
         exclude: rows of documents of each query that are no candidates.
 
     Returns:
@@ -343,10 +348,10 @@ def mined_negatives(
 
 
 def drawing_order(seed: int, query: int, m: int) -> list[int]:
-    """The order in which m documents are drawn for a query: a pseudo-random permutation.
+    """Computes the order in which m documents are drawn for a query: a pseudo-random permutation.
 
     Eight rounds of a Feistel network over numbers of two equal halves, of at least four bits each;
-    a number that is no document goes through it again until it is one.
+    a number that is not a document is encrypted again until it is one (cycle walking).
 
     Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002; Steele, Lea and
     Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, for the mixing.
@@ -382,17 +387,21 @@ def drawing_order(seed: int, query: int, m: int) -> list[int]:
     return order
 
 
-# ---- activations ---------------------------------------------------------------------------------
-
-
 def activation_statistics(
     x: NDArray[Any], thresholds: Sequence[float]
 ) -> dict[str, NDArray[np.float64]]:
-    """Statistics of columns, as `ActivationStatistics` names them, in float64.
+    """Computes statistics of columns in float64, under the names of `ActivationStatistics`.
 
     Args:
         x: ``[n, width]``.
-        thresholds: what values are counted above.
+        thresholds: values; the share above each is computed.
+
+    Returns:
+        Arrays ``[width]``, and "fraction_above" ``[thresholds, width]``.
+
+    Example:
+        >>> activation_statistics(np.array([[1.0], [3.0]]), [2.0])["fraction_above"]
+        array([[0.5]])
     """
     wide = np.asarray(x, np.float64)
     mean = wide.mean(0)
@@ -408,13 +417,13 @@ def activation_statistics(
 
 
 def weight_attribution(length: Any, name: str, module: Any, steps: int) -> Any:
-    """Integrated gradients of a dense sub-layer's rows, a step at a time.
+    """Computes integrated gradients of the rows of a linear layer, one step at a time.
 
     Args:
-        length: of parameters by name to a number; what is attributed.
-        name: of the sub-layer, such as "encoder.layer.0.intermediate.dense".
-        module: a `torch.nn.Linear`.
-        steps: from 1e-6 to 1.
+        length: a function from parameters by name to the number that is attributed.
+        name: the name of the layer, such as "encoder.layer.0.intermediate.dense".
+        module: a `torch.nn.Linear`, the layer.
+        steps: number of interpolation steps from 1e-6 to 1.
 
     Returns:
         ``[out]``: ``sum over j of |W * mean over steps of d length / dW|``.

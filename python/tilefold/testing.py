@@ -1,8 +1,8 @@
-"""How wrong is too wrong, how long it took, how much memory: one answer for tests and benchmarks.
+"""Checks tolerances and measures time and memory, in the same way for tests and benchmarks.
 
-Search is exact and compared exactly; a peer of it may differ by the rounding of its own arithmetic,
-and `assert_same_up_to_rounding` knows by how much. Floating-point ops are held against what torch
-achieves in the same precision, so that no test chooses a tolerance.
+Search is exact and compared exactly; the search of another library may differ by rounding, whose
+bound `assert_same_up_to_rounding` computes. Floating-point ops are compared with the error of torch
+in the same precision, so that no test chooses a tolerance.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SAMPLE_SECONDS = 0.001
 _PROC = Path("/proc/self")
 
 
-# ---- how wrong is too wrong ----------------------------------------------------------------------
+# ---- tolerances ----------------------------------------------------------------------------------
 
 
 def assert_as_close_as_torch(
@@ -60,7 +60,7 @@ def assert_as_close_as_torch(
         torch_same_precision: the same computed by plain torch from the same inputs.
         truth_fp64: the same computed in float64.
         in_norm: compare norms, as for gradients; elementwise by default.
-        name: what the message calls the result.
+        name: the name of the result in messages.
 
     Raises:
         AssertionError: ours is further from the truth than that, has another shape, or is not
@@ -85,8 +85,8 @@ def assert_as_close_as_torch(
     mine, theirs, truth = (np.where(finite, a, 0) for a in (mine, theirs, truth))
     away = np.abs(mine - truth)
     torch_away = np.where(np.isfinite(theirs), np.abs(theirs - truth), 0)
-    measure_of = np.linalg.norm if in_norm else _largest
-    error, torch_error, size = (float(measure_of(a.ravel())) for a in (away, torch_away, truth))
+    measured = np.linalg.norm if in_norm else _largest
+    error, torch_error, size = (float(measured(a.ravel())) for a in (away, torch_away, truth))
     allowed = 2 * torch_error + eps * size
     if error > allowed:
         worst = np.unravel_index(int(away.argmax()), away.shape)
@@ -119,10 +119,10 @@ def assert_same_up_to_rounding(
         their_ids: ``[n, k]`` row numbers, best first.
         queries: ``[n, dim]`` of at most 32 bits, as both searched them.
         documents: ``[m, dim]``.
-        name: what the message calls the peer.
+        name: the name of the peer in messages.
 
     Returns:
-        The places in which the ids differ: ties and near-ties.
+        Number of places in which the ids differ: ties and near-ties.
 
     Raises:
         AssertionError: a difference that rounding cannot explain.
@@ -165,7 +165,7 @@ def assert_same_up_to_rounding(
 
 
 def _widened(array: Array, name: str) -> tuple[NDArray[np.float64], float]:
-    """Values in float64, and the machine epsilon of what they came from."""
+    """Converts values to float64; also returns the machine epsilon of their own dtype."""
     if hasattr(array, "detach"):
         import torch
 
@@ -198,7 +198,7 @@ def _longest(vectors: NDArray[Any]) -> float:
     return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max()))
 
 
-# ---- how long it took ----------------------------------------------------------------------------
+# ---- time ----------------------------------------------------------------------------------------
 
 
 class Timing(NamedTuple):
@@ -227,7 +227,7 @@ def measure(
     The garbage collector is off meanwhile, and results are freed outside the timed region.
 
     Args:
-        callables: what to time, by name.
+        callables: the functions to time, by name.
         repeats: timed rounds, each of which calls every callable once.
         warmup: rounds before them that are not timed.
         rest: seconds of sleep before every call, because the threads of some libraries (OpenMP)
@@ -280,12 +280,12 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-# ---- how much memory -----------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------
 
 
 @dataclass
 class PeakMemory:
-    """What `peak_memory` found.
+    """Result of `peak_memory`.
 
     Attributes:
         bytes: growth of the resident memory of this process, from the start of the block to its
@@ -300,11 +300,11 @@ class PeakMemory:
 
 @contextlib.contextmanager
 def peak_memory() -> Iterator[PeakMemory]:
-    """How far the resident memory of this process grows while the block runs.
+    """Measures by how much the resident memory of this process grows inside the block.
 
     Equals what ``/usr/bin/time`` would report for the block alone: the kernel's high-water mark is
-    reset on entry where that is permitted (Linux), else a thread samples. The figure is right to a
-    few hundred KiB; blocks must not be nested.
+    reset on entry where that is permitted (Linux), else a thread samples. The figure is accurate
+    to a few hundred KiB; blocks must not be nested.
 
     Yields:
         A `PeakMemory`, filled in when the block ends.
@@ -336,21 +336,21 @@ def _sampling(peak: PeakMemory) -> Iterator[None]:
     before = _resident()
     done = threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         peak.bytes = max(peak.bytes, _resident() - before)
 
-    def look_often() -> None:
+    def sample_until_done() -> None:
         while not done.wait(_SAMPLE_SECONDS):
-            look()
+            sample()
 
-    sampler = threading.Thread(target=look_often, name="peak_memory", daemon=True)
+    sampler = threading.Thread(target=sample_until_done, name="peak_memory", daemon=True)
     sampler.start()
     try:
         yield
     finally:
         done.set()
         sampler.join()
-        look()
+        sample()
 
 
 def _reset_high_water_mark() -> bool:
@@ -369,7 +369,7 @@ def _high_water_mark() -> int:
 
 
 def _resident() -> int:
-    """Resident bytes; outside Linux the largest so far, which shows growth beyond earlier peaks."""
+    """Returns resident bytes; outside Linux their maximum so far, which hides smaller growth."""
     with contextlib.suppress(OSError):
         return int((_PROC / "statm").read_text().split()[1]) * resource.getpagesize()
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -377,22 +377,22 @@ def _resident() -> int:
 
 
 def _return_free_memory() -> None:
-    """Gives pages that the C heap keeps back to the system, or filling them would not be seen."""
+    """Returns free pages of the C heap to the system; otherwise filling them would not count."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-# ---- where it was measured -----------------------------------------------------------------------
+# ---- machine -------------------------------------------------------------------------------------
 
 
 def machine() -> dict[str, Any]:
-    """What a result depends on, so that none is without it.
+    """Describes the machine and the versions that a measurement depends on.
 
     Returns:
         cpu (model), cores (usable by this process), row (of kernels, in use), threads (of a call
-        that names none), load (average of the last minute; None where the system keeps none),
-        commit (with "-dirty" if files differ; None outside a checkout), python, and the versions of
-        numpy, torch and faiss (None where not installed).
+        without ``num_threads=``), load (average of the last minute; None where the system has
+        none), commit (with "-dirty" if files differ; None outside a checkout), python, and the
+        versions of numpy, torch and faiss (None where not installed).
 
     Example:
         >>> machine()["row"] in {row["name"] for row in _native.rows() if row["supported"]}
@@ -421,7 +421,7 @@ def _cpu_model() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that tracks this package, if one does."""
+    """Returns the commit of the checkout that tracks this package, if there is one."""
     folder = str(Path(__file__).parent)
     try:
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")

@@ -1,4 +1,4 @@
-"""How many threads a call uses that names none."""
+"""Gets and sets the number of threads of calls without ``num_threads=``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ from . import _native
 
 
 def get_num_threads() -> int:
-    """Threads of a call without ``num_threads=``.
+    """Returns the number of threads of a call without ``num_threads=``.
 
-    What `set_num_threads` chose, else the environment variable ``TILEFOLD_NUM_THREADS``, else the
-    CPUs that this process may run on.
+    It is the number that `set_num_threads` chose, else the environment variable
+    ``TILEFOLD_NUM_THREADS``, else the number of CPUs that this process may run on.
+
+    Example:
+        >>> get_num_threads() >= 1
+        True
     """
     return _native.num_threads()
 
 
 def set_num_threads(n: int) -> None:
-    """Sets the threads of calls without ``num_threads=``, for the whole process.
+    """Sets the number of threads of calls without ``num_threads=``, for the whole process.
 
-    Answers do not depend on it. Threads sleep between calls; a forked child starts its own.
+    Results do not depend on it. Threads sleep between calls; a forked child starts its own.
+
+    Args:
+        n: number of threads, 1 to 1024.
 
     Raises:
         ValueError: n is not 1 to 1024.

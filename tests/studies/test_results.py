@@ -20,7 +20,7 @@ from tilefold.studies.neurons.neuron_result import FactNeurons, KnowledgeNeurons
 from tilefold.studies.paired_comparison import PairedComparison
 from tilefold.studies.probe import PROBE, ProbeSettings, run_probe
 from tilefold.studies.report_pages import mechanisms_report
-from tilefold.studies.study import Progress
+from tilefold.studies.study import Reporter
 from tilefold.studies.study_file import result_from_json, result_to_json, write_result
 from tilefold.world import make_world, world_models
 from tilefold.world.retrieval_data import split_facts, training_set
@@ -28,7 +28,7 @@ from tilefold.world.retrieval_data import split_facts, training_set
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Recorded(Progress):
+class Recorded(Reporter):
     """Keeps what is reported."""
 
     def __init__(self):

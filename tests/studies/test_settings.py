@@ -149,7 +149,7 @@ def test_importing_settings_imports_nothing_heavy():
 
 
 def test_studies_parse_no_command_line_and_draw_no_bars():
-    """They report to a `Progress`; ruff refuses print."""
+    """They report to a `Reporter`; ruff refuses print."""
     for path in Path(studies.__file__).parent.rglob("*.py"):
         text = path.read_text()
         assert not re.search(r"import (argparse|tqdm|logging)|from tqdm|\bsys\.std|Namespace", text)

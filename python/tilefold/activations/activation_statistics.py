@@ -1,4 +1,4 @@
-"""Streams activations into statistics of each column, which can be saved and merged."""
+"""Accumulates statistics of each column of activations, which can be saved and merged."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..files.tensors import map_tensors, write_tensors
 from ..torch_ops.dispatch import host_array
 
 _OP = "ActivationStatistics"
-# Version 1 had no number, and called the extremes least and most.
+# Files of version 1 have no version number, and other names for minimum and maximum.
 _FORMAT, _VERSION = "format_version", 2
 
 
 def _bin_values() -> Tensor:
-    """The middle of each bin of a histogram: 8 to an octave for each sign, and one at zero."""
+    """Computes the middle of each bin of a histogram: 8 per octave for each sign, one at zero."""
     per_octave = _native.BINS_PER_OCTAVE
     place = torch.arange(_native.OCTAVES * per_octave + 1, dtype=torch.float64)
     octave = (place / per_octave).floor()
@@ -42,20 +42,20 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 class ActivationStatistics:
     """Computes statistics of each column of activations, over the tokens that a mask keeps.
 
-    They are folded a batch at a time, in one pass, on the CPU. Counts and
-    extremes are exact, mean and variance are merged in float64 (Chan, Golub & LeVeque 1983), and so
-    are the numbers of several batches, shards or processes (`merge`). Numbers do not depend on how
-    many threads there are. NaN makes a mean NaN, and counts nowhere else.
+    Batches are accumulated in one pass on the CPU. Counts, minimum and maximum are exact; mean and
+    variance of batches, shards and processes (`merge`) are combined in float64 (Chan, Golub &
+    LeVeque, 1983). Results do not depend on the number of threads. A NaN makes the
+    moments of its column NaN, and is ignored by the other statistics.
 
     Args:
-        width: columns.
-        thresholds: count the values above each of these.
-        top: keep so many examples with the largest values of each column.
-        histogram: also quantiles, to 1/16 of their value.
-        second_moment: also ``E[x xᵀ]``, ``[width, width]``.
+        width: number of columns.
+        thresholds: values; `fraction_above` is computed for each of them.
+        top: number of examples with the largest values that are kept for each column.
+        histogram: keep a histogram, for quantiles to 1/16 of their magnitude.
+        second_moment: accumulate ``E[x xᵀ]``, ``[width, width]``.
 
     Raises:
-        ValueError: a width below 1, a negative `top`, a threshold that is no number.
+        ValueError: a width below 1, a negative `top`, a threshold that is NaN.
 
     Example:
         >>> seen = ActivationStatistics(2, thresholds=[0.0], top=1)
@@ -86,7 +86,7 @@ class ActivationStatistics:
         if any(math.isnan(t) for t in thresholds):
             raise ValueError(f"{_OP}: thresholds must be numbers, got {list(thresholds)}")
         self.width = width
-        with torch.inference_mode(False):  # what is made in it could not be merged outside
+        with torch.inference_mode(False):  # inference tensors could not be merged outside
             self._state: dict[str, Tensor] = {
                 "count": _zeros(1),
                 "mean": _zeros(width, dtype=torch.float64),
@@ -108,15 +108,15 @@ class ActivationStatistics:
     def update(
         self, x: Tensor, mask: Tensor | None = None, *, numbers: Tensor | None = None
     ) -> None:
-        """Folds a batch.
+        """Accumulates a batch.
 
         Args:
             x: ``[..., width]`` float32, bfloat16 or float16, on the CPU; examples along the first
                 dimension.
-            mask: of the shape of `x` but for the last dimension, nonzero where a row counts; all do
-                by default.
-            numbers: ``[len(x)]`` int64: names of examples, for `top_examples`; by default they are
-                counted from 0.
+            mask: of the shape of `x` but for the last dimension, nonzero for rows that count; all
+                rows by default.
+            numbers: ``[len(x)]`` int64: numbers of the examples, for `top_examples`; by default
+                examples are numbered from 0 in the order of batches.
 
         Raises:
             TypeError: not a tensor, or of another dtype.
@@ -136,6 +136,9 @@ class ActivationStatistics:
 
     def merge(self, other: ActivationStatistics) -> None:
         """Merges the statistics of other texts into these.
+
+        Args:
+            other: statistics of the same width and options; they are not changed.
 
         Raises:
             ValueError: the other has another width, thresholds or options.
@@ -163,7 +166,7 @@ class ActivationStatistics:
         values, numbers = (
             torch.cat([mine[name], theirs[name]], dim=1) for name in ("top_values", "top_examples")
         )
-        # by value, then by number; what is empty has no number and comes last
+        # Sorts by value, then by number; empty places have number -1 and come last.
         order = torch.where(numbers < 0, torch.iinfo(torch.int64).max, numbers).argsort(dim=1)
         falling = values.gather(1, order).argsort(stable=True, dim=1, descending=True)
         order = order.gather(1, falling)
@@ -172,69 +175,80 @@ class ActivationStatistics:
 
     @property
     def count(self) -> int:
-        """Rows that counted."""
+        """Number of rows counted."""
         return int(self._state["count"])
 
     @property
     def mean(self) -> Tensor:
-        """``[width]`` float64; NaN where nothing counted."""
+        """Mean of each column, ``[width]`` float64; NaN without rows."""
         mean = self._state["mean"]
         return torch.full_like(mean, math.nan) if not self.count else mean
 
     @property
     def variance(self) -> Tensor:
-        """``[width]`` float64, of the population."""
+        """Population variance of each column, ``[width]`` float64; NaN without rows."""
         return self._state["m2"].clamp(min=0) / self._n
 
     @property
     def std(self) -> Tensor:
-        """``[width]`` float64, of the population."""
+        """Population standard deviation of each column, ``[width]`` float64; NaN without rows."""
         return self.variance.sqrt()
 
     @property
     def min(self) -> Tensor:
-        """``[width]`` the smallest value, inf where there is none."""
+        """Minimum of each column, ``[width]`` float32; inf without rows."""
         return self._state["min"]
 
     @property
     def max(self) -> Tensor:
-        """``[width]`` the largest value, -inf where there is none."""
+        """Maximum of each column, ``[width]`` float32; -inf without rows."""
         return self._state["max"]
 
     @property
     def absmax(self) -> Tensor:
-        """``[width]`` the largest magnitude."""
+        """Largest magnitude of each column, ``[width]`` float32; -inf without rows."""
         return torch.maximum(-self.min, self.max)
 
     @property
     def fraction_above(self) -> Tensor:
-        """``[thresholds, width]`` float64: the share of values above each threshold."""
+        """Share of values above each threshold, ``[thresholds, width]`` float64."""
         return self._state["above"].double() / self._n
 
     @property
     def top_values(self) -> Tensor:
-        """``[width, top]`` the largest value of each of `top_examples`, falling; -inf where few."""
+        """Largest value of each of `top_examples`, ``[width, top]`` float32, descending.
+
+        Places beyond the number of examples are -inf.
+        """
         return self._requested("top_values", "top")
 
     @property
     def top_examples(self) -> Tensor:
-        """``[width, top]`` int64: the examples whose largest value is largest; -1 where few."""
+        """Numbers of the examples with the largest values, ``[width, top]`` int64.
+
+        Places beyond the number of examples are -1.
+        """
         return self._requested("top_examples", "top")
 
     @property
     def second_moment(self) -> Tensor:
-        """``[width, width]`` float64: ``E[x xᵀ]``, not centred."""
+        """Second moment ``E[x xᵀ]``, ``[width, width]`` float64, not centred."""
         lower = self._requested("second_moment", "second_moment") / self._n
         return lower.tril() + lower.tril(-1).T
 
     def quantile(self, q: float) -> Tensor:
-        """``[width]`` float64: the value below which a share q lies, to 1/16 of its magnitude.
+        """Estimates the q-quantile of each column from its histogram, to 1/16 of its magnitude.
 
-        Magnitudes below 2^-16 are taken for zero, and those above 2^16 for about that. NaN where
-        nothing counted.
+        Magnitudes below 2^-16 count as zero, and those above 2^16 as about 2^16.
+
+        Args:
+            q: the share of values below the quantile, 0 to 1.
+
+        Returns:
+            ``[width]`` float64; NaN without rows.
 
         Raises:
-            ValueError: q beyond 0 to 1, or no `histogram` was requested.
+            ValueError: q outside of 0 to 1, or statistics without `histogram`.
         """
         if not 0 <= q <= 1:
             raise ValueError(f"{_OP}: q must be 0 to 1, got {q}")
@@ -247,13 +261,13 @@ class ActivationStatistics:
         return torch.minimum(torch.maximum(values, self.min.double()), self.max.double())
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file that `load` reads."""
+        """Writes the statistics to a safetensors file that `load` reads."""
         tensors = {name: host_array(t) for name, t in self._state.items()}
         write_tensors(Path(path), tensors | {_FORMAT: np.array(_VERSION)})
 
     @classmethod
     def load(cls, path: str | Path) -> ActivationStatistics:
-        """Reads what `save` wrote.
+        """Reads the statistics that `save` wrote.
 
         Raises:
             CorruptedFolderError: not a safetensors file.
@@ -291,8 +305,8 @@ class ActivationStatistics:
         check_device(_OP, "x", x.device, "statistics")
         if x.ndim < 2 or x.shape[-1] != self.width:
             raise ValueError(f"{_OP}: x must have shape [..., {self.width}], got {tuple(x.shape)}")
-        for name, given, shape in (("mask", mask, x.shape[:-1]), ("numbers", numbers, x.shape[:1])):
-            if given is not None and tuple(given.shape) != tuple(shape):
+        for name, value, shape in (("mask", mask, x.shape[:-1]), ("numbers", numbers, x.shape[:1])):
+            if value is not None and tuple(value.shape) != tuple(shape):
                 raise ValueError(
-                    f"{_OP}: {name} must have shape {tuple(shape)}, got {tuple(given.shape)}"
+                    f"{_OP}: {name} must have shape {tuple(shape)}, got {tuple(value.shape)}"
                 )

@@ -1,4 +1,4 @@
-"""capture() reads activations, patch() writes them: hooks that are gone when the block is left."""
+"""Reads activations with `capture` and replaces them with `patch`, by hooks inside a block."""
 
 from __future__ import annotations
 
@@ -35,34 +35,35 @@ def capture(
     rows: Rows | None = None,
     store: RowStore | None = None,
 ) -> Capture:
-    """Folds a model's activations into statistics while it runs, and keeps none of them.
+    """Accumulates statistics of a model's activations while it runs, without storing activations.
 
-    The outputs of the model have the same bits as without. Tokens that the attention mask leaves
-    out do not count; the mask is what the model is called with. Under `torch.compile` the whole is
-    one graph (``fullgraph=True``), if the model is compiled, or first called, inside of the block.
+    The outputs of the model have the same bits as without. Tokens that the ``attention_mask`` of a
+    call excludes are not counted. Under `torch.compile` model and capture are one graph
+    (``fullgraph=True``), if the model is compiled, or first called, inside of the block.
 
     Args:
-        model: a model of transformers, or what holds one; of other modules, and where no
-            ``attention_mask`` is passed, all tokens count.
+        model: a model of transformers, or a module that contains one. For other modules, and where
+            no ``attention_mask`` is passed, all tokens count.
         sites: dotted names of modules, as in ``model.named_modules()``; ``*`` stands for one part,
             as in ``encoder.layer.*.intermediate``. Their output is read (the first of several), or
             with ``:input`` after the name their first input.
-        statistics: fold activations at all; without, `rows` are what is wanted.
-        thresholds, top, histogram, second_moment: what is kept beside moments and extremes, as in
+        statistics: accumulate statistics; False where only `rows` are needed.
+        thresholds, top, histogram, second_moment: statistics beside moments and extremes, as in
             `ActivationStatistics`.
-        rows: "cls", "mean", "last" or "max": of each text one row per site goes into `store`,
-            pooled over the tokens that count; activations without tokens go as they are.
-        store: where rows go; needed with `rows`, and only then.
+        rows: "cls", "mean", "last" or "max": the pooling over tokens by which `store` gets one row
+            per text and site; activations without a dimension of tokens are stored unpooled.
+        store: the store of rows; required with `rows`, and allowed only then.
 
     Returns:
         A context manager, inside and after which it is a mapping of names of sites to
-        `ActivationStatistics`. Texts are numbered from 0 in the order in which they pass.
+        `ActivationStatistics`. Texts are numbered from 0 in the order of calls.
 
     Raises:
-        ValueError: no such module (names like it are listed); at a call, activations that are not
-            on the CPU, or a text without any token that counts.
-        TypeError: `torch.nn.DataParallel`, activations that are no tensors.
-        RuntimeError: a site that is captured already.
+        ValueError: no such module (similar names are listed), options that exclude each other; at a
+            call of the model, activations that are not on the CPU, or a text whose mask is 0
+            everywhere.
+        TypeError: `torch.nn.DataParallel`, activations that are not tensors.
+        RuntimeError: a site that an enclosing block captures already.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
@@ -84,12 +85,12 @@ def capture(
     }
     if not statistics and (any(options.values()) or rows is None):
         raise ValueError("capture: without statistics there are rows, and no options of statistics")
-    ActivationStatistics(1, **options)  # raises for what cannot be used
+    ActivationStatistics(1, **options)  # validates the options
     return Capture(model, found, options if statistics else None, rows, store)
 
 
 class Capture(Mapping[str, ActivationStatistics]):
-    """Statistics of sites: what `capture` returns."""
+    """Statistics by name of site; the context manager that `capture` returns."""
 
     def __init__(
         self,
@@ -125,13 +126,13 @@ class Capture(Mapping[str, ActivationStatistics]):
     def __enter__(self) -> Capture:
         if self._entry is None:
             raise RuntimeError("capture: this one has been used; call capture() again")
-        (model, sites), self._entry = self._entry, None  # nothing here keeps the model alive
+        (model, sites), self._entry = self._entry, None  # does not keep the model alive
         twice = next((site.name for site in sites if site.module in _captured), None)
         if twice is not None:
             raise RuntimeError(f"capture: {twice} is captured already, by a block around this one")
         self._modules = weakref.WeakSet(site.module for site in sites)
         _captured.update(self._modules)
-        for masked in _masked(model):
+        for masked in _masked_modules(model):
             note = self._note_mask(masked)
             self._hooks.append(masked.register_forward_pre_hook(note, with_kwargs=True))
         for site in sites:
@@ -173,7 +174,7 @@ class Capture(Mapping[str, ActivationStatistics]):
             check_device("capture", f"activations of {name}", x.device, "statistics")
             mask = self._mask
             if mask is not None and x.shape[:-1] == mask.shape[:1]:
-                mask = None  # one row for each text, such as a pooler's
+                mask = None  # one row per text, such as the output of a pooler
             if mask is not None and mask.shape != x.shape[:-1]:
                 raise ValueError(
                     f"capture: activations of {name} have shape {tuple(x.shape)}, which an "
@@ -192,16 +193,20 @@ class Capture(Mapping[str, ActivationStatistics]):
 
 @contextmanager
 def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[nn.Module]:
-    """Replaces activations while the block lasts; the model itself is not changed.
+    """Replaces activations inside the block; the model itself is not changed.
 
     Args:
         model: any module.
-        edits: of sites, named as in `capture`, functions from what is there to what shall be there
-            in its place, of the same shape. They must not change their argument.
+        edits: from names of sites, as in `capture`, to functions that map the activations of the
+            site to their replacement, a tensor of the same shape. A function must not modify its
+            argument in place.
+
+    Yields:
+        The model.
 
     Raises:
-        ValueError: no such module, a result of another shape.
-        TypeError: `torch.nn.DataParallel`, a function that returns no tensor.
+        ValueError: no such module, a replacement of another shape.
+        TypeError: `torch.nn.DataParallel`, a function that does not return a tensor.
 
     Example:
         >>> model = torch.nn.Linear(2, 2)
@@ -221,8 +226,8 @@ def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> 
             hook.remove()
 
 
-def _masked(model: nn.Module) -> list[nn.Module]:
-    """The modules that are called with texts and their mask."""
+def _masked_modules(model: nn.Module) -> list[nn.Module]:
+    """Finds the modules whose forward takes texts and their mask."""
     takes = {"input_ids", "attention_mask"}
     return [m for m in model.modules() if takes <= set(inspect.signature(m.forward).parameters)]
 
@@ -249,8 +254,10 @@ def _edited(name: str, edit: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]
 
 
 def _hook(site: Site, act: Callable[[Any], Any]) -> Any:
-    """Calls `act` with what the module returns, or with its arguments; what it returns takes their
-    place."""
-    if site.of_input:
+    """Registers a hook that calls `act` with the output, or the arguments, of the module.
+
+    A result of `act` that is not None replaces them.
+    """
+    if site.is_input:
         return site.module.register_forward_pre_hook(lambda _, args: act(args))
     return site.module.register_forward_hook(lambda _, args, output: act(output))

@@ -1,4 +1,4 @@
-"""One row per text for each of several layers, in memory or in a folder."""
+"""Stores one row per text for each of several sites, in memory or in a folder."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ _NAMES = "sites.json"
 
 
 class RowStore(Mapping[str, Tensor]):
-    """Rows added a batch at a time, and cast on their way: a mapping of sites to ``[n, width]``.
+    """Stores rows of activations: a mapping from names of sites to tensors ``[n, width]``.
 
-    Blocks of `block_rows` rows are allocated at once. With a folder, a full block is written as
-    safetensors and given up, so memory holds one block per site; `flush` writes what is left.
+    Rows are appended a batch at a time and cast to the dtype of the store. Blocks of `block_rows`
+    rows are allocated at once. With a folder, a full block is written as safetensors and freed, so
+    memory holds one block per site; `flush` writes the remaining rows.
 
     Args:
         dtype: "float32", "bfloat16" or "float16".
-        folder: where to; made if it does not exist, and must hold nothing.
-        block_rows: rows of a block.
+        folder: the folder to write to, created if it does not exist; it must be empty. Without one,
+            rows stay in memory.
+        block_rows: number of rows of a block.
 
     Raises:
-        ValueError: an unknown dtype, fewer than one row.
-        FileExistsError: the folder holds something.
+        ValueError: an unknown dtype, fewer than one row per block.
+        FileExistsError: the folder is not empty.
 
     Example:
         >>> store = RowStore("bfloat16")
@@ -61,10 +63,13 @@ class RowStore(Mapping[str, Tensor]):
 
     @classmethod
     def open(cls, folder: str | Path) -> RowStore:
-        """What a store wrote to a folder; rows may be read, and none added.
+        """Opens a store that was flushed to a folder, for reading only.
+
+        Args:
+            folder: the folder of the store.
 
         Raises:
-            FileNotFoundError: nothing was flushed there.
+            FileNotFoundError: no store was flushed to the folder.
         """
         root = Path(folder)
         described = json.loads((root / _NAMES).read_text(encoding="utf-8"))
@@ -75,10 +80,14 @@ class RowStore(Mapping[str, Tensor]):
         return store
 
     def append(self, site: str, rows: Tensor) -> None:
-        """Adds rows ``[n, width]`` of any float dtype.
+        """Appends rows to a site.
+
+        Args:
+            site: the name of the site.
+            rows: ``[n, width]`` of any floating-point dtype.
 
         Raises:
-            ValueError: another width than before; a store that was opened, or flushed.
+            ValueError: a width that differs from earlier rows; a store that was opened or flushed.
         """
         if self._finished:
             raise ValueError(f"{_OP}: {self.folder} is finished; rows cannot be added")
@@ -93,7 +102,7 @@ class RowStore(Mapping[str, Tensor]):
             filled = self._filled.get(site, 0)
             if not isinstance(last, Tensor) or filled == self.block_rows:
                 self._write_last(site)
-                with torch.inference_mode(False):  # whoever adds rows may not be in it next time
+                with torch.inference_mode(False):  # later rows may come outside of it
                     last = torch.empty(self.block_rows, width, dtype=_DTYPES[self.dtype])
                 blocks.append(last)
                 filled = 0
@@ -102,7 +111,11 @@ class RowStore(Mapping[str, Tensor]):
             self._filled[site], rows = filled + taken, rows[taken:]
 
     def flush(self) -> None:
-        """Writes what is not written yet; nothing can be added any more."""
+        """Writes the remaining rows to the folder; no rows can be added afterwards.
+
+        Raises:
+            ValueError: the store has no folder.
+        """
         if self.folder is None:
             raise ValueError(f"{_OP}: this store has no folder")
         for site in self._blocks:
@@ -117,7 +130,7 @@ class RowStore(Mapping[str, Tensor]):
             file.write(json.dumps(described) + "\n")
 
     def blocks(self, site: str) -> Iterator[Tensor]:
-        """Rows of a site, a block at a time."""
+        """Iterates over the rows of a site, one block ``[rows, width]`` at a time."""
         parts = self._blocks[site]
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -147,9 +160,8 @@ class RowStore(Mapping[str, Tensor]):
         path = self.folder / f"{number:03}-{len(blocks) - 1:05}.safetensors"
         bits = rows.view(torch.uint16) if self.dtype == "bfloat16" else rows
         bfloat16 = frozenset({"rows"} if self.dtype == "bfloat16" else ())
-        with replacing(
-            path, durable=False
-        ) as partial:  # rows of an unfinished store can be made anew
+        # Not durable: the rows of an unfinished store can be computed again.
+        with replacing(path, durable=False) as partial:
             write_tensors(partial, {"rows": bits.numpy()}, bfloat16)
         blocks[-1] = path
 

@@ -1,4 +1,4 @@
-"""Places in a model: outputs or inputs of its modules, by the model's own dotted names."""
+"""Finds sites of activations in a model: outputs or inputs of its modules, by dotted names."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ _INPUT = ":input"
 
 
 class Site(NamedTuple):
-    """Where activations are: what a module returns, or what it is given first."""
+    """A place of activations: the output of a module, or its first input."""
 
     name: str
     module: nn.Module
-    of_input: bool
+    is_input: bool
 
 
 def find_sites(model: nn.Module, patterns: str | Sequence[str], op: str) -> list[Site]:
-    """The sites that patterns name, in the order of the model.
+    """Finds the sites that patterns name, in the order of the model.
 
     Args:
         model: any module.
         patterns: dotted names as in ``model.named_modules()``; ``*`` stands for one part of a name,
-            as in ``encoder.layer.*.intermediate``. The output of the module is meant, the first of
-            several; with ``:input`` after the name, its first input.
-        op: for messages.
+            as in ``encoder.layer.*.intermediate``. A name stands for the output of the module, the
+            first of several; with ``:input`` after the name, for its first input.
+        op: the public function, for messages.
 
     Raises:
-        ValueError: a pattern that fits no module: names like it are listed.
+        ValueError: a pattern that matches no module; similar names are listed.
         TypeError: `torch.nn.DataParallel`, whose replicas live for one call.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+        >>> [site.name for site in find_sites(model, ["1", "0:input"], "capture")]
+        ['0:input', '1']
     """
     if isinstance(model, nn.DataParallel):
         raise TypeError(
@@ -45,22 +50,22 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str], op: str) -> list
     order = {name: place for place, name in enumerate(modules)}
     found: dict[str, Site] = {}
     for pattern in wanted:
-        name, of_input = pattern.removesuffix(_INPUT), pattern.endswith(_INPUT)
+        name, is_input = pattern.removesuffix(_INPUT), pattern.endswith(_INPUT)
         shape = re.compile(r"[^.]+".join(re.escape(part) for part in name.split("*")))
         names = [known for known in modules if shape.fullmatch(known)]
         if not names:
             raise ValueError(f"{op}: the model has no module {name!r}{_near(name, modules)}")
         for known in names:
-            full = known + (_INPUT if of_input else "")
-            found[full] = Site(full, modules[known], of_input)
+            full = known + (_INPUT if is_input else "")
+            found[full] = Site(full, modules[known], is_input)
     return sorted(found.values(), key=lambda site: order[site.name.removesuffix(_INPUT)])
 
 
 def first_tensor(value: object, site: str, op: str) -> Tensor:
-    """The tensor itself, or the first of a tuple of them.
+    """Returns the tensor itself, or the first of a tuple, a list or a mapping of tensors.
 
     Raises:
-        TypeError: neither.
+        TypeError: the value, or its first element, is not a tensor.
     """
     first = value
     if isinstance(value, Mapping):  # outputs of transformers
@@ -73,12 +78,12 @@ def first_tensor(value: object, site: str, op: str) -> Tensor:
 
 
 def _plain(name: str) -> str:
-    """Without what `torch.compile` puts into it."""
+    """Removes the parts that `torch.compile` inserts into a name."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _near(name: str, modules: dict[str, nn.Module]) -> str:
-    """Names like it, layers of one kind once."""
+    """Describes similar names; layers that differ in their number alone appear once."""
     kinds = list(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", known) for known in modules))
     like = difflib.get_close_matches(re.sub(r"\.\d+(?=\.|$)", ".*", name), kinds, n=4, cutoff=0.4)
     like = like or kinds[:4]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..studies.study import Item, Progress, SummaryTable
+from ..progress import track
+from ..studies.study import Item, Reporter, SummaryTable
 from .terminal import fact, heading, note, table, title
 
 
-class TerminalProgress(Progress):
-    """Writes what a study reports, with bars on stderr where that is a terminal."""
+class TerminalReporter(Reporter):
+    """Writes what a study reports, and progress on stderr."""
 
     bars = True
 
@@ -26,11 +27,8 @@ class TerminalProgress(Progress):
         note(text)
 
     def track(self, items: Sequence[Item], label: str) -> Iterable[Item]:
-        """Draws a bar."""
-        from tqdm.auto import tqdm
-
-        tracked: Iterable[Item] = tqdm(items, desc=label, disable=None, leave=False)
-        return tracked
+        """Shows the progress of a loop on stderr."""
+        return track(items, label)
 
 
 def show_summary(tables: Sequence[SummaryTable]) -> None:

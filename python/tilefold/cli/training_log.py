@@ -1,12 +1,14 @@
-"""Shows the progress of `tilefold train`: a line per log, and a bar on a terminal."""
+"""Shows the progress of `tilefold train`: a line per log, and its steps."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from ..progress import Progress, show_progress
 from .terminal import say
 
 _SHOWN = {"loss": "8.4f", "learning_rate": "9.2e", "n_negatives": "8.1f", "negatives_age": "6.0f"}
@@ -29,11 +31,15 @@ class Lines(TrainerCallback):
             say(f"  step {state.global_step:>6}  {'  '.join(parts)}")
 
 
-class Bar(ProgressCallback):
-    """The bar of transformers without its lines."""
+class Steps(TrainerCallback):
+    """Reports the number of steps to a callback."""
 
-    def on_log(self, *_: Any, **__: Any) -> None:
-        """Leaves lines to `Lines`."""
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Reports the step; see `transformers.TrainerCallback`."""
+        self._progress(state.global_step, state.max_steps)
 
 
 def show_lines(trainer: Any) -> None:
@@ -41,5 +47,13 @@ def show_lines(trainer: Any) -> None:
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     trainer.add_callback(Lines())
-    if sys.stderr.isatty() and not trainer.args.disable_tqdm:
-        trainer.add_callback(Bar())
+
+
+@contextmanager
+def show_steps(trainer: Any) -> Iterator[None]:
+    """Shows how many steps are done while a `with` block trains."""
+    shown = trainer.is_world_process_zero() and not trainer.args.disable_tqdm
+    with show_progress("train", show=shown) as display:
+        trainer.add_callback(steps := Steps(display))
+        yield
+        trainer.remove_callback(steps)

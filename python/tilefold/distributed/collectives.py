@@ -1,4 +1,4 @@
-"""Collective operations on rows of different numbers per rank, with gradients.
+"""Gathers rows of different numbers per rank, with gradients.
 
 Ranks may have different numbers of rows. Every function here is called by all ranks of the group,
 in the same order, or those that call wait for those that do not.
@@ -126,5 +126,5 @@ class _Averaged(torch.autograd.Function):
 
 
 def _as_bytes(x: Tensor) -> Tensor:
-    """The same memory: backends do not know every dtype."""
+    """Views a tensor as bytes: backends do not know every dtype."""
     return x.view(torch.uint8)

@@ -1,4 +1,4 @@
-"""Work shared by the processes of a training; with one process each is a plain call."""
+"""Shares work among the processes of a training; with one process all are plain calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from .collectives import all_gather_rows
 
-# Hundreds of times what a thread takes to drop its tensors, on a machine that is busy.
+# Hundreds of times longer than a thread takes to drop its tensors on a busy machine.
 _GLOO_SECONDS = 0.2
 
 
@@ -45,13 +45,16 @@ def encode_together(
     *columns: Sequence[str],
     batch_size: int,
 ) -> NDArray[np.float32]:
-    """``encode(texts, *columns)``, each process encoding its share; the result is everyone's.
+    """Computes ``encode(texts, *columns)``, each process encoding its share.
 
     Args:
-        encode: a method of `BiEncoder`; one process shows its bar.
-        texts: the same on all processes.
-        *columns: parallel to texts, such as their titles.
-        batch_size: texts at once.
+        encode: a method of `BiEncoder`; the first process shows a progress bar.
+        texts: the texts, equal on all processes.
+        *columns: lists parallel to `texts`, such as their titles.
+        batch_size: number of texts encoded at a time.
+
+    Returns:
+        ``[len(texts), dim]`` float32 on every process.
     """
     n = world()
     if n == 1:
@@ -60,13 +63,13 @@ def encode_together(
     part = [column[bounds[here] : bounds[here + 1]] for column in (texts, *columns)]
     own = torch.from_numpy(encode(*part, batch_size=batch_size, progress=here == 0))
     sizes = [end - begin for begin, end in pairwise(bounds)]
-    everyone = cast("dist.ProcessGroup", dist.group.WORLD)
-    whole: NDArray[np.float32] = all_gather_rows(own, sizes, everyone).numpy()
+    all_processes = cast("dist.ProcessGroup", dist.group.WORLD)
+    whole: NDArray[np.float32] = all_gather_rows(own, sizes, all_processes).numpy()
     return whole
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """The mean over processes, in place. What has no gradient on any process keeps none."""
+    """Averages gradients over processes in place; a parameter without any gradient keeps none."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     has = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32)
     dist.all_reduce(has)

@@ -179,7 +179,7 @@ def _ranking(ids: Any, n: int, n_passages: int) -> NDArray[np.int64]:
 
 
 def _places(ranking: NDArray[np.int64]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """(passage, rows and columns at which it was retrieved), by passage."""
+    """Yields each passage with the rows and columns at which it was retrieved."""
     order = np.argsort(ranking, axis=None, kind="stable")
     passages = ranking.ravel()[order]
     order, passages = order[passages >= 0], passages[passages >= 0]

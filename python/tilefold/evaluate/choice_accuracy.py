@@ -1,4 +1,4 @@
-"""Multiple choice: accuracy over questions, over subjects and over groups of subjects."""
+"""Computes multiple-choice accuracy over questions, subjects and groups of subjects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Accuracy(NamedTuple):
-    """Two means of the same answers."""
+    """Accuracy as the mean over questions, and as the mean over subjects."""
 
     micro: float  # over questions
     macro: float  # over subjects, each the mean over its questions

@@ -90,7 +90,7 @@ def _checked(qrels: tuple[Any, Any, Any], n: int) -> tuple[IdArray, IdArray, Flo
 def _look_up(
     ranking: IdArray, rows: IdArray, ids: IdArray, gains: FloatArray
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Gain and whether it is judged, [n, k], by the key row * n_documents + document."""
+    """Looks up gains, and whether they are judged, [n, k], by row * n_documents + document."""
     if not len(ids):
         return np.zeros(ranking.shape), np.zeros(ranking.shape, np.bool_)
     documents, position = np.unique(ids, return_inverse=True)  # so that keys cannot overflow

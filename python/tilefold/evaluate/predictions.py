@@ -1,4 +1,4 @@
-"""Answers that a model wrote against accepted ones: EM and F1 of SQuAD, PopQA's accuracy."""
+"""Compares generated answers with accepted ones: EM and F1 of SQuAD, PopQA's accuracy."""
 
 from __future__ import annotations
 

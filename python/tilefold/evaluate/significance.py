@@ -1,4 +1,4 @@
-"""Paired tests over queries of the difference of two systems, with Holm's correction."""
+"""Tests the difference of two systems over queries, paired, with Holm's correction."""
 
 from __future__ import annotations
 

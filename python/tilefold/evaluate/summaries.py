@@ -1,4 +1,4 @@
-"""One number for many queries: means and their confidence intervals."""
+"""Summarises values of queries: means and their confidence intervals."""
 
 from __future__ import annotations
 

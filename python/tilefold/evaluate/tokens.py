@@ -46,7 +46,7 @@ def _pattern(whole: bool) -> re.Pattern[str]:
 
 
 def _ranges(categories: str, last: int) -> Iterator[str]:
-    """Code points whose general category begins with one of these letters, as parts of a class."""
+    """Returns code points whose category begins with one of these letters, as parts of a class."""
     start = None
     for code in range(last + 2):
         inside = code <= last and unicodedata.category(chr(code))[0] in categories

@@ -1,4 +1,4 @@
-"""Losses and indexes of tilefold behind the interfaces of other libraries, a module for each.
+"""Adapts losses and indexes of tilefold to the interfaces of other libraries, one module each.
 
-None is imported from here, so what one of them needs is needed by those alone who import it.
+This package imports none of them, so the dependencies of a module are needed only where it is used.
 """

@@ -1,7 +1,7 @@
-"""Which texts of a batch are the same, told by their tokens, whatever the padding.
+"""Finds equal texts of a batch by their tokens, whatever the padding.
 
-Tokenizers of sentence-transformers give tensors with a row for each text, padded to the longest; or
-for StaticEmbedding one text after the other, with their offsets.
+Tokenizers of sentence-transformers return tensors with one row per text, padded to the longest; for
+StaticEmbedding they return the concatenated tokens of all texts, with offsets.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from torch import Tensor
 
 from .mini_batches import Features
 
-# What a model may read beside the text, or instead of it.
+# Features that a model reads beside the text, or instead of it.
 _NOT_TEXT = ("pixel_values", "pixel_values_videos", "input_features", "input_values")
 
 
-# Hashes are no tensors, so torch.compile goes around them.
+# Hashes are not tensors, so torch.compile cannot trace them.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def masks_of_duplicates(columns: Sequence[Features], op: str) -> dict[str, Any]:
-    """Which documents are no negatives, as `contrastive_loss` takes it.
+    """Computes masks of repeated texts, as arguments of `contrastive_loss`.
 
     Args:
         columns: the features of anchors, positives, and of any further columns of documents.
-        op: what errors name.
+        op: the public class, for messages.
 
     Returns:
-        `query_ids` and `document_ids`, equal for equal texts in every process, and as `exclude` the
-        documents among these with the text of the anchor.
+        `query_ids` and `document_ids`, int64 and equal for equal texts in every process, and
+        `exclude`, the documents of this batch that are equal to the anchor.
 
     Raises:
-        ValueError: features that do not tell texts apart.
+        ValueError: features from which texts cannot be compared.
     """
     anchors, *others = (_text_ids(column, op) for column in columns)
     documents = np.concatenate(others)
@@ -51,16 +51,16 @@ def masks_of_duplicates(columns: Sequence[Features], op: str) -> dict[str, Any]:
 
 
 def _text_ids(features: Features, op: str) -> NDArray[np.int64]:
-    """A number for each text: 64 bits of a hash of its tokens, the same in every process."""
+    """Hashes the tokens of each text to 64 bits, equal in every process."""
     digests = [hashlib.blake2b(text, digest_size=8).digest() for text in _texts(features, op)]
     return np.frombuffer(b"".join(digests), np.int64).copy()
 
 
 def _texts(features: Features, op: str) -> list[bytes]:
-    """The tokens of each text, without padding."""
+    """Returns the bytes of each text's tokens, without padding."""
     if "input_ids" not in features or any(key in features for key in _NOT_TEXT):
         raise ValueError(
-            f"{op}: mask_duplicates tells texts apart by input_ids alone, but the features are "
+            f"{op}: mask_duplicates compares texts by input_ids alone, but the features are "
             f"{sorted(features)}; pass mask_duplicates=False"
         )
     ids = _array(features["input_ids"])

@@ -1,4 +1,4 @@
-"""Features of a column of texts, a mini-batch at a time."""
+"""Splits the features of a column of texts into mini-batches."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from torch import Tensor
 
 Features = Mapping[str, Any]
 
-# Where rows of one text follow the other without padding.
+# Features of texts that are concatenated without padding.
 _UNPADDED = ("offsets", "cu_seq_lens_q")
 
 
 def mini_batches(features: Features, size: int, op: str) -> list[Features]:
-    """Features of `size` texts at a time, each cut to the longest of its texts.
+    """Splits features into mini-batches of texts, each cut to the longest of its texts.
 
     Args:
-        features: tensors and lists with a row for each text; anything else holds for all of them.
-        size: texts in each.
-        op: what errors name.
+        features: tensors and lists with one row per text; other values apply to all mini-batches.
+        size: texts per mini-batch.
+        op: the public class, for messages.
+
+    Returns:
+        The features of each mini-batch.
 
     Raises:
-        ValueError: features that are not one row for each text.
+        ValueError: features without one row per text.
     """
     # "prompt_length" of a column may be one number, as a tensor
     tensors = {
@@ -45,9 +48,9 @@ def _part(features: Features, batched: set[str], rows: slice) -> Features:
     if mask is None or not mask.any():
         return part
     width = int(mask.any(dim=0).nonzero().max()) + 1
-    of_tokens = {
+    per_token = {
         key
         for key, x in part.items()
         if key in batched and isinstance(x, Tensor) and x.shape[:2] == mask.shape
     }
-    return {key: x[:, :width] if key in of_tokens else x for key, x in part.items()}
+    return {key: x[:, :width] if key in per_token else x for key, x in part.items()}

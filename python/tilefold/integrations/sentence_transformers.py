@@ -1,7 +1,8 @@
-"""Losses that the trainer of sentence-transformers takes in place of its own.
+"""Provides losses for the trainer of sentence-transformers.
 
-sentence-transformers itself is not imported: a model is what turns the features of a column into a
-dict with "sentence_embedding", and a loss is what has `model`, `get_config_dict` and `citation`.
+sentence-transformers itself is not imported: a model is any module that maps the features of a
+column to a dict with "sentence_embedding", and a loss any module with `model`, `get_config_dict`
+and `citation`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .mini_batches import Features, mini_batches
 
 
 class InBatchContrastiveLoss(nn.Module):
-    """`tilefold.losses.contrastive_loss` for the trainer of sentence-transformers, on the CPU.
+    """Computes `contrastive_loss` for the trainer of sentence-transformers, on the CPU.
 
     Columns of the data set are anchor, positive and any number of negatives. The candidates of an
     anchor are the positives and negatives of all anchors. With ``mask_duplicates=False`` this
@@ -29,7 +30,7 @@ class InBatchContrastiveLoss(nn.Module):
     one with directions "query_to_doc" and "doc_to_query", without the matrix of scores. There are
     kernels for the CPU only so far: train with ``use_cpu=True``, or use that loss.
 
-    With `mask_duplicates`, repeated texts are no negatives of each other: the document of an equal
+    With `mask_duplicates`, repeated texts are not negatives of each other: the document of an equal
     anchor, a document equal to one that is not a negative, and a document equal to the anchor.
     Texts are compared by their tokens as the model reads them, prompt included, so dropout does
     not matter, nor padding where there is an attention mask (without one, padding counts as
@@ -41,22 +42,22 @@ class InBatchContrastiveLoss(nn.Module):
     Under DDP it needs a `process_group`, over which its gradient is averaged.
 
     Args:
-        model: a `SentenceTransformer`, or what takes features and returns a dict with
+        model: a `SentenceTransformer`, or a module that takes features and returns a dict with
             "sentence_embedding" ``[rows, dim]``.
-        temperature: scores are divided by it; where it is learned, it begins there.
+        temperature: scores are divided by it; the initial value where it is learned.
         learn_temperature: keep ``log_scale = -log(temperature)`` as a parameter, as CLIP does.
-        symmetric: half of this loss plus half of the same over documents.
+        symmetric: average this loss with the same loss over documents.
         normalize: scale embeddings to length 1, so that scores are cosines.
-        mask_duplicates: repeated texts are no negatives. It needs features of text: ``input_ids``.
-        process_group: processes whose batches are one, as sentence-transformers says it with
-            ``gather_across_devices=True``; usually ``torch.distributed.group.WORLD``, which is None
-            until the training arguments have been made. Otherwise each process keeps to its own
+        mask_duplicates: exclude repeated texts from the negatives; needs ``input_ids``.
+        process_group: processes whose batches form one, as with ``gather_across_devices=True`` of
+            sentence-transformers; usually ``torch.distributed.group.WORLD``, which is None
+            until the training arguments have been made. Otherwise each process uses only its own
             candidates. Repeated texts are found on all processes, but for a document equal to an
             anchor of another process.
 
     Raises:
         ValueError: a temperature that is not positive.
-        TypeError: what is no number, no bool or no process group.
+        TypeError: an argument that is not a number, a bool or a process group as documented.
 
     Source:
         Henderson et al., Efficient Natural Language Response Suggestion for Smart Reply
@@ -99,18 +100,18 @@ class InBatchContrastiveLoss(nn.Module):
     def forward(
         self, sentence_features: Iterable[Features], labels: Tensor | None = None
     ) -> Tensor:
-        """The loss of a batch.
+        """Computes the loss of a batch.
 
         Args:
             sentence_features: the features of each column: anchor, positive, negatives.
-            labels: none; the trainer passes what the data set has as "label" or "score".
+            labels: must be None; the trainer passes the column "label" or "score" of the data set.
 
         Returns:
             One number, float32, or float64 for a model of that.
 
         Raises:
-            ValueError: fewer than two columns, columns of different length, labels, features that
-                do not tell texts apart, embeddings that are not on the CPU, and under DDP a
+            ValueError: fewer than two columns, columns of different length, labels, features from
+                which texts cannot be compared, embeddings that are not on the CPU, and under DDP a
                 learned temperature without a process group.
         """
         columns, name = list(sentence_features), type(self).__name__
@@ -144,7 +145,7 @@ class InBatchContrastiveLoss(nn.Module):
         return f"normalize={self.normalize}, mask_duplicates={self.mask_duplicates}"
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of this loss."""
+        """Returns the options of this loss for the model card."""
         return {
             "temperature": self.objective.temperature,
             "learn_temperature": self.objective.log_scale is not None,
@@ -155,7 +156,7 @@ class InBatchContrastiveLoss(nn.Module):
 
     @property
     def citation(self) -> str:
-        """BibTeX for the model card."""
+        """BibTeX entry of the loss for the model card."""
         return """
 @misc{oord2018representation,
     title={Representation Learning with Contrastive Predictive Coding},
@@ -181,22 +182,22 @@ def _check(op: str, columns: list[Tensor]) -> None:
 
 
 class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
-    """`InBatchContrastiveLoss` for batches larger than memory, encoding a mini-batch at a time.
+    """Computes `InBatchContrastiveLoss` for batches larger than memory, by mini-batches.
 
     The loss and the gradients are those of `InBatchContrastiveLoss`, dropout included, for one more
-    forward pass (see `tilefold.losses.gradcache.cached_embeddings`); what is held are the
+    forward pass (see `tilefold.losses.gradcache.cached_embeddings`); memory holds the
     activations of one mini-batch and the embeddings. Each mini-batch is cut to the longest of its
-    texts, so less is padding. Losses that change what the model does while they are called, as
-    `MatryoshkaLoss` and `AdaptiveLayerLoss` do, cannot have this one inside.
+    texts, so there is less padding. Losses that change the model while they run, such as
+    `MatryoshkaLoss` and `AdaptiveLayerLoss`, cannot wrap this one.
 
     Args:
         model, temperature, learn_temperature, symmetric, normalize, mask_duplicates, process_group:
             as in `InBatchContrastiveLoss`.
-        mini_batch_size: texts of a column that are encoded at a time.
+        mini_batch_size: number of texts of a column that are encoded at a time.
 
     Raises:
         ValueError: a temperature that is not positive, a mini-batch without texts.
-        TypeError: what is no number, no bool or no process group.
+        TypeError: an argument that is not a number, a bool or a process group as documented.
 
     Source:
         Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup
@@ -213,7 +214,7 @@ class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
         torch.Size([10, 4])
     """
 
-    # How losses of sentence-transformers that change the model ask whether they can.
+    # Read by losses of sentence-transformers that change the model, to reject this one.
     uses_gradient_cache = True
 
     def __init__(
@@ -253,16 +254,16 @@ class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
         return cached_embeddings(self._embed_copy, chunks, no_sync=no_sync_of(self.model))
 
     def _embed_copy(self, chunk: Features) -> Tensor:
-        """Modules write into features, where activations would stay until the second pass."""
+        """Encodes a copy: modules write activations into features, which would keep them alive."""
         return super()._embed(dict(chunk))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of this loss."""
+        """Returns the options of this loss for the model card."""
         return {**super().get_config_dict(), "mini_batch_size": self.mini_batch_size}
 
     @property
     def calculate_loss(self) -> NoReturn:
-        """What `MatryoshkaLoss` asks losses with a cache for.
+        """Rejects `MatryoshkaLoss`, which reads this attribute of losses with a cache.
 
         Raises:
             TypeError: always.
@@ -274,7 +275,7 @@ class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
 
     @property
     def citation(self) -> str:
-        """BibTeX for the model card."""
+        """BibTeX entry of the loss for the model card."""
         return """
 @misc{gao2021scaling,
     title={Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup},

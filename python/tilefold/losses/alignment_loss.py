@@ -1,4 +1,4 @@
-"""The alignment loss: a student's distribution over documents is drawn to a teacher's."""
+"""Computes the alignment loss: the divergence of a student's distribution from a teacher's."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def alignment_loss(
     train_teacher: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """How far a student's softmax over candidate documents is from a teacher's.
+    """Computes the divergence of a student's softmax over candidate documents from a teacher's.
 
-    Either side is given by embeddings, a pair ``(queries [n, dim], documents [m, dim])`` whose
+    Either side consists of embeddings, a pair ``(queries [n, dim], documents [m, dim])`` whose
     inner products are the scores, or by scores themselves, such as a language model's likelihoods.
     Dimensions of the two sides may differ.
 
     - Without `candidates` all documents of the batch are candidates of every query. Both sides must
       be embeddings, and neither of the matrices ``[n, m]`` is ever formed: memory is that of
       gradients and of a block of queries (40 MiB).
-    - With `candidates`, those listed for a query are its only ones. Scores come in their order.
-      (torch.compile breaks its graph there.)
+    - With `candidates`, each query has only its listed candidates, and scores follow the order of
+      the list. (torch.compile breaks its graph there.)
     - Scores ``[n, k]`` on both sides need no `candidates`.
 
     With S the student's and T the teacher's distribution, the loss of a query is
 
     - "forward_kl": ``KL(T || S)``, the usual distillation (Hinton et al., arXiv:1503.02531), which
-      spreads S over all that T likes;
-    - "reverse_kl": ``KL(S || T)``, which lets S keep to a part of it;
+      makes S cover all documents that are likely under T;
+    - "reverse_kl": ``KL(S || T)``, which lets S concentrate on some of them;
     - "js": ``(KL(S || M) + KL(T || M)) / 2`` with ``M = (S + T) / 2``, at most log 2.
 
-    It is not multiplied by the square of a temperature.
+    The loss is not multiplied by the square of a temperature.
 
     Args:
         student: ``(queries, documents)`` or scores ``[n, k]``, or ``[listed]`` with ragged lists;
@@ -111,17 +111,17 @@ def alignment_loss(
     return losses.to(scores[0].dtype)
 
 
-def _side(name: str, given: Any, *, constant: bool = False) -> Side:
-    """Embeddings or scores, checked, without a gradient where they are constant."""
-    if isinstance(given, Tensor):
-        loss_inputs.floating(_OP, f"{name} scores", given)
-        return given.detach() if constant else given
-    if not (isinstance(given, tuple | list) and len(given) == 2):
+def _side(name: str, value: Any, *, constant: bool = False) -> Side:
+    """Checks the embeddings or scores of a side, and detaches them where they are constant."""
+    if isinstance(value, Tensor):
+        loss_inputs.floating(_OP, f"{name} scores", value)
+        return value.detach() if constant else value
+    if not (isinstance(value, tuple | list) and len(value) == 2):
         raise TypeError(
             f"{_OP}: {name} must be scores or a pair (queries, documents), got "
-            f"{type(given).__name__}"
+            f"{type(value).__name__}"
         )
-    queries, documents = loss_inputs.matched(_OP, given[0], given[1], _names(name))
+    queries, documents = loss_inputs.matched(_OP, value[0], value[1], _names(name))
     return (queries.detach(), documents.detach()) if constant else (queries, documents)
 
 
@@ -145,7 +145,7 @@ def _over_batch(
         )
     if torch.float64 in (q.dtype, tq.dtype):
         q, d, tq, td = (x.double() for x in (q, d, tq, td))
-    spared = None if exclude is None else loss_inputs.lists(_OP, exclude, "exclude", len(q))
+    excluded = None if exclude is None else loss_inputs.lists(_OP, exclude, "exclude", len(q))
 
     def loss(mixture: Mixture, queries: Pair, documents: Pair) -> Tensor:
         found = divergence(
@@ -155,7 +155,7 @@ def _over_batch(
             scales,
             mixture,
             (" of the student", " of the teacher"),
-            exclude=spared,
+            exclude=excluded,
             reduction=reduction,
         )
         return found.loss
@@ -167,19 +167,20 @@ def _over_batch(
     value = loss(Mixture(_TEACHER, forward, (1.0, 0.0)), (q, constant[0]), (d, constant[1]))
     if not train_teacher:
         return value
-    # The teacher's gradient is that of the same divergence seen from there.
+    # The teacher's gradient is that of the same divergence with the roles exchanged; subtracting
+    # the detached value adds this gradient without changing the loss.
     other = loss(Mixture(_STUDENT, not forward, (0.0, 1.0)), (q.detach(), tq), (d.detach(), td))
     return value + (other - other.detach())
 
 
 def _listed(sides: list[Any], candidates: Any) -> tuple[Tensor, list[Tensor]]:
-    """Offsets of lists, and the scores of both sides ``[listed]``."""
+    """Returns offsets of lists, and the scores ``[listed]`` of both sides in one dtype."""
     rows = [side for side in sides if not isinstance(side, Tensor)]
     if candidates is None:
-        given = [side for side in sides if isinstance(side, Tensor)]
-        if rows or any(s.ndim != 2 for s in given):
+        scored = [side for side in sides if isinstance(side, Tensor)]
+        if rows or any(s.ndim != 2 for s in scored):
             raise ValueError(f"{_OP}: scores need candidates, unless both sides have scores [n, k]")
-        n, k = given[0].shape
+        n, k = scored[0].shape
         if n == 0:
             raise ValueError(f"{_OP}: student scores must have at least 1 row, got 0")
         offsets, indices = torch.arange(n + 1) * k, None
@@ -192,7 +193,7 @@ def _listed(sides: list[Any], candidates: Any) -> tuple[Tensor, list[Tensor]]:
     scores = []
     for name, side in zip(("student", "teacher"), sides, strict=True):
         if isinstance(side, Tensor):
-            scores.append(_scores_given(name, side, offsets))
+            scores.append(_flat_scores(name, side, offsets))
         else:
             q, d = side
             assert indices is not None
@@ -208,7 +209,7 @@ def _listed(sides: list[Any], candidates: Any) -> tuple[Tensor, list[Tensor]]:
     return offsets, [s.to(wider) for s in scores]
 
 
-def _scores_given(name: str, scores: Tensor, offsets: Tensor) -> Tensor:
+def _flat_scores(name: str, scores: Tensor, offsets: Tensor) -> Tensor:
     n, total = len(offsets) - 1, int(offsets[-1])
     fits = scores.ndim == 1 and len(scores) == total
     if scores.ndim == 2 and len(scores) == n:

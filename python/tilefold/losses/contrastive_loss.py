@@ -1,4 +1,4 @@
-"""The in-batch contrastive loss: an op inside an autograd.Function that forms gradients with it."""
+"""Computes the in-batch contrastive loss (InfoNCE) and its gradients without the score matrix."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def contrastive_loss(
     reduction: str = "mean",
     process_group: torch.distributed.ProcessGroup | None = None,
 ) -> Tensor:
-    """In-batch contrastive loss (InfoNCE) without the score matrix.
+    """Computes the in-batch contrastive loss (InfoNCE) without the score matrix.
 
     With one positive per query it equals ``F.cross_entropy(queries @ documents.T / temperature,
     positives)``: the same loss and the same gradients, with memory for a block of queries (40 MiB)
     instead of three matrices ``[n, m]`` in autograd. Documents are one flat matrix: hard negatives
-    are simply further rows, as many for each query as you like, and every document is a candidate
+    are simply further rows, any number per query, and every document is a candidate
     for every query.
 
     With scores ``s = scale <q, d>``, positives P and the other candidates C of a query:
@@ -52,13 +52,13 @@ def contrastive_loss(
 
     Over the ranks of a `process_group` it is the loss of one process with the rows of all ranks, in
     their order, however many each has. Every rank passes its own queries and documents, with lists
-    of these; its queries meet the documents of all ranks, and the gradients of documents come back,
-    summed, to the rank that owns them. DDP averages gradients of parameters over ranks, so a rank's
-    value is the number of ranks times its own part of the loss, for "mean" as for "sum": the mean
-    over ranks, of values and of gradients, is that of one process. Do not multiply by the number of
-    ranks again, as recipes for losses of gathered rows do; and make a learned scale known to DDP.
-    "none" is the losses of own queries as they are: multiply a weighted sum of them by the number
-    of ranks. A rank holds the embeddings of all and their gradients, never scores;
+    of these; its queries are scored against the documents of all ranks, and the summed gradients of
+    documents return to the rank that owns them. DDP averages gradients of parameters over ranks, so
+    a rank's value is the number of ranks times its own part of the loss, for "mean" as for "sum":
+    the mean over ranks, of values and of gradients, is that of one process. Do not multiply by the
+    number of ranks again, as recipes for losses of gathered rows do; and register a learned scale
+    with DDP. "none" returns the losses of own queries unscaled: multiply a weighted sum of them by
+    the number of ranks. A rank holds the embeddings of all and their gradients, never scores;
     masks by id become lists there, so ids of few values (labels) cost memory for all pairs of them.
 
     Gradients have the same bits for any number of threads. The loss and the gradients are formed in
@@ -102,8 +102,8 @@ def contrastive_loss(
     Raises:
         ValueError: shapes that do not fit, an index out of range, a query without a positive, ids
             of another length, a temperature that is not positive, soft targets that do not sum to
-            one, a NaN or an infinity in a row. Where one rank of a `process_group` is given
-            anything that cannot be used, all ranks raise, naming it.
+            one, a NaN or an infinity in a row. Where the arguments of one rank of
+            a `process_group` are invalid, all ranks raise an error that names the rank.
         TypeError: dtypes that cannot be used.
 
     Example:
@@ -140,7 +140,7 @@ def contrastive_loss(
         return _loss(batch(), mode, symmetric, reduction)
     options = {"mode": mode, "symmetric": symmetric, "reduction": reduction}
     part = spread.part(_OP, batch, options, process_group)
-    return _of_rank(part, mode, reduction)
+    return _rank_loss(part, mode, reduction)
 
 
 def check_options(mode: Any, reduction: Any, symmetric: Any, soft: bool) -> None:
@@ -161,7 +161,7 @@ def check_options(mode: Any, reduction: Any, symmetric: Any, soft: bool) -> None
 
 
 def _loss(batch: loss_inputs.Batch, mode: str, symmetric: bool, reduction: str) -> Tensor:
-    graph = torch.is_grad_enabled()  # inside forward it never is
+    graph = torch.is_grad_enabled()  # inside forward() it is always disabled
     q, d, scale, *_ = batch
     loss: Tensor = _Contrastive.apply(  # type: ignore[no-untyped-call]
         q, d, scale, batch.lists(), mode == "each", symmetric, reduction, graph
@@ -169,8 +169,11 @@ def _loss(batch: loss_inputs.Batch, mode: str, symmetric: bool, reduction: str) 
     return loss
 
 
-def _of_rank(part: spread.Part, mode: str, reduction: str) -> Tensor:
-    """Such that the mean over ranks, of values and of gradients, is what one process would get."""
+def _rank_loss(part: spread.Part, mode: str, reduction: str) -> Tensor:
+    """Scales the loss of a rank so that the mean over ranks equals the loss of one process.
+
+    The same holds for gradients, which DDP averages over ranks.
+    """
     if reduction == "none":
         return _loss(part.query_batch, mode, False, "none")
     n, m = (part.n_queries, part.n_documents) if reduction == "mean" else (1, 1)
@@ -182,11 +185,11 @@ def _of_rank(part: spread.Part, mode: str, reduction: str) -> Tensor:
 
 
 class _Contrastive(torch.autograd.Function):
-    """The losses of queries and documents to one number (or one per query), and back.
+    """Computes the loss, one number or one per query, and its gradients.
 
-    A mean or a sum weighs each loss by a number known in advance, so the gradients are formed along
-    with the loss, for a unit of it, and handed on without a copy. They are formed again where they
-    are asked for a second time, and for reduction "none".
+    In a mean or a sum the weight of each query's loss is known in advance, so the gradients are
+    computed along with the loss, for an incoming gradient of 1, and scaled in place in backward.
+    A second backward pass, and reduction "none", compute them again.
     """
 
     @staticmethod
@@ -227,7 +230,7 @@ class _Contrastive(torch.autograd.Function):
             *inputs, query_weights, document_weights, each, symmetric, *ctx.wants
         )
         ctx.compiled = torch.compiler.is_compiling()
-        if ctx.compiled:  # a graph keeps tensors in one way only
+        if ctx.compiled:  # a compiled graph saves tensors through ctx only
             ctx.save_for_backward(queries, scale, *gradients)
         else:
             ctx.save_for_backward(*inputs, query_weights, document_weights)

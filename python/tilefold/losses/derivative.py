@@ -1,4 +1,4 @@
-"""The one derivative that fused losses have."""
+"""Rejects second derivatives, which fused losses do not have."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import torch
 
 
 def first_derivative_only(op: str) -> None:
-    """Refuses, inside backward, to go on to a second derivative, which would silently be 0."""
+    """Raises inside backward where a second derivative is requested, which would silently be 0.
+
+    Raises:
+        RuntimeError: backward runs with ``create_graph=True``.
+    """
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         raise RuntimeError(f"{op}: there is no second derivative; create_graph must be False")

@@ -1,8 +1,8 @@
-"""Batches larger than memory: gradients of embeddings first, encoders afterwards, chunk by chunk.
+"""Trains on batches whose activations exceed memory, by caching the gradients of embeddings.
 
 A contrastive loss needs the embeddings of the whole batch, but not the activations behind them. So
-embeddings are made without a graph, the loss gives their gradients, and each chunk is encoded once
-more to carry its part of them into the parameters.
+embeddings are computed without a graph, the loss gives their gradients, and each chunk is encoded a
+second time to propagate its part of the gradients to the parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from .replay import Replay, tensors
+from .replay import Replay, tensors_in
 
 NoSync = Callable[[], AbstractContextManager[Any]]
 
@@ -24,32 +24,32 @@ NoSync = Callable[[], AbstractContextManager[Any]]
 def cached_embeddings(
     encode: Callable[[Any], Tensor], chunks: Iterable[Any], *, no_sync: NoSync | None = None
 ) -> Tensor:
-    """Embeddings of a batch of which one chunk's activations are held at any time.
+    """Encodes a batch in chunks, holding the activations of one chunk at a time.
 
     Equals ``torch.cat([encode(chunk) for chunk in chunks])``, and gives the same gradients to the
-    parameters of `encode`, dropout included, for one more forward pass: chunks are encoded without
-    a graph, and once more inside ``backward()``. Without gradients (``torch.no_grad()``) there is
-    no second pass and nothing is kept for one.
+    parameters of `encode`, dropout included, at the cost of a second forward pass: chunks are
+    encoded without a graph, and again inside ``backward()``. Without gradients
+    (``torch.no_grad()``) there is no second pass and nothing is kept for one.
 
     The result always requires a gradient: only the second pass shows whether `encode` has anything
     to train. Gradients arrive through ``backward()`` alone: ``torch.autograd.grad``,
     ``backward(inputs=...)`` and second derivatives do not see the parameters. Encoders must not mix
-    rows of a batch (as batch normalisation does), and must give the same for a chunk when called
-    again, but for dropout: nothing may change parameters, chunks or `encode` before ``backward()``.
+    rows of a batch (as batch normalisation does), and must be deterministic apart from dropout:
+    parameters, chunks and `encode` must not change before ``backward()``.
     An exception in the second pass leaves the gradients of the chunks before it: clear them before
     you try again.
 
     Args:
         encode: a function from a chunk to embeddings ``[rows, dim]``.
         chunks: the chunks of the batch: anything that `encode` takes. They are kept until the
-            graph is freed. Gradients stop at chunks, so what made them cannot be trained.
+            graph is freed. Gradients stop at chunks, so a module that produced them is not trained.
         no_sync: under DDP the method `no_sync` of the model: gradients are then exchanged with the
             last chunk only, so ranks may have different numbers of chunks. By default that of
             `encode`, where it is a `DistributedDataParallel`; a function that calls one needs it.
             DDP's ``static_graph=True`` is not supported.
 
     Returns:
-        ``[rows of all chunks, dim]``.
+        ``[rows of all chunks, dim]`` of the dtype that `encode` returns.
 
     Raises:
         ValueError: no chunk, a tensor that is not split, a chunk with a graph behind it, embeddings
@@ -71,7 +71,7 @@ def cached_embeddings(
 
 
 def no_sync_of(model: Any) -> NoSync | None:
-    """What keeps a model from exchanging gradients, compiled or not; None where it does not."""
+    """Returns the `no_sync` method of a model under DDP, compiled or not; None for other models."""
     model = getattr(model, "_orig_mod", model)
     return model.no_sync if isinstance(model, DistributedDataParallel) else None
 
@@ -86,25 +86,25 @@ def _embeddings(
     if not chunks:
         raise ValueError(f"{op}: expected a chunk or more, got none")
     for i, chunk in enumerate(chunks):
-        if torch.is_grad_enabled() and not all(x.is_leaf for x in tensors(chunk)):
+        if torch.is_grad_enabled() and not all(x.is_leaf for x in tensors_in(chunk)):
             raise ValueError(
                 f"{op}: chunk {i} has a graph behind it, which gradients do not reach; make it "
                 "inside encode, or detach it"
             )
-    place = torch.empty(0, requires_grad=True)  # in the graph, which encoders are not part of
+    anchor = torch.empty(0, requires_grad=True)  # puts the node into a graph
     embeddings: Tensor = _Cached.apply(  # type: ignore[no-untyped-call]
-        place, op, encode, chunks, no_sync or no_sync_of(encode)
+        anchor, op, encode, chunks, no_sync or no_sync_of(encode)
     )
     return embeddings
 
 
 class _Cached(torch.autograd.Function):
-    """Encodes without a graph; then again, with a backward pass of its own for each chunk."""
+    """Encodes without a graph; backward encodes each chunk again and differentiates it."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        place: Tensor,
+        anchor: Tensor,
         op: str,
         encode: Callable[[Any], Tensor],
         chunks: list[Any],
@@ -113,9 +113,9 @@ class _Cached(torch.autograd.Function):
         ctx.op, ctx.encode, ctx.no_sync, ctx.trained = op, encode, no_sync, False
         ctx.replays, parts = [], []
         for chunk in chunks:
-            ctx.replays.append(Replay.of(chunk))
+            ctx.replays.append(Replay.record(chunk))
             parts.append(_checked(op, encode(chunk)))
-        # Before 2.10, torch would use casts of weights that were kept without a graph once more.
+        # Before 2.10, torch would reuse cached casts of weights that have no graph.
         torch.clear_autocast_cache()
         ctx.rows = [len(part) for part in parts]
         return torch.cat(parts)
@@ -127,7 +127,7 @@ class _Cached(torch.autograd.Function):
         for i, replay in enumerate(ctx.replays):
             last = i == len(shares) - 1
             with contextlib.nullcontext() if ctx.no_sync is None or last else ctx.no_sync():
-                with replay.again(ctx.op) as chunk, torch.enable_grad():
+                with replay.restored(ctx.op) as chunk, torch.enable_grad():
                     embeddings = ctx.encode(chunk)
                 if embeddings.requires_grad:  # else the encoder is frozen
                     ctx.trained = True
@@ -155,14 +155,14 @@ def cached_backward(
 
     The gradients are those of ``loss(*(torch.cat([encode(c) for c in chunks]) for encode, chunks in
     towers)).backward()``, dropout included, up to the order in which chunks are added; but only one
-    chunk's activations are held at any time, for one more forward pass. What `cached_embeddings`
-    says of encoders, chunks and exceptions holds here, too.
+    chunk's activations are held at any time, at the cost of a second forward pass. The restrictions
+    of `cached_embeddings` on encoders, chunks and exceptions apply here, too.
 
     Args:
         loss: takes the embeddings ``[rows, dim]`` of each tower, in order, and returns a number.
             Its own parameters, such as a temperature, get their gradients, too.
         towers: pairs ``(encode, chunks)``: a function from a chunk to embeddings ``[rows, dim]``,
-            and the chunks of the batch: anything that it takes.
+            and the chunks of the batch: anything that `encode` takes.
         no_sync: as in `cached_embeddings`, for all towers (for several models, a function that
             enters the methods of all). Gradients are exchanged with the last chunk of each tower.
         scaler: a `torch.amp.GradScaler`, which scales the loss as it would without caching.
@@ -201,7 +201,7 @@ def cached_backward(
     value = loss(*embeddings)
     _check_loss(op, value)
     (value if scaler is None else scaler.scale(value)).backward()
-    if not any(node.trained for node in nodes) and not _trains_more(value):  # type: ignore[union-attr]
+    if not any(node.trained for node in nodes) and not _reaches_other_leaves(value):  # type: ignore[union-attr]
         raise ValueError(
             f"{op}: nothing was trained: no chunk of any tower has a graph; does encode run under "
             "no_grad?"
@@ -224,8 +224,8 @@ def _check_loss(op: str, value: Any) -> None:
         raise ValueError(f"{op}: loss returned a number without a graph; is it detached?")
 
 
-def _trains_more(value: Tensor) -> bool:
-    """Whether the graph of a loss reaches anything besides cached embeddings."""
+def _reaches_other_leaves(value: Tensor) -> bool:
+    """Returns whether the graph of a loss reaches anything besides cached embeddings."""
     nodes, seen = [value.grad_fn], set()
     while nodes:
         node = nodes.pop()

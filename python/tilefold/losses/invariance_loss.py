@@ -1,4 +1,4 @@
-"""The invariance loss: what a retriever believes should not depend on how a query is put."""
+"""Computes the invariance loss: how much rankings depend on the wording of a query."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FORMS = ("consistency", "risk", "variance")
 
 
 class Invariance(NamedTuple):
-    """An invariance loss, and how it comes about (without gradients).
+    """An invariance loss of S views of n queries, and its components (without gradients).
 
-    For S views of n queries. What a form has not is None.
+    A component that a form does not have is None.
     """
 
     loss: Tensor  # a number
@@ -46,13 +46,13 @@ def invariance_loss(
     document_ids: Tensor | None = None,
     mode: str | None = None,
 ) -> Invariance:
-    """How much retrieval changes between views of the same queries: rewrites, context windows.
+    """Computes how much retrieval changes between views of a query: rewrites, context windows.
 
     Each of the S views has a distribution ``P_s`` over candidate documents: the softmax of its
     scores. No matrix ``[n, m]`` is ever formed. Three forms:
 
     - "consistency" (I1): the mean over views of ``KL(target || P_s)``, where the target is the mean
-      of the P_s, cut down to the `invariant` candidates, scaled to sum to one and held constant.
+      of the P_s, restricted to the `invariant` candidates, renormalised and held constant.
     - "risk" (I2): mean plus variance over views of the contrastive loss R_s. With `gates`, scores
       are multiplied by the sigmoid of others that come from the variant part of a query and are
       held constant. After Zhang et al., Dynamic Graph Neural Networks Under Spatio-Temporal
@@ -70,7 +70,7 @@ def invariance_loss(
         candidates: for "consistency": ``[n, k]`` int64 indices of documents or
             ``(offsets [n + 1], indices)``, the only candidates of each query; all by default.
             torch.compile breaks its graph at them.
-        invariant: for "consistency": which candidates are. With `candidates` a bool for each of
+        invariant: for "consistency": the invariant candidates. With `candidates` a bool for each of
             them, ``[n, k]`` or ``[listed]``; else ``(offsets [n + 1], indices)``. All by default.
         gates: for "risk": ``(queries [S, n, e], documents [m, e] or [S, m, e])``.
         exclude: ``(offsets [n + 1], indices)``: documents that are no candidates of a query. Not
@@ -80,8 +80,8 @@ def invariance_loss(
         query_ids, document_ids, mode: as in `contrastive_loss`, for "risk" and "variance".
 
     Returns:
-        `Invariance`: the loss, a mean over queries, and what it is made of. A query without a
-        candidate, or without an invariant one, counts 0.
+        `Invariance`: the loss, a mean over queries, and its components. A query without a
+        candidate, or without an invariant one, has loss 0.
 
     Raises:
         ValueError: shapes that do not fit, an index out of range, an option of another form.
@@ -89,10 +89,10 @@ def invariance_loss(
 
     Example:
         >>> rewrites = torch.stack([torch.eye(3), torch.eye(3).flip(0)])
-        >>> found = invariance_loss(rewrites, torch.eye(3))
-        >>> found.loss
+        >>> result = invariance_loss(rewrites, torch.eye(3))
+        >>> result.loss
         tensor(0.0631)
-        >>> found.views.shape, found.mass
+        >>> result.views.shape, result.mass
         (torch.Size([2, 3]), tensor([1., 1., 1.]))
     """
     if form not in FORMS:
@@ -110,13 +110,13 @@ def invariance_loss(
         _unused(form, gates=gates)
     if positives is None:
         raise ValueError(f"{_OP}: form {form!r} needs positives")
-    closed: list[Any] = [None] * len(q) if gates is None else _gates(gates, len(q))
+    gate_pairs: list[Any] = [None] * len(q) if gates is None else _gates(gates, len(q))
     masks["mode"] = "each" if mode is None else mode
     options: dict[str, Any] = {"exclude": exclude, **scale, **masks}
     risks = torch.stack(
         [
             contrastive_loss(x, d[s % len(d)], positives, gates=gate, **options)
-            for s, (x, gate) in enumerate(zip(q, closed, strict=True))
+            for s, (x, gate) in enumerate(zip(q, gate_pairs, strict=True))
         ]
     )
     variance = risks.var(correction=0)
@@ -125,7 +125,7 @@ def invariance_loss(
 
 
 def _views(name: str, x: Any, *, shared: bool = False) -> list[Tensor]:
-    """The matrices of all views, or one that they share."""
+    """Returns the matrix of each view, or a single one that all views share."""
     loss_inputs.floating(_OP, name, x)
     if x.ndim == 2 and shared:
         return [x]
@@ -169,7 +169,7 @@ def _consistency(
         if exclude is not None:
             raise ValueError(f"{_OP}: pass candidates or exclude, not both")
         return _over_lists(pairs, loss_inputs.checked_scale(_OP, scale), candidates, invariant)
-    spared = None if exclude is None else loss_inputs.lists(_OP, exclude, "exclude", n)
+    excluded = None if exclude is None else loss_inputs.lists(_OP, exclude, "exclude", n)
     kept = None if invariant is None else loss_inputs.lists(_OP, invariant, "invariant", n)
     mean = Mixture(-1 if views > 1 else 0, True, (1 / views,) * views)  # exactly 0 for one view
     queries, documents = ([pair[i] for pair in pairs] for i in (0, 1))
@@ -180,7 +180,7 @@ def _consistency(
         scale.expand(views),
         mean,
         sides,
-        exclude=spared,
+        exclude=excluded,
         listed=kept,
     )
     details = (x.to(found.loss.dtype) for x in (found.divergences, found.variances, found.masses))

@@ -1,8 +1,9 @@
 """Scores of listed candidates, softmax over lists, and the divergences between such distributions.
 
-Lists are CSR as in `lists.py`: offsets ``[n + 1]`` and indices ``[listed]``; one may be empty. A
-score is one number where a document is hundreds, so all that follows scores is formed in float64.
-`index_select` picks from them, because its backward adds in order; that of indexing need not.
+Lists are CSR as in `ragged_lists.py`: offsets ``[n + 1]`` and indices ``[listed]``; a list may be
+empty. Scores are small beside the embeddings, so everything after them is computed in float64.
+Elements are gathered by `index_select`, whose backward pass adds in a fixed order; that of advanced
+indexing does not guarantee one.
 """
 
 from __future__ import annotations
@@ -17,32 +18,38 @@ from torch.nn import functional as F
 
 from ..torch_ops import result_dtype
 
-# Rows gathered at a time, of queries and documents each: 4 MiB in float32 at most. Sums over a list
-# are formed of sums over these, so few rows also keep their rounding small.
+# Rows of queries and of documents that are gathered at a time: at most 4 MiB each in float32.
+# A sum over a list is a sum of the sums over such chunks, so small chunks also limit rounding.
 _ROWS, _NUMBERS = 1024, 1 << 20
 
 
 def scores(queries: Tensor, documents: Tensor, offsets: Tensor, indices: Tensor) -> Tensor:
-    """Inner products of each query with its listed documents.
+    """Computes the inner products of each query with its listed documents.
 
     Equals ``(queries[owners] * documents[indices]).sum(1)`` without holding either copy.
 
     Args:
-        queries: ``[n, dim]``.
+        queries: ``[n, dim]`` of a floating-point dtype.
         documents: ``[m, dim]`` of the same dtype.
-        offsets, indices: the documents of each query.
+        offsets: ``[n + 1]`` int64.
+        indices: ``[listed]`` int64, the documents of each query.
 
     Returns:
         ``[listed]`` float32, or float64 for float64 inputs; gradients have the inputs' dtype.
+
+    Example:
+        >>> queries, documents = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> scores(queries, documents, torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]))
+        tensor([1., 3., 4.])
     """
     result: Tensor = _Scores.apply(queries, documents, offsets, indices)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Scores(torch.autograd.Function):
-    """Inner products on the way out; on the way back weighted sums of the rows on the other side.
+    """Computes inner products forward, and weighted sums of the other side's rows backward.
 
-    Both go through the lists a chunk at a time and save nothing but the inputs.
+    Both passes process the lists in chunks and save only the inputs for the backward pass.
     """
 
     @staticmethod
@@ -66,7 +73,7 @@ class _Scores(torch.autograd.Function):
         grad_queries = grad_documents = None
         if wants_queries:
             grad_queries = _weighted_sums(documents, grad, offsets, indices)
-        if wants_documents:  # the same lists from the side of the documents
+        if wants_documents:  # the transposed lists: queries of each document
             order = torch.argsort(indices, stable=True)
             counts = torch.bincount(indices, minlength=len(documents))
             grad_documents = _weighted_sums(
@@ -76,9 +83,9 @@ class _Scores(torch.autograd.Function):
 
 
 def _weighted_sums(rows: Tensor, weights: Tensor, offsets: Tensor, indices: Tensor) -> Tensor:
-    """For each list the sum of ``weights[e] * rows[indices[e]]``: ``[lists, dim]`` as `rows`.
+    """Sums ``weights[e] * rows[indices[e]]`` over each list: ``[lists, dim]`` typed as `rows`.
 
-    A list longer than a chunk is added up in parts.
+    A list longer than a chunk is summed in parts.
     """
     result = rows.new_zeros((len(offsets) - 1, rows.shape[1]), dtype=weights.dtype)
     for part in _chunks(len(indices), rows.shape[1]):
@@ -103,7 +110,7 @@ def _chunks(listed: int, dim: int) -> Iterator[slice]:
 
 
 def _owners(offsets: Tensor) -> Tensor:
-    """The list of each listed document."""
+    """Returns the list that each listed document belongs to."""
     lists = torch.arange(len(offsets) - 1, device=offsets.device)
     return torch.repeat_interleave(lists, offsets.diff())
 
@@ -112,29 +119,26 @@ def _from_zero(ends: Tensor) -> Tensor:
     return F.pad(ends, (1, 0))
 
 
-# ---- distributions over lists --------------------------------------------------------------------
-
-
 def sums(values: Tensor, offsets: Tensor) -> Tensor:
-    """The sum over each list: ``[..., listed]`` to ``[..., n]``, 0 for an empty one."""
+    """Sums over each list: ``[..., listed]`` to ``[..., n]``, 0 for an empty list."""
     keys, shape = _keys(values, offsets)
     return _sums(values.reshape(-1).double(), keys, shape).to(result_dtype(values))
 
 
 def log_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
-    """Logarithms of the softmax over each list: ``[..., listed]`` for ``[..., listed]``."""
+    """Computes the log-softmax over each list: ``[..., listed]`` to ``[..., listed]``."""
     keys, shape = _keys(scores, offsets)
     flat = scores.reshape(-1).double()
     largest = flat.new_full((math.prod(shape),), -math.inf)
     largest = largest.scatter_reduce(0, keys, flat.detach(), "amax")
     shifted = flat - largest.index_select(0, keys)
-    # Spread before the logarithm, which would be taken of 0 for an empty list.
+    # Broadcast the totals before the logarithm: the total of an empty list is 0.
     totals = _sums(shifted.exp(), keys, shape).reshape(-1).index_select(0, keys)
     return (shifted - totals.log()).reshape(scores.shape).to(result_dtype(scores))
 
 
 def _keys(values: Tensor, offsets: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """The list of each value, counted on through leading dimensions; and the shape of all lists."""
+    """Numbers the list of each value, through leading dimensions; returns the shape of sums too."""
     leading, n = values.shape[:-1], len(offsets) - 1
     before = torch.arange(math.prod(leading), device=offsets.device)[:, None] * n
     return (before + _owners(offsets)).reshape(-1), (*leading, n)
@@ -144,16 +148,13 @@ def _sums(values: Tensor, keys: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values.new_zeros(math.prod(shape)).index_add(0, keys, values).reshape(shape)
 
 
-# ---- divergences ---------------------------------------------------------------------------------
-
-
 def alignment(student: Tensor, teacher: Tensor, offsets: Tensor, divergence: str) -> Tensor:
-    """How far the student's softmax over each list is from the teacher's.
+    """Computes the divergence of the student's softmax over each list from the teacher's.
 
     Args:
         student: ``[listed]`` scaled scores.
-        teacher: ``[listed]``; it gets a gradient, too, unless it is detached.
-        offsets: the lists.
+        teacher: ``[listed]`` scaled scores; they get a gradient, too, unless they are detached.
+        offsets: ``[n + 1]`` int64.
         divergence: "forward_kl", "reverse_kl" or "js", as in `reference.alignment_losses`.
 
     Returns:
@@ -165,22 +166,25 @@ def alignment(student: Tensor, teacher: Tensor, offsets: Tensor, divergence: str
     elif divergence == "reverse_kl":
         terms = _kl_terms(log_s, log_t)
     else:
-        terms = 0.5 * (_to_middle(log_s, log_t) + _to_middle(log_t, log_s))
+        terms = 0.5 * (_kl_to_middle_terms(log_s, log_t) + _kl_to_middle_terms(log_t, log_s))
     return sums(terms, offsets).to(result_dtype(student))
 
 
 def _kl_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Logarithms are finite, so where p underflows to 0 the term and its gradient are 0."""
+    """Computes ``p (log p - log q)``; where p underflows to 0, the term and its gradient are 0."""
     return log_p.exp() * (log_p - log_q)
 
 
-def _to_middle(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """The terms of ``KL(p || (p + q) / 2)``: there ``p / m = 2 sigmoid(log p - log q)``."""
+def _kl_to_middle_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Computes the terms of ``KL(p || m)``, ``m = (p + q) / 2``.
+
+    There ``p / m = 2 sigmoid(log p - log q)``.
+    """
     return log_p.exp() * (math.log(2) + F.logsigmoid(log_p - log_q))
 
 
 class Consistency(NamedTuple):
-    """How much the distributions of several views agree."""
+    """Divergences of several views from their mean, and moments of their probabilities."""
 
     losses: Tensor  # [n]: the mean of the divergences over views
     divergences: Tensor  # [S, n]
@@ -189,18 +193,19 @@ class Consistency(NamedTuple):
 
 
 def consistency(views: Tensor, offsets: Tensor, invariant: Tensor | None = None) -> Consistency:
-    """The KL of every view from the views' mean over invariant documents, which is held constant.
+    """Computes the KL divergence of the views' mean from every view; the mean is a constant.
 
-    The mean is formed of logarithms, so it has a distribution over the invariant documents even
-    where all their probabilities underflow.
+    The mean is restricted to the invariant documents and renormalised. It is computed in log space,
+    so that it is a distribution even where the probabilities of all of them underflow.
 
     Args:
         views: ``[S, listed]`` scaled scores.
-        offsets: the lists.
-        invariant: ``[listed]`` bool; all by default.
+        offsets: ``[n + 1]`` int64.
+        invariant: ``[listed]`` bool, the documents that the mean keeps; all by default.
 
     Returns:
-        As `reference.consistency_losses`, documents listed; float32, or float64 for float64 views.
+        The results of `reference.consistency_losses` for listed documents; float32, or float64 for
+        float64 views.
     """
     log_p = log_softmax(views.double(), offsets)
     log_means = torch.logsumexp(log_p, 0) - math.log(len(views))

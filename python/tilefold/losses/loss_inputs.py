@@ -14,7 +14,8 @@ from ..torch_ops import result_dtype
 from ..torch_ops.dispatch import host_array
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# The op of torch behind each public function; contrastive_loss checks what invariance_loss passes.
+# The torch op behind each public function. invariance_loss passes the arguments of risks on to
+# contrastive_loss, which checks them under its own name.
 _OPS = {
     "contrastive_loss": "contrastive",
     "alignment_loss": "divergence",
@@ -23,7 +24,7 @@ _OPS = {
 
 
 class Batch(NamedTuple):
-    """What a loss is computed of; of lists the types are right, their values not looked at yet."""
+    """Arguments of the contrastive loss; types and lengths are checked, values of lists are not."""
 
     queries: Tensor  # [n, dim]
     documents: Tensor  # [m, dim]
@@ -37,7 +38,7 @@ class Batch(NamedTuple):
     gates: tuple[Tensor, Tensor] | None = None  # [n, e], [m, e]
 
     def lists(self) -> tuple[Tensor | None, ...]:
-        """In the order of the op."""
+        """Returns lists, ids and gates in the order in which the op takes them."""
         none = (None, None)
         exclude, exclude_ids = self.exclude or none, self.exclude_ids or none
         ids = (*exclude_ids, self.query_ids, self.document_ids)
@@ -61,7 +62,10 @@ def matched(
     documents: Tensor,
     names: tuple[str, str] = ("queries", "documents"),
 ) -> tuple[Tensor, Tensor]:
-    """Both of one dtype and two-dimensional."""
+    """Checks that both are two-dimensional with one dim, and returns them in one dtype.
+
+    Under autocast both are cast to the wider dtype of the two.
+    """
     for name, x in zip(names, (queries, documents), strict=True):
         floating(op, name, x)
         if x.ndim != 2:
@@ -80,7 +84,7 @@ def matched(
 
 
 def lists(op: str, value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
-    """Offsets and indices, from those or from one index for each of n queries."""
+    """Returns offsets and indices, from a pair of them or from one index for each of n queries."""
     if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor):
         offsets, indices = (_integers(op, part, name) for part in value)
         if len(offsets) != n + 1:
@@ -99,7 +103,7 @@ def lists(op: str, value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
 
 
 def candidates(op: str, value: Any, n: int | None) -> tuple[Tensor, Tensor]:
-    """Offsets and indices, from those or from ``[n, k]`` indices."""
+    """Returns offsets and indices, from a pair of them or from ``[n, k]`` indices."""
     if isinstance(value, Tensor) and value.ndim == 2:
         rows, k = value.shape
         if rows == 0:
@@ -118,19 +122,19 @@ def candidates(op: str, value: Any, n: int | None) -> tuple[Tensor, Tensor]:
 
 
 def check_lists(op: str, offsets: Tensor, indices: Tensor, name: str, m: int) -> None:
-    """Raises for lists that are not of m documents."""
+    """Raises unless lists are valid: rising offsets, distinct indices of m documents."""
     checked(Lists(host_array(offsets), host_array(indices)), op, name, m)
 
 
 def finite_scores(op: str, scores: Tensor) -> Tensor:
-    """Scores of finite rows, unless they overflow."""
+    """Returns scores of finite embeddings; raises where they overflow."""
     if not torch.isfinite(scores.detach()).all():
         raise ValueError(f"{op}: scores are beyond {scores.dtype}; scale embeddings down")
     return scores
 
 
 def check_finite(op: str, names: tuple[str, ...], rows: tuple[Tensor, ...]) -> None:
-    """Raises for a row with a NaN or an infinity."""
+    """Raises where a row has a NaN or an infinity."""
     for name, x in zip(names, rows, strict=True):
         wrong = ~torch.isfinite(x.detach()).all(1)
         if wrong.any():
@@ -139,7 +143,7 @@ def check_finite(op: str, names: tuple[str, ...], rows: tuple[Tensor, ...]) -> N
 
 
 def row_ids(op: str, value: Any, name: str, rows: int) -> Tensor:
-    """One id per row."""
+    """Returns ids as int64 on the CPU, one per row."""
     ids = _integers(op, value, name)
     if len(ids) != rows:
         raise ValueError(f"{op}: {name} must have {rows} elements, got {len(ids)}")
@@ -160,7 +164,7 @@ def _integers(op: str, value: Any, name: str) -> Tensor:
 
 
 def gates(op: str, value: Any, queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
-    """What opens or closes the scores of queries and documents: a constant of their precision."""
+    """Returns the embeddings that gate scores, detached, in the precision of scores."""
     if not (isinstance(value, tuple | list) and len(value) == 2):
         raise TypeError(f"{op}: gates must be a pair (queries, documents)")
     q, d = matched(op, value[0], value[1], ("queries of gates", "documents of gates"))
@@ -175,7 +179,7 @@ def gates(op: str, value: Any, queries: Tensor, documents: Tensor) -> tuple[Tens
 
 
 def soft_targets(op: str, value: Any, listed: int) -> Tensor:
-    """One float64 number for each of the listed positives; the op checks that they sum to one."""
+    """Returns float64 targets, one per listed positive; the op checks that they sum to one."""
     if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{op}: soft_targets must be a floating-point tensor, got {kind}")
@@ -188,15 +192,15 @@ def soft_targets(op: str, value: Any, listed: int) -> Tensor:
 
 
 def scale(op: str, temperature: Any, log_scale: Any, name: str = "temperature") -> Tensor:
-    """What scores are multiplied by: a float64 number, checked by the op."""
+    """Returns the factor of scores as a float64 tensor; the op checks that it is positive."""
     if temperature is not None and log_scale is not None:
         raise ValueError(f"{op}: pass temperature or log_scale, not both")
     name = name if log_scale is None else "log_scale"
-    given = temperature if log_scale is None else log_scale
+    argument = temperature if log_scale is None else log_scale
     try:
-        value = torch.as_tensor(1.0 if given is None else given).to("cpu", torch.float64)
+        value = torch.as_tensor(1.0 if argument is None else argument).to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(given).__name__
+        kind = type(argument).__name__
         raise TypeError(f"{op}: {name} must be a number or a tensor, got {kind}") from error
     if value.numel() != 1:
         raise ValueError(f"{op}: {name} must be one number, got shape {tuple(value.shape)}")
@@ -205,7 +209,7 @@ def scale(op: str, temperature: Any, log_scale: Any, name: str = "temperature") 
 
 
 def checked_scale(op: str, value: Tensor) -> Tensor:
-    """A scale for those who multiply by it outside of the ops, which check it themselves."""
+    """Returns a scale after checking it, for code that multiplies outside of the ops."""
     if not (value > 0 and torch.isfinite(value)):
         raise ValueError(
             f"{op}: temperature must be positive and log_scale finite, but scores would be "

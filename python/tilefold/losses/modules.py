@@ -1,4 +1,4 @@
-"""The losses as modules, for those who compose training of them."""
+"""Wraps the losses as modules, whose options and learned temperature belong to the module."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .invariance_loss import FORMS, invariance_loss
 
 
 class ContrastiveLoss(torch.nn.Module):
-    """`contrastive_loss` as a module, which may learn its temperature.
+    """Computes `contrastive_loss` as a module, which may learn its temperature.
 
     Args:
-        temperature: scores are divided by it; where it is learned, it begins there.
+        temperature: scores are divided by it; the initial value where it is learned.
         learn_temperature: keep ``log_scale = -log(temperature)`` as a parameter, as CLIP does.
         mode, symmetric, reduction, process_group: as in `contrastive_loss`. Groups can be neither
-            copied nor pickled, so take `process_group` away before you do that to the module. The
-            gradient of a learned temperature is averaged over its ranks, whether DDP knows of it
-            or not.
+            copied nor pickled, so set `process_group` to None before copying or pickling the
+            module. The gradient of a learned temperature is averaged over its ranks, with DDP and
+            without.
 
     Raises:
         ValueError: a temperature that is not positive, an unknown mode or reduction.
-        TypeError: what is no number, no bool or no process group.
+        TypeError: an argument that is not a number, a bool or a process group as documented.
 
     Example:
         >>> loss = ContrastiveLoss(temperature=0.05, learn_temperature=True)
@@ -74,14 +74,18 @@ class ContrastiveLoss(torch.nn.Module):
         positives: Tensor | tuple[Tensor, Tensor] | None = None,
         **masks: Any,
     ) -> Tensor:
-        """The loss of `contrastive_loss`.
+        """Computes the loss of a batch.
 
         Args:
-            queries, documents: as in `contrastive_loss`.
-            positives: the same; by default document i is the positive of query i, and documents
-                beyond the queries are hard negatives.
+            queries: ``[n, dim]``, as in `contrastive_loss`.
+            documents: ``[m, dim]``.
+            positives: as in `contrastive_loss`; by default document i is the positive of query i,
+                and documents beyond the queries are hard negatives.
             masks: `exclude`, `exclude_ids`, `query_ids`, `document_ids`, `soft_targets`, `gates`,
                 as in `contrastive_loss`.
+
+        Returns:
+            One number, or ``[n]`` for reduction "none"; float32, or float64 for float64 inputs.
         """
         if positives is None:
             positives = torch.arange(len(queries))
@@ -97,15 +101,22 @@ class ContrastiveLoss(torch.nn.Module):
     def extra_repr(self) -> str:
         learned = "" if self.log_scale is None else " at first, learned"
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
-        ranks_too = "" if self.process_group is None else ", process_group=..."
-        return f"temperature={self.temperature}{learned}{options}{ranks_too}"
+        group = "" if self.process_group is None else ", process_group=..."
+        return f"temperature={self.temperature}{learned}{options}{group}"
 
 
 class AlignmentLoss(torch.nn.Module):
-    """`alignment_loss` as a module.
+    """Computes `alignment_loss` as a module.
 
     Args:
-        temperature, teacher_temperature, divergence, train_teacher, reduction: as there.
+        temperature: the student's scores are divided by it.
+        teacher_temperature: the teacher's scores are divided by it.
+        divergence: "forward_kl", "reverse_kl" or "js".
+        train_teacher: let gradients flow to the teacher, too.
+        reduction: "mean" or "sum" over queries, or "none" for ``[n]``.
+
+    Raises:
+        ValueError: a temperature that is not positive, an unknown divergence or reduction.
 
     Example:
         >>> loss = AlignmentLoss(temperature=0.05, divergence="js")
@@ -124,9 +135,9 @@ class AlignmentLoss(torch.nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        for given in (temperature, teacher_temperature):
+        for value in (temperature, teacher_temperature):
             loss_inputs.checked_scale(
-                "AlignmentLoss", loss_inputs.scale("AlignmentLoss", given, None)
+                "AlignmentLoss", loss_inputs.scale("AlignmentLoss", value, None)
             )
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(
@@ -145,7 +156,17 @@ class AlignmentLoss(torch.nn.Module):
         }
 
     def forward(self, student: Side, teacher: Side, **masks: Any) -> Tensor:
-        """The loss of `alignment_loss`; masks are `candidates` or `exclude`."""
+        """Computes the loss of a batch.
+
+        Args:
+            student: a pair ``(queries [n, dim], documents [m, dim])``, or scores, as in
+                `alignment_loss`.
+            teacher: the same for the teacher.
+            masks: `candidates` or `exclude`, as in `alignment_loss`.
+
+        Returns:
+            One number, or ``[n]`` for reduction "none"; float32, or float64 for float64 inputs.
+        """
         return alignment_loss(student, teacher, **masks, **self.options)
 
     def extra_repr(self) -> str:
@@ -153,10 +174,14 @@ class AlignmentLoss(torch.nn.Module):
 
 
 class InvarianceLoss(torch.nn.Module):
-    """`invariance_loss` as a module that returns the loss alone.
+    """Computes `invariance_loss` as a module that returns the loss alone.
 
     Args:
-        form, temperature: as there.
+        form: "consistency", "risk" or "variance".
+        temperature: scores are divided by it.
+
+    Raises:
+        ValueError: a temperature that is not positive, an unknown form.
 
     Example:
         >>> loss = InvarianceLoss(temperature=0.05)
@@ -176,8 +201,18 @@ class InvarianceLoss(torch.nn.Module):
     def forward(
         self, queries: Tensor, documents: Tensor, positives: Any = None, **options: Any
     ) -> Tensor:
-        """The loss of `invariance_loss`; `options` are those of its form."""
-        found = invariance_loss(
+        """Computes the loss of a batch.
+
+        Args:
+            queries: ``[S, n, dim]`` for S views.
+            documents: ``[m, dim]`` for all views, or ``[S, m, dim]``.
+            positives: as in `invariance_loss`, for "risk" and "variance".
+            options: further arguments of `invariance_loss` that the form takes.
+
+        Returns:
+            One number, float32, or float64 for float64 inputs.
+        """
+        result = invariance_loss(
             queries,
             documents,
             positives,
@@ -185,7 +220,7 @@ class InvarianceLoss(torch.nn.Module):
             temperature=self.temperature,
             **options,
         )
-        return found.loss
+        return result.loss
 
     def extra_repr(self) -> str:
         return f"form={self.form!r}, temperature={self.temperature}"

@@ -27,15 +27,15 @@ def count_negatives(
 ) -> Tensor:
     """Counts the negatives that `contrastive_loss` compares each query's positives with.
 
-    What to log in training: neither accumulation nor mini-batches of a cached loss add to it, while
-    masks take from it. A query with 0 has loss 0.
+    A number to log in training: gradient accumulation and the mini-batches of a cached loss do not
+    increase it, and masks decrease it. A query without negatives has loss 0.
 
     Args:
-        documents: how many documents the batch has.
+        documents: number of documents in the batch.
         positives, exclude, exclude_ids, query_ids, document_ids: as in `contrastive_loss`.
 
     Returns:
-        ``[n]`` int64.
+        ``[n]`` int64, the number of negatives of each query.
 
     Raises:
         ValueError: an index out of range, ids of another length.

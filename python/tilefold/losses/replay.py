@@ -1,4 +1,4 @@
-"""A chunk as its encoder saw it, to be encoded once more: data, random numbers, autocast."""
+"""Records a chunk with its random states and autocast settings, so that it can be encoded again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 class Replay(NamedTuple):
-    """What an encoder was given, to give it the same again.
+    """A chunk with the random states and autocast settings under which it was encoded.
 
-    Random states are those of the CPU and of every CUDA device in use, before a chunk was encoded.
+    Random states are those of the CPU and of every CUDA device in use before the chunk was encoded.
     """
 
     chunk: Any
@@ -23,8 +23,8 @@ class Replay(NamedTuple):
     autocast: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, chunk: Any) -> Replay:
-        """What an encoder would be given now."""
+    def record(cls, chunk: Any) -> Replay:
+        """Records a chunk with the present random states and autocast settings."""
         in_use = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         autocast = [
             {
@@ -39,11 +39,13 @@ class Replay(NamedTuple):
         return cls(chunk, _versions(chunk), torch.get_rng_state(), states, autocast)
 
     @contextlib.contextmanager
-    def again(self, op: str) -> Iterator[Any]:
-        """The chunk under the same conditions; afterwards the random numbers that come anyway.
+    def restored(self, op: str) -> Iterator[Any]:
+        """Restores random states and autocast settings inside the block, and yields the chunk.
+
+        After the block the random states are those of before it.
 
         Raises:
-            RuntimeError: a tensor of the chunk that was changed in place, as autograd does.
+            RuntimeError: a tensor of the chunk was changed in place; autograd raises the same way.
         """
         if _versions(self.chunk) != self.versions:
             raise RuntimeError(
@@ -60,8 +62,8 @@ class Replay(NamedTuple):
             yield self.chunk
 
 
-def tensors(chunk: Any) -> list[Tensor]:
-    """A chunk that is a tensor, or those in a tuple, a list or a mapping."""
+def tensors_in(chunk: Any) -> list[Tensor]:
+    """Lists the tensors of a chunk: itself, or those in a tuple, a list or a mapping."""
     if isinstance(chunk, Mapping):
         chunk = tuple(chunk.values())
     parts = chunk if isinstance(chunk, tuple | list) else (chunk,)
@@ -69,5 +71,5 @@ def tensors(chunk: Any) -> list[Tensor]:
 
 
 def _versions(chunk: Any) -> list[int]:
-    """How often each was changed in place; tensors of inference mode do not count that."""
-    return [x._version for x in tensors(chunk) if not x.is_inference()]
+    """Returns how often each tensor was changed in place; inference tensors do not count that."""
+    return [x._version for x in tensors_in(chunk) if not x.is_inference()]

@@ -1,8 +1,8 @@
-"""A batch spread over ranks, each of which owns a part of its queries and of its documents.
+"""Spreads a batch over ranks, each of which owns a part of its queries and of its documents.
 
-A rank meets its own queries with the documents of all ranks, so that embeddings and their gradients
-travel, never scores. Before they do, each rank says what it has: where one cannot go on, all hear
-why, and none is left waiting for it.
+A rank scores its own queries against the documents of all ranks, so only embeddings and their
+gradients are communicated, never scores. Before that, ranks exchange descriptions of their batches:
+where one of them is invalid, all ranks raise the same error, and none waits for another.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from ..torch_ops.identity import excluded, identity, rows_of
 from .loss_inputs import Batch, check_finite
 
 
-class _Everyone(NamedTuple):
-    """Of all ranks, in global rows; but what is excluded by its id is for this rank's queries."""
+class _AllRanks(NamedTuple):
+    """Positives and ids of all ranks, in global rows.
+
+    `exclude` lists, for this rank's queries only, the documents that are excluded by their ids.
+    """
 
     positives: Lists | None
     query_ids: Integers | None
@@ -49,8 +52,8 @@ def part(
     """Gathers the rows and ids of other ranks that this rank's part of the loss needs.
 
     Raises:
-        ValueError: on all ranks, where on one of them `batch` raises or gives what cannot be used,
-            or where they differ in what must be the same.
+        ValueError: on all ranks, where `batch` of one of them raises or returns an invalid batch,
+            or where ranks differ in an option that must be equal.
     """
     try:
         own = batch()
@@ -65,11 +68,8 @@ def part(
     return _part(own, rank_facts, options["symmetric"], group)
 
 
-# ---- before anything travels ---------------------------------------------------------------------
-
-
 def _check(op: str, batch: Batch) -> None:
-    """Refuses now what the op would refuse while other ranks wait."""
+    """Raises the errors of the op before communication, so that no rank waits for a failed one."""
     m = len(batch.documents)
     checked_factor(batch.scale, batch.queries.dtype, op)
     check_finite(op, ("queries", "documents"), (batch.queries, batch.documents))
@@ -90,7 +90,7 @@ def _facts(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
     graph, indices = torch.is_grad_enabled(), host_array(batch.positives[1])
     named = () if batch.exclude_ids is None else batch.exclude_ids[1]
     masks = ("soft_targets", "exclude_ids", "query_ids", "document_ids")
-    given = {name: getattr(batch, name) for name in masks}
+    arguments = {name: getattr(batch, name) for name in masks}
     return {
         "error": None,
         "sizes": [
@@ -105,7 +105,7 @@ def _facts(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
         "dtype": str(batch.queries.dtype),
         "scale": float(batch.scale.detach()),
         "grad mode": "enabled" if graph else "disabled",
-        **{name: "absent" if x is None else "given" for name, x in given.items()},
+        **{name: "absent" if x is None else "given" for name, x in arguments.items()},
         **options,
     }
 
@@ -115,18 +115,15 @@ def _agree(op: str, rank_facts: list[dict[str, Any]], names: list[int]) -> None:
         if facts["error"] is not None:
             raise ValueError(f"{op}: rank {name}: {facts['error']}")
     first = rank_facts[0]
-    for what in [what for what in first if what not in ("sizes", "wanted")]:
+    for fact in [fact for fact in first if fact not in ("sizes", "wanted")]:
         for name, facts in zip(names, rank_facts, strict=True):
-            one, other = first[what], facts[what]
+            one, other = first[fact], facts[fact]
             # The scale of replicas may differ in its last bits.
-            if one != other and not (what == "scale" and math.isclose(one, other, rel_tol=1e-3)):
+            if one != other and not (fact == "scale" and math.isclose(one, other, rel_tol=1e-3)):
                 raise ValueError(
-                    f"{op}: {what} must be the same on all ranks, but is {one} on rank {names[0]} "
+                    f"{op}: {fact} must be the same on all ranks, but is {one} on rank {names[0]} "
                     f"and {other} on rank {name}"
                 )
-
-
-# ---- this rank's rows and those of all -----------------------------------------------------------
 
 
 def _part(
@@ -137,33 +134,33 @@ def _part(
         any(facts["wanted"][i] for facts in rank_facts) for i in range(2)
     )
 
-    def all_ranks(x: Tensor | None, sizes: list[int]) -> Integers | None:
+    def gathered(x: Tensor | None, sizes: list[int]) -> Integers | None:
         return None if x is None else host_array(collectives.all_gather_rows(x, sizes, group))
 
-    query_ids, document_ids = all_ranks(own.query_ids, n), all_ranks(own.document_ids, m)
+    query_ids, document_ids = gathered(own.query_ids, n), gathered(own.document_ids, m)
     positives = exclude = None
     if query_ids is not None or document_ids is not None:
         offsets, rows = own.positives
         rows = rows + sum(m[: dist.get_rank(group)])
-        positives = _of_all_ranks((offsets, rows), n, entries, group)
+        positives = _gather_lists((offsets, rows), n, entries, group)
     if own.exclude_ids is not None and document_ids is not None:
         exclude = rows_of(_in_numpy(own.exclude_ids), document_ids)
-    everyone = _Everyone(positives, query_ids, document_ids, exclude)
-    query_batch = _against_all(own, m, wants_documents, everyone, group)
+    all_ranks = _AllRanks(positives, query_ids, document_ids, exclude)
+    query_batch = _with_all_documents(own, m, wants_documents, all_ranks, group)
     document_batch = None
     if symmetric:
         owners = None if positives is None else transposed(positives, np.arange(sum(m)))
-        turned = _turned(own)
-        if own.exclude_ids is not None and turned.query_ids is not None:
-            all_exclude_ids = _of_all_ranks(own.exclude_ids, n, named, group)
-            spared = rows_of(all_exclude_ids, host_array(turned.query_ids))
-            exclude = transposed(spared, np.arange(len(turned.queries)))
-        everyone = _Everyone(owners, document_ids, query_ids, exclude)
-        document_batch = _against_all(turned, n, wants_queries, everyone, group)
+        exchanged = _exchange_roles(own)
+        if own.exclude_ids is not None and exchanged.query_ids is not None:
+            all_exclude_ids = _gather_lists(own.exclude_ids, n, named, group)
+            excluded_lists = rows_of(all_exclude_ids, host_array(exchanged.query_ids))
+            exclude = transposed(excluded_lists, np.arange(len(exchanged.queries)))
+        all_ranks = _AllRanks(owners, document_ids, query_ids, exclude)
+        document_batch = _with_all_documents(exchanged, n, wants_queries, all_ranks, group)
     return Part(query_batch, document_batch, sum(n), sum(listed), len(n))
 
 
-def _of_all_ranks(
+def _gather_lists(
     lists: tuple[Tensor, Tensor], n: list[int], entries: list[int], group: dist.ProcessGroup
 ) -> Lists:
     offsets, indices = lists
@@ -174,8 +171,11 @@ def _of_all_ranks(
     )
 
 
-def _turned(own: Batch) -> Batch:
-    """Documents that are a positive in the role of queries; masks treat both alike."""
+def _exchange_roles(own: Batch) -> Batch:
+    """Exchanges the roles of queries and documents that are a positive of some query.
+
+    Ids and exclusions are symmetric, so they exchange roles as well.
+    """
     positives = _in_numpy(own.positives)
     listed = np.unique(positives.indices)
     exclude = None if own.exclude is None else transposed(_in_numpy(own.exclude), listed)
@@ -190,30 +190,29 @@ def _turned(own: Batch) -> Batch:
     )
 
 
-def _against_all(
+def _with_all_documents(
     own: Batch,
     sizes: list[int],
     wanted: bool,
-    everyone: _Everyone,
+    all_ranks: _AllRanks,
     group: dist.ProcessGroup,
 ) -> Batch:
-    """The queries of this rank, and the documents of all ranks in place of its own.
+    """Returns the batch of this rank's queries and the documents of all ranks.
 
     Args:
         own: the batch of this rank.
-        sizes: documents of each rank.
-        wanted: whether any rank wants the gradient of its documents.
-        everyone: what is known of the rows of all ranks.
-        group: the ranks.
+        sizes: number of documents of each rank.
+        wanted: whether any rank needs the gradient of its documents.
+        all_ranks: positives and ids of all ranks.
+        group: the process group of the ranks.
     """
     first = sum(sizes[: dist.get_rank(group)])
     positives = own.positives[0], own.positives[1] + first
     exclude = None if own.exclude is None else (own.exclude[0], own.exclude[1] + first)
     ids = None if own.query_ids is None else host_array(own.query_ids)
-    known = everyone.positives, everyone.query_ids
-    mask = identity(_in_numpy(positives), sum(sizes), ids, everyone.document_ids, known)
-    spared = [everyone.exclude, None if mask is None else mask.pairs()]
-    for lists in spared:
+    known = all_ranks.positives, all_ranks.query_ids
+    mask = identity(_in_numpy(positives), sum(sizes), ids, all_ranks.document_ids, known)
+    for lists in (all_ranks.exclude, None if mask is None else mask.pairs()):
         if lists is not None:
             both = lists if exclude is None else united(lists, _in_numpy(exclude), sum(sizes))
             exclude = _in_torch(both)

@@ -1,22 +1,22 @@
-"""Sums in an order that depends on sizes only; those of torch depend on the number of threads."""
+"""Sums in an order that depends on sizes only; torch's order depends on the number of threads."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_ROWS = 1024  # at a time; torch splits reductions of 32,768 numbers or more among threads
+_ROWS = 1024  # rows per partial sum; torch splits reductions from 32,768 numbers on among threads
 
 
 def total(x: Tensor) -> Tensor:
-    """The sum of ``[n]`` numbers."""
+    """Sums ``[n]`` numbers."""
     if len(x) <= _ROWS:
         return x.sum()
     return torch.stack([part.sum() for part in torch.split(x, _ROWS)]).sum()
 
 
 def inner_product(a: Tensor, b: Tensor) -> Tensor:
-    """The sum of a * b, ``[n, dim]`` or ``[n]``, in float64."""
+    """Computes ``(a * b).sum()`` of ``[n, dim]`` or ``[n]`` in float64."""
     if a.ndim == 1 and len(a) <= _ROWS:
         return (a.double() * b).sum()
     parts = zip(torch.split(a, _ROWS), torch.split(b, _ROWS), strict=True)
@@ -24,5 +24,5 @@ def inner_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def scaled(x: Tensor, scale: Tensor) -> Tensor:
-    """``x [n] * scale``, whose gradient is such a sum."""
+    """Multiplies ``x [n]`` by a scalar, whose gradient is summed in that order, too."""
     return torch.cat([part * scale for part in torch.split(x, _ROWS)])

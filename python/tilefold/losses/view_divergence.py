@@ -1,6 +1,6 @@
-"""KL divergences between the softmaxes of several views and their mixture, with gradients.
+"""Computes KL divergences between the softmaxes of several views and their mixture.
 
-Alignment and invariance losses share them.
+The alignment and the invariance loss are built on them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from .sums import inner_product, total
 
 
 class Mixture(NamedTuple):
-    """What softmaxes P of views are compared with, and how."""
+    """The mixture M that the softmaxes P of views are compared with, and the form of the loss."""
 
-    reference: int  # the view that the mixture M is; -1: the mean of all
-    first: bool  # KL(M || P), else KL(P || M)
-    shares: tuple[float, ...]  # of each view's divergence in the loss
+    reference: int  # the view that is M; -1: M is the mean of all views
+    first: bool  # KL(M || P) if true, else KL(P || M)
+    shares: tuple[float, ...]  # the weight of each view's divergence in the loss
 
 
 class Divergence(NamedTuple):
-    """A loss with its gradient, and what it is made of, without."""
+    """A loss with its gradient, and the quantities that it is computed from, without gradients."""
 
     loss: Tensor  # a number, or [n]
     divergences: Tensor  # [views, n]
-    masses: Tensor  # [n] of the mixture on listed documents
-    variances: Tensor  # [n] of P over views, summed over documents
+    masses: Tensor  # [n] probability of listed documents under the mixture
+    variances: Tensor  # [n] variance of P over views, summed over documents
 
 
 def divergence(
@@ -45,21 +45,31 @@ def divergence(
     listed: tuple[Tensor, Tensor] | None = None,
     reduction: str = "mean",
 ) -> Divergence:
-    """Shares of KL divergences between softmaxes over documents and their mixture, a constant.
+    """Computes a weighted sum of KL divergences between softmaxes and their mixture, a constant.
+
+    The softmaxes are those of ``scale * queries @ documents.T``; no matrix ``[n, m]`` is formed,
+    and the gradients are computed together with the loss.
 
     Args:
-        name: of the loss, for messages.
-        queries: of each view ``[n, dim]``.
-        documents: of each view ``[m, dim]``, or one for all.
-        scales: ``[views]`` what inner products are multiplied by.
-        mixture: what they are compared with.
-        sides: what messages call each view, such as " of the teacher".
-        exclude: lists of documents that are no candidates.
-        listed: lists of the only documents of the mixture.
+        name: the public function, for messages.
+        queries: one matrix ``[n, dim]`` per view.
+        documents: one matrix ``[m, dim]`` per view, or a single one for all views.
+        scales: ``[views]`` float64, the factors of inner products.
+        mixture: the mixture and the form of the divergence.
+        sides: the name of each view in messages, such as " of the teacher".
+        exclude: ``(offsets [n + 1], indices)``: documents that are no candidates of a query.
+        listed: ``(offsets [n + 1], indices)``: the only documents of the mixture.
         reduction: "mean" or "sum" over queries, or "none".
+
+    Returns:
+        The loss, a number or ``[n]``, and the divergences, masses and variances of `Divergence`.
+
+    Raises:
+        ValueError: a scale that is not positive, an index out of range, a NaN or an infinity in a
+            row.
     """
     lists = (*(exclude or (None, None)), *(listed or (None, None)))
-    graph = torch.is_grad_enabled()  # inside forward it never is
+    graph = torch.is_grad_enabled()  # inside forward() it is always disabled
     results = _Divergence.apply(  # type: ignore[no-untyped-call]
         (name, tuple(sides)),
         mixture,
@@ -75,7 +85,7 @@ def divergence(
 
 
 class _Divergence(torch.autograd.Function):
-    """Gradients are formed with the loss and handed on without a copy, as in contrastive.py."""
+    """Computes gradients along with the loss, as `_Contrastive` does; backward scales them."""
 
     @staticmethod
     def forward(
@@ -119,7 +129,7 @@ class _Divergence(torch.autograd.Function):
         )
         ctx.compiled = torch.compiler.is_compiling()
         ctx.gradients = None
-        if ctx.compiled and known:  # a graph keeps tensors in one way only
+        if ctx.compiled and known:  # a compiled graph saves tensors through ctx only
             ctx.save_for_backward(scales, *rows, *grad_queries, *grad_documents)
         else:
             ctx.save_for_backward(scales, *rows, weights)
@@ -147,7 +157,7 @@ class _Divergence(torch.autograd.Function):
             )
             gradients = [*grad_queries, *grad_documents]
         grad_scales = None
-        if ctx.wants_scales:  # every score is scale <q, d>, as in contrastive.py
+        if ctx.wants_scales:  # every score is scale <q, d>, as in contrastive_loss.py
             parts = [  # 0 where no gradient was needed
                 inner_product(q[: len(g)], g)
                 for q, g in zip(rows[:views], gradients[:views], strict=True)

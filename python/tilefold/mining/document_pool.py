@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import BFLOAT16, BFLOAT16_BITS, Array, Vectors, as_vectors
+from ..progress import Progress
 from ..ragged_lists import Integers, Lists
 from ..retrieval.exact_search import fold_array
 from ..retrieval.flat_index import FlatIndex
 from ..retrieval.running_search import RunningSearch, SearchResult
-from ..retrieval.search_options import Progress, SearchOptions
+from ..retrieval.search_options import SearchOptions
 from ..retrieval.segment import Segment
 from .mining_inputs import check_finite, first_of_groups
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..arrays import Array
 from ..data.prompts import document_texts
+from ..progress import Progress
 from ..ragged_lists import Integers, Lists
 from ..retrieval.bm25 import Bm25
 from ..retrieval.running_search import SearchResult
-from ..retrieval.search_options import Progress
 from .mined import Mined, joined, listed
 from .mining_inputs import Ranks, as_lists, as_positives, checked_batch_size, first_of_groups
 

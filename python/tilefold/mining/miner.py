@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Vectors
+from ..progress import Progress
 from ..ragged_lists import Integers, Lists, united
 from ..retrieval.running_search import SearchResult
-from ..retrieval.search_options import Progress
 from .document_pool import DocumentPool
 from .mined import Scores, listed
 from .mining_inputs import Ranks

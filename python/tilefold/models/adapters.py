@@ -1,4 +1,4 @@
-"""LoRA adapters through peft: several named ones over one frozen model.
+"""Adds, loads and saves LoRA adapters through peft: several named ones over one frozen model.
 
 Two towers, or a retriever and a generator, may share a model and have an adapter each. peft freezes
 all adapters but the active one, and autograd then drops the gradients of those that ran before;
@@ -26,7 +26,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class Adaptable(Protocol):
-    """An Encoder or a language model: what `add_lora` changes."""
+    """The interface that `add_lora` needs of an Encoder or a language model."""
 
     model: nn.Module
     adapter: str | None
@@ -271,7 +271,7 @@ def _check_targets(model: Any, targets: Any) -> None:
 
 
 def _belongs(key: str, name: str) -> bool:
-    """Whether a parameter belongs to that adapter: `....lora_A.<name>.weight`."""
+    """Returns whether a parameter belongs to that adapter: `....lora_A.<name>.weight`."""
     parts = key.split(".")
     return any(a.startswith("lora_") and b == name for a, b in itertools.pairwise(parts))
 

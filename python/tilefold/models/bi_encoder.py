@@ -18,7 +18,7 @@ from ..files.published_folder import written_aside
 from .adapters import Lora
 from .checkpoints import encoder_settings
 from .encoder import Encoder
-from .towers import Towers, given, load_one, load_two, two_towers
+from .towers import Towers, load_one, load_two, two_towers, with_overrides
 
 Document = str | Mapping[str, Any]  # a text, or an object with "text" and perhaps "title"
 
@@ -98,8 +98,8 @@ class BiEncoder(nn.Module):
             ValueError: weights are missing; a module of sentence-transformers has no counterpart
                 here; an argument contradicts the folder, which has two encoders or an adapter.
         """
-        query = given(options, prefix=query_prefix, max_length=query_max_length)
-        documents = given(options, prefix=document_prefix, max_length=document_max_length)
+        query = with_overrides(options, prefix=query_prefix, max_length=query_max_length)
+        documents = with_overrides(options, prefix=document_prefix, max_length=document_max_length)
         folder = two_towers(name) if document is None else None
         if tied and (document is not None or folder is not None):
             raise ValueError(

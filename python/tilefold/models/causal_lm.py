@@ -1,4 +1,4 @@
-"""A causal language model: log-likelihoods, generation, and states of the last token."""
+"""Runs causal language models: log-likelihoods, generation, and states of the last token."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class CausalLM(LanguageModel):
             append_eos: whether the end-of-sequence token counts as the continuation's last one.
             batch_size: maximum number of pairs per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             Sum and mean over tokens, float32 ``[n]`` each.
@@ -158,7 +158,7 @@ class CausalLM(LanguageModel):
             seed: of sampling; greedy decoding draws nothing.
             batch_size: maximum number of prompts at a time.
             batch_tokens: maximum number of tokens at a time, padding and new tokens included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             The continuations, without the prompts and without special tokens.
@@ -205,7 +205,7 @@ class CausalLM(LanguageModel):
             texts: strings. One without any token has zeros.
             batch_size: maximum number of texts per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             float32 ``[texts, hidden size]``, after the model's last normalization.
@@ -247,7 +247,7 @@ class CausalLM(LanguageModel):
         add_batch(found, rows, token_log_probabilities(logits, ids[:, first:]), mask)
 
     def _joined(self, pairs: Sequence[Pair], added: list[int]) -> list[Tokens]:
-        """Tokens of prompts with continuations, with the place where the latter start."""
+        """Returns tokens of prompts with continuations, with the place where the latter start."""
         tokens = self._tokens([prompt + continuation for prompt, continuation in pairs])
         found = []
         for (prompt, continuation), one in zip(pairs, tokens, strict=True):

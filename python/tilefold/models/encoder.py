@@ -218,7 +218,7 @@ class Encoder(TextModel):
             batch_size: maximum number of texts per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included; None for no
                 such limit. A text that has more by itself is a batch of its own.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
             dtype: `torch.bfloat16` for autocast to it; None for the precision of the weights.
 
         Returns:
@@ -257,7 +257,7 @@ class Encoder(TextModel):
         return {"projection": activations}
 
     def write_sentence_transformers(self, folder: Path, documents: Encoder) -> dict[str, Any]:
-        """As `write_weights`, with modules; `documents` differs in prefix and length alone."""
+        """Writes weights and modules; `documents` may differ in prefix and length alone."""
         if self.adapter is not None:
             raise ValueError("export_sentence_transformers: there is an adapter; merge() it first")
         if self.append_eos or documents.append_eos:
@@ -289,7 +289,7 @@ class Encoder(TextModel):
         return {name: [*row, last.get(name, 0)] for name, row in tokens.items()}
 
     def _decoder_inputs(self, mask: Tensor) -> dict[str, Any]:
-        """Inputs besides tokens: the decoder's start token, and no cache of keys and values."""
+        """Returns inputs besides tokens: the decoder's start token, no cache of keys and values."""
         model: Any = self.model
         inputs: dict[str, Any] = {}
         if self.pooling == "decoder":

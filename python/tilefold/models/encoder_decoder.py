@@ -1,4 +1,4 @@
-"""An encoder-decoder language model: log-likelihoods, generation, and first decoder states."""
+"""Runs encoder-decoder language models: log-likelihoods, generation, first decoder states."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class EncoderDecoderLM(LanguageModel):
             batch_size: maximum number of pairs per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included: prompts as
                 long as the longest of the batch, continuations as the longest of all.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             Sum and mean over tokens, float32 ``[n]`` each.
@@ -151,7 +151,7 @@ class EncoderDecoderLM(LanguageModel):
             seed: of sampling; greedy decoding draws nothing.
             batch_size: maximum number of prompts at a time.
             batch_tokens: maximum number of tokens at a time, padding and new tokens included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             The continuations, without special tokens.
@@ -198,7 +198,7 @@ class EncoderDecoderLM(LanguageModel):
             texts: strings.
             batch_size: maximum number of texts per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             float32 ``[texts, hidden size]``, after the decoder's last normalization.
@@ -237,8 +237,8 @@ class EncoderDecoderLM(LanguageModel):
         mask = written >= 0
         written = written.clamp_min(0)  # any token: causal attention never sees what follows
         start: Tensor = written.new_full((len(written), 1), self._start)
-        given = torch.cat([start, written[:, :-1]], dim=1)
-        logits = self(batch, decoder_input_ids=given, use_cache=False).logits
+        inputs = torch.cat([start, written[:, :-1]], dim=1)
+        logits = self(batch, decoder_input_ids=inputs, use_cache=False).logits
         add_batch(found, rows, token_log_probabilities(logits, written), mask)
 
     def _targets(self, continuations: Sequence[str], append_eos: bool) -> list[list[int]]:

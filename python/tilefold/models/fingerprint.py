@@ -1,4 +1,4 @@
-"""The fingerprint of a model: a short digest of everything that its results depend on."""
+"""Computes the fingerprint of a model: a digest of everything that its results depend on."""
 
 from __future__ import annotations
 

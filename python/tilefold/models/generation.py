@@ -1,4 +1,4 @@
-"""Decoding: options of a generation, and sampling that does not depend on the batch."""
+"""Generates tokens: options of decoding, and sampling that does not depend on the batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPECIAL_TOKENS = (
 
 
 class Decoding(NamedTuple):
-    """How new tokens are chosen."""
+    """Options of decoding: how new tokens are chosen."""
 
     max_new_tokens: int
     greedy: bool
@@ -94,7 +94,7 @@ def generate_tokens(
 
 
 def _plain(model: Any, max_new_tokens: int, pad_token_id: int) -> Any:
-    """A configuration of decoding with the special tokens of the model's own, and nothing else.
+    """Returns a generation configuration with only the special tokens of the model's own.
 
     Models come with samplings, beams, penalties and minimum lengths, and `generate` takes each of
     these that a call does not override.

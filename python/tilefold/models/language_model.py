@@ -1,4 +1,4 @@
-"""Loading, saving, adapters and batches: what language models of every kind share."""
+"""Defines the parts shared by all language models: loading, saving, adapters and batches."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class LanguageModel(TextModel):
         batch_tokens: int | None,
         **options: Any,
     ) -> Iterator[Iterator[tuple[NDArray[np.int64], list[Tokens]]]]:
-        """Gives batches, with dropout and gradients off."""
+        """Iterates over batches, with dropout and gradients off."""
         check_batches(f"{type(self).__name__}.{op}", batch_size, batch_tokens)
         batches = by_length(
             texts,

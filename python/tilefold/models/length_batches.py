@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+
+from ..progress import show_progress
 
 Tokens = dict[str, list[int]]  # of one text, under the tokenizer's names
 Text = TypeVar("Text")
@@ -41,21 +43,22 @@ def by_length(
         tokenize: returns the tokens of each text.
         batch_size: maximum number of texts in a batch.
         max_length: maximum number of tokens of a text.
-        progress: a bar on stderr when that is a terminal; a string labels it.
+        progress: whether to show progress on stderr; a string labels it.
         batch_tokens: maximum number of tokens in a batch, padding included; None for no such limit.
             A text that has more by itself is a batch of its own.
         new_tokens: tokens that are generated for each text, counted in `batch_tokens`.
         characters: returns the number of characters of a text, which sets the pace of the bar.
     """
     work = [min(characters(text), _CHARACTERS_PER_TOKEN * max_length) + 1 for text in texts]
-    with _bar(sum(work), progress) as bar:
+    label = progress if isinstance(progress, str) else "encode"
+    with show_progress(label, sum(work), show=bool(progress)) as display:
         for start in range(0, len(texts), _BLOCK):
             tokens = tokenize(texts[start : start + _BLOCK])
             lengths = np.array([len(row["input_ids"]) for row in tokens])
             order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
             for rows in split_rows(order, lengths + new_tokens, batch_size, batch_tokens):
                 yield start + rows, [tokens[row] for row in rows]
-                bar.update(sum(work[start + row] for row in rows))
+                display.advance(sum(work[start + row] for row in rows))
 
 
 def split_rows(
@@ -113,17 +116,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def _bar(total: float, progress: bool | str) -> Any:
-    """Returns a tqdm bar that vanishes when done; tqdm is silent where stderr is no terminal."""
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total,
-        desc=progress if isinstance(progress, str) else "encode",
-        disable=None if progress else True,
-        leave=False,
-        dynamic_ncols=True,
-        bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed} < {remaining}",
-    )

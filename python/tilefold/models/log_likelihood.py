@@ -1,4 +1,4 @@
-"""Log-likelihoods of continuations under a language model."""
+"""Computes log-likelihoods of continuations under a language model."""
 
 from __future__ import annotations
 

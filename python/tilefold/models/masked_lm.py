@@ -1,4 +1,4 @@
-"""A masked language model: scores and probabilities of words at a mask."""
+"""Runs masked language models: scores and probabilities of words at a mask."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class MaskedLM(LanguageModel):
             texts: strings with exactly one mask each.
             batch_size: maximum number of texts per forward pass.
             batch_tokens: maximum number of tokens per forward pass, padding included.
-            progress: a bar on stderr when that is a terminal; a string labels it.
+            progress: whether to show progress on stderr; a string labels it.
 
         Returns:
             float32 ``[texts, vocabulary]``.
@@ -178,7 +178,7 @@ class MaskedLM(LanguageModel):
         return found
 
     def _candidates(self, words: Sequence[str], candidates: Sequence[str]) -> dict[int, int]:
-        """Token id -> place among the candidates."""
+        """Maps token ids to places among the candidates."""
         ids = self.word_ids(candidates)
         place = {int(i): column for column, i in enumerate(ids)}
         if len(place) < len(ids):

@@ -105,5 +105,5 @@ def load(path: Path | None, activations: Sequence[Any]) -> nn.Module | None:
 
 
 def _plain(name: str) -> str | None:
-    """How the activation of that name is printed when it has no arguments."""
+    """Returns how the activation of that name is printed when it has no arguments."""
     return repr(ACTIVATIONS[name]()) if name in ACTIVATIONS else None

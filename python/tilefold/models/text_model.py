@@ -1,4 +1,4 @@
-"""A transformers model with its tokenizer: what encoders and language models share."""
+"""Defines the parts shared by encoders and language models: a model with its tokenizer."""
 
 from __future__ import annotations
 
@@ -100,16 +100,16 @@ class TextModel(nn.Module):
         return moved
 
     def _merged(self) -> nn.Module:
-        """A copy of the model with the adapter added to its weights."""
+        """Returns a copy of the model with the adapter added to its weights."""
         if self.adapter is None:
             raise ValueError(f"{type(self).__name__}.merge: there is no adapter")
         return adapters.merged(self.model, self.adapter)
 
     def _without_adapters(self) -> Any:
-        """The transformers model under peft's wrapper; adapters in it stay in effect."""
+        """Returns the transformers model under peft's wrapper; adapters in it stay in effect."""
         model: Any = self.model
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def _takes(self, argument: str) -> bool:
-        """Whether the forward call of the model has an argument of that name."""
+        """Returns whether the forward call of the model has an argument of that name."""
         return argument in inspect.signature(self._without_adapters().forward).parameters

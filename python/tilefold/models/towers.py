@@ -17,7 +17,7 @@ _ADAPTERS = "queries", "documents"  # of towers that share a model; BERT has lay
 
 
 class Towers(NamedTuple):
-    """The encoders of queries and documents that a BiEncoder is made of."""
+    """The two encoders of a BiEncoder."""
 
     query: Encoder
     document: Encoder
@@ -46,8 +46,8 @@ class Towers(NamedTuple):
             add_lora(document, **vars(lora), name=_ADAPTERS[1] if shared else "default")
 
 
-def given(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
-    """Returns options of both encoders, replaced by those of this one that are not None."""
+def with_overrides(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+    """Returns options of both encoders, overridden by those of one encoder that are not None."""
     return {**options, **{key: value for key, value in own.items() if value is not None}}
 
 

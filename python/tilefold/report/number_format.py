@@ -84,5 +84,5 @@ def comparison_columns(rows: Sequence[Comparison]) -> dict[str, list[str]]:
 
 
 def _missing(value: float | None) -> bool:
-    """None or NaN."""
+    """Returns whether a number is None or NaN."""
     return value is None or value != value

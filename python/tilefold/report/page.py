@@ -163,7 +163,7 @@ def _plain(text: str) -> str:
 
 
 def _block(text: str) -> str:
-    """Returns the same for the beginning of a paragraph or of an item.
+    """Escapes the beginning of a paragraph or of an item, too.
 
     >>> _block("1. May")
     '1\\\\. May'

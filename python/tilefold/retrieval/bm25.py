@@ -7,15 +7,14 @@ ties arbitrarily and returns documents that share no word with the query.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import Progress
 from .running_search import SearchResult
-
-Progress = Callable[[int, int], object]
 
 
 class Bm25:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Vectors, as_vectors, check_dim
+from ..progress import Progress
 from .packing import BLOCK_ROWS, can_pack, flags, pack
 from .running_search import (
     CertifiedResult,
@@ -15,7 +16,7 @@ from .running_search import (
     finite_rows,
     nonfinite_error,
 )
-from .search_options import Progress, SearchOptions
+from .search_options import SearchOptions
 
 # Packing a document costs about as much as scoring it canonically for a dozen queries.
 _QUERIES_WORTH_PACKING = 16

@@ -20,6 +20,7 @@ from ..arrays import (
     dtype_name,
     widened,
 )
+from ..progress import Progress
 from .document_ids import new_ids
 from .flat_folder import checked_dim, read_folder, write_folder
 from .locks import renew_in_children
@@ -29,7 +30,7 @@ from .running_search import (
     SearchResult,
     nonfinite_error,
 )
-from .search_options import Progress, SearchOptions, as_integer, checked_policy, checked_threads
+from .search_options import SearchOptions, as_integer, checked_policy, checked_threads
 from .segment import Segment, make_segment
 from .segment_list import compacted, locate
 

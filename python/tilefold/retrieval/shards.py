@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, check_dim
+from ..progress import Progress
 from .disjoint_ids import check_disjoint
 from .memory_budget import OVERHEAD, chunk_rows
 from .open_shards import Shard, open_shards
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_checkpoint import resumable_search
-from .search_options import Progress, SearchOptions, as_integer
+from .search_options import SearchOptions, as_integer
 
 _OP = "search_shards"
 

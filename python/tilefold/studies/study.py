@@ -2,7 +2,7 @@
 
 A study is a package ``studies/<name>/`` with a subclass of `StudySettings`, a frozen dataclass as
 result, and one `Study` that names its functions. Functions of a study print nothing and parse
-nothing: a command line fills the settings, passes a `Progress`, and shows the summary.
+nothing: a command line fills the settings, passes a `Reporter`, and shows the summary.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class NoStepStore:
         return {key: np.asarray(array) for key, array in make().items()}
 
 
-class Progress:
+class Reporter:
     """Receives reports of what a study has done; this class ignores them.
 
     Subclasses override what they show.
 
     Attributes:
-        bars: whether functions of other packages may draw progress bars on stderr.
+        bars: whether functions of other packages may show progress on stderr.
     """
 
     bars = False
@@ -62,7 +62,7 @@ class Progress:
         """Called with a sentence about something that the study leaves out."""
 
     def track(self, items: Sequence[Item], label: str) -> Iterable[Item]:
-        """Returns the items of a long loop; an override may draw a progress bar."""
+        """Returns the items of a long loop; an override may show progress."""
         return items
 
 
@@ -91,7 +91,7 @@ class Run(Protocol[Settings, Result]):  # type: ignore[misc]
         settings: Settings,
         *,
         steps: StepStore | None = None,
-        progress: Progress | None = None,
+        progress: Reporter | None = None,
     ) -> Result:
         """Runs the study.
 

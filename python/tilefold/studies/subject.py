@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import TrainingSet, read_training
 from ..world import World, make_world
-from .study import Progress
+from .study import Reporter
 from .subject_settings import SubjectSettings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Subject:
 
 
 def load_subject(
-    settings: SubjectSettings, *, paraphrases: tuple[int, ...], progress: Progress
+    settings: SubjectSettings, *, paraphrases: tuple[int, ...], progress: Reporter
 ) -> Subject:
     """Loads models and data; models of a world are trained, unless they were before.
 
@@ -56,14 +56,14 @@ def load_subject(
         ValueError: data or a model that cannot be read.
     """
     if settings.world is not None:
-        return _of_world(settings, settings.world, paraphrases, progress)
-    return _of_files(settings, progress)
+        return _world_subject(settings, settings.world, paraphrases, progress)
+    return _file_subject(settings, progress)
 
 
-def _of_world(
-    settings: SubjectSettings, size: str, paraphrases: tuple[int, ...], progress: Progress
+def _world_subject(
+    settings: SubjectSettings, size: str, paraphrases: tuple[int, ...], progress: Reporter
 ) -> Subject:
-    """Questions about facts that the retriever was not trained on."""
+    """Asks questions about facts that the retriever was not trained on."""
     from ..models import BiEncoder
     from ..world.retrieval_data import split_facts, training_set
     from ..world.world_models import fine_tuned, pretrained
@@ -90,8 +90,8 @@ def _of_world(
     return Subject(title, models, data, world, base)
 
 
-def _of_files(settings: SubjectSettings, progress: Progress) -> Subject:
-    """The base gets the retriever's pooling, prefixes and lengths, so that both read alike."""
+def _file_subject(settings: SubjectSettings, progress: Reporter) -> Subject:
+    """Loads both models; the base gets the retriever's pooling, prefixes and lengths."""
     from ..models.model_record import open_model
 
     preset = settings.published

@@ -1,7 +1,7 @@
-"""The kernels as ops of torch, registered with torch.library so that torch.compile sees them.
+"""Registers the kernels as torch ops with torch.library, so that torch.compile can trace them.
 
-What only the values of arguments show (indices out of range, a scale that is not positive) is
-checked here, because a compiled graph has no values before.
+Checks that need the values of arguments (indices out of range, a scale that is not positive) are
+done here, because a compiled graph has no values earlier.
 """
 
 from ..torch_ops import contrastive as contrastive

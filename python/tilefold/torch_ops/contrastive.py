@@ -1,4 +1,4 @@
-"""tilefold::contrastive: losses of queries and documents, and gradients of their weighted sum."""
+"""Registers tilefold::contrastive: losses of queries and documents, and their gradients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SCHEMA = (
 
 
 class _HostArguments(NamedTuple):
-    """What Python computes from indices and ids, on the host whatever the embeddings are on."""
+    """Arguments that Python computes from indices and ids, on the host for every device."""
 
     positives: Lists
     soft_targets: NDArray[np.float64] | None
@@ -35,7 +35,7 @@ class _HostArguments(NamedTuple):
     identity: Identity | None
 
     def as_keywords(self) -> dict[str, Any]:
-        """As `_native.contrastive` names them."""
+        """Returns them as keyword arguments of `_native.contrastive`."""
         exclude, same = self.exclude, self.identity
         return {
             "soft_targets": self.soft_targets,
@@ -51,7 +51,7 @@ class _HostArguments(NamedTuple):
 def _results(
     queries: Tensor, documents: Tensor, symmetric: bool, grad_queries: bool, grad_documents: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Losses of queries and documents, and their gradients; empty where not requested."""
+    """Allocates losses of queries and documents, and gradients; empty where not requested."""
     n, m = len(queries), len(documents)
     dtype = result_dtype(queries)
     return (
@@ -103,7 +103,7 @@ def _contrastive(
     grad_documents: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     results = _results(queries, documents, symmetric, grad_queries, grad_documents)
-    losses, document_losses, grad_of_queries, grad_of_documents = results
+    losses, document_losses, query_gradients, document_gradients = results
     host = _host_arguments(
         len(documents),
         Lists(host_array(positive_offsets), host_array(positives)),
@@ -125,8 +125,8 @@ def _contrastive(
         query_weights=None if query_weights is None else native_array(query_weights.contiguous()),
         document_weights=None if document_weights is None else native_array(document_weights),
         document_losses=native_array(document_losses) if symmetric else None,
-        grad_queries=native_array(grad_of_queries) if grad_queries else None,
-        grad_documents=native_array(grad_of_documents) if grad_documents else None,
+        grad_queries=native_array(query_gradients) if grad_queries else None,
+        grad_documents=native_array(document_gradients) if grad_documents else None,
         gate_queries=None if gate_queries is None else native_rows(gate_queries),
         gate_documents=None if gate_documents is None else native_rows(gate_documents),
     )

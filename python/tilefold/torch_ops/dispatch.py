@@ -1,4 +1,4 @@
-"""How tensors reach the kernels: ops registered per device, and tensors as `_native` takes them.
+"""Registers ops per device, and converts tensors to the form that `_native` takes.
 
 A schema, its fake kernel and its autograd are written once for all devices. An implementation for
 another device is one more entry of the dictionary that `register` takes.
@@ -54,10 +54,10 @@ def register(
 
 
 def native_array(x: Tensor) -> Any:
-    """The same memory as `_native` takes it: NumPy on the CPU, elsewhere the tensor (DLPack).
+    """Shares the memory of a tensor with `_native`: as NumPy on the CPU, elsewhere by DLPack.
 
-    NumPy exports an array four times as fast as torch does. It has no bfloat16, so these pass as
-    their bits.
+    NumPy exports an array four times as fast as torch does. It has no bfloat16, so bfloat16 tensors
+    are passed as their bits (uint16).
     """
     x = x.detach() if x.requires_grad else x
     if not x.is_cpu:
@@ -66,14 +66,14 @@ def native_array(x: Tensor) -> Any:
 
 
 def native_rows(x: Tensor) -> Any:
-    """A matrix ``[rows, dim]`` as `_native` takes it, with contiguous dimensions."""
+    """Converts a matrix ``[rows, dim]`` for `_native`, copying it where rows are not contiguous."""
     return native_array(x if x.stride(1) == 1 else x.contiguous())
 
 
 def host_array(x: Tensor) -> NDArray[Any]:
-    """Values that Python looks at (offsets, indices, ids), on the host wherever `x` is.
+    """Converts a tensor on any device to NumPy, for values that Python reads (offsets, ids).
 
-    Shares the memory of a CPU tensor, so that writing to it writes to the tensor.
+    A CPU tensor shares its memory with the result, so writing to the result changes the tensor.
     """
     x = x.detach() if x.requires_grad else x
     values: NDArray[Any] = (x if x.is_cpu else x.cpu()).numpy()

@@ -1,4 +1,4 @@
-"""tilefold::divergence: softmaxes of several views against their mixture, and gradients."""
+"""Registers tilefold::divergence: softmaxes of views against their mixture, and gradients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _divergence_results(
     grad_queries: list[bool],
     grad_documents: list[bool],
 ) -> _Divergences:
-    """Divergences, masses, variances, and gradients of every view, empty where not requested."""
+    """Allocates divergences, masses, variances, and gradients; empty where not requested."""
     n = len(queries[0])
     float64 = partial(queries[0].new_empty, dtype=torch.float64)
 
@@ -64,7 +64,11 @@ def _divergence(
     grad_queries: list[bool],
     grad_documents: list[bool],
 ) -> _Divergences:
-    """Documents: those of each view, or one matrix for all. Sides: what messages call a view."""
+    """Computes divergences and gradients of views.
+
+    `documents` is one matrix per view, or a single one for all views; `sides` names the views in
+    messages.
+    """
     results = _divergence_results(queries, documents, grad_queries, grad_documents)
     divergences, masses, variances, query_gradients, document_gradients = results
     m = len(documents[0])

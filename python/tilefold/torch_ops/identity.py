@@ -1,7 +1,8 @@
-"""Masks documents that are no negatives because of their ids.
+"""Masks documents that are not negatives because of their ids.
 
-A query's positives, and those of queries with its id, make its group's ids; a document with one of
-these is no negative. Groups rather than pairs, so that many rows of few ids cost no more than few.
+Queries with one id form a group, and the ids of all their positives are the ids of the group; a
+document with one of these ids is not a negative. Groups take less memory than pairs of queries and
+documents where many rows share few ids.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from ..ragged_lists import Integers, Lists, check_offsets, checked, united
 
 
 class Identity(NamedTuple):
-    """Document d is no negative of query i where ``document_ids[d]`` is among ids of its group."""
+    """Masks document d for query i where ``document_ids[d]`` is an id of the query's group."""
 
-    groups: Integers  # [n]
-    ids: Lists  # of each group
-    document_ids: Integers  # [m] from 0 on
+    groups: Integers  # [n] group of each query
+    ids: Lists  # ids of each group
+    document_ids: Integers  # [m] consecutive ids from 0
 
     def pairs(self) -> Lists:
-        """All such documents of each query."""
+        """Lists the masked documents of each query."""
         counts = np.diff(self.ids.offsets)[self.groups]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return rows_of(Lists(offsets, self._ids_of_queries()[1]), self.document_ids)
 
     def counts(self) -> Integers:
-        """How many each query has, without listing them."""
+        """Counts the masked documents of each query, without listing them."""
         rows, ids = self._ids_of_queries()
         sizes = np.bincount(self.document_ids)[ids]
         return np.bincount(rows, sizes, minlength=len(self.groups)).astype(np.int64)
 
     def has(self, lists: Lists) -> NDArray[np.bool_]:
-        """Whether each listed document is one of them."""
+        """Returns for each listed document whether it is masked."""
         bound = int(self.document_ids.max(initial=0)) + 1
         known = self.ids.keys(bound)  # rising
         wanted = self.groups[lists.owners()] * bound + self.document_ids[lists.indices]
@@ -52,16 +53,17 @@ def identity(
     m: int,
     query_ids: Integers | None,
     document_ids: Integers | None,
-    everyone: tuple[Lists | None, Integers | None] = (None, None),
+    all_ranks: tuple[Lists | None, Integers | None] = (None, None),
 ) -> Identity | None:
-    """The masks of ids, or None without any.
+    """Computes the masks of ids, or returns None without ids.
 
     Args:
-        positives: of each query.
-        m: documents.
-        query_ids: ``[n]``.
-        document_ids: ``[m]``; without them each document is its own.
-        everyone: where other queries are elsewhere, positives and ids of all, these among them.
+        positives: the positives of each query.
+        m: number of documents.
+        query_ids: ``[n]`` int64.
+        document_ids: ``[m]`` int64; without them each document has an id of its own.
+        all_ranks: where the batch is spread over ranks, positives and ids of the queries of all
+            ranks.
     """
     if query_ids is None and document_ids is None:
         return None
@@ -70,10 +72,10 @@ def identity(
         dense = np.unique(document_ids, return_inverse=True)[1]
     owners, groups, n_groups = positives.owners(), np.arange(len(positives.offsets) - 1), None
     if query_ids is not None:
-        lists, ids = everyone
+        lists, ids = all_ranks
         positives = positives if lists is None else lists
-        known, of_all = np.unique(query_ids if ids is None else ids, return_inverse=True)
-        groups, owners = np.searchsorted(known, query_ids), of_all[positives.owners()]
+        known, inverse = np.unique(query_ids if ids is None else ids, return_inverse=True)
+        groups, owners = np.searchsorted(known, query_ids), inverse[positives.owners()]
         n_groups = len(known)
     n_groups = len(groups) if n_groups is None else n_groups
     keys = np.unique(owners * m + dense[positives.indices])  # ids are fewer than documents
@@ -84,17 +86,17 @@ def identity(
 def excluded(
     op: str, m: int, rows: Lists | None, ids: Lists | None, document_ids: Integers | None
 ) -> Lists | None:
-    """What is no candidate of each query, named by its row or by its id.
+    """Lists the documents that are not candidates of each query, by row or by id.
 
     Args:
-        op: for messages.
-        m: documents.
-        rows: of documents.
-        ids: of documents.
-        document_ids: ``[m]``.
+        op: the public function, for messages.
+        m: number of documents.
+        rows: rows of excluded documents for each query.
+        ids: ids of excluded documents for each query.
+        document_ids: ``[m]`` int64; needed with `ids`.
 
     Raises:
-        ValueError: lists that are not of m documents, ids without `document_ids`.
+        ValueError: an index that is not a row of documents, ids without `document_ids`.
     """
     if rows is not None:
         rows = checked(rows, op, "exclude", m)
@@ -108,7 +110,7 @@ def excluded(
 
 
 def rows_of(ids: Lists, document_ids: Integers) -> Lists:
-    """Documents that have one of the ids listed for each query.
+    """Lists the rows of documents that have one of the ids listed for each query.
 
     >>> rows_of(Lists.pack([[7], [], [9, 7, 7]]), np.array([7, 8, 7]))
     Lists(offsets=array([0, 2, 2, 4]), indices=array([0, 2, 0, 2]))
@@ -124,6 +126,6 @@ def rows_of(ids: Lists, document_ids: Integers) -> Lists:
 
 
 def _runs(begin: Integers, counts: Integers) -> Integers:
-    """All of ``begin, begin + 1, ..., begin + count - 1``, one after the other."""
+    """Concatenates the ranges ``begin, begin + 1, ..., begin + count - 1``."""
     ends = np.cumsum(counts)
     return np.repeat(begin - (ends - counts), counts) + np.arange(int(counts.sum()))

@@ -1,4 +1,4 @@
-"""The dtypes of results, and the range of what scores are multiplied by."""
+"""Determines the dtypes of results, and checks the factor of scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def result_dtype(queries: Tensor) -> torch.dtype:
-    """The dtype of losses, and of gradients before they are rounded to that of the inputs."""
+    """Returns the dtype of losses, and of gradients before they are cast to that of the inputs."""
     return torch.float64 if queries.dtype == torch.float64 else torch.float32
 
 
@@ -18,9 +18,9 @@ def checked_factor(scale: Tensor, dtype: torch.dtype, op: str, side: str = "") -
 
     Args:
         scale: a tensor with one element.
-        dtype: of the embeddings.
-        op: for messages.
-        side: which of several scales it is, for messages.
+        dtype: the dtype of the embeddings.
+        op: the public function, for messages.
+        side: the name of the side whose scale it is, for messages; "" where there is one.
 
     Raises:
         ValueError: it is not positive, not finite, or in fp32 so large or small that scores would

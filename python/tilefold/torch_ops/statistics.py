@@ -1,4 +1,4 @@
-"""tilefold::statistics, examples, second_moment: activations folded into buffers, in place."""
+"""Registers tilefold::statistics, examples and second_moment, which update buffers in place."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _second_moment(x: Tensor, mask: Tensor | None, sums: Tensor) -> None:
 
 
 def _width(x: Tensor) -> int:
-    """The number of columns; 1 where there are none, since it divides."""
+    """Returns the number of columns, but at least 1, since it is a divisor."""
     return x.shape[-1] or 1
 
 
@@ -80,14 +80,14 @@ def _flat(x: Tensor) -> Any:
 
 
 def _kept_rows(x: Tensor, mask: Tensor | None) -> NDArray[np.int64]:
-    """Indices of the rows that the mask keeps, ascending."""
+    """Returns the indices of the rows that the mask keeps, ascending."""
     if mask is None:
         return np.arange(x.numel() // _width(x))
     return np.flatnonzero(host_array(mask.reshape(-1)))
 
 
 def _fake(*_: Any) -> None:
-    """Every op here writes into its arguments and returns nothing."""
+    """Does nothing: every op here writes into its arguments and returns nothing."""
 
 
 for _op, _cpu in (

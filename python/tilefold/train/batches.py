@@ -1,4 +1,4 @@
-"""The batch of a training step: texts, positives, what is no negative, teacher scores, views."""
+"""Builds the batch of a training step: texts, positives, masks, teacher scores, views."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class BatchBuilder:
     def _teacher(
         self, rows: Sequence[int] | Integers, groups: Sequence[Group], starts: Integers
     ) -> TeacherScores | None:
-        """Scores of the drawn passages; NaN where the file has none, None if it has none at all."""
+        """Returns scores of the drawn passages: NaN where the file has none; None without any."""
         data = self.data
         if data.positive_scores is None and data.negative_scores is None:
             return None
@@ -130,7 +130,7 @@ class BatchBuilder:
         return TeacherScores(torch.from_numpy(starts), listed, torch.from_numpy(scores))
 
     def _known_positives(self, rows: Sequence[int] | Integers) -> tuple[Tensor, Tensor]:
-        """Ids of all positives of each query: no negatives of it, whichever process has them."""
+        """Returns ids of all positives of each query, which are masked on every process."""
         known = [self._document_ids[self.data.positives.of(int(row))] for row in rows]
         offsets, ids = Lists.pack(known)
         return torch.from_numpy(offsets), torch.from_numpy(ids)

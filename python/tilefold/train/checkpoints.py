@@ -1,4 +1,4 @@
-"""Checkpoint files besides those of `transformers`, and checks that a checkpoint is complete."""
+"""Reads and writes checkpoint files besides those of `transformers`, and checks completeness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objective and the drawing policy that arguments describe."""
+"""Builds the objective and the drawing policy that arguments describe."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def check_defaults(
 
 
 def _missing(lists: Lists, scores: NDArray[np.float64] | None) -> NDArray[np.int64]:
-    """Places of listed passages without a finite score."""
+    """Returns places of listed passages without a finite score."""
     if scores is None:
         return np.arange(len(lists.indices))
     return np.flatnonzero(~np.isfinite(scores))

@@ -1,4 +1,4 @@
-"""Drawing policies: which passages a training step sees of each query."""
+"""Draws the passages of each query for a training step: one positive, some hard negatives."""
 
 from __future__ import annotations
 

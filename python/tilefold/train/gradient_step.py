@@ -1,4 +1,4 @@
-"""One training step: encode, compute the loss, add the gradients."""
+"""Runs one training step: encodes, computes the loss, adds the gradients."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _encode(
     tokens: Mapping[str, list[Tokens]],
     chunk_sizes: tuple[int, int] | None,
 ) -> dict[str, Tensor]:
-    """Embeddings of all sides: in one call, or by chunks that are encoded again in backward."""
+    """Encodes all sides, in one call or in chunks that are encoded again in backward."""
     if chunk_sizes is None:
         embeddings: dict[str, Tensor] = called({side: one for side, (one,) in tokens.items()})[0]
         return embeddings

@@ -1,4 +1,4 @@
-"""A drawing policy that adds views of the queries, such as rewrites."""
+"""Adds views of the queries, such as rewrites, to drawn batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hard negatives that are mined again at intervals with the model in training (ANCE)."""
+"""Mines hard negatives again at intervals with the model in training (ANCE)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A number that changes with the optimizer step, such as the weight of a loss."""
+"""Computes a number that changes with the optimizer step, such as the weight of a loss."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Schedule:
 
     @property
     def is_zero(self) -> bool:
-        """Whether the value is 0 at every step."""
+        """True if the value is 0 at every step."""
         return self.end == 0 and (self.shape == "constant" or self.start == 0)
 
     @property

@@ -1,4 +1,4 @@
-"""The drawing policy with several positives of each query."""
+"""Draws several positives of each query, with hard negatives."""
 
 from __future__ import annotations
 

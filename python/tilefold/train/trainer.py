@@ -102,7 +102,7 @@ class RetrieverTrainer(Trainer):
 
     @property
     def training_objective(self) -> BiEncoderObjective:
-        """The model and its loss, not wrapped by DDP."""
+        """The model and its loss, without the wrapper of DDP."""
         return self.model  # type: ignore[return-value]
 
     # ---- a step ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Validation: measures of a model on queries that it is not trained on."""
+"""Validates a model in training on queries that it is not trained on."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from ..files.published_folder import written_aside
 from ..losses import ContrastiveLoss
 from ..models import BiEncoder, MaskedLM
 from ..models.checkpoints.encoder_settings import FILE
+from ..progress import show_progress
 from ..train import ContrastiveObjective, Draw, train_step
 from .facts import World
 from .retrieval_data import documents, training_set
@@ -172,7 +173,7 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
     rng = np.random.default_rng([options["seed"], 3])
     sentences = _sentences(world, exposed, rng)
     model.train()
-    with _bar(options["steps"], f"pre-train on {len(exposed):,} facts") as bar:
+    with show_progress(f"pre-train on {len(exposed):,} facts", options["steps"]) as display:
         for _ in range(options["steps"]):
             batch = list(itertools.islice(sentences, options["batch_size"]))
             tokens, masked, words = _masked(tokenizer, batch, rng)
@@ -181,8 +182,8 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             _step(optimizer, rates)
-            bar.set_postfix(loss=f"{float(loss.detach()):.2f}", refresh=False)
-            bar.update()
+            display.note(f"loss {float(loss.detach()):.2f}")
+            display.advance()
     _save(model, tokenizer, folder)
 
 
@@ -269,13 +270,13 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     objective.train()
     epochs = (rng.permutation(len(data)) for _ in range(options["epochs"]))
     batches = (rows for epoch in epochs for rows in _whole(epoch, size))
-    with _bar(steps, f"fine-tune on {len(data):,} questions") as bar:
+    with show_progress(f"fine-tune on {len(data):,} questions", steps) as display:
         for step, rows in enumerate(batches):
             loss = train_step(objective, draw.batch(rows, step=step)).value
             torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
             _step(optimizer, rates)
-            bar.set_postfix(loss=f"{float(loss.detach()):.2f}", refresh=False)
-            bar.update()
+            display.note(f"loss {float(loss.detach()):.2f}")
+            display.advance()
     model.eval().save_pretrained(folder)
 
 
@@ -300,9 +301,3 @@ def _step(optimizer: Any, rates: Any) -> None:
     optimizer.step()
     optimizer.zero_grad()
     rates.step()
-
-
-def _bar(steps: int, label: str) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=steps, desc=label, disable=None, leave=False, dynamic_ncols=True)

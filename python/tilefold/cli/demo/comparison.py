@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ...data import Collection, Qrels, document_texts, query_texts
 from ...evaluate import Interval, bootstrap
+from ...progress import show_progress
 from ...retrieval.bm25 import Bm25
 from ...retrieval.fusion import fuse
 from ...retrieval.running_search import SearchResult
-from ..heartbeat import heartbeat
 from ..terminal import count, fact, table
 
 if TYPE_CHECKING:
@@ -53,15 +53,11 @@ def embed(collection: Collection, model: BiEncoder, *, batch_size: int = 32) -> 
         batch_size: texts in a batch.
     """
     started = time.perf_counter()
-    with heartbeat("encoding documents"):
-        documents = model.encode_documents(
-            collection.documents, collection.titles, batch_size=batch_size
-        )
+    documents = model.encode_documents(
+        collection.documents, collection.titles, batch_size=batch_size
+    )
     between = time.perf_counter()
-    with heartbeat("encoding queries"):
-        queries = model.encode_queries(
-            collection.queries, collection.prompts, batch_size=batch_size
-        )
+    queries = model.encode_queries(collection.queries, collection.prompts, batch_size=batch_size)
     ended = time.perf_counter()
     fact("encoded", f"documents in {between - started:.0f} s, queries in {ended - between:.0f} s")
     return Embedded(documents, queries)
@@ -81,11 +77,14 @@ def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, Se
         The rankings by name; an empty dictionary without bm25s, after a line that names the extra.
     """
     try:
-        words = Bm25(document_texts(collection.documents, collection.titles))
+        with show_progress("index words"):
+            words = Bm25(document_texts(collection.documents, collection.titles))
     except ImportError as error:
         fact("BM25", f"left out: {error}")
         return {}
-    result = words.search(query_texts(collection.queries, collection.prompts), k)
+    with show_progress("search words", len(collection.queries)) as display:
+        texts = query_texts(collection.queries, collection.prompts)
+        result = words.search(texts, k, progress=display)
     return {"BM25": result, "dense + BM25": fuse([dense.ids, result.ids], k)}
 
 

@@ -9,16 +9,16 @@ import hashlib
 import time
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Collection, TrainingSet
 from ...evaluate import bootstrap, evaluate, paired_test
+from ...progress import track
 from ...ragged_lists import Lists
 from ...retrieval.exact_search import search
-from ..heartbeat import heartbeat
 from ..terminal import fact, heading, note, table
 from .comparison import MEASURES, Embedded, embed
 
@@ -50,8 +50,7 @@ def show_training(collection: Collection, model: BiEncoder, before: Embedded) ->
     heading(f"Fine-tuning on {len(data):,} queries, {len(held_out):,} queries held out")
     before_values = _evaluate(collection, before, held_out)
     begin = time.perf_counter()
-    with heartbeat("training"):
-        losses = _train(data, model)
+    losses = _train(data, model)
     fact("trained", f"{_STEPS} steps of {_BATCH} queries in {time.perf_counter() - begin:.0f} s")
     first_ten, last_ten = np.mean(losses[:10]), np.mean(losses[-10:])
     fact("loss", f"{first_ten:.2f} in the first ten steps, {last_ten:.2f} in the last ten")
@@ -75,19 +74,13 @@ def _train(data: TrainingSet, model: BiEncoder) -> list[float]:
     draw = Draw(data, group_size=1, seed=0)
     rng, losses = np.random.default_rng(0), []
     objective.train()
-    for step in _bar(range(_STEPS)):
+    for step in track(range(_STEPS), "train"):
         rows = rng.choice(len(data), _BATCH, replace=False)
         losses.append(float(train_step(objective, draw.batch(rows, step=step)).value))
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
     return losses
-
-
-def _bar(steps: range) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(steps, desc="train", disable=None, leave=False, dynamic_ncols=True)
 
 
 def _split(collection: Collection) -> tuple[TrainingSet, NDArray[np.int64]]:

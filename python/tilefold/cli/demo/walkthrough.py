@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from ...data import Collection, read_collection
 from ...evaluate import evaluate
+from ...progress import show_progress
 from ...retrieval.flat_index import FlatIndex
 from ...retrieval.hnsw import HnswIndex
 from ...retrieval.running_search import SearchResult
 from ...testing import assert_same_up_to_rounding, measure
 from ...threads import get_num_threads
-from ..heartbeat import heartbeat
 from ..terminal import clip, count, fact, heading, note, say, table, title, width
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .pydocs import read_pydocs
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> int:
 
     model = BiEncoder(minilm())  # before reading, so that a missing package is an error at once
     fact("model", f"all-MiniLM-L6-v2, {model.dim} dimensions, from an installed package")
-    with heartbeat("reading"):
+    with show_progress("read"):
         collection = _read(args)
     if args.query is None:
         _compare(collection, model, args)
@@ -129,8 +129,7 @@ def _compare(collection: Collection, model: BiEncoder, args: argparse.Namespace)
     index.add(embedded.documents)
     exact = SearchResult(*index.search(embedded.queries, _K)[:2])
     rankings = {"dense, exact": exact}
-    with heartbeat("building the HNSW graph"):
-        approximate = _hnsw(embedded)
+    approximate = _hnsw(embedded)
     if approximate is not None:
         rankings["dense, HNSW"] = approximate.search(embedded.queries, _K)
     rankings |= lexical(collection, exact, _K)
@@ -139,8 +138,7 @@ def _compare(collection: Collection, model: BiEncoder, args: argparse.Namespace)
     if approximate is not None:
         share = approximate.recall(index, embedded.queries, _K)
         note(f"HNSW found {share:.2%} of the {_K} nearest documents.")
-    with heartbeat("timing"):
-        _show_speed(embedded, index, approximate)
+    _show_speed(embedded, index, approximate)
     _show_samples(collection, exact)
     if args.train:
         show_training(collection, model, embedded)
@@ -155,7 +153,8 @@ def _hnsw(embedded: Embedded) -> HnswIndex | None:
     except ImportError as error:
         fact("HNSW", f"left out: {error}")
         return None
-    index.add(embedded.documents)
+    with show_progress("build the HNSW graph"):
+        index.add(embedded.documents)
     return index
 
 
@@ -169,11 +168,13 @@ def _show_speed(embedded: Embedded, index: FlatIndex, approximate: HnswIndex | N
     differences = {"tilefold": ""}
     depths = [k for k in (10, _K) if k <= len(documents)]
     for name, peer in list(searches.items())[1:]:
-        differences[name] = _differences(index, name, peer, embedded, depths)
+        with show_progress(f"compare with {name}"):
+            differences[name] = _differences(index, name, peer, embedded, depths)
     if approximate is not None:
         searches["HnswIndex"] = lambda queries, k: approximate.search(queries, k).ids
         differences["HnswIndex"] = "approximate"
-    rates = {k: _rates(searches, queries, k) for k in depths}
+    with show_progress("time searches"):
+        rates = {k: _rates(searches, queries, k) for k in depths}
     heading(
         f"Speed: queries per second ({len(queries):,} queries, {len(documents):,} documents, "
         f"{count(get_num_threads(), 'thread')})"
@@ -267,9 +268,8 @@ def _answer(
 ) -> None:
     """Prints the five best documents for each query."""
     index = FlatIndex(model.dim)
-    with heartbeat("encoding"):
-        named = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
-        index.add(model.encode_corpus(named, progress="documents"))
+    named = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+    index.add(model.encode_corpus(named, progress="documents"))
     fact("documents", f"{len(texts):,}")
     for query in queries:
         vector = model.encode_queries([query], progress=False)[0]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...data import Collection, read_collection, read_questions, write_run
 from ...evaluate import Measure, answer_hits, bootstrap, evaluate, holm, paired_test, top_k_accuracy
+from ...progress import show_progress
 from ...retrieval.exact_search import search
 from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
@@ -99,7 +100,9 @@ def _dense(
     pooling = model.document_encoder.pooling
     fact("model", f"{name}, {model.dim} dimensions, {pooling} pooling")
     embedded = embed(collection, model, batch_size=args.batch_size)
-    return SearchResult(*search(embedded.queries, embedded.documents, args.k)[:2])
+    with show_progress("search", len(embedded.documents)) as display:
+        found = search(embedded.queries, embedded.documents, args.k, progress=display)
+    return SearchResult(*found[:2])
 
 
 def _answers(args: argparse.Namespace, collection: Collection) -> list[tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ...progress import show_progress
 from ...retrieval.corpus import save_index
 from ..command_parser import CommandParser
 from ..saved_options import options_of, save_options
@@ -19,7 +20,8 @@ def add_arguments(parser: CommandParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold index`."""
-    index = save_index(args.out, args.shards)
+    with show_progress("index"):
+        index = save_index(args.out, args.shards)
     save_options(options_of(args), Path(args.out) / "index.yaml")
     title(f"{args.shards} to {args.out}")
     fact("documents", f"{len(index):,}, {index.dim} dimensions, {index.dtype}")

@@ -17,7 +17,7 @@ from ..command_parser import CommandParser
 from ..destination import check_folder, check_writable
 from ..saved_options import save_options
 from ..settings_options import add_settings_options, options_of_settings, settings_from_options
-from ..study_progress import TerminalProgress, show_summary
+from ..study_progress import TerminalReporter, show_summary
 from ..terminal import note
 
 _STUDIES: tuple[Study[Any, Any], ...] = (PROBE, NEURONS)  # whose results make a report
@@ -57,7 +57,7 @@ def _run_study(study: Study[Any, Any], args: argparse.Namespace) -> None:
     settings = settings_from_options(args, study.settings)
     folder = check_folder(args.out, "--out")
     steps = Steps(folder / "steps")
-    result = study.run(settings, steps=steps, progress=TerminalProgress())
+    result = study.run(settings, steps=steps, progress=TerminalReporter())
     show_summary(study.summary(result))
     if steps.resumed:
         note(f"{steps.resumed} steps were kept from an earlier run.")

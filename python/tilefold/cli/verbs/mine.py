@@ -13,6 +13,7 @@ from ...data import TITLE_FORMAT, TrainingSet, read_training, write_training
 from ...data.prompts import check_title_format
 from ...data.text_columns import text_groups
 from ...mining import mine, mine_bm25
+from ...progress import show_progress
 from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_settings
@@ -99,16 +100,18 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _mine_bm25(data: TrainingSet, args: argparse.Namespace) -> Any:
-    return mine_bm25(
-        data.queries,
-        data.documents,
-        data.positives,
-        n_negatives=args.negatives,
-        range_min=args.range_min,
-        range_max=args.range_max,
-        groups=_groups(data),
-        is_positive=_has_answer(data),
-    )
+    with show_progress("mine", len(data)) as display:
+        return mine_bm25(
+            data.queries,
+            data.documents,
+            data.positives,
+            n_negatives=args.negatives,
+            range_min=args.range_min,
+            range_max=args.range_max,
+            groups=_groups(data),
+            is_positive=_has_answer(data),
+            progress=display,
+        )
 
 
 def _groups(data: TrainingSet) -> NDArray[np.int64]:
@@ -134,11 +137,16 @@ def _mine_dense(data: TrainingSet, model: BiEncoder, args: argparse.Namespace) -
         )
     )
     names = ("range_min", "range_max", "min_score", "max_score", "absolute_margin")
-    return mine(
-        queries,
-        documents,
-        data.positives,
-        n_negatives=args.negatives,
-        groups=_groups(data),
-        **{name: getattr(args, name) for name in (*names, "relative_margin", "sampling", "seed")},
-    )
+    with show_progress("mine", len(data)) as display:
+        return mine(
+            queries,
+            documents,
+            data.positives,
+            n_negatives=args.negatives,
+            groups=_groups(data),
+            progress=display,
+            **{
+                name: getattr(args, name)
+                for name in (*names, "relative_margin", "sampling", "seed")
+            },
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ...data import read_query_texts, write_run
+from ...progress import show_progress
 from ...retrieval.corpus import Corpus, open_corpus
 from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
@@ -40,7 +41,9 @@ def main(args: argparse.Namespace) -> int:
     texts = list(queries.values())
     model = load_model(args)
     corpus.check_model(model_record(model, args.model), model.dim)
-    found = corpus.search(model.encode_queries(texts, batch_size=args.batch_size), args.k)
+    vectors = model.encode_queries(texts, batch_size=args.batch_size)
+    with show_progress("search"):
+        found = corpus.search(vectors, args.k)
     if args.run:
         write_run(args.run, list(queries), corpus.names, found.scores, found.ids)
         save_options(options_of(args), f"{args.run}.yaml")

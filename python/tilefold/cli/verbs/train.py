@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
 def _train(arguments: Any, resolved_arguments: str) -> int:
     from ...train.checkpoints import MODEL, remove_unfinished
     from ...train.trainer_setup import prepare
-    from ..training_log import show_lines
+    from ..training_log import show_lines, show_steps
 
     model, data, training = arguments
     output = Path(training.output_dir)
@@ -60,7 +60,8 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
     before = trainer.evaluate() if trainer.validation is not None else {}
     begin = time.perf_counter()
-    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    with show_steps(trainer):
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     seconds = time.perf_counter() - begin
     after = trainer.evaluate() if trainer.validation is not None else {}
     trainer.save_model()

@@ -76,7 +76,7 @@ def weight_attribution(
         batch_size: maximum number of texts at a time.
         rows_at_once: maximum number of texts times steps in a forward pass.
         names: see `feed_forwards`.
-        progress: a bar on stderr when that is a terminal; a string labels it.
+        progress: whether to show progress on stderr; a string labels it.
 
     Raises:
         TypeError: texts that are no strings.

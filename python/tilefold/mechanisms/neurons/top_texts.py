@@ -40,7 +40,7 @@ def top_texts(
         top: texts for each.
         batch_size: texts per forward pass.
         names: see `feed_forwards`.
-        progress: a bar on stderr when that is a terminal; a string labels it.
+        progress: whether to show progress on stderr; a string labels it.
 
     Raises:
         ValueError: a neuron that is not there.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...data import TrainingSet
 from ...ragged_lists import Integers
 
-MOST = 4  # hard negatives of a sample, as in the study
+MAX_NEGATIVES = 4  # hard negatives of a sample, as in the study
 Floats = NDArray[np.float32]
 
 
@@ -26,7 +26,7 @@ class Candidates(NamedTuple):
     passages: Integers  # [n, 1 + negatives]
 
     @classmethod
-    def of(cls, data: TrainingSet, *, negatives: int = MOST, seed: int = 42) -> Candidates:
+    def of(cls, data: TrainingSet, *, negatives: int = MAX_NEGATIVES, seed: int = 42) -> Candidates:
         """Draws hard negatives without replacement, or with it where a query has fewer.
 
         Queries without any are left out.

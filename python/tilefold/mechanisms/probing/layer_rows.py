@@ -30,7 +30,7 @@ def layer_rows(
         encoder: of a model that returns hidden states.
         texts: strings.
         batch_size: texts per forward pass.
-        progress: a bar on stderr when that is a terminal; a string labels it.
+        progress: whether to show progress on stderr; a string labels it.
 
     Returns:
         float32 ``[layers + 1, len(texts), width]``; zeros for a text without any token.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.base import clone
 from ...data import TrainingSet
 from ...evaluate import bootstrap
 from ...models import BiEncoder
+from ...progress import show_progress
 from .candidates import Candidates, present, shuffle_queries
 from .layer_rows import layer_rows
 from .layer_tests import compare_with_base
@@ -51,7 +53,14 @@ class Probed(NamedTuple):
         return mean, low, high
 
 
-def layers_of(model: BiEncoder, data: TrainingSet, mode: str, *, batch_size: int = 32) -> Layers:
+def layers_of(
+    model: BiEncoder,
+    data: TrainingSet,
+    mode: str,
+    *,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Layers:
     """Computes the rows of all layers for the queries and passages of a training set.
 
     Args:
@@ -60,6 +69,7 @@ def layers_of(model: BiEncoder, data: TrainingSet, mode: str, *, batch_size: int
         mode: "query" or "passage" for one encoder on both sides, as in the study; "paired" for
             each encoder on its own side.
         batch_size: texts per forward pass.
+        progress: whether to show progress on stderr.
 
     Raises:
         ValueError: an unknown mode.
@@ -72,8 +82,10 @@ def layers_of(model: BiEncoder, data: TrainingSet, mode: str, *, batch_size: int
     queries = model.query_texts(data.queries, data.prompts)
     documents = model.document_texts(data.documents, data.titles)
     return Layers(
-        layer_rows(query_encoder, queries, batch_size=batch_size, progress="queries"),
-        layer_rows(passage_encoder, documents, batch_size=batch_size, progress="passages"),
+        layer_rows(query_encoder, queries, batch_size=batch_size, progress=progress and "queries"),
+        layer_rows(
+            passage_encoder, documents, batch_size=batch_size, progress=progress and "passages"
+        ),
     )
 
 
@@ -87,6 +99,7 @@ def probe_layers(
     n_candidates: Sequence[int] = (2, 3, 4, 5),
     controls: Iterable[str] = CONTROLS,
     seed: int = 42,
+    progress: bool | str = True,
     **options: Any,
 ) -> list[Probed]:
     """Fits every probe to every layer, and evaluates it on held-out samples.
@@ -102,26 +115,30 @@ def probe_layers(
             relevant, which can be memorised but does not generalise (Hewitt & Liang, "Designing and
             Interpreting Probes with Control Tasks", 2019).
         seed: of all random choices.
+        progress: whether to show progress on stderr; a string labels it.
         **options: of the probes, such as `epochs`.
 
     Returns:
         One result for each layer, probe, number of candidates and control.
     """
-    kinds = list(probes)
+    kinds, controls = list(probes), list(controls)
     check_probes(kinds)
     results = []
-    for layer in range(len(rows.queries)):
-        own = rows.queries[layer], rows.passages[layer]
-        features = [(part, part.features(*own)) for part in (train, held)]
-        for control in controls:
-            given = [_controlled(part, x, control, seed) for part, x in features]
-            for kind in kinds:
-                for n in n_candidates:
+    total = len(rows.queries) * len(controls) * len(kinds) * len(n_candidates)
+    label = progress if isinstance(progress, str) else f"probe {name}"
+    with show_progress(label, total, show=bool(progress)) as display:
+        for layer in range(len(rows.queries)):
+            own = rows.queries[layer], rows.passages[layer]
+            features = [(part, part.features(*own)) for part in (train, held)]
+            for control in controls:
+                data = [_controlled(part, x, control, seed) for part, x in features]
+                for kind, n in product(kinds, n_candidates):
                     probe = clone(PROBES[kind](n, random_state=seed)).set_params(**options)
-                    probe.fit(given[0][0], given[0][1])
-                    shown, places = present(given[1][0], n, y=given[1][1], seed=seed)
+                    probe.fit(data[0][0], data[0][1])
+                    shown, places = present(data[1][0], n, y=data[1][1], seed=seed)
                     correct = probe.predict(shown) == places
                     results.append(Probed(name, layer, kind, n, control, correct))
+                    display.advance()
     return results
 
 

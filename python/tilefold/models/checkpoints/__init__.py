@@ -1,1 +1,1 @@
-"""Checkpoints: what a folder of any library holds, read strictly, and weights that must fit."""
+"""Reads checkpoints of several libraries strictly: settings, tokenizers, and weights that fit."""

@@ -185,7 +185,7 @@ def _write_dense(folder: Path, step: projection.Dense) -> None:
 
 
 def _read_lengths(name: str | Path) -> tuple[int | None, int | None]:
-    """Maximum lengths of queries and of documents."""
+    """Reads the maximum lengths of queries and of documents."""
     path, config = _config(name, _TRANSFORMER)
     for field, value in _EXPECTED.items():
         if config.get(field) and config[field] != value:
@@ -195,7 +195,7 @@ def _read_lengths(name: str | Path) -> tuple[int | None, int | None]:
 
 
 def _read_prompts(name: str | Path) -> tuple[str, str]:
-    """Prefixes of queries and of documents."""
+    """Reads the prefixes of queries and of documents."""
     path, config = _config(name, _PROMPTS)
     if config.get("truncate_dim"):
         raise ValueError(f"{path}: truncate_dim={config['truncate_dim']} is not supported")

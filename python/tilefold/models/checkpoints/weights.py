@@ -98,7 +98,7 @@ def check_head(model: Any, name: str | Path) -> None:
 
 
 def _without_head(model: Any, missing: list[str]) -> str:
-    """The hint that nothing but the language modelling head is missing, where that is so."""
+    """Returns a hint where nothing but the language modelling head is missing."""
     base = f"{getattr(model, 'base_model_prefix', '')}."
     has_head = getattr(model, "get_output_embeddings", lambda: None)() is not None
     if not has_head or any(key.startswith(base) for key in missing):

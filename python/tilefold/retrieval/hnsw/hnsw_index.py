@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ... import _native
 from ...arrays import Array, Vectors, as_id_list, as_vectors, check_dim, check_unique, widened
+from ...progress import Progress
 from ..document_ids import new_ids
 from ..locks import ReadWriteLock, renew_in_children, without_ctrl_c
 from ..running_search import RunningSearch, SearchResult, finite_rows
-from ..search_options import Progress, SearchOptions, checked_threads
+from ..search_options import SearchOptions, checked_threads
 from .graph import LINK_BLOCK, build_graph, graph_from_state, link_hidden, new_graph, write_graph
 from .graph_recall import graph_recall
 from .hnsw_folder import read_folder, write_folder

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ... import _native
 from ...arrays import widened
+from ...progress import Progress
 from ..running_search import RunningSearch
-from ..search_options import Progress, SearchOptions
+from ..search_options import SearchOptions
 from .vector_table import REMOVED, VectorTable
 
 # Candidates between two chances for Ctrl-C and the progress callback.

@@ -12,7 +12,7 @@ from ...evaluate import Interval
 from ..neurons import NEURONS
 from ..paired_comparison import PairedComparison
 from ..probe import PROBE
-from ..study import Progress, StepStore, Study
+from ..study import Reporter, StepStore, Study
 from ..study_file import read_result
 from ..typed_values import to_json
 from .findings_result import Finding, FindingsResult
@@ -27,7 +27,7 @@ def run_findings(
     settings: FindingsSettings,
     *,
     steps: StepStore | None = None,
-    progress: Progress | None = None,
+    progress: Reporter | None = None,
 ) -> FindingsResult:
     """Averages differences between retriever and base over runs that differ in their seed.
 
@@ -44,7 +44,7 @@ def run_findings(
     probes, neurons = _read_runs(runs, PROBE), _read_runs(runs, NEURONS)
     if not probes and not neurons:
         raise FileNotFoundError(f"no results of probe or neurons in {', '.join(map(str, runs))}")
-    (progress or Progress()).fact("runs", f"{len(runs)}")
+    (progress or Reporter()).fact("runs", f"{len(runs)}")
     claims = {
         "C1, probes": _findings(probes, lambda run: run.discrimination),
         "C2, queries": _findings(neurons, lambda run: run.queries.spread),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..study import Progress, StepStore
+from ..study import Reporter, StepStore
 from ..subject import BASE, Subject
 from .neuron_result import FactEffect, FactNeurons, KnowledgeNeurons
 from .neuron_settings import NeuronSettings
@@ -20,7 +20,7 @@ _INTERVENTIONS = {"knocked out": 0.0, "amplified": 2.0}
 
 
 def study_facts(
-    settings: NeuronSettings, subject: Subject, steps: StepStore, progress: Progress
+    settings: NeuronSettings, subject: Subject, steps: StepStore, progress: Reporter
 ) -> FactNeurons:
     """Finds knowledge neurons of facts that the base was trained on, and scales them.
 
@@ -51,7 +51,7 @@ def study_facts(
     effects: list[FactEffect] = []
     for by, refined in chosen.items():
         follows = [*depends, [sorted(own) for own in refined.neurons], settings.seed]
-        make = partial(_effects, subject, facts, refined.neurons, settings.seed)
+        make = partial(_effects, subject, facts, refined.neurons, settings.seed, progress)
         effects += _summaries(by, steps.once(f"facts without {by}", follows, make))
     described = (
         _describe(by, refined.share, refined.neurons, facts, world, scores[by].shape[2])
@@ -81,7 +81,7 @@ def _describe(
 
 
 def _attribute(
-    n_steps: int, subject: Subject, facts: Sequence[int], progress: Progress
+    n_steps: int, subject: Subject, facts: Sequence[int], progress: Reporter
 ) -> dict[str, Any]:
     """Returns attribution scores and activations at the gap, of every prompt of every fact."""
     import torch
@@ -100,7 +100,9 @@ def _attribute(
     return {by: np.stack(arrays) for by, arrays in found.items()}
 
 
-def _effects(subject: Subject, facts: Sequence[int], neurons: Any, seed: int) -> dict[str, Any]:
+def _effects(
+    subject: Subject, facts: Sequence[int], neurons: Any, seed: int, progress: Reporter
+) -> dict[str, Any]:
     """Returns probabilities of the correct words of each fact: own prompts and another fact's."""
     from ...mechanisms import cloze_effect
     from ...mechanisms.neurons.knowledge_neurons import leave_others
@@ -108,7 +110,7 @@ def _effects(subject: Subject, facts: Sequence[int], neurons: Any, seed: int) ->
     model, tokenizer = _load_masked_lm(subject)
     rows: dict[str, list[Any]] = {}
     width = model.config.intermediate_size
-    for place, n in enumerate(facts):
+    for place, n in enumerate(progress.track(facts, "knock-outs of facts")):
         if not neurons[place] or not leave_others(neurons[place], width):
             continue  # nothing to scale, or no others to compare with
         others = [number for number in facts if number != n]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...files.steps import digest_of
 from ..paired_comparison import group_means
-from ..study import Progress, StepStore
+from ..study import Reporter, StepStore
 from ..subject import BASE, RETRIEVER, Subject
 from .neuron_result import RankingEffect
 from .neuron_settings import NeuronSettings
@@ -30,7 +30,7 @@ def knock_out_rankings(
     queries: TrainingSet,
     groups: Sequence[Sequence[int]],
     steps: StepStore,
-    progress: Progress,
+    progress: Reporter,
 ) -> tuple[RankingEffect, ...]:
     """Measures rankings without the neurons of the largest attribution scores, and without others.
 
@@ -78,7 +78,7 @@ def _knock_out(
     ranked: TrainingSet,
     groups: Sequence[Sequence[int]],
     steps: StepStore,
-    progress: Progress,
+    progress: Reporter,
 ) -> list[RankingEffect]:
     from ...mechanisms.neurons.interventions import random_neurons, retrieval_effect, strongest
     from ...mechanisms.neurons.knowledge_neurons import leave_others
@@ -100,7 +100,7 @@ def _knock_out(
         return _effect(name, n, intervention, values, whole, groups)
 
     effects = [effect(0, "none", whole)]
-    for n in settings.knock_out:
+    for n in progress.track(settings.knock_out, f"knock-outs, {name}"):
         own = strongest(attribution, n)
         if not leave_others(own, attribution.shape[2]):
             progress.warn(
@@ -126,7 +126,7 @@ def _attribute(
     known: TrainingSet,
     passages: Mapping[int, Sequence[int]],
     steps: StepStore,
-    progress: Progress,
+    progress: Reporter,
 ) -> tuple[Any, Any]:
     """Returns vectors of all documents, and attribution scores of the chosen queries."""
     model, data = subject.models[name], subject.data
@@ -134,7 +134,13 @@ def _attribute(
     documents = steps.once(
         f"documents {name}",
         depends,
-        lambda: {"rows": model.encode_corpus(data.documents, batch_size=settings.batch_size)},
+        lambda: {
+            "rows": model.encode_corpus(
+                data.documents,
+                batch_size=settings.batch_size,
+                progress=f"documents, {name}" if progress.bars else False,
+            )
+        },
     )["rows"]
     candidates = np.array(list(passages.values()))
     texts = [known.queries[row] for row in passages]
@@ -176,7 +182,7 @@ def draw_candidates(known: TrainingSet, n: int, seed: int) -> dict[int, list[int
 
 
 def _attribution(
-    n_steps: int, model: Any, queries: Sequence[str], candidates: Any, progress: Progress
+    n_steps: int, model: Any, queries: Sequence[str], candidates: Any, progress: Reporter
 ) -> Any:
     """Attributes the probability of the first candidate among those of its query."""
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..study import NoStepStore, Progress, StepStore
+from ..study import NoStepStore, Reporter, StepStore
 from ..subject import BASE, RETRIEVER, Subject, load_subject
 from .drawn_texts import PARAPHRASES, draw_passages, draw_queries
 from .fact_neurons import COARSE_SHARES, RELATION_SHARE, study_facts
@@ -27,7 +27,7 @@ def run_neurons(
     settings: NeuronSettings,
     *,
     steps: StepStore | None = None,
-    progress: Progress | None = None,
+    progress: Reporter | None = None,
 ) -> NeuronResult:
     """Attributes texts to neurons of a retriever and of its base, and knocks neurons out.
 
@@ -49,7 +49,7 @@ def run_neurons(
         >>> result.queries.spread[0].difference  # doctest: +SKIP
         Interval(mean=31.2, low=24.5, high=38.0)
     """
-    steps, progress = steps or NoStepStore(), progress or Progress()
+    steps, progress = steps or NoStepStore(), progress or Reporter()
     subject = load_subject(settings, paraphrases=PARAPHRASES, progress=progress)
     rows, groups = draw_queries(subject, settings.queries, settings.seed)
     queries = subject.data.take(rows)
@@ -106,7 +106,7 @@ def _top_neurons(
     subject: Subject,
     surveys: Mapping[str, Mapping[str, Survey]],
     passages: Sequence[str],
-    progress: Progress,
+    progress: Reporter,
 ) -> tuple[TopNeuron, ...]:
     """Neurons that are active in more passages than in the base, with their top passages."""
     from ...mechanisms.neurons.top_texts import top_texts

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...files.steps import digest_of
 from ..paired_comparison import PairedComparison, compare_pairs, group_means
-from ..study import Progress, StepStore
+from ..study import Reporter, StepStore
 from ..subject import BASE, RETRIEVER, Subject
 from .neuron_result import ActiveNeurons, SurveyComparison
 from .neuron_settings import NeuronSettings
@@ -36,7 +36,7 @@ def survey_texts(
     side: str,
     texts: Sequence[str],
     steps: StepStore,
-    progress: Progress,
+    progress: Reporter,
 ) -> Survey:
     """Attributes texts to neurons of one model, some texts in each step."""
     from ...mechanisms.neurons.survey import Survey, survey_neurons

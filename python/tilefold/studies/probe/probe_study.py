@@ -9,7 +9,7 @@ import numpy as np
 
 from ...files.steps import digest_of
 from ..paired_comparison import PairedComparison, compare_pairs, group_means
-from ..study import NoStepStore, Progress, StepStore
+from ..study import NoStepStore, Reporter, StepStore
 from ..subject import BASE, RANDOM, RETRIEVER, Subject, load_subject
 from .probe_result import LayerAccuracy, ProbeResult, SampleCounts
 from .probe_settings import ProbeSettings
@@ -25,7 +25,7 @@ def run_probe(
     settings: ProbeSettings,
     *,
     steps: StepStore | None = None,
-    progress: Progress | None = None,
+    progress: Reporter | None = None,
 ) -> ProbeResult:
     """Fits probes to every layer of a retriever, of its base, and of the base with random weights.
 
@@ -50,7 +50,7 @@ def run_probe(
     from ...mechanisms import against_base
     from ...mechanisms.probing.candidates import paraphrases
 
-    steps, progress = steps or NoStepStore(), progress or Progress()
+    steps, progress = steps or NoStepStore(), progress or Reporter()
     subject = load_subject(settings, paraphrases=_PARAPHRASES, progress=progress)
     groups = paraphrases(subject.data)
     train, held_out = _split_samples(settings, subject, groups)
@@ -103,12 +103,12 @@ def compare_discrimination(
 
 def _constants() -> dict[str, int | float]:
     from ...mechanisms import ConcatenationProbe
-    from ...mechanisms.probing.candidates import MOST
+    from ...mechanisms.probing.candidates import MAX_NEGATIVES
 
     fitted = ConcatenationProbe().get_params()
     names = ("batch_size", "learning_rate", "validation_fraction")
-    of_probes = {f"probe_{name}": fitted[name] for name in names}
-    return {"held_out": _HELD_OUT, "hard_negatives": MOST, **of_probes}
+    options = {f"probe_{name}": fitted[name] for name in names}
+    return {"held_out": _HELD_OUT, "hard_negatives": MAX_NEGATIVES, **options}
 
 
 def _count_samples(train: Candidates, held_out: Candidates, independent: int) -> SampleCounts:
@@ -149,7 +149,7 @@ def _probe_model(
     train: Candidates,
     held_out: Candidates,
     steps: StepStore,
-    progress: Progress,
+    progress: Reporter,
 ) -> list[Probed]:
     """Controls are for trained models alone, with the fewest candidates: they cost as much."""
     from ...mechanisms import Probed, layers_of, probe_layers
@@ -170,12 +170,20 @@ def _probe_model(
 
     def make() -> dict[str, Any]:
         model = subject.models[name]
-        rows = layers_of(model, subject.data, settings.mode, batch_size=settings.batch_size)
+        size, shown = settings.batch_size, progress.bars
+        rows = layers_of(model, subject.data, settings.mode, batch_size=size, progress=shown)
         results = [
             result
             for n, kinds in ((sizes, plain), ([min(sizes)], controls))
             for result in probe_layers(
-                name, rows, train, held_out, n_candidates=n, controls=kinds, **options
+                name,
+                rows,
+                train,
+                held_out,
+                n_candidates=n,
+                controls=kinds,
+                progress=shown,
+                **options,
             )
         ]
         keys = [

@@ -1,4 +1,4 @@
-"""The contrastive objective: in-batch negatives and hard negatives, as DPR trains."""
+"""Trains with in-batch negatives and hard negatives, as DPR does: the contrastive objective."""
 
 from __future__ import annotations
 

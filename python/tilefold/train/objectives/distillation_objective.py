@@ -1,4 +1,4 @@
-"""The distillation objective: a teacher's scores of passages as soft labels."""
+"""Distils a teacher's scores of passages into a bi-encoder."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class DistillationObjective(BiEncoderObjective):
         return ObjectiveLoss(loss * self._share(len(batch.queries)), {})
 
     def _share(self, n: int) -> float:
-        """The weight of this process, so that the mean over processes is the mean over queries."""
+        """Returns a weight by which the mean over processes is the mean over queries."""
         if self.process_group is None:
             return 1.0
         total = torch.tensor(n)

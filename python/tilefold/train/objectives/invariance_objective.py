@@ -1,4 +1,4 @@
-"""The invariance objective: rankings that agree between views of a query."""
+"""Trains rankings to agree between views of a query: the invariance objective."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class InvarianceObjective(BiEncoderObjective):
         return ObjectiveLoss(loss, {})
 
     def _labels(self, batch: Batch) -> dict[str, Any]:
-        """Labels of the forms that compare contrastive losses; consistency uses none."""
+        """Returns labels for the forms that compare contrastive losses; consistency uses none."""
         if self.loss.form == "consistency":
             return {}
         return {
@@ -88,6 +88,6 @@ class InvarianceObjective(BiEncoderObjective):
 
 
 def _views(tower: str, embeddings: Mapping[str, Tensor], count: int) -> Tensor:
-    """The embeddings of one tower in all views: ``[1 + count, rows, dim]``."""
+    """Stacks the embeddings of one tower in all views: ``[1 + count, rows, dim]``."""
     sides = [tower, *(f"{tower}/{number}" for number in range(1, count + 1))]
     return torch.stack([widened(embeddings[side]) for side in sides])

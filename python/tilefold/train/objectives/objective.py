@@ -1,4 +1,4 @@
-"""The protocol between objectives and training steps, and the part that implementations share."""
+"""Defines the protocol between objectives and training steps, and its shared implementation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tokens = Mapping[str, Tensor]
 
 
 class ObjectiveLoss(NamedTuple):
-    """A loss, and the terms that it is made of, for logs."""
+    """A loss, and its terms for logs."""
 
     value: Tensor  # a number, with a graph
     terms: dict[str, Tensor]  # numbers without a graph; weights of terms are among them

@@ -1,4 +1,4 @@
-"""A weighted sum of objectives over one model, with weights that may follow a schedule."""
+"""Sums objectives over one model, with weights that may follow a schedule."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class WeightedObjective(BiEncoderObjective):
                 f"WeightedObjective: expected objectives of one model, got {len(models)} models"
             )
         super().__init__(next(iter(models.values())))
-        given = {name: _schedule(weight) for name, weight in (weights or {}).items()}
-        unknown = sorted(given.keys() - objectives.keys())
+        schedules = {name: _schedule(weight) for name, weight in (weights or {}).items()}
+        unknown = sorted(schedules.keys() - objectives.keys())
         if unknown:
             raise ValueError(
                 f"WeightedObjective: weights must be of {', '.join(objectives)}, got {unknown[0]!r}"
             )
-        for name, weight in given.items():
+        for name, weight in schedules.items():
             if weight.lowest < 0 or weight.is_zero:
                 raise ValueError(
                     f"WeightedObjective: the weight of {name} must be 0 or more, and positive at "
                     f"some step, got {weight}"
                 )
         self.objectives = nn.ModuleDict(objectives)
-        self.weights = {name: given.get(name, Schedule(1.0)) for name in objectives}
+        self.weights = {name: schedules.get(name, Schedule(1.0)) for name in objectives}
         # Weights are monotonic, so if all of them are 0 anywhere, they are at the first step or in
         # the end.
         for step in (0, max(weight.steps for weight in self.weights.values())):
