@@ -434,7 +434,7 @@ def test_vectors_and_queries_of_another_dim_are_refused():
 
 def test_one_index_keeps_one_dtype():
     index = filled(vectors(3))
-    with pytest.raises(TypeError, match="keeps float32 but vectors are float16"):
+    with pytest.raises(TypeError, match="has dtype float32 but vectors are float16"):
         index.add(vectors(3, dtype="float16"))
     assert index.dtype == "float32"
     index.remove([0, 1, 2])

@@ -761,7 +761,7 @@ def test_a_search_goes_on_with_another_memory_limit(tmp_path, monkeypatch):
     documents = vectors(5000)
     shards, checkpoint = split(documents, 2), tmp_path / "checkpoint"
     interrupted(shards, len(shards[0]), checkpoint)
-    monkeypatch.setattr(shard_search, "_chunk_rows", lambda *arguments: 1024)
+    monkeypatch.setattr(shard_search, "chunk_rows", lambda *arguments: 1024)
     found = search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
     assert_same(found, reference.search(QUERIES, documents, 20))
 

@@ -1,7 +1,7 @@
-"""BM25 over words, through bm25s, with tilefold's conventions for results.
+"""Bm25: lexical search with bm25s, with tilefold's conventions for results.
 
-bm25s holds the index and computes the scores; the selection is done here, because bm25s breaks
-ties by chance and answers with documents that share no word with the query.
+bm25s stores the index and computes the scores; top-k selection is done here, because bm25s breaks
+ties arbitrarily and returns documents that share no word with the query.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .running_search import SearchResult
 
 
 class Bm25:
-    """An index of texts for BM25 (Lucene's variant, k1 = 1.5, b = 0.75, English stop words).
+    """Index of texts for BM25 search (Lucene's variant, k1 = 1.5, b = 0.75, English stop words).
 
-    Words are runs of two or more letters, digits or underscores, in lower case and not stemmed.
+    Words are sequences of two or more letters, digits or underscores, lowercased, not stemmed.
 
     Args:
         documents: texts; a document's id is its position.
@@ -40,7 +40,7 @@ class Bm25:
         words = self._words(documents)
         self._size = len(documents)
         self._index: Any = None
-        if any(words):  # bm25s divides by the mean length
+        if any(words):  # otherwise bm25s would divide by a mean length of zero
             self._index = _bm25s().BM25()
             self._index.index(words, create_empty_token=False, show_progress=False)
 
@@ -50,24 +50,28 @@ class Bm25:
     def search(
         self, queries: Sequence[str], k: int, *, progress: Progress | None = None
     ) -> SearchResult:
-        """The k best documents that share a word with the query: score, then id ascending.
+        """Finds the k best documents that share a word with each query: score, then id ascending.
 
         Args:
             queries: texts.
             k: answers per query, at least 1.
-            progress: called as progress(done, total).
+            progress: called as ``progress(queries_done, queries)``.
 
         Returns:
-            scores float32 and ids int64, [n, k], ending in -inf and -1 where fewer match.
+            `SearchResult` of scores float32 and ids int64, ``[n, k]``, best first; padded with -inf
+            and -1 where fewer documents match.
+
+        Raises:
+            ValueError: k is below 1.
         """
         if k < 1:
             raise ValueError(f"Bm25.search: k must be at least 1, got {k}")
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         for row, words in enumerate(self._words(queries)):
-            everywhere = self._scores(words)
-            best = _best(everywhere, k)
-            scores[row, : len(best)] = everywhere[best]
+            all_scores = self._scores(words)
+            best = _top_k(all_scores, k)
+            scores[row, : len(best)] = all_scores[best]
             ids[row, : len(best)] = best
             if progress is not None:
                 progress(row + 1, len(queries))
@@ -77,7 +81,8 @@ class Bm25:
         words: list[list[str]] = self._tokenize(
             list(texts), stopwords="en", return_ids=False, show_progress=False
         )
-        return [[word for word in row if word] for row in words]  # "" may stand for an empty text
+        # bm25s may represent an empty text by the word "".
+        return [[word for word in row if word] for row in words]
 
     def _scores(self, words: list[str]) -> NDArray[np.float32]:
         tokens = self._index.get_tokens_ids(words) if self._index is not None else []
@@ -87,12 +92,12 @@ class Bm25:
         return scores
 
 
-def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    """Positions of the k largest positive scores, best first, ties by position."""
+def _top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Selects the positions of the k largest positive scores, best first, ties by position."""
     matched = np.flatnonzero(scores > 0)
     if len(matched) > k:
-        cut = np.partition(scores[matched], -k)[-k]
-        matched = matched[scores[matched] >= cut]
+        kth_score = np.partition(scores[matched], -k)[-k]
+        matched = matched[scores[matched] >= kth_score]
     return matched[np.lexsort((matched, -scores[matched]))[:k]]
 
 

@@ -109,9 +109,19 @@ def fold_array(
     first_row: int = 0,
     name: str = "documents",
 ) -> None:
-    """Folds unpacked documents into a running search, a chunk at a time.
+    """Packs documents and folds them into a running search, chunk by chunk.
 
-    `first_row` is the row number of the first document in messages, `name` what they are part of.
+    Args:
+        running: the search.
+        documents: ``[rows, dim]`` as `as_vectors` returns them.
+        ids: ``[rows]``; by default first_id, first_id + 1, ...
+        first_id: see `ids`.
+        first_row: row number of the first document, for messages.
+        name: name of the array that has these rows, for messages.
+
+    Raises:
+        ValueError: another dim than that of the queries, or a non-finite row that the search's
+            policy does not accept.
     """
     dim = documents.shape[1]
     check_dim(running.op, "queries", running.queries.shape[1], "documents have", dim)

@@ -1,4 +1,4 @@
-"""Which documents a search may retrieve: ids for all queries, ids per query, score windows."""
+"""Filters of a search: allowed ids, excluded ids per query, and ranges of scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..arrays import Array, as_ids
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters of one search, checked and ready for the kernels."""
+    """The filters of one search, checked and in the form that kernels expect."""
 
     allowed_mask: NDArray[np.bool_] | None = None  # indexed by id
     allowed_ids: NDArray[np.int64] | None = None  # sorted
@@ -25,16 +25,20 @@ class Filters:
 
     @property
     def restrict(self) -> bool:
-        """Whether some documents may not be retrieved by any query."""
+        """Whether `allowed` excludes documents for all queries."""
         return self.allowed_mask is not None or self.allowed_ids is not None
 
     def allows(self, ids: NDArray[np.int64], op: str) -> NDArray[np.bool_]:
-        """Which documents with these ids may be retrieved."""
+        """Returns a mask of the documents with these ids that may be retrieved.
+
+        Raises:
+            ValueError: the mask over ids is too short for an id.
+        """
         if self.allowed_mask is not None:
-            top = int(ids.max(initial=-1))
-            if top >= len(self.allowed_mask):
+            size = int(ids.max(initial=-1)) + 1
+            if size > len(self.allowed_mask):
                 raise ValueError(
-                    f"{op}: allowed is a mask over ids and must have at least {top + 1} entries, "
+                    f"{op}: allowed is a mask over ids and must have at least {size} entries, "
                     f"got {len(self.allowed_mask)}"
                 )
             return self.allowed_mask[ids]
@@ -52,8 +56,8 @@ def make_filters(
     min_score: Any,
     max_score: Any,
 ) -> Filters:
-    """Checks the filter arguments that every search has in common."""
-    mask = None if allowed is None else _array_of(allowed, op, "allowed")
+    """Checks the filter arguments of a search, which are documented in `tilefold.search`."""
+    mask = None if allowed is None else _id_array(allowed, op, "allowed")
     is_mask = mask is not None and mask.dtype == np.bool_
     if mask is not None and is_mask and mask.ndim != 1:
         raise ValueError(f"{op}: allowed must have 1 dimension, got {mask.ndim}")
@@ -63,12 +67,12 @@ def make_filters(
         allowed_ids=None if mask is None or is_mask else np.unique(as_ids(mask, op, "allowed")),
         exclude_offsets=offsets,
         exclude_ids=excluded,
-        min_score=_window(min_score, n_queries, op, "min_score"),
-        max_score=_window(max_score, n_queries, op, "max_score"),
+        min_score=_score_limit(min_score, n_queries, op, "min_score"),
+        max_score=_score_limit(max_score, n_queries, op, "max_score"),
     )
 
 
-def _array_of(values: Array, op: str, name: str) -> NDArray[Any]:
+def _id_array(values: Array, op: str, name: str) -> NDArray[Any]:
     array = np.asarray(values)
     if array.dtype == np.object_ or array.ndim == 0:
         raise TypeError(
@@ -77,7 +81,7 @@ def _array_of(values: Array, op: str, name: str) -> NDArray[Any]:
     return array if array.size else array.astype(np.int64)
 
 
-def _window(value: Any, n_queries: int, op: str, name: str) -> NDArray[np.float32] | None:
+def _score_limit(value: Any, n_queries: int, op: str, name: str) -> NDArray[np.float32] | None:
     if value is None:
         return None
     scores = np.asarray(value)
@@ -89,16 +93,16 @@ def _window(value: Any, n_queries: int, op: str, name: str) -> NDArray[np.float3
             f"got shape {scores.shape}"
         )
     with np.errstate(over="ignore"):
-        window = np.broadcast_to(scores.astype(np.float32), (n_queries,))
-    if np.isnan(window).any():
+        limit = np.broadcast_to(scores.astype(np.float32), (n_queries,))
+    if np.isnan(limit).any():
         raise ValueError(f"{op}: {name} must not be NaN")
-    return np.ascontiguousarray(window)
+    return np.ascontiguousarray(limit)
 
 
 def _exclusions(
     exclude: Any, n_queries: int, op: str
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """CSR offsets and ids, sorted within each query."""
+    """Returns CSR offsets ``[n + 1]`` and ids, sorted within each query."""
     if exclude is None:
         return None, None
     if _is_csr(exclude, n_queries):
@@ -111,21 +115,21 @@ def _exclusions(
         if not isinstance(exclude, Sequence) or len(exclude) != n_queries:
             raise ValueError(
                 f"{op}: exclude must be a list of {n_queries} id lists, one per query, or a pair "
-                f"(offsets [{n_queries + 1}], ids); got {_shape(exclude)}"
+                f"(offsets [{n_queries + 1}], ids); got {_describe(exclude)}"
             )
         names = [f"exclude[{i}]" for i in range(n_queries)]
         lists = [
-            as_ids(_array_of(ids, op, name), op, name)
+            as_ids(_id_array(ids, op, name), op, name)
             for ids, name in zip(exclude, names, strict=True)
         ]
         offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
         ids = np.concatenate([*lists, np.empty(0, np.int64)])
-    owner = np.repeat(np.arange(n_queries), np.diff(offsets))
-    return offsets, np.ascontiguousarray(ids[np.lexsort((ids, owner))])
+    query = np.repeat(np.arange(n_queries), np.diff(offsets))
+    return offsets, np.ascontiguousarray(ids[np.lexsort((ids, query))])
 
 
 def _is_csr(exclude: Any, n_queries: int) -> bool:
-    """A tuple of two arrays, the first with one offset more than there are queries."""
+    """Returns whether exclude is a pair of arrays, the first with n_queries + 1 offsets."""
     return (
         isinstance(exclude, tuple)
         and len(exclude) == 2
@@ -134,6 +138,6 @@ def _is_csr(exclude: Any, n_queries: int) -> bool:
     )
 
 
-def _shape(exclude: Any) -> str:
+def _describe(exclude: Any) -> str:
     length = f" of {len(exclude)}" if hasattr(exclude, "__len__") else ""
     return f"{type(exclude).__name__}{length}"

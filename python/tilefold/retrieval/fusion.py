@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion: several rankings of the same documents made into one."""
+"""Reciprocal rank fusion: merges several rankings of the same documents."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ IdArray = NDArray[np.int64]
 
 
 def fuse(rankings: Sequence[Any], k: int, *, constant: float = 60) -> SearchResult:
-    """The k best documents by the sum of 1 / (constant + rank) over the rankings.
+    """Merges rankings by reciprocal rank fusion: sums 1 / (constant + rank) per document.
 
-    Scores of the rankings are not used, so dense and lexical ones mix without calibration. A
-    document that a ranking lacks gets nothing from it. The order of the rankings does not matter.
+    Scores are not used, so dense and lexical rankings combine without calibration. A ranking adds
+    nothing for a document that it lacks. The order of the rankings does not matter.
 
     Args:
-        rankings: arrays of ids, [n, k_r], best first, -1 where there is no result.
+        rankings: arrays of ids ``[n, k_r]``, best first, -1 where there is no result.
         k: answers per query.
-        constant: damps the first ranks; 60 is the paper's.
+        constant: reduces the weight of the first ranks; the paper uses 60.
 
     Returns:
-        scores float32 and ids int64, [n, k]: score descending, then id ascending; ending in -inf
-        and -1 where the rankings hold fewer documents.
+        `SearchResult` of scores float32 and ids int64, ``[n, k]``: score descending, then id
+        ascending; padded with -inf and -1 where the rankings have fewer documents.
+
+    Raises:
+        ValueError: k is below 1, or rankings is empty.
 
     Source: Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and
     individual Rank Learning Methods", SIGIR 2009.
@@ -39,16 +42,16 @@ def fuse(rankings: Sequence[Any], k: int, *, constant: float = 60) -> SearchResu
     ids = np.concatenate([np.asarray(ranking, np.int64) for ranking in rankings], axis=1)
     ranks = np.concatenate([np.arange(1, np.shape(ranking)[1] + 1) for ranking in rankings])
     rows, columns = np.nonzero(ids >= 0)
-    found = _add_up(rows, ids[rows, columns], 1 / (constant + ranks[columns]))
-    return _take(*found, n=len(ids), k=k)
+    found = _sum_by_document(rows, ids[rows, columns], 1 / (constant + ranks[columns]))
+    return _top_k(*found, n=len(ids), k=k)
 
 
-def _add_up(
+def _sum_by_document(
     rows: NDArray[np.intp], ids: IdArray, parts: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], IdArray, NDArray[np.float32]]:
-    """(row, id, sum of parts), once for every row and id, in that order."""
-    # The parts of a document are added in increasing order: equal parts give equal sums, and so
-    # ties, whichever ranking they come from.
+    """Sums the parts of each document: returns rows, ids and sums, ordered by row, then id."""
+    # Parts are added in increasing order, so that equal parts have equal sums, hence are ties,
+    # whichever ranking they come from.
     order = np.lexsort((parts, ids, rows))
     rows, ids, parts = rows[order], ids[order], parts[order]
     first = np.ones(len(rows), bool)
@@ -58,7 +61,7 @@ def _add_up(
     return rows[starts], ids[starts], sums.astype(np.float32)
 
 
-def _take(
+def _top_k(
     rows: NDArray[np.intp], ids: IdArray, sums: NDArray[np.float32], *, n: int, k: int
 ) -> SearchResult:
     order = np.lexsort((ids, -sums, rows))

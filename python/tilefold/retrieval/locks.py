@@ -1,4 +1,4 @@
-"""Locks: many readers or one writer, changes that Ctrl-C must not cut in half, and forks."""
+"""Locks: a readers-writer lock, sections that Ctrl-C does not interrupt, and locks after fork."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from typing import Protocol
 
 
 class ReadWriteLock:
-    """Many readers or one writer; a waiting writer goes before new readers.
+    """Lock for many readers or one writer; a waiting writer has priority over new readers.
 
-    A thread that reads may read again, so that a progress callback may search.
+    Reading is reentrant, so that a progress callback may search.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._readers: Counter[int] = Counter()  # thread -> how often it reads
+        self._readers: Counter[int] = Counter()  # reading thread -> depth
         self._writer_waits = False
 
     def held_by_this_thread(self) -> bool:
+        """Returns whether the calling thread is reading."""
         return threading.get_ident() in self._readers
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
+        """Holds the lock for reading."""
         me = threading.get_ident()
         with self._changed:
             if me not in self._readers:
@@ -44,8 +46,8 @@ class ReadWriteLock:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Callers make sure that there is one writer at a time."""
-        with self._changed:  # kept while writing: readers wait for it
+        """Holds the lock for writing; callers must ensure that there is one writer at a time."""
+        with self._changed:  # held while writing, so that readers block on it
             self._writer_waits = True
             try:
                 self._changed.wait_for(lambda: not self._readers)
@@ -57,10 +59,10 @@ class ReadWriteLock:
 
 @contextlib.contextmanager
 def without_ctrl_c() -> Iterator[None]:
-    """Holds SIGINT back; it is raised at the end."""
+    """Defers SIGINT to the end of the block."""
     handler = signal.getsignal(signal.SIGINT)
     if handler is None or threading.current_thread() is not threading.main_thread():
-        yield  # not Python's to handle, or never raised here
+        yield  # a handler outside Python, or a thread that never receives it
         return
     caught: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
@@ -73,7 +75,7 @@ def without_ctrl_c() -> Iterator[None]:
 
 
 class HasLocks(Protocol):
-    """Something that can make its locks anew."""
+    """An object that can create its locks again."""
 
     def _start_locks(self) -> None: ...
 
@@ -82,9 +84,9 @@ _holders: weakref.WeakSet[HasLocks] = weakref.WeakSet()
 
 
 def renew_in_children(holder: HasLocks) -> None:
-    """Makes a forked child start the locks of `holder` anew.
+    """Registers an object whose locks a forked child creates again.
 
-    A child inherits locks, but not the threads that hold them.
+    A child inherits locks, but not the threads that hold them, so they would never be released.
     """
     _holders.add(holder)
 

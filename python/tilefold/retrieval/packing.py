@@ -1,4 +1,4 @@
-"""Packed documents: the int8 codes that the filter of search reads, and the bounds beside them."""
+"""Packed documents: int8 codes and error bounds, from which a search filters documents."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from ..arrays import Vectors
 
 BLOCK_ROWS: int = _native.BLOCK_ROWS
 _SAMPLE_ROWS = 1024
-_ROTATION_GAIN = 0.8  # rotating costs a fifth of packing, so it must shrink the radii visibly
-_SMALLEST_ROTATION = 32
+# Rotating costs a fifth of packing, so it must reduce the sum of radii by at least as much.
+_ROTATION_GAIN = 0.8
+_MIN_ROTATION = 32
 
 
 @dataclass(frozen=True)
 class Packed:
-    """int8 codes of some documents, in blocks of 32.
+    """int8 codes of documents, in blocks of 32.
 
-    The codes of a document lie within a known radius of it, so integer products give certain bounds
-    of scores; see csrc/contract/search.h for the layout.
+    A document lies within a known radius of its codes, so integer products give strict bounds of
+    scores; csrc/contract/search.h documents the layout.
     """
 
     codes: NDArray[np.uint8]  # [blocks, dim / 4, 32, 4], dim padded to 8
@@ -29,12 +30,12 @@ class Packed:
     rotated: bool
 
     def blocks(self, begin: int, end: int) -> Packed:
-        """The packed blocks [begin, end)."""
+        """Returns the packed blocks [begin, end)."""
         return Packed(self.codes[begin:end], self.bounds[begin:end], self.rotated)
 
 
 def can_pack(dim: int) -> bool:
-    """Whether vectors of this dim have a packed form; longer ones are always scored directly."""
+    """Returns whether vectors of this dim can be packed; longer ones are scored directly."""
     return dim <= _native.MAX_PACKED_DIM
 
 
@@ -45,8 +46,8 @@ def pack(
 
     Args:
         documents: vectors as `as_vectors` returns them.
-        rotated: whether to rotate before quantising; by default what gives smaller radii on a
-            sample. All parts of one corpus may choose differently.
+        rotated: whether to rotate before quantizing; by default, whichever gives smaller radii on
+            a sample. Parts of one corpus may differ in it.
         num_threads: 0 for the default.
 
     Returns:
@@ -80,18 +81,18 @@ def _pack(
 
 
 def _rotation_helps(documents: Vectors) -> bool:
-    """Whether vectors have outlier dimensions that a rotation spreads; int8 needs none."""
+    """Returns whether rotating reduces the radii, as with outlier dimensions; never for int8."""
     rows, dim = documents.shape
     padded = -(-dim // 8) * 8
-    if documents.dtype == np.int8 or padded & -padded < _SMALLEST_ROTATION:
+    if documents.dtype == np.int8 or padded & -padded < _MIN_ROTATION:
         return False
     sample = np.ascontiguousarray(documents[:: max(1, rows // _SAMPLE_ROWS)][:_SAMPLE_ROWS])
-    plain, turned = (_pack(sample, rotated, 1)[2] for rotated in (False, True))
-    return turned < _ROTATION_GAIN * plain
+    plain, rotated = (_pack(sample, rotate, 1)[2] for rotate in (False, True))
+    return rotated < _ROTATION_GAIN * plain
 
 
 def bitmap(rows: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Flags ``[rows]`` as 32-bit words, one per block, lowest bit first."""
+    """Packs a mask ``[rows]`` into 32-bit words ``[blocks]``, lowest bit first."""
     words = np.zeros(-(-len(rows) // BLOCK_ROWS) * 4, np.uint8)
     packed = np.packbits(rows, bitorder="little")
     words[: len(packed)] = packed
@@ -99,6 +100,6 @@ def bitmap(rows: NDArray[np.bool_]) -> NDArray[np.uint32]:
 
 
 def flags(words: NDArray[np.uint32], rows: int) -> NDArray[np.bool_]:
-    """The inverse of `bitmap`."""
+    """Unpacks words ``[blocks]`` into a mask ``[rows]``: the inverse of `bitmap`."""
     bits = np.unpackbits(words.astype("<u4", copy=False).view(np.uint8), bitorder="little")
     return bits[:rows].astype(np.bool_)

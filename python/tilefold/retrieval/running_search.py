@@ -1,7 +1,7 @@
-"""A running search: the best documents so far, into which documents are folded part by part.
+"""RunningSearch: the k best documents so far, into which documents are folded part by part.
 
-Everything that searches folds through this class: one array, the segments of an index, the shards
-of a corpus that does not fit in memory. The order and the size of the parts do not matter.
+Every exact search uses this class: over an array, the segments of an index, or the shards of a
+corpus that does not fit into memory. The order and the size of the parts do not matter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .search_options import SearchOptions, as_integer
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the exactness of an answer rests on, per query.
+    """Evidence, per query, that an answer is exact.
 
     A document was left unscored only if an upper bound of its score is strictly below `threshold`.
     The bound is a theorem (Cauchy-Schwarz on the quantisation error, rounded up), so `holds` says
@@ -45,19 +45,19 @@ class Certificate:
 
     @property
     def gap(self) -> NDArray[np.float32]:
-        """``[n]`` threshold - bound: how far the nearest unscored document stayed below."""
+        """``[n]`` threshold - bound: the margin of the unscored document with the largest bound."""
         all_scored = np.isneginf(self.bound)
         nearest = np.where(all_scored, 0, self.bound)
         return np.where(all_scored, np.float32(np.inf), self.threshold - nearest)
 
     @property
     def holds(self) -> bool:
-        """Whether every unscored document is certainly no answer. Never false, or it is a bug."""
+        """Whether no unscored document can belong to the answer; False would be a bug."""
         return bool((np.isneginf(self.bound) | (self.bound < self.threshold)).all())
 
 
 class SearchResult(NamedTuple):
-    """Answers, best first: score descending, then id ascending.
+    """Answers of a search, best first: score descending, then id ascending.
 
     Attributes:
         scores: ``[n, k]`` float32 inner products; -inf where there are fewer than k documents.
@@ -103,7 +103,7 @@ class RunningSearch:
         self._progress, self._total, self._done = options.progress, total, 0
         n = len(self.queries)
         self.filters: Filters = options.filters(n)
-        self._bad_queries = self._take_out_nonfinite_queries()
+        self._bad_queries = self._replace_nonfinite_queries()
         self.nonfinite_documents = 0
         self.scores: NDArray[np.float32] = np.full((n, self.k), -np.inf, np.float32)
         self.ids: NDArray[np.int64] = np.full((n, self.k), -1, np.int64)
@@ -122,18 +122,18 @@ class RunningSearch:
         """Folds documents ``[rows, dim]`` into the answers.
 
         Args:
-            documents: as `as_vectors` returns them.
-            packed: their packed form; without it every document is scored.
+            documents: vectors as `as_vectors` returns them.
+            packed: their packed form; if None, every document is scored canonically.
             ids: ``[rows]``; by default first_id, first_id + 1, ...
             first_id: see `ids`.
-            live: ``[rows]`` documents that exist; all by default.
+            live: ``[rows]`` mask of documents that may be retrieved; all by default.
         """
         rows = len(documents)
         filters = self.filters
         if filters.restrict:
-            names = np.arange(first_id, first_id + rows) if ids is None else ids
+            all_ids = np.arange(first_id, first_id + rows) if ids is None else ids
             live = np.ones(rows, np.bool_) if live is None else live.copy()
-            live[live] = filters.allows(names[live], self.op)
+            live[live] = filters.allows(all_ids[live], self.op)
         _native.search(
             self.queries,
             documents,
@@ -160,14 +160,14 @@ class RunningSearch:
             self._progress(self._done, self._total)
 
     def skip(self, rows: int) -> None:
-        """Counts documents as done that an earlier run has folded."""
+        """Counts documents as done that an earlier run has folded, for progress."""
         self._done += rows
 
     def result(self) -> SearchResult | CertifiedResult:
-        """The answers in the caller's kind of array."""
+        """Returns the answers in the kind of array that the queries have."""
         self.scores[self._bad_queries] = -np.inf
         self.ids[self._bad_queries] = -1
-        scores, ids = (self._shaped(a) for a in (self.scores, self.ids))
+        scores, ids = (self._converted(a) for a in (self.scores, self.ids))
         if self._refined is None or self._bound is None:
             return SearchResult(scores, ids)
         threshold = self.scores[:, -1].copy()
@@ -183,7 +183,7 @@ class RunningSearch:
         )
         return CertifiedResult(scores, ids, certificate)
 
-    def _shaped(self, array: NDArray[Any]) -> Any:
+    def _converted(self, array: NDArray[Any]) -> Any:
         return self._kind(array[0] if self._single else array)
 
     def _reporter(self, rows: int) -> Callable[[float], None] | None:
@@ -192,7 +192,8 @@ class RunningSearch:
             return None
         return lambda share: (progress(self._done + int(share * rows), self._total), None)[1]
 
-    def _take_out_nonfinite_queries(self) -> NDArray[np.bool_]:
+    def _replace_nonfinite_queries(self) -> NDArray[np.bool_]:
+        """Replaces queries with NaN or infinity by zeros; returns a mask of them."""
         finite = finite_rows(self.queries, self.num_threads)
         if finite.all():
             return ~finite
@@ -203,14 +204,14 @@ class RunningSearch:
 
 
 def finite_rows(vectors: Vectors, num_threads: int = 0) -> NDArray[np.bool_]:
-    """Which rows have neither NaN nor infinity."""
+    """Returns a mask ``[rows]`` of the rows without NaN or infinity."""
     finite = np.empty(len(vectors), np.uint8)
     _native.finite_rows(vectors, finite, num_threads=num_threads)
     return finite.astype(np.bool_)
 
 
 def nonfinite_error(op: str, name: str, row: int) -> ValueError:
-    """What a row with NaN or infinity raises."""
+    """Returns the error for a row with NaN or infinity."""
     return ValueError(
         f"{op}: row {row} of {name} has a NaN or an infinity; "
         'nonfinite="exclude" never retrieves such rows'

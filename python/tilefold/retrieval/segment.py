@@ -1,7 +1,7 @@
-"""A segment: some documents of an index with their packed form, never changed once made.
+"""Segment: immutable documents of an index with their packed form.
 
-Indexes hold a tuple of segments and replace the tuple, so a search that began before an add sees
-the index as it was.
+An index holds a tuple of segments and replaces the tuple, so a search that began before an add uses
+the earlier documents.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Segment:
 
     Attributes:
         vectors: float32, float16, int8, or bits of bfloat16 in uint16.
-        ids: int64, each once.
+        ids: int64, unique.
         packed: None where the dim is too large for the filter.
-        live: ``[rows]`` false once removed; None while all are there.
+        live: ``[rows]`` False for removed rows; None if no row is removed.
         nonfinite: ``[rows]`` rows with NaN or infinity, never retrieved; None if there are none.
     """
 
@@ -35,28 +35,28 @@ class Segment:
     nonfinite: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
-        """Live documents."""
+        """Returns the number of documents, removed ones not counted."""
         return len(self.ids) if self.live is None else int(self.live.sum())
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Row numbers of ids; -1 for those that are not (or no longer) here."""
+        """Returns the row numbers of ids ``[n]``; -1 for ids that are absent or removed."""
         if not len(self.ids):
             return np.full(len(ids), -1, np.int64)
         order = self._order()
-        places = np.searchsorted(self.ids, ids, sorter=order)
-        places = np.minimum(places, len(self.ids) - 1)
-        rows = places if order is None else order[places]
+        positions = np.searchsorted(self.ids, ids, sorter=order)
+        positions = np.minimum(positions, len(self.ids) - 1)
+        rows = positions if order is None else order[positions]
         found = self.ids[rows] == ids
         if self.live is not None:
             found &= self.live[rows]
         return np.where(found, rows, -1)
 
     def live_ids(self) -> NDArray[np.int64]:
-        """Ids of live documents, in the order in which they were added."""
+        """Returns the ids of documents that are not removed, in the order of addition."""
         return self.ids if self.live is None else self.ids[self.live]
 
     def without(self, rows: NDArray[np.int64]) -> Segment:
-        """The segment with some rows removed."""
+        """Returns a copy of the segment with some rows removed; vectors are shared."""
         live = np.ones(len(self.ids), np.bool_) if self.live is None else self.live.copy()
         live[rows] = False
         return replace(self, live=live)
@@ -67,8 +67,8 @@ class Segment:
         live = self.live
         if self.nonfinite is not None:
             live = ~self.nonfinite if live is None else live & ~self.nonfinite
-            there = self.nonfinite if self.live is None else self.nonfinite & self.live
-            running.nonfinite_documents += int(there[begin:end].sum())
+            counted = self.nonfinite if self.live is None else self.nonfinite & self.live
+            running.nonfinite_documents += int(counted[begin:end].sum())
         packed = self.packed
         running.fold(
             self.vectors[begin:end],
@@ -78,21 +78,21 @@ class Segment:
         )
 
     def _order(self) -> NDArray[np.int64] | None:
-        """Row numbers by id; None where the ids are in order as they stand.
+        """Returns the row numbers in the order of ids; None if ids are increasing.
 
-        Kept when first asked for. Not a cached_property, which has a lock in Python 3.11, and a
-        forked child may inherit it locked; two threads may do the work twice.
+        Computed once. Not a cached_property, which has a lock in Python 3.11 that a forked child
+        may inherit locked; without one, two threads may both compute it, with the same result.
         """
         if "order" not in self.__dict__:
-            rising = bool((self.ids[1:] > self.ids[:-1]).all())
-            order = None if rising else np.argsort(self.ids, kind="stable")
+            increasing = bool((self.ids[1:] > self.ids[:-1]).all())
+            order = None if increasing else np.argsort(self.ids, kind="stable")
             object.__setattr__(self, "order", order)
-        kept: NDArray[np.int64] | None = self.__dict__["order"]
-        return kept
+        cached: NDArray[np.int64] | None = self.__dict__["order"]
+        return cached
 
 
 def make_segment(vectors: Vectors, ids: NDArray[np.int64], num_threads: int = 0) -> Segment:
-    """Packs vectors into a segment, which keeps a reference to them."""
+    """Packs vectors ``[rows, dim]`` into a segment, which stores them without a copy."""
     if can_pack(vectors.shape[1]):
         packed, words = pack(vectors, num_threads=num_threads)
         finite = flags(words, len(vectors))
@@ -103,7 +103,7 @@ def make_segment(vectors: Vectors, ids: NDArray[np.int64], num_threads: int = 0)
 
 
 def merge(segments: list[Segment]) -> Segment:
-    """One segment of the live documents of several."""
+    """Returns one segment with the documents of several, removed ones left out."""
     rows = [slice(None) if s.live is None else s.live for s in segments]
     vectors = np.concatenate([s.vectors[r] for s, r in zip(segments, rows, strict=True)])
     ids = np.concatenate([s.live_ids() for s in segments])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files.storage import CorruptedFolderError
+from ...files.tensors import CorruptedFolderError
 from .hnsw_settings import HnswSettings, import_hnswlib
 
 # Rows linked between two chances for Ctrl-C.

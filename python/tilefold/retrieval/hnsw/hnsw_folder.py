@@ -8,13 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ...files.storage import (
-    CorruptedFolderError,
-    map_tensors,
-    open_folder,
-    publish,
-    write_tensors,
-)
+from ...files.storage import open_folder, publish
+from ...files.tensors import CorruptedFolderError, map_tensors, write_tensors
 from .graph import read_graph
 from .hnsw_settings import HnswSettings
 from .vector_table import VectorTable

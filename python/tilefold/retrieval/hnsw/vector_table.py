@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files.storage import CorruptedFolderError
+from ...files.tensors import CorruptedFolderError
 
 REMOVED = -1  # the id of a row that is removed, or not published yet
 
