@@ -344,3 +344,28 @@ def test_search_names_the_options_that_it_needs(collection, tiny_bert, tmp_path,
     assert "holds no shards of a corpus" in capsys.readouterr().err
     assert main(["search", str(tmp_path)]) == 1
     assert "expected --queries FILE or --query TEXT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["train", "--lerning_rate", "3", "--model_name_or_path", "x", "--train_path", "y"],
+            "unknown option --lerning_rate; did you mean --learning_rate?",
+        ),
+        (
+            ["mechanisms", "probe", "--world", "tiny", "--candidates", "9"],
+            "--candidates: expected 2 to 5, got 9",
+        ),
+        (
+            ["mechanisms", "neurons", "--world", "tiny", "--seed", "-1"],
+            "--seed: expected 0 or more, got -1",
+        ),
+    ],
+)
+def test_wrong_options_are_named_as_they_are_typed(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    more = ["--output_dir", "out"] if words[0] == "train" else []
+    assert main([*words, *more]) == 1
+    assert capsys.readouterr().err == f"tilefold {words[0]}: {message}\n"
+    assert not list(tmp_path.iterdir())

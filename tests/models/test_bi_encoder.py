@@ -444,3 +444,9 @@ def test_wrong_arguments_are_errors(load):
         model.encode_queries(["fox"], dtype=torch.float16)
     with pytest.raises(TypeError, match="prefix must be a string, got int"):
         load(query_prefix=3)
+
+
+@pytest.mark.parametrize("name", ["./none", "/none/at/all"])
+def test_a_path_without_a_folder_is_never_looked_up_in_a_hub(name):
+    with pytest.raises(FileNotFoundError, match=f"there is no folder {name}"):
+        BiEncoder.from_pretrained(name)

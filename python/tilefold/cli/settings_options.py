@@ -47,11 +47,23 @@ def settings_from_options(args: argparse.Namespace, kind: type[Settings]) -> Set
     """Returns the settings of the options that were given.
 
     Raises:
-        ValueError: values that the settings refuse.
+        ValueError: values that the settings refuse, named as options.
     """
     given = vars(args)
     names = [field.name for field in dataclasses.fields(kind) if field.name in given]
-    return kind(**{name: given[name] for name in names})
+    try:
+        return kind(**{name: given[name] for name in names})
+    except (TypeError, ValueError) as error:
+        raise ValueError(_in_options(str(error), kind)) from error
+
+
+def _in_options(message: str, kind: type[StudySettings]) -> str:
+    """Rewrites "ProbeSettings: n_facts: expected ..." as "--n-facts: expected ..."."""
+    text = message.removeprefix(f"{kind.__name__}: ")
+    name, colon, rest = text.partition(": ")
+    if colon and name in {field.name for field in dataclasses.fields(kind)}:
+        return f"--{name.replace('_', '-')}: {rest}"
+    return text
 
 
 def options_of_settings(settings: StudySettings) -> dict[str, Any]:

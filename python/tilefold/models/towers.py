@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .adapters import CONFIG, Lora, add_lora, load_adapter
 from .checkpoints import encoder_settings
-from .checkpoints.checkpoint import describe, load
+from .checkpoints.checkpoint import describe, existing, load
 from .checkpoints.weights import find
 from .encoder import Encoder
 
@@ -52,8 +52,12 @@ def with_overrides(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
 
 
 def two_towers(name: str | Path) -> Path | None:
-    """Returns the folder if it holds two encoders, or None."""
-    path = find(name, encoder_settings.FILE)
+    """Returns the folder if it holds two encoders, or None.
+
+    Raises:
+        FileNotFoundError: the name is a path, and there is no such folder.
+    """
+    path = find(existing(name), encoder_settings.FILE)
     if path is None or encoder_settings.read(path)[0] != "untied":
         return None
     if not Path(name).is_dir():

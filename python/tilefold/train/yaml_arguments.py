@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,22 @@ def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
     reader.exit_on_error = False
     reader.error = _raise  # type: ignore[method-assign,assignment]
     try:
-        model, data, training = reader.parse_args_into_dataclasses(
-            [*from_file, *words], look_for_args_file=False
+        model, data, training, *rest = reader.parse_args_into_dataclasses(
+            [*from_file, *words], look_for_args_file=False, return_remaining_strings=True
         )
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
+    unknown: list[str] = rest[-1] if rest else []
+    if unknown:
+        raise ValueError(_unknown(unknown[0].partition("=")[0], reader))
     return model, data, training
+
+
+def _unknown(option: str, reader: argparse.ArgumentParser) -> str:
+    """Returns the message for an unknown option, with the most similar known one."""
+    known = [name for action in reader._actions for name in action.option_strings]
+    similar = difflib.get_close_matches(option, known, n=1)
+    return f"unknown option {option}{f'; did you mean {similar[0]}?' if similar else ''}"
 
 
 def _raise(message: str) -> None:

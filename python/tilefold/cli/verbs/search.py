@@ -31,9 +31,9 @@ def main(args: argparse.Namespace) -> int:
     from ...models.model_record import model_record
 
     if bool(args.query) == bool(args.queries):
-        raise ValueError("search: expected --queries FILE or --query TEXT, and not both")
+        raise ValueError("expected --queries FILE or --query TEXT, and not both")
     if args.queries and not args.run:
-        raise ValueError("search: --queries needs --run FILE for the results")
+        raise ValueError("--queries needs --run FILE for the results")
     check_writable(args.run, "--run")
     corpus = open_corpus(args.corpus)
     typed = {f"q{i}": text for i, text in enumerate(args.query or [], 1)}
