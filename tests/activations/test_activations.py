@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from tilefold import reference
 from tilefold.activations.activation_statistics import ActivationStatistics
-from tilefold.files.storage import map_tensors, write_tensors
+from tilefold.files.tensors import map_tensors, write_tensors
 from tilefold.testing import assert_as_close_as_torch
 
 WIDTHS = [1, 7, 15, 16, 17, 33, 64, 100]

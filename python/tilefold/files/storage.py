@@ -20,9 +20,7 @@ from typing import Any
 
 from .atomic import sync
 from .locked import locked
-from .tensors import CorruptedFolderError as CorruptedFolderError
-from .tensors import map_tensors as map_tensors  # whoever reads a folder reads its tensors
-from .tensors import write_tensors as write_tensors
+from .tensors import CorruptedFolderError
 
 MANIFEST = "manifest.json"
 _OURS = re.compile(r"[0-9a-f]{12}-[a-z0-9]+\.(safetensors|bin)")
