@@ -10,7 +10,7 @@
 
 namespace tilefold {
 
-// The one device that all arrays of a call are on. It is asked of every array before any of them is
+// The device that all arrays of a call share. Each array is checked for its device before any is
 // exported.
 class SharedDevice {
  public:

@@ -1,6 +1,6 @@
 """`tilefold doctor`: shows what this machine supports and uses, and tests every kernel.
 
-Imports nothing heavy: torch is asked for its version alone, unless ``--torch`` is given.
+Reads the version of torch from its metadata; only ``--torch`` imports it.
 """
 
 from __future__ import annotations
