@@ -52,7 +52,8 @@ def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
         raise ValueError(str(error)) from error
     unknown: list[str] = rest[-1] if rest else []
     if unknown:
-        raise ValueError(_unknown(unknown[0].partition("=")[0], reader))
+        source = f"{config}: " if unknown[0] in from_file and unknown[0] not in words else ""
+        raise ValueError(source + _unknown(unknown[0].partition("=")[0], reader))
     return model, data, training
 
 
