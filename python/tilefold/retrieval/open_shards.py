@@ -47,7 +47,7 @@ def open_shards(shards: Sequence[Shard], op: str) -> list[Part]:
 def _open_path(path: Path, first_id: int, op: str) -> list[Part]:
     name = str(path)
     if (path / MANIFEST).is_file():
-        return _parts_of_index(FlatIndex.load(path, verify=False), name, path)
+        return _parts_of_index(FlatIndex.load(path, verify=False), name, path, op)
     if path.suffix == ".npy" and path.is_file():
         return [Part(name, _checked(_load_npy(path, op), op, name), None, first_id, path)]
     if path.suffix == ".safetensors" and path.is_file():
@@ -72,7 +72,7 @@ def _open_safetensors(path: Path, first_id: int, op: str) -> Part:
 
 def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
     if isinstance(shard, FlatIndex):
-        return _parts_of_index(shard, name, None)
+        return _parts_of_index(shard, name, None, op)
     vectors = as_vectors(shard, op, name)
     if vectors.dtype == BFLOAT16:
         # Part.fold_into calls as_vectors again, which rejects uint16 without this metadata.
@@ -80,7 +80,11 @@ def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
     return [Part(name, vectors, first_id=first_id)]
 
 
-def _parts_of_index(index: FlatIndex, name: str, path: Path | None) -> list[Part]:
+def _parts_of_index(index: FlatIndex, name: str, path: Path | None, op: str) -> list[Part]:
+    if index.metric != "ip":
+        raise ValueError(
+            f'{op}: {name} has metric="{index.metric}", expected "ip"; FlatIndex.search searches it'
+        )
     if not index.segments:
         return [Part(name, np.empty((0, index.dim), np.float32))]
     return [Part(name, segment, path=path) for segment in index.segments]
