@@ -31,6 +31,8 @@ def write_results(
     args: argparse.Namespace,
     values: Mapping[str, Mapping[str, NDArray[np.float64]]],
     gains: Mapping[str, Gain],
+    *,
+    removed: int,
 ) -> None:
     """Writes means and intervals of each ranking, whole or not at all.
 
@@ -39,11 +41,13 @@ def write_results(
         args: options of the verb.
         values: ``[queries]`` by the name of the ranking and of the measure.
         gains: over a baseline, by measure; empty where there was no baseline.
+        removed: documents left out of rankings, as they are the query itself.
     """
     found = {
         "tilefold": __version__,
         "options": options_of(args),
         "n_queries": len(next(iter(next(iter(values.values())).values()))),
+        "n_removed": removed,
         "measures": {
             ranking: {name: bootstrap(queries)._asdict() for name, queries in measured.items()}
             for ranking, measured in values.items()

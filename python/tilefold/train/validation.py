@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Collection, Qrels, TrainingSet
+from ..data import Collection, Qrels, TrainingSet, own_documents
+from ..data.self_retrieval import Identity
 from ..distributed.processes import encode_together
 from ..evaluate import Measure, average_rank_of, evaluate, mean
 from ..models import BiEncoder
+from ..ragged_lists import Lists
 from ..retrieval.exact_search import search
 
 
@@ -24,11 +26,14 @@ class Validation:
         measures: such as "nDCG@10". The average rank is computed as well, as DPR validates: the
             mean 0-based rank of the first relevant document of each query among all documents.
         batch_size: texts encoded at once.
+        remove_query: which documents are not ranked as they are the query itself, see
+            `tilefold.data.own_documents`.
     """
 
     collection: Collection
     measures: Sequence[str] = ("nDCG@10", "RR@10")
     batch_size: int = 64
+    remove_query: Identity = "none"
 
     def run(self, model: BiEncoder) -> dict[str, float]:
         """Encodes the collection and returns the mean of every measure, and "average_rank"."""
@@ -42,17 +47,21 @@ class Validation:
         )
         measures = [Measure.parse(name) for name in self.measures]
         k = max(measure.cutoff or len(documents) for measure in measures)
-        found = search(queries, documents, k)
+        own = own_documents(texts, self.remove_query)
+        found = search(queries, documents, k, exclude=own if len(own.indices) else None)
         values = evaluate(found.ids, texts.qrels, measures)
         result = {name: mean(value) for name, value in values.items()}
-        judged, gold = self._gold()
-        return result | {"average_rank": average_rank_of(queries[judged], documents, gold)}
+        judged, gold = self._gold(own)
+        ranked = Lists.pack([own.of(int(row)) for row in judged])
+        average = average_rank_of(queries[judged], documents, gold, exclude=ranked)
+        return result | {"average_rank": average}
 
-    def _gold(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns queries with a relevant document in the collection, and the first of each."""
+    def _gold(self, own: Lists) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns queries with a relevant document to be ranked, and the first of each."""
         offsets, ids, gains = self.collection.qrels
         rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        relevant = (gains >= 1) & (ids < len(self.collection.documents))
+        m = len(self.collection.documents)
+        relevant = (gains >= 1) & (ids < m) & ~np.isin(rows * m + ids, own.keys(m))
         queries, first = np.unique(rows[relevant], return_index=True)
         return queries, ids[relevant][first]
 

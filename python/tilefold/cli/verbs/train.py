@@ -39,8 +39,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _train(arguments: Any, resolved_arguments: str) -> int:
+    from ...data import own_documents
     from ...train.checkpoints import MODEL, remove_unfinished
     from ...train.trainer_setup import prepare
+    from ..query_removal import show_removed
     from ..training_log import show_lines, show_steps
 
     model, data, training = arguments
@@ -58,6 +60,10 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
         title(f"Training {model.model_name_or_path} on {data.train_path}")
         n = trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
+        show_removed(own_documents(n, training.removal), training.removal)
+        if trainer.validation is not None:
+            rule = trainer.validation.remove_query
+            show_removed(own_documents(trainer.validation.collection, rule), rule)
     before = trainer.evaluate() if trainer.validation is not None else {}
     begin = time.perf_counter()
     with show_steps(trainer):
