@@ -100,8 +100,8 @@ def same_texts(
         title = titles[row].strip() if titles else ""
         if len(text) in lengths and text in wanted:
             pairs += [(query, row) for query in wanted[text]]
-        if title and len(title) + 1 + len(text) in lengths:
-            pairs += [(query, row) for query in wanted.get(f"{title} {text}", ())]
+        if title and len(title) + len(text) + bool(text) in lengths:
+            pairs += [(query, row) for query in wanted.get(f"{title} {text}".rstrip(), ())]
     return _lists(pairs, len(queries))
 
 
