@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..evaluate import bootstrap
 from ..files.atomic import replacing_text
+from ..files.secrets import redacted
 from ..studies.typed_values import to_json
 from ..version import __version__
 from .saved_options import options_of
@@ -55,4 +56,5 @@ def write_results(
         "over_baseline": {name: gain._asdict() for name, gain in gains.items()},
     }
     with replacing_text(path) as file:
-        file.write(json.dumps(to_json(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(to_json(found), indent=1, ensure_ascii=False, allow_nan=False)
+        file.write(redacted(text) + "\n")
