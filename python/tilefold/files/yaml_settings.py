@@ -39,12 +39,12 @@ def read_settings(path: str | Path, *, expand: bool = True) -> dict[str, Any]:
             not set.
         OSError: no such file.
     """
-    import yaml
-
     source = Path(path)
+    content = _content(source)  # a wrong path is an error before a missing package is
+    yaml = _yaml()
     try:
-        text = _text(source)
-        _check_size(text)
+        text = content.decode("utf-8")
+        _check_size(yaml, text)
         settings = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{source}: not YAML: {error}") from error
@@ -93,23 +93,31 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _text(path: Path) -> str:
+def _content(path: Path) -> bytes:
     """Reads a file that is not too long to be one of settings."""
     with path.open("rb") as file:
         content = file.read(_LONGEST + 1)
     if len(content) > _LONGEST:
-        raise ValueError(f"longer than {_LONGEST:,} bytes")
-    return content.decode("utf-8")
+        raise ValueError(f"{path}: longer than {_LONGEST:,} bytes, which settings are not")
+    return content
 
 
-def _check_size(text: str) -> None:
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError(
+            f'files of settings need pyyaml ({error}): pip install "tilefold[cli]"'
+        ) from error
+    return yaml
+
+
+def _check_size(yaml: Any, text: str) -> None:
     """Counts values and levels before any are made, with aliases written out.
 
     Raises:
         ValueError: too many, or too deep.
     """
-    import yaml
-
     begun: list[tuple[str | None, int]] = []  # collections that are open: anchor, values before it
     sizes: dict[str, int] = {}  # values below each anchor
     values = 0

@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-import torch
+try:
+    import torch
+except ImportError as error:
+    raise ImportError(
+        f"tilefold.integrations.sentence_transformers needs torch ({error}): "
+        'pip install "tilefold[sentence-transformers]"'
+    ) from error
 from torch import Tensor, nn
 from torch.nn import functional as F
 

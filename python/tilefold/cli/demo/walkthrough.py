@@ -28,6 +28,7 @@ from ...retrieval.running_search import SearchResult
 from ...testing import assert_same_up_to_rounding, measure
 from ...threads import get_num_threads
 from ..query_removal import add_remove_query, evaluated_own, excluding
+from ..sources import check_source
 from ..terminal import clip, count, fact, heading, note, say, table, title, width
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .pydocs import read_pydocs
@@ -86,6 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold demo`."""
     _check_options(args)
+    if args.data:
+        check_source(args.data)
     described = args.data or f"the documentation of Python {platform.python_version()}"
     title(f"tilefold demo: search {described}")
     from ...models import BiEncoder, minilm

@@ -13,13 +13,16 @@ from ...data import TITLE_FORMAT, TrainingSet, read_training, write_training
 from ...data.prompts import check_title_format
 from ...data.text_columns import text_groups
 from ...mining import mine, mine_bm25
+from ...mining.mining_inputs import Ranks, ScoreWindow
 from ...progress import show_progress
 from ...ragged_lists import Lists
 from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_settings
+from ..option_types import positive
 from ..query_removal import add_remove_query, mined_own
 from ..saved_options import options_of, save_options
+from ..sources import check_source
 from ..terminal import count, fact, note, title
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
     option("--title-format", metavar="TEXT", help="with --bm25 (default: {title} {text})")
     option(
         "--negatives",
-        type=int,
+        type=positive,
         default=10,
         metavar="N",
         help="negatives for each query (default: 10)",
@@ -69,6 +72,7 @@ def main(args: argparse.Namespace) -> int:
     """Runs `tilefold mine`."""
     check_writable(args.out, "--out")
     _check_options(args)
+    check_source(args.data)
     if not args.bm25:
         args.model, args.seed = args.model or "minilm", args.seed or 0
     model = None if args.bm25 else load_model(args)
@@ -89,7 +93,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    """Refuses options without effect: BM25 has no scores to compare, no draws and no model."""
+    """Refuses options out of range before the work, and those without effect with BM25."""
+    Ranks("mine", args.negatives, args.range_min, args.range_max)
+    window = (args.min_score, args.max_score, args.absolute_margin, args.relative_margin)
+    ScoreWindow("mine", *window)
     if not args.bm25:
         if args.title_format is not None:
             raise ValueError("--title-format goes with --bm25; a model has its own")

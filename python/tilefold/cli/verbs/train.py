@@ -27,6 +27,8 @@ def add_arguments(parser: CommandParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold train`."""
+    if args.config is not None and not Path(args.config).is_file():
+        raise FileNotFoundError(f"--config {args.config}: there is no such file")
     from ...distributed.processes import leave
     from ...train.yaml_arguments import parse, parser, resolved
 
