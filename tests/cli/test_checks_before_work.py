@@ -168,7 +168,7 @@ def test_a_preset_reads_its_data_before_it_asks_the_hub(tmp_path, monkeypatch):
         ("tilefold.train", "accelerate", "train"),
         ("tilefold.mechanisms", "scipy", "analysis"),
         ("tilefold.report", "jinja2", "analysis"),
-        ("tilefold.integrations.sentence_transformers", "torch", "torch"),
+        ("tilefold.integrations.sentence_transformers", "torch", "sentence-transformers"),
     ],
 )
 def test_an_import_without_its_package_names_the_extra_in_quotes(module, missing, extra):

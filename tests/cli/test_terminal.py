@@ -80,3 +80,60 @@ def test_headings_are_bold_on_a_terminal_only(tty, no_colour, bold, monkeypatch)
     written = sys.stdout.getvalue()
     assert "Quality" in written
     assert ("\033[1m" in written) == bool(bold)
+
+
+HOSTILE = "a\x1b[2J\x1b]0;owned\x07b\x9b31m\r\u202egpj.exe"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        terminal.say,
+        terminal.title,
+        terminal.heading,
+        terminal.note,
+        lambda text: terminal.fact("documents", text),
+        lambda text: terminal.fact(text, "1"),
+        lambda text: terminal.say(terminal.clip(text, 200)),
+        lambda text: terminal.table([text], {"measure": ["1"]}),
+        lambda text: terminal.table(["dense"], {text: [text]}),
+    ],
+    ids=["say", "title", "heading", "note", "fact", "name", "clip", "label", "cell"],
+)
+def test_no_text_commands_the_terminal_or_looks_like_another(write, columns, capsys):
+    columns(500)
+    write(HOSTILE)
+    out = capsys.readouterr().out
+    assert not set(out) & set("\x1b\x07\x9b\r\u202e")
+    assert "a\\x1b[2J" in out
+    assert "\\u202egpj.exe" in out
+
+
+def test_letters_of_every_script_stay(capsys):
+    text = "Straße, 北京, Ελλάδα, مرحبا\u200fبك, नमस्ते, 👩‍🚀"
+    terminal.say(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_columns_of_escaped_texts_are_aligned(columns, capsys):
+    columns(80)
+    terminal.table(["a\x1b[1m", "b"], {"n": ["1", "2"]})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.index(n) for line, n in zip(lines, "n12", strict=True)] == [len(lines[1]) - 1] * 3
+
+
+def test_tokens_are_not_printed(capsys):
+    terminal.fact("model", "https://me:pa55@host/" + "hf_" + "aB3" * 12)
+    assert capsys.readouterr().out == "  model      https://me:[redacted]@host/[redacted]\n"
+
+
+def test_headings_are_bold_on_a_terminal_and_their_texts_escaped(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal.title("a\x1b[0mb")
+    assert stream.getvalue() == "\x1b[1ma\\x1b[0mb\x1b[0m\n"

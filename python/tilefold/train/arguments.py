@@ -262,8 +262,6 @@ class RetrieverTrainingArguments(TrainingArguments):
                 weights[name] = Schedule.parse(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            if weights[name].lowest < 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         contrastive, distillation = weights.values()
         if contrastive.is_zero and distillation.is_zero:
             raise ValueError("contrastive_weight and distillation_weight: expected one above 0")

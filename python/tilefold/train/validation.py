@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ..data import Collection, Qrels, TrainingSet, own_documents
 from ..data.self_retrieval import Identity
-from ..distributed.processes import encode_together
+from ..distributed.processes import encode_together, rank
 from ..evaluate import Measure, average_rank_of, evaluate, mean
 from ..models import BiEncoder
+from ..progress import show_progress
 from ..ragged_lists import Lists
 from ..retrieval.exact_search import search
 
@@ -36,7 +37,14 @@ class Validation:
     remove_query: Identity = "none"
 
     def run(self, model: BiEncoder) -> dict[str, float]:
-        """Encodes the collection and returns the mean of every measure, and "average_rank"."""
+        """Encodes the collection and returns the mean of every measure, and "average_rank".
+
+        The first of several processes shows progress, also while documents are ranked.
+        """
+        with show_progress("validate", show=rank() == 0):
+            return self._measured(model)
+
+    def _measured(self, model: BiEncoder) -> dict[str, float]:
         texts = self.collection
         queries, documents = (
             encode_together(encode, *columns, batch_size=self.batch_size)
@@ -48,7 +56,9 @@ class Validation:
         measures = [Measure.parse(name) for name in self.measures]
         k = max(measure.cutoff or len(documents) for measure in measures)
         own = own_documents(texts, self.remove_query)
-        found = search(queries, documents, k, exclude=own if len(own.indices) else None)
+        with show_progress("search", show=rank() == 0) as display:
+            excluded = own if len(own.indices) else None
+            found = search(queries, documents, k, exclude=excluded, progress=display)
         values = evaluate(found.ids, texts.qrels, measures)
         result = {name: mean(value) for name, value in values.items()}
         judged, gold = self._gold(own)
