@@ -1,5 +1,6 @@
 """A query among the passages of its training set is no negative, and no result of validation."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,3 +110,22 @@ def test_an_unknown_rule_of_training_is_refused(tmp_path):
     assert arguments(tmp_path).removal == "text"
     with pytest.raises(ValueError, match="remove_query: expected one of id, text, both, none"):
         arguments(tmp_path, remove_query="ids")
+
+
+def test_validation_reports_progress_while_documents_are_ranked(
+    data, tiny_bert: Path, monkeypatch, capsys
+):
+    """The first one runs before any step, so within no other display."""
+    from tilefold.train import validation
+
+    def slow(*arguments, **options):
+        time.sleep(0.2)
+        return plain(*arguments, **options)
+
+    plain = validation.search
+    monkeypatch.setattr(validation, "search", slow)
+    monkeypatch.setattr("tilefold.progress.INTERVAL", 0.02)
+    judged = Qrels.pack([{(i + 1) % N: 1} for i in range(N)])
+    collection = Collection(data.document_ids, data.documents, data.query_ids, data.queries, judged)
+    Validation(collection, ("RR",)).run(load(tiny_bert))
+    assert "  validate, search" in capsys.readouterr().err

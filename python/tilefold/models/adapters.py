@@ -234,12 +234,13 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     layers = [layer for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
     if layers:
         raise ValueError(
-            f"add_lora: name {name!r} begins a part of the layer {layers[0]!r}; choose another"
+            f"add_lora: {name!r} cannot name an adapter, as a part of the layer {layers[0]!r} begins "
+            "with it; choose another name"
         )
     if not name.isidentifier() or name in "lora_":
         raise ValueError(
-            f"add_lora: name must be letters, digits and underscores, no digit first, and no part "
-            f"of 'lora_'; got {name!r}"
+            f"add_lora: {name!r} cannot name an adapter: expected letters, digits and underscores, "
+            "no digit first, and no part of 'lora_'"
         )
     _check_targets(model, config.target_modules)
     with warnings.catch_warnings():  # of peft, about the interface of transformers

@@ -131,7 +131,7 @@ def check_kind(objective: nn.Module, name: str, value: Any, expected: type) -> N
     """Raises TypeError, naming objective and argument, for a value of another kind."""
     if not isinstance(value, expected):
         raise TypeError(
-            f"{type(objective).__name__}: {name} must be a {expected.__name__}, "
+            f"{type(objective).__name__}: {name} must be of type {expected.__name__}, "
             f"got {type(value).__name__}"
         )
 
