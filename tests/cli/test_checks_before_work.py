@@ -94,7 +94,7 @@ def test_numbers_out_of_range_are_wrong_usage(words, capsys):
     ("words", "complaint"),
     [
         (["mine", "{data}", "--out", "out", "--range-min", "-1"], "range_min must not be negative"),
-        (["mine", "{data}", "--out", "out", "--relative-margin", "-1"], "relative_margin must be 0"),
+        (["mine", "{data}", "--out", "out", "--relative-margin", "-1"], "margin must be 0"),
         (["encode", "{data}", "--out", "out", "--shard", "1"], "--shard must be 0 to 0, got 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The query in its own corpus, as a user meets it: eval, search and mine leave it out and say so."""
+"""The query in its own corpus, as a user meets it: commands leave it out, and say so."""
 
 import json
 import re
@@ -46,7 +46,8 @@ def test_eval_has_the_rule_of_beir_and_says_so(folder, tmp_path, capsys):
     out = tmp_path / "found.json"
     words = ["eval", str(folder), "--measures", "RR@5", "--k", "5", "--out", str(out)]
     assert main(words) == 0
-    assert f"{N} documents with the id of their query (--remove-query id)" in capsys.readouterr().out
+    out_of_ranking = f"{N} documents with the id of their query (--remove-query id)"
+    assert out_of_ranking in capsys.readouterr().out
     assert means(out) == {"dense": 1, "BM25": 1, "dense + BM25": 1}
     assert json.loads(out.read_text())["n_removed"] == N
     assert main([*words, "--remove-query", "none"]) == 0

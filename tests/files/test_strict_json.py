@@ -39,7 +39,10 @@ def test_bytes_that_are_no_text_and_long_files_are_named_errors(tmp_path, monkey
         read_strict(path)
 
 
-@pytest.mark.parametrize("value", [None, [], {"a": [1, 2.5, "é", {"b": None}]}, "[" * 99 + "]" * 99])
+NESTED = "[" * 99 + "]" * 99
+
+
+@pytest.mark.parametrize("value", [None, [], {"a": [1, 2.5, "é", {"b": None}]}, NESTED])
 def test_what_json_writes_is_read_back(tmp_path, value):
     path = tmp_path / "config.json"
     text = value if isinstance(value, str) else json.dumps(value)

@@ -38,7 +38,10 @@ def add_model_arguments(
     for side in sides:
         option(f"--{side}-prefix", metavar="TEXT", help=f"text before every {side}")
         option(
-            f"--{side}-max-length", type=positive, metavar="N", help=f"tokens of a {side} that are read"
+            f"--{side}-max-length",
+            type=positive,
+            metavar="N",
+            help=f"tokens of a {side} that are read",
         )
     batch = f"texts in a forward pass (default: {BATCH_SIZE})"
     option("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=batch)

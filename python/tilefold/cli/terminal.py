@@ -2,7 +2,7 @@
 
 Every line is flushed, so that a pipe sees progress and a closed pipe ends the work. Colour (bold
 headings, no more) only where stdout is a terminal and NO_COLOR is not set. Texts and ids come from
-files of others: what would command the terminal is escaped, and what looks like a token is redacted.
+files of others: what would command the terminal is escaped, what looks like a token is redacted.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def as_yaml(settings: Mapping[str, Any], title: str = f"tilefold {__version__}")
         query: ["a: b"]
         normalize: true
     """
-    lines = (f"{name}: {_written(_without_tokens(name, value))}" for name, value in settings.items())
+    shown = {name: _without_tokens(name, value) for name, value in settings.items()}
+    lines = (f"{name}: {_written(value)}" for name, value in shown.items())
     return "\n".join([f"# {title}", *lines, ""])
 
 

@@ -1,9 +1,8 @@
 """Provides losses for the trainer of sentence-transformers.
 
-sentence-transformers itself is not imported; where it is in use, its own function encodes columns of
-texts. A model is any module that maps the features of a
-column to a dict with "sentence_embedding", and a loss any module with `model`, `get_config_dict`
-and `citation`.
+sentence-transformers itself is not imported; where it is in use, its own function encodes columns
+of texts. A model is any module that maps the features of a column to a dict with
+"sentence_embedding", and a loss any module with `model`, `get_config_dict` and `citation`.
 """
 
 from __future__ import annotations
@@ -220,8 +219,8 @@ class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
     The loss and the gradients are those of `InBatchContrastiveLoss` for one more forward pass (see
     `tilefold.losses.gradcache.cached_embeddings`); memory holds the activations of one mini-batch
     and the embeddings. With dropout they are those of a forward pass for each mini-batch and
-    column, as in ``CachedMultipleNegativesRankingLoss``. Each mini-batch is cut to the longest of its
-    texts, so there is less padding. Losses that change the model while they run, such as
+    column, as in ``CachedMultipleNegativesRankingLoss``. Each mini-batch is cut to the longest of
+    its texts, so there is less padding. Losses that change the model while they run, such as
     `MatryoshkaLoss` and `AdaptiveLayerLoss`, cannot wrap this one.
 
     Args:

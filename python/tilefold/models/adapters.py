@@ -234,8 +234,8 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     layers = [layer for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
     if layers:
         raise ValueError(
-            f"add_lora: {name!r} cannot name an adapter, as a part of the layer {layers[0]!r} begins "
-            "with it; choose another name"
+            f"add_lora: {name!r} cannot name an adapter, as a part of the layer {layers[0]!r} "
+            "begins with it; choose another name"
         )
     if not name.isidentifier() or name in "lora_":
         raise ValueError(

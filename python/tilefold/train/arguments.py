@@ -145,8 +145,8 @@ class RetrieverTrainingArguments(TrainingArguments):
     remove_query: str = field(
         default="auto",
         metadata={
-            "help": "passages that are the query itself are no negatives: text, id, both or none; auto "
-            "is text, for collections of BEIR also id, which then holds for validation, too"
+            "help": "passages that are the query itself are no negatives: text, id, both or none; "
+            "auto is text, for collections of BEIR also id, which then holds for validation, too"
         },
     )
     temperature: float = field(default=1.0, metadata={"help": "scores are divided by it"})

@@ -24,7 +24,8 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the shards")
     option = parser.add_argument
-    option("--num-shards", type=positive, default=1, metavar="N", help="number of shards (default: 1)")
+    shards = "number of shards (default: 1)"
+    option("--num-shards", type=positive, default=1, metavar="N", help=shards)
     option("--shard", type=int, metavar="I", help="write this shard alone, from 0 (default: all)")
     option(
         "--dtype",

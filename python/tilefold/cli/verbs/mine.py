@@ -82,7 +82,10 @@ def main(args: argparse.Namespace) -> int:
     own = mined_own(data, args.remove_query, args.data)
     # The file keeps titles and prompts apart; what is ranked has them joined.
     joined = data.joined(args.title_format or TITLE_FORMAT if model is None else model.title_format)
-    mined = _mine_bm25(joined, own, args) if model is None else _mine_dense(joined, own, model, args)
+    if model is None:
+        mined = _mine_bm25(joined, own, args)
+    else:
+        mined = _mine_dense(joined, own, model, args)
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
     save_options(options_of(args), f"{args.out}.yaml")
