@@ -65,7 +65,7 @@ def _show_kept(collection: Collection) -> None:
     kept = same_texts(collection.queries, collection.documents, collection.titles)
     if len(kept.indices):
         number = count(len(kept.indices), "document")
-        fact("", f"{number} with the text of their query kept; --remove-query text leaves them out")
+        fact("", f"{number} with {_NAMES['text']} kept (--remove-query none)")
 
 
 def show_removed(own: Lists, rule: str) -> None:
