@@ -117,10 +117,11 @@ def test_options_out_of_range_are_refused_before_the_model_is_loaded(
         ["index", "nowhere", "--out", "out"],
         ["demo", "--data", "nowhere"],
         ["train", "--config", "nowhere"],
+        ["train", "--train_path", "nowhere", "--output_dir", "out"],
         ["mechanisms", "probe", "--model", "a", "--base", "b", "--data", "nowhere"],
         ["mechanisms", "neurons", "--preset", "dpr", "--data", "nowhere"],
     ],
-    ids=lambda words: "-".join(words[:2]),
+    ids="-".join,
 )
 def test_a_wrong_path_is_an_error_before_a_missing_package(words, tmp_path, monkeypatch):
     """In a process of its own, where torch and what needs it cannot be imported."""

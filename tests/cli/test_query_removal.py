@@ -81,7 +81,8 @@ def test_the_same_texts_in_another_layout_are_kept_and_named(folder, tmp_path, c
     out = tmp_path / "found.json"
     words = ["eval", str(marco), "--measures", "RR@5", "--out", str(out)]
     assert main(words) == 0
-    assert f"{N} documents with the text of their query kept (--remove-query none)" in capsys.readouterr().out
+    kept = f"{N} documents with the text of their query kept (--remove-query none)\n"
+    assert kept in capsys.readouterr().out
     assert means(out)["dense"] == 0.5
     assert main([*words, "--remove-query", "text"]) == 0
     assert f"{N} documents with the text of their query" in capsys.readouterr().out

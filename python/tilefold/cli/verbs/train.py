@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files.yaml_settings import read_settings
 from ..command_parser import CommandParser
+from ..sources import check_source
 from ..terminal import count, fact, heading, note, table, title
 
 
@@ -29,15 +31,32 @@ def main(args: argparse.Namespace) -> int:
     """Runs `tilefold train`."""
     if args.config is not None and not Path(args.config).is_file():
         raise FileNotFoundError(f"--config {args.config}: there is no such file")
-    from ...distributed.processes import leave
-    from ...train.yaml_arguments import parse, parser, resolved
-
+    try:
+        from ...distributed.processes import leave
+        from ...train.yaml_arguments import parse, parser, resolved
+    except ImportError:
+        _check_paths(args.unknown, args.config)
+        raise
     if args.list_arguments:
         parser().print_help()
         return 0
     status = _train(parse(args.unknown, args.config), resolved(args.unknown, args.config))
     leave()
     return status
+
+
+def _check_paths(words: Sequence[str], config: str | None) -> None:
+    """Checks the paths of data where the real parser cannot be imported."""
+    settings = {} if config is None else read_settings(config)
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("train_path", "dev_path"):
+        reader.add_argument(f"--{name}", default=settings.get(name))
+    try:
+        paths = vars(reader.parse_known_args(list(words))[0])
+    except argparse.ArgumentError:  # an option without a value
+        return
+    for path in filter(None, paths.values()):
+        check_source(path)
 
 
 def _train(arguments: Any, resolved_arguments: str) -> int:
