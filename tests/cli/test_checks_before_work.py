@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from counting_encoder import WordEncoder, stand_in
+
 from tilefold.cli.main import main
 from tilefold.retrieval.encode_shards import encode_shards
 
@@ -34,9 +34,7 @@ def queries(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "query"), [("two words", "q1"), ("d1", "two words")], ids=["document", "query"]
 )
-def test_search_reads_the_names_of_a_run_before_it_encodes(
-    tmp_path, encoders, capsys, name, query
-):
+def test_search_reads_the_names_of_a_run_before_it_encodes(tmp_path, encoders, capsys, name, query):
     path = tmp_path / "queries.jsonl"
     path.write_text(json.dumps({"_id": query, "text": "fox"}) + "\n")
     vectors, run = encoded(tmp_path / "vectors", [name]), tmp_path / "run.trec"

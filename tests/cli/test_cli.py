@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from counting_encoder import stand_in
 
 import tilefold
-from counting_encoder import stand_in
 from tilefold.cli import main
 from tilefold.evaluate import evaluate, mean
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-
 from counting_encoder import WordEncoder, stand_in
+
 from tilefold.cli.main import main
 from tilefold.data import read_run, read_training
 from tilefold.retrieval.encode_shards import encode_shards
@@ -139,4 +139,3 @@ def test_search_leaves_the_query_out_of_runs_of_beir(folder, tmp_path, capsys):
     queries = folder / "queries.jsonl"  # a file may be of any collection
     assert main([*words, "--queries", str(queries)]) == 0
     assert sum(line.split()[0] == line.split()[2] for line in run.read_text().splitlines()) == N
-

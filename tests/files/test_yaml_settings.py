@@ -59,9 +59,7 @@ def test_a_few_aliases_and_levels_are_read(path):
 def test_references_are_expanded_or_kept(path, monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "abc")
     path.write_text(
-        "hub_token: ${MY_TOKEN}\n"
-        "runs: ['${MY_TOKEN}', b]\n"
-        "kwargs: {a: '${MY_TOKEN}'}\n"
+        "hub_token: ${MY_TOKEN}\nruns: ['${MY_TOKEN}', b]\nkwargs: {a: '${MY_TOKEN}'}\n"
     )
     assert read_settings(path) == {
         "hub_token": "abc",

@@ -66,7 +66,7 @@ def answers(monkeypatch: pytest.MonkeyPatch):
             self.end_headers()
             self.wfile.write(b"{}")
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

@@ -10,11 +10,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
 
+from training_runs import arguments, load
+
 from tilefold.data import Collection, Qrels, TrainingSet
 from tilefold.evaluate import average_rank_of
 from tilefold.ragged_lists import Lists
 from tilefold.train import Draw, DrawSeveral, Refresh, Validation
-from training_runs import arguments, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 N = 8

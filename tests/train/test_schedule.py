@@ -74,5 +74,5 @@ def test_text_that_is_no_schedule_is_refused(text, message):
     ],
 )
 def test_weights_are_numbers_from_0_on(values, error):
-    with pytest.raises(error, match="Schedule: (start|end|steps) must be"):
+    with pytest.raises(error, match=r"Schedule: (start|end|steps) must be"):
         Schedule(**values)

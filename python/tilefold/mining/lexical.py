@@ -126,9 +126,7 @@ def _same_texts(
 ) -> Lists | None:
     """Returns the documents with the text of each query; None where they are not left out."""
     if remove_query not in ("text", "none", None):
-        raise ValueError(
-            f"mine_bm25: remove_query must be 'text' or 'none', got {remove_query!r}"
-        )
+        raise ValueError(f"mine_bm25: remove_query must be 'text' or 'none', got {remove_query!r}")
     if isinstance(documents, Bm25):
         if remove_query == "text":
             raise TypeError("mine_bm25: remove_query='text' needs texts, but documents is an index")

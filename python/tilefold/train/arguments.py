@@ -218,7 +218,8 @@ class RetrieverTrainingArguments(TrainingArguments):
         for name in ("refresh_steps", "refresh_skip", "positives_per_query"):
             _check_minimum(name, getattr(self, name), 0)
         _check_minimum("refresh_negatives", self.refresh_negatives, 1)
-        self.removal  # checks it
+        if self.remove_query != "auto":
+            checked_identity(self.remove_query, "remove_query")
         self._check_objective()
         room = self.refresh_depth - self.refresh_skip
         if self.refresh_negatives > room:

@@ -138,9 +138,7 @@ def _compare(collection: Collection, model: BiEncoder, args: argparse.Namespace)
     rankings = {"dense, exact": exact}
     approximate = _hnsw(embedded)
     if approximate is not None:
-        rankings["dense, HNSW"] = approximate.search(
-            embedded.queries, _K, exclude=excluding(own)
-        )
+        rankings["dense, HNSW"] = approximate.search(embedded.queries, _K, exclude=excluding(own))
     rankings |= lexical(collection, exact, _K, own)
     heading(f"Quality: mean over {len(collection.queries):,} queries, 95% bootstrap interval")
     show_quality({n: evaluate(r.ids, collection.qrels, MEASURES) for n, r in rankings.items()})

@@ -161,4 +161,3 @@ def _measure(text: str) -> Measure:
         return Measure.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-

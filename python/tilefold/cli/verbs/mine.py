@@ -144,9 +144,7 @@ def _has_answer(data: TrainingSet) -> Callable[[int, int], bool] | None:
     return lambda query, document: has_answer(data.documents[document], data.answers[query])
 
 
-def _mine_dense(
-    data: TrainingSet, own: Lists, model: BiEncoder, args: argparse.Namespace
-) -> Any:
+def _mine_dense(data: TrainingSet, own: Lists, model: BiEncoder, args: argparse.Namespace) -> Any:
     queries, documents = (
         encode(texts, batch_size=args.batch_size)
         for encode, texts in (

@@ -68,9 +68,7 @@ def _own_documents(args: argparse.Namespace, names: list[str], corpus: Corpus) -
     return own
 
 
-def _search(
-    args: argparse.Namespace, corpus: Corpus, texts: list[str], own: Lists
-) -> SearchResult:
+def _search(args: argparse.Namespace, corpus: Corpus, texts: list[str], own: Lists) -> SearchResult:
     from ...models.model_record import model_record
 
     model = load_model(args)
