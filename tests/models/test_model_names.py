@@ -88,7 +88,7 @@ def test_a_name_that_the_hub_does_not_have_is_asked_for_once(answers, load):
     name = "nobody/has-this-model"
     with pytest.raises(FileNotFoundError, match="no folder nobody/has-this-model, and there is no"):
         load.from_pretrained(name)
-    assert asked == [f"/api/models/{name}"]
+    assert asked == [f"/{name}/resolve/main/config.json"]
 
 
 def test_a_hub_that_cannot_be_reached_is_an_error_at_once(monkeypatch):
@@ -108,9 +108,11 @@ def test_an_answer_other_than_no_is_left_to_loading(answers):
     model_names.check_on_hub("some/model")
     answer |= {"status": 403, "code": "GatedRepo"}
     model_names.check_on_hub("gated/model")
+    answer |= {"status": 404, "code": "EntryNotFound"}
+    model_names.check_on_hub("adapter/model")
     answer |= {"status": 200, "code": ""}
     model_names.check_on_hub("there/model")
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
 def test_in_offline_mode_nothing_is_asked(answers, monkeypatch):

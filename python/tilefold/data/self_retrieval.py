@@ -49,13 +49,13 @@ def own_documents(data: _Texts, by: Identity = "both") -> Lists:
     array([0])
     """
     checked_identity(by, "own_documents")
-    found = [Lists.pack([()] * len(data.queries))]
+    own = Lists.pack([()] * len(data.queries))
     if by in ("id", "both"):
-        found.append(same_ids(data.query_ids, data.document_ids))
+        own = same_ids(data.query_ids, data.document_ids)
     if by in ("text", "both"):
-        found.append(same_texts(data.queries, data.documents, data.titles))
-    together = found[-1] if len(found) < 3 else united(*found[1:], len(data.documents))
-    return Lists(*together)
+        same = same_texts(data.queries, data.documents, data.titles)
+        own = united(own, same, max(1, len(data.documents)))
+    return own
 
 
 def same_ids(query_ids: Sequence[str], document_ids: Sequence[str]) -> Lists:

@@ -101,5 +101,5 @@ def _check_value(name: str, value: Any) -> None:
     """Raises TypeError or ValueError unless it is a weight: finite, and 0 or more."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"Schedule: {name} must be a number, got {value!r}")
-    if not 0 <= value < math.inf:
+    if not 0 <= float(value) < math.inf:
         raise ValueError(f"Schedule: {name} must be finite and 0 or more, got {value}")

@@ -39,37 +39,33 @@ def _is_model(folder: Path) -> bool:
 
 @lru_cache
 def check_on_hub(name: str) -> None:
-    """Checks that a name can be loaded from the hub, by one request that is not repeated.
+    """Checks that the hub has a model, by one request that is not repeated.
 
-    Loading asks for many files, and repeats each request for half a minute where none arrives.
+    Loading asks for many files, and repeats each request for half a minute where nothing answers.
 
     Raises:
         FileNotFoundError: the name is none of the hub, or the hub cannot be reached and the model
             was not downloaded before.
     """
     import huggingface_hub
-    from huggingface_hub.utils import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
 
     hub: Any = huggingface_hub
+    errors = hub.utils
     try:
         if any(isinstance(hub.try_to_load_from_cache(name, mark), str) for mark in _MARKS):
             return
         if hub.constants.HF_HUB_OFFLINE:
             _fail(name, "the hub is not asked in offline mode, and has not been before")
-        hub.HfApi().model_info(name, timeout=_SECONDS)
-    except GatedRepoError:
+        url = hub.hf_hub_url(name, _MARKS[0], endpoint=hub.constants.ENDPOINT)
+        hub.get_hf_file_metadata(url, timeout=_SECONDS)
+    except errors.GatedRepoError:
         return  # loading says what to accept
-    except (HFValidationError, RepositoryNotFoundError) as error:
+    except (errors.HFValidationError, errors.RepositoryNotFoundError) as error:
         _fail(name, "there is no model of this name on the hub that you may read", error)
     except FileNotFoundError:
         raise
-    except HfHubHTTPError:
-        return  # the hub is there: loading repeats its requests
+    except errors.HfHubHTTPError:
+        return  # it answers, and perhaps has another of the files: loading finds out
     except Exception as error:  # requests and httpx, of different releases, have their own
         _fail(name, f"the hub cannot be reached ({type(error).__name__})", error)
 
