@@ -51,6 +51,15 @@ def test_untied_towers_of_a_training_are_found(tiny_bert, tmp_path):
 # ---- the hub -------------------------------------------------------------------------------------
 
 
+def point_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As HF_ENDPOINT does, which is read when the package is imported."""
+    template = hub.constants.HUGGINGFACE_CO_URL_TEMPLATE
+    template = template.replace(hub.constants.ENDPOINT, endpoint)
+    monkeypatch.setattr(hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(hub.constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch):
     """A hub on this machine; yields the status that it answers with, and the paths it was asked."""
@@ -73,8 +82,7 @@ def answers(monkeypatch: pytest.MonkeyPatch):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    point_at(f"http://127.0.0.1:{server.server_port}", monkeypatch)
     model_names.check_on_hub.cache_clear()
     yield answer, asked
     server.shutdown()
@@ -88,13 +96,14 @@ def test_a_name_that_the_hub_does_not_have_is_asked_for_once(answers, load):
     name = "nobody/has-this-model"
     with pytest.raises(FileNotFoundError, match="no folder nobody/has-this-model, and there is no"):
         load.from_pretrained(name)
-    assert asked == [f"/{name}/resolve/main/config.json"]
+    # Besides what the client asks for itself, once in a process.
+    about = [path for path in asked if name in path]
+    assert about == [f"/{name}/resolve/main/config.json"]
 
 
 def test_a_hub_that_cannot_be_reached_is_an_error_at_once(monkeypatch):
     """Port 9 of this machine refuses; loading would try again for over 100 seconds."""
-    monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    point_at("http://127.0.0.1:9", monkeypatch)
     monkeypatch.setattr(
         "time.sleep", lambda seconds: pytest.fail(f"waits {seconds} s to try again")
     )
@@ -112,7 +121,7 @@ def test_an_answer_other_than_no_is_left_to_loading(answers):
     model_names.check_on_hub("adapter/model")
     answer |= {"status": 200, "code": ""}
     model_names.check_on_hub("there/model")
-    assert len(asked) == 4
+    assert len([path for path in asked if "model" in path]) == 4
 
 
 def test_in_offline_mode_nothing_is_asked(answers, monkeypatch):

@@ -95,12 +95,12 @@ def mine_bm25(
         raise TypeError("mine_bm25: titles go with texts, but documents is an index of them")
     own = as_positives(positives, "mine_bm25", n, m)
     others = None if exclude is None else as_lists(exclude, "mine_bm25", "exclude", n, m)
-    same = _same_texts(queries, documents, titles, remove_query)
     first = first_of_groups(groups, "mine_bm25", m)
     first = np.arange(m) if first is None else first
     words = documents
     if not isinstance(words, Bm25):
         words = Bm25(document_texts(words, titles))
+    same = _same_texts(queries, documents, titles, remove_query)
     lists = [some for some in (own, others, same) if some is not None]
     miner = _Miner(words, ranks, lists, first, is_positive)
     found = []

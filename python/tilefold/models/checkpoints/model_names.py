@@ -56,7 +56,7 @@ def check_on_hub(name: str) -> None:
             return
         if hub.constants.HF_HUB_OFFLINE:
             _fail(name, "the hub is not asked in offline mode, and has not been before")
-        url = hub.hf_hub_url(name, _MARKS[0], endpoint=hub.constants.ENDPOINT)
+        url = hub.hf_hub_url(name, _MARKS[0])
         hub.get_hf_file_metadata(url, timeout=_SECONDS)
     except errors.GatedRepoError:
         return  # loading says what to accept
