@@ -8,6 +8,9 @@
 # port of this machine that refuses connections.
 #
 # Seen on 2026-11-28 with Python 3.11.7:
+#   AutoConfig.from_pretrained: OSError after 5 waits, 23 seconds
+#   AutoTokenizer.from_pretrained: OSError after 10 waits, 46 seconds
+#   HfApi.model_info: ConnectError after 0 waits, 0 seconds
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
