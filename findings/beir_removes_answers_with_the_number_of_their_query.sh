@@ -6,6 +6,7 @@
 # pytrec_eval, gives the same run 1.
 #
 # Seen on 2026-11-28 with Python 3.11.7:
+#   nDCG: trec_eval 1.0, beir 1.0, beir by default 0.0
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
