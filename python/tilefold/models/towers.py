@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from .adapters import CONFIG, Lora, add_lora, load_adapter
 from .checkpoints import encoder_settings
-from .checkpoints.checkpoint import describe, load
-from .checkpoints.model_names import located
+from .checkpoints.checkpoint import describe, existing, load
 from .checkpoints.weights import find
 from .encoder import Encoder
 
@@ -58,7 +57,7 @@ def two_towers(name: str | Path) -> Path | None:
     Raises:
         FileNotFoundError: the name is a path, and there is no such folder.
     """
-    path = find(located(name), encoder_settings.FILE)
+    path = find(existing(name), encoder_settings.FILE)
     if path is None or encoder_settings.read(path)[0] != "untied":
         return None
     if not Path(name).is_dir():

@@ -6,7 +6,7 @@ from ..data import TrainingSet, read_collection, read_training
 from ..data.self_retrieval import chosen_identity, relevant_documents
 from ..evaluate import Measure
 from ..models import BiEncoder, Lora, find_model
-from ..models.checkpoints.model_names import located
+from ..models.checkpoints.model_names import existing
 from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
@@ -21,7 +21,7 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
     """
     model, data, training = arguments
     _check_measures(data, training)
-    located(find_model(model.model_name_or_path))  # before the data are read
+    existing(find_model(model.model_name_or_path))  # before the data are read
     train_set, validation = _read(data, training)
     training.remove_query = chosen_identity(
         training.remove_query, data.train_path, train_set, train_set.positives, texts=True

@@ -12,7 +12,7 @@ from ..adapters import CONFIG as ADAPTER
 from ..adapters import load_adapter
 from . import encoder_settings, sentence_transformers_folder
 from .dpr_weights import load_dpr
-from .model_names import located
+from .model_names import existing as existing
 from .weights import find, load_weights, quiet
 
 _NO_LIMIT = 2**30
@@ -56,7 +56,7 @@ def load(name: str | Path, *, pooling: str | None = None, adapter: str = "defaul
         OSError: there is no such model.
         ValueError: weights are missing, or the folder has a setting that is not supported.
     """
-    source = located(name)
+    source = existing(name)
     description = describe(source)
     pooling = pooling or description.query.get("pooling")
     if find(source, ADAPTER) is None:

@@ -11,8 +11,7 @@ from torch import nn
 from ..adapters import CONFIG as ADAPTER
 from ..adapters import load_adapter
 from . import encoder_settings
-from .checkpoint import base_model_name, load_tokenizer
-from .model_names import located
+from .checkpoint import base_model_name, existing, load_tokenizer
 from .weights import check_head, find, load_weights
 
 
@@ -39,7 +38,7 @@ def load_language_model(
         OSError: there is no such model.
         ValueError: weights are missing, do not fit, or are not used; among them the head.
     """
-    source = located(name)
+    source = existing(name)
     settings = _settings(source)
     if find(source, ADAPTER) is None:
         model = load_weights(kind, source, dtype=dtype, all_used=True)

@@ -13,7 +13,7 @@ _MARKS = ("config.json", "tilefold.json", "modules.json", "adapter_config.json")
 _TRAINED = "model"  # of a training's output folder, and of each of its checkpoints
 
 
-def located(name: str | Path) -> str:
+def existing(name: str | Path) -> str:
     """Returns the absolute path of a model's folder, or the name of a model of the hub.
 
     The output folder of a training, and a checkpoint in it, have the model in the folder ``model``.
