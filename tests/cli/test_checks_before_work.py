@@ -163,7 +163,6 @@ def test_a_preset_reads_its_data_before_it_asks_the_hub(tmp_path, monkeypatch):
         ("tilefold.activations", "torch", "torch"),
         ("tilefold.torch_ops", "torch", "torch"),
         ("tilefold.models", "torch", "train"),
-        ("tilefold.models", "transformers", "train"),
         ("tilefold.train", "accelerate", "train"),
         ("tilefold.mechanisms", "scipy", "analysis"),
         ("tilefold.report", "jinja2", "analysis"),

@@ -1,7 +1,9 @@
 """Terminal: lines that are aligned, fit, and carry no colour where nobody sees it."""
 
+import ast
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +139,15 @@ def test_headings_are_bold_on_a_terminal_and_their_texts_escaped(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal.title("a\x1b[0mb")
     assert stream.getvalue() == "\x1b[1ma\\x1b[0mb\x1b[0m\n"
+
+
+def test_commands_print_through_the_terminal_alone():
+    """So that no text reaches stdout without being escaped; `main` prints errors."""
+    folder = Path(terminal.__file__).parent
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if path.name not in ("main.py", "terminal.py"):
+                assert called not in ("print", "sys.stdout.write"), (
+                    f"{path.relative_to(folder)}:{node.lineno}"
+                )
