@@ -161,3 +161,17 @@ def test_constraints_pin_every_direct_dependency():
     lines = [line for section in sections for line in section if isinstance(line, str)]
     names = {re.match(r"[\w.-]+", line).group().lower() for line in lines}
     assert names - {"tilefold"} <= pinned
+
+
+def test_errors_name_extras_that_exist_in_quotes():
+    """A shell would take the brackets of `pip install tilefold[demo]` for a pattern."""
+    known = PROJECT["project"]["optional-dependencies"]
+    named = set()
+    for path in PACKAGE.rglob("*.py"):
+        for before, extra in re.findall(r"pip install (\S*)tilefold\[([\w-]+)\]", path.read_text()):
+            assert before.endswith('"'), (
+                f"{path.relative_to(ROOT)}: tilefold[{extra}] is not quoted"
+            )
+            named.add(extra)
+    assert named <= known.keys()
+    assert named >= {"torch", "train", "demo", "hnsw", "analysis", "data", "cli"}
