@@ -169,9 +169,7 @@ def test_errors_name_extras_that_exist_in_quotes():
     named = set()
     for path in PACKAGE.rglob("*.py"):
         for before, extra in re.findall(r"pip install (\S*)tilefold\[([\w-]+)\]", path.read_text()):
-            assert before.endswith('"'), (
-                f"{path.relative_to(ROOT)}: tilefold[{extra}] is not quoted"
-            )
+            assert before.endswith('"'), f"{path.relative_to(ROOT)}: {extra} is not quoted"
             named.add(extra)
     assert named <= known.keys()
     assert named >= {"torch", "train", "demo", "hnsw", "analysis", "data", "cli"}
