@@ -139,3 +139,19 @@ def test_search_leaves_the_query_out_of_runs_of_beir(folder, tmp_path, capsys):
     queries = folder / "queries.jsonl"  # a file may be of any collection
     assert main([*words, "--queries", str(queries)]) == 0
     assert sum(line.split()[0] == line.split()[2] for line in run.read_text().splitlines()) == N
+
+
+def test_training_says_what_it_leaves_out(folder, tiny_bert, tmp_path, capsys):
+    """No negatives of the batch, none that is mined, and no results of the validation."""
+    words = ["train", "--model_name_or_path", str(tiny_bert), "--output_dir", str(tmp_path / "out")]
+    words += ["--train_path", str(folder), "--dev_path", str(folder), "--dev_split", "test"]
+    words += ["--dev_measures", "RR@5", "--pooling", "mean", "--max_steps", "1"]
+    words += ["--per_device_train_batch_size", "3", "--use_cpu", "true", "--report_to", "none"]
+    words += ["--disable_tqdm", "true", "--warmup_steps", "0", "--refresh_at_start", "true"]
+    assert main([*words, "--refresh_negatives", "3"]) == 0
+    out = capsys.readouterr().out
+    assert f"{N} documents with the id or the text of their query (--remove-query both)" in out
+    assert f"{N} documents with the id of their query (--remove-query id)" in out
+    words[4] = str(tmp_path / "again")
+    assert main([*words, "--remove_query", "none"]) == 0
+    assert "left out" not in capsys.readouterr().out
