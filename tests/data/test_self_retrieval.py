@@ -21,7 +21,12 @@ from tilefold.data import (
     without_own,
     write_run,
 )
-from tilefold.data.self_retrieval import chosen_identity, follows_beir, relevant_documents
+from tilefold.data.self_retrieval import (
+    chosen_identity,
+    follows_beir,
+    relevant_documents,
+    searched_identity,
+)
 from tilefold.ragged_lists import Lists
 from tilefold.retrieval.running_search import SearchResult
 
@@ -160,7 +165,15 @@ def test_ids_that_coincide_by_accident_are_not_compared(tmp_path):
     """A query that is answered by the document of its number shows that both count from 0."""
     assert evaluated(beir(tmp_path / "beir", "a\ta\t1\n")) == "none"
     assert trained(tmp_path / "beir") == "text"
-    assert evaluated(beir(tmp_path / "not-relevant", "a\ta\t0\na\tb\t1\n")) == "id"
+    assert searched_identity(tmp_path / "beir") == "none"
+    other = beir(tmp_path / "not-relevant", "a\ta\t0\na\tb\t1\n")
+    assert evaluated(other) == searched_identity(other) == "id"
+    (other / "qrels" / "notes.tsv").write_text("no judgments\n")
+    assert searched_identity(other) == "id"
+    for path in (other / "qrels").iterdir():
+        path.unlink()
+    assert searched_identity(other) == "id"
+    assert searched_identity(marco(tmp_path / "marco")) == searched_identity(None) == "none"
 
 
 def test_names_of_ir_datasets_have_the_rule_of_beir_if_they_are_of_beir():

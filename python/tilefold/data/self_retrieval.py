@@ -9,6 +9,7 @@ are numbered apart.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +21,7 @@ from ..retrieval.running_search import SearchResult
 from .collection import Collection
 from .ir_datasets_reader import is_dataset_name
 from .layouts import layout_of
-from .qrels import Qrels
+from .qrels import Qrels, beir_judgments
 from .training_set import TrainingSet
 
 Identity = Literal["id", "text", "both", "none"]
@@ -157,6 +158,23 @@ def chosen_identity(
     if texts:
         return "both" if by_id else "text"
     return "id" if by_id else "none"
+
+
+def searched_identity(source: Any) -> Identity:
+    """Returns the rule of "auto" for queries that are searched, whose judgments are not needed.
+
+    Args:
+        source: where the queries were read; of a folder the judgments of all splits show whether
+            queries and documents are numbered apart.
+    """
+    if not follows_beir(source):
+        return "none"
+    for path in [] if is_dataset_name(source) else sorted(Path(source, "qrels").glob("*.tsv*")):
+        with contextlib.suppress(ValueError):  # a file of another kind
+            for judgment in beir_judgments(path):
+                if judgment.query == judgment.document and judgment.gain >= 1:
+                    return "none"
+    return "id"
 
 
 def follows_beir(source: Any) -> bool:

@@ -6,7 +6,7 @@ import argparse
 
 from ...data import read_query_texts, write_run
 from ...data.runs import check_run_names
-from ...data.self_retrieval import follows_beir, same_ids
+from ...data.self_retrieval import same_ids, searched_identity
 from ...progress import show_progress
 from ...ragged_lists import Lists
 from ...retrieval.corpus import Corpus, open_corpus
@@ -62,7 +62,7 @@ def _own_documents(args: argparse.Namespace, names: list[str], corpus: Corpus) -
     """Lists the documents with the id of each query where they are left out."""
     rule = args.remove_query
     if rule == "auto":
-        rule = "id" if args.queries and follows_beir(args.queries) else "none"
+        rule = searched_identity(args.queries)
     own = same_ids(names, corpus.names if rule == "id" else [])
     show_removed(own, rule)
     return own
