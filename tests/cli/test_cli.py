@@ -6,12 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from counting_encoder import stand_in
 
 import tilefold
 from tilefold.cli import main
@@ -24,38 +22,10 @@ DOCUMENTS = {
 }
 
 
-class WordEncoder:
-    """Stands for a model: counts words, in 256 hashed dimensions."""
-
-    dim = 256
-    title_format = "{title} {text}"
-    document_encoder = SimpleNamespace(pooling="mean")
-
-    def encode_queries(
-        self, texts: Sequence[str], titles: Sequence[str] = (), **options: object
-    ) -> np.ndarray:
-        assert not any(titles)
-        vectors = np.zeros((len(texts), self.dim), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.lower()):
-                vectors[row, sum(map(ord, word)) % self.dim] += 1
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
-
-    encode_documents = encode_corpus = encode_queries
-
-
 @pytest.fixture
 def encoders(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """Replaces the encoder; shows which model was asked for and with which options."""
-    asked: dict[str, object] = {}
-
-    def load(name: str, **options: object) -> WordEncoder:
-        asked.update(options, name=name)
-        return WordEncoder()
-
-    module = SimpleNamespace(open_model=load)
-    monkeypatch.setitem(sys.modules, "tilefold.models.model_record", module)
-    return asked
+    return stand_in(monkeypatch)
 
 
 @pytest.fixture

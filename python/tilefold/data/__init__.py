@@ -22,6 +22,7 @@ from .qrels import Judgments, Qrels
 from .questions import Question, read_questions
 from .reader import read
 from .runs import Run, read_qrels, read_run, write_run
+from .self_retrieval import own_documents, same_texts, without_own
 from .texts import read_documents, read_query_texts
 from .training import read_training, write_training
 from .training_set import TrainingSet
@@ -43,6 +44,7 @@ __all__ = [
     "detect",
     "document_texts",
     "format_columns",
+    "own_documents",
     "query_texts",
     "read",
     "read_beir",
@@ -55,6 +57,8 @@ __all__ = [
     "read_questions",
     "read_run",
     "read_training",
+    "same_texts",
+    "without_own",
     "write_run",
     "write_training",
 ]

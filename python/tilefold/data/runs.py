@@ -32,7 +32,12 @@ class Run:
     tag: str  # that of the first line
 
     def ranking(
-        self, query_ids: Sequence[str], document_ids: Sequence[str], k: int | None = None
+        self,
+        query_ids: Sequence[str],
+        document_ids: Sequence[str],
+        k: int | None = None,
+        *,
+        remove_query: bool = False,
     ) -> IdArray:
         """Returns ids [n, k] for `evaluate`, numbered as in a collection or in judgments.
 
@@ -44,6 +49,8 @@ class Run:
             document_ids: names of the documents 0, 1, ...; of a collection
                 `[*collection.document_ids, *collection.absent]`.
             k: ranks to keep; None for as many as the longest list has.
+            remove_query: leave out the document with the id of the query, as BEIR does (its
+                `ignore_identical_ids`) and trec_eval does not.
         """
         number = {name: index for index, name in enumerate(document_ids)}
         numbers = np.array(
@@ -56,8 +63,11 @@ class Run:
         for row, name in enumerate(query_ids):
             if name in rows:
                 start, stop = self.offsets[rows[name] : rows[name] + 2]
-                best = self.ids[start : min(stop, start + depth)]
-                found[row, : len(best)] = numbers[best]
+                best = numbers[self.ids[start:stop]]
+                if remove_query:
+                    best = best[best != number.get(name, -1)]
+                best = best[:depth]
+                found[row, : len(best)] = best
         return found
 
 
@@ -208,11 +218,7 @@ def write_run(
         ids: [n, k] document numbers, -1 where there is no result.
         tag: last column of the file.
     """
-    for name in (*query_ids, *document_ids, tag):
-        if name.split() != [name]:
-            raise ValueError(
-                f"write_run: {name!r} cannot stand in a run: empty or with white space"
-            )
+    check_run_names(query_ids, document_ids, tag)
     with replacing_text(path) as file:
         for query, falling, found in zip(
             query_ids, _strictly_falling(scores), np.asarray(ids), strict=True
@@ -221,6 +227,21 @@ def write_run(
                 if document >= 0:
                     name = document_ids[document]
                     file.write(f"{query} Q0 {name} {rank} {score:.9g} {tag}\n")
+
+
+def check_run_names(
+    query_ids: Sequence[str], document_ids: Sequence[str], tag: str = "tilefold"
+) -> None:
+    """Checks that names can be written to a run, before there are results to write.
+
+    Raises:
+        ValueError: a name that could not be read back.
+    """
+    for name in (*query_ids, *document_ids, tag):
+        if name.split() != [name]:
+            raise ValueError(
+                f"write_run: {name!r} cannot stand in a run: empty or with white space"
+            )
 
 
 def _strictly_falling(scores: Any) -> NDArray[np.float32]:

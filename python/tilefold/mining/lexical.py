@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from ..arrays import Array
 from ..data.prompts import document_texts
+from ..data.self_retrieval import same_texts
 from ..progress import Progress
 from ..ragged_lists import Integers, Lists
 from ..retrieval.bm25 import Bm25
@@ -32,6 +34,7 @@ def mine_bm25(
     groups: Array | None = None,
     exclude: Lists | None = None,
     titles: Sequence[str] | None = None,
+    remove_query: Literal["text", "none"] | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Mined:
@@ -54,6 +57,9 @@ def mine_bm25(
         exclude: rows of documents for each query that are no negatives, beside its positives.
         titles: m titles, "" where a document has none: their words count like those of its text.
             None for no titles at all; an index of texts has its own.
+        remove_query: "text" leaves out documents with the text of the query (see
+            `tilefold.data.same_texts`), beside `exclude`; "none" does not. None for "text" where
+            documents are texts; an index has none to compare.
         batch_size: queries at a time. The result does not depend on it.
         progress: called as ``progress(queries_done, queries)``.
 
@@ -63,7 +69,8 @@ def mine_bm25(
 
     Raises:
         ImportError: bm25s is not installed.
-        TypeError: a string in place of texts, no lists, or titles beside an index.
+        TypeError: a string in place of texts, no lists, titles or remove_query="text" beside an
+            index.
         ValueError: a query without positives, rows that are no documents, ranks out of range.
 
     Source: Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP
@@ -93,7 +100,8 @@ def mine_bm25(
     words = documents
     if not isinstance(words, Bm25):
         words = Bm25(document_texts(words, titles))
-    lists = [own] if others is None else [own, others]
+    same = _same_texts(queries, documents, titles, remove_query)
+    lists = [some for some in (own, others, same) if some is not None]
     miner = _Miner(words, ranks, lists, first, is_positive)
     found = []
     for begin in range(0, n, step):
@@ -108,6 +116,22 @@ def mine_bm25(
         ranks.n_negatives,
         removed=miner.removed,
     )
+
+
+def _same_texts(
+    queries: Sequence[str],
+    documents: Sequence[str] | Bm25,
+    titles: Sequence[str] | None,
+    remove_query: str | None,
+) -> Lists | None:
+    """Returns the documents with the text of each query; None where they are not left out."""
+    if remove_query not in ("text", "none", None):
+        raise ValueError(f"mine_bm25: remove_query must be 'text' or 'none', got {remove_query!r}")
+    if isinstance(documents, Bm25):
+        if remove_query == "text":
+            raise TypeError("mine_bm25: remove_query='text' needs texts, but documents is an index")
+        return None
+    return None if remove_query == "none" else same_texts(queries, documents, titles)
 
 
 class _Miner:

@@ -226,12 +226,22 @@ def _check_checkpointing(model: Any) -> None:
 
 
 def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
+    if not isinstance(name, str):
+        raise TypeError(f"add_lora: name must be a string, got {type(name).__name__}")
     if name in getattr(model, "peft_config", {}):
         raise ValueError(f"add_lora: the model already has an adapter {name!r}; choose a new name")
     # peft takes the name out of those of weights wherever it stands, as in `self.query`.
-    layers = [f".{layer}" for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
-    if not name.isidentifier() or name in "lora_" or layers:
-        raise ValueError(f"add_lora: {name!r} cannot name an adapter {layers[:1]}: choose another")
+    layers = [layer for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
+    if layers:
+        raise ValueError(
+            f"add_lora: {name!r} cannot name an adapter, as a part of the layer {layers[0]!r} "
+            "begins with it; choose another name"
+        )
+    if not name.isidentifier() or name in "lora_":
+        raise ValueError(
+            f"add_lora: {name!r} cannot name an adapter: expected letters, digits and underscores, "
+            "no digit first, and no part of 'lora_'"
+        )
     _check_targets(model, config.target_modules)
     with warnings.catch_warnings():  # of peft, about the interface of transformers
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")

@@ -170,7 +170,7 @@ class CausalLM(LanguageModel):
             ValueError: a prompt without any token, or with more than max_length tokens together
                 with the new ones; options that exclude each other.
         """
-        check_texts(prompts, "CausalLM.generate")
+        check_texts(prompts, "CausalLM.generate", "prompts")
         decoding = Decoding(max_new_tokens, greedy, temperature, seed)
         decoding.check("CausalLM.generate")
         found = [""] * len(prompts)
@@ -276,7 +276,12 @@ class CausalLM(LanguageModel):
         for prompt, one in zip(prompts, tokens, strict=True):
             if not one["input_ids"]:
                 raise ValueError("CausalLM.generate: a prompt has no token")
-            self._check_length("generate", prompt, len(one["input_ids"]) + new)
+            length = len(one["input_ids"])
+            if length + new > self.max_length:
+                raise ValueError(
+                    f"CausalLM.generate: a prompt of length {length} and max_new_tokens {new} "
+                    f"exceed max_length {self.max_length}: {prompt!r:.60}"
+                )
         return tokens
 
     def _tokens(self, texts: Sequence[str]) -> list[Tokens]:

@@ -161,7 +161,7 @@ class EncoderDecoderLM(LanguageModel):
             ValueError: a prompt without any token, or with more than max_length; options that
                 exclude each other.
         """
-        check_texts(prompts, "EncoderDecoderLM.generate")
+        check_texts(prompts, "EncoderDecoderLM.generate", "prompts")
         decoding = Decoding(max_new_tokens, greedy, temperature, seed)
         decoding.check("EncoderDecoderLM.generate")
         found = [""] * len(prompts)

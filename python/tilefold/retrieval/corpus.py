@@ -39,14 +39,15 @@ class Corpus:
     model: Mapping[str, Any] | None
     _search: Callable[..., Any]
 
-    def search(self, queries: Any, k: int) -> SearchResult:
+    def search(self, queries: Any, k: int, *, exclude: Any = None) -> SearchResult:
         """Returns scores and ids of the k documents with the largest inner products.
 
         Args:
             queries: ``[n, dim]`` vectors.
             k: results per query.
+            exclude: places in `names` that a query may not retrieve, as in `tilefold.search`.
         """
-        found = self._search(queries, k=k)
+        found = self._search(queries, k=k, exclude=exclude)
         return SearchResult(found.scores, found.ids)
 
     def check_model(self, record: Mapping[str, Any], dim: int) -> None:
@@ -134,8 +135,8 @@ def save_index(folder: str | Path, shards: str | Path) -> FlatIndex:
     return index
 
 
-def _search_shards(paths: list[Path], queries: Any, *, k: int) -> Any:
-    return search_shards(queries, paths, k)
+def _search_shards(paths: list[Path], queries: Any, *, k: int, exclude: Any) -> Any:
+    return search_shards(queries, paths, k, exclude=exclude)
 
 
 def _dim(shard: Path) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ..data import TrainingSet
+from ..data.self_retrieval import Identity
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
 from .batches import Batch, BatchBuilder, Group
@@ -44,6 +45,8 @@ class Draw:
         seed: of the random draws.
         first_positive: take the first positive instead of a random one.
         first_negatives: take the first hard negatives instead of random ones.
+        remove_query: which passages are no negatives as they are the query itself: those with its
+            "text", its "id", "both" or "none"; see `tilefold.data.own_documents`.
 
     Raises:
         TypeError: group_size is no integer.
@@ -66,6 +69,7 @@ class Draw:
         seed: int,
         first_positive: bool = False,
         first_negatives: bool = False,
+        remove_query: Identity = "text",
     ) -> None:
         self.data = data
         self.group_size = as_integer(group_size, "Draw", "group_size")
@@ -74,7 +78,7 @@ class Draw:
         self.seed = seed
         self.first_positive = first_positive
         self.first_negatives = first_negatives
-        self._builder = BatchBuilder(data)
+        self._builder = BatchBuilder(data, remove_query=remove_query)
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries.
@@ -93,6 +97,7 @@ class Draw:
             seed=self.seed,
             first_positive=self.first_positive,
             first_negatives=self.first_negatives,
+            remove_query=self._builder.remove_query,
         )
 
     def _group(self, row: int, step: int) -> Group:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data import TrainingSet
+from ..data.self_retrieval import Identity
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
 from .batches import Batch, BatchBuilder, Group
@@ -27,6 +28,8 @@ class DrawSeveral:
         seed: of the random draws.
         first_positives: take the first positives instead of random ones.
         first_negatives: take the first hard negatives instead of random ones.
+        remove_query: which passages are no negatives as they are the query itself: those with its
+            "text", its "id", "both" or "none"; see `tilefold.data.own_documents`.
 
     Raises:
         ValueError: fewer than one positive, a negative number of negatives.
@@ -50,6 +53,7 @@ class DrawSeveral:
         seed: int,
         first_positives: bool = False,
         first_negatives: bool = False,
+        remove_query: Identity = "text",
     ) -> None:
         if max_positives is not None:
             max_positives = as_integer(max_positives, "DrawSeveral", "max_positives")
@@ -66,7 +70,7 @@ class DrawSeveral:
         self.seed = seed
         self.first_positives = first_positives
         self.first_negatives = first_negatives
-        self._builder = BatchBuilder(data)
+        self._builder = BatchBuilder(data, remove_query=remove_query)
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
@@ -82,6 +86,7 @@ class DrawSeveral:
             seed=self.seed,
             first_positives=self.first_positives,
             first_negatives=self.first_negatives,
+            remove_query=self._builder.remove_query,
         )
 
     def _group(self, row: int, step: int) -> Group:

@@ -85,6 +85,7 @@ class RetrieverTrainer(Trainer):
             args.refresh_relative_margin,
             args.encode_batch_size,
             args.seed,
+            args.removal,
         )
         self.draw = configured_policy(data, args) if policy is None else policy
         self._mined_at: int | None = None

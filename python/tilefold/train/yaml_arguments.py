@@ -68,10 +68,10 @@ def _raise(message: str) -> None:
     raise ValueError(message)
 
 
-def _words(path: str | Path) -> list[str]:
+def _words(path: str | Path, *, expand: bool = True) -> list[str]:
     """Returns the mapping of a YAML file as words of a command line."""
     words: list[str] = []
-    for name, value in read_settings(path).items():
+    for name, value in read_settings(path, expand=expand).items():
         if isinstance(value, list):
             words += [f"--{name}", *value]
         else:  # with "=", as a value may begin with "-"
@@ -82,8 +82,8 @@ def _words(path: str | Path) -> list[str]:
 def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
     """Returns the arguments that `parse` was given, as YAML for another run.
 
-    Defaults are left out: they are those of the versions, which are in the first line.
-
+    Defaults are left out: they are those of the versions, which are in the first line. References
+    to environment variables stay references, and a token on the command line becomes one.
 
     Args:
         words, config: as of `parse`.
@@ -95,7 +95,7 @@ def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
     """
     merged: dict[str, list[str]] = {}
     name = ""
-    for word in [*([] if config is None else _words(config)), *words]:
+    for word in [*([] if config is None else _words(config, expand=False)), *words]:
         if word.startswith("--"):
             name, equals, value = word.removeprefix("--").partition("=")
             merged[name] = [value] if equals else []

@@ -12,6 +12,7 @@ from ..adapters import CONFIG as ADAPTER
 from ..adapters import load_adapter
 from . import encoder_settings, sentence_transformers_folder
 from .dpr_weights import load_dpr
+from .model_names import existing as existing
 from .weights import find, load_weights, quiet
 
 _NO_LIMIT = 2**30
@@ -101,18 +102,6 @@ def limit(model: Any, tokenizer: Any) -> int:
     """Returns the maximum number of tokens that the model can read."""
     places = getattr(model.config, "max_position_embeddings", _NO_LIMIT)
     return int(min(places, tokenizer.model_max_length, _NO_LIMIT))
-
-
-def existing(name: str | Path) -> str:
-    """Returns the absolute path of a folder, or the name of a model of the hub.
-
-    Raises:
-        FileNotFoundError: the name is a path, and there is no such folder.
-    """
-    looks_like_path = isinstance(name, Path) or name.startswith(("/", ".", "~"))
-    if looks_like_path and not Path(name).is_dir():  # transformers would ask the hub
-        raise FileNotFoundError(f"from_pretrained: there is no folder {name}")
-    return str(Path(name).absolute()) if Path(name).is_dir() else str(name)
 
 
 def _model(name: str, *, decoder: bool) -> tuple[nn.Module, dict[str, Any]]:

@@ -15,7 +15,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from ...files.strict_json import read_strict
 from .. import projection
+from . import encoder_settings
 from .weights import find
 
 MODULES = "modules.json"
@@ -57,7 +59,7 @@ def read(name: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = find(name, MODULES)
     if path is None:
         return {}, {}
-    modules = json.loads(path.read_text(encoding="utf-8"))
+    modules = _read_modules(path)
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     after_pooling = kinds[2:]
     dense = [index for index, kind in enumerate(kinds) if kind == "Dense"]
@@ -207,7 +209,19 @@ def _read_prompts(name: str | Path) -> tuple[str, str]:
 
 def _config(name: str | Path, filename: str) -> tuple[Path | None, dict[str, Any]]:
     path = find(name, filename)
-    return path, {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    return path, {} if path is None else encoder_settings.read_json(path)
+
+
+def _read_modules(path: Path) -> list[dict[str, str]]:
+    """Reads the list of modules, each with its type and its folder."""
+    modules = read_strict(path)
+    for module in modules if isinstance(modules, list) else [None]:
+        fields = module if isinstance(module, dict) else {}
+        if not all(isinstance(fields.get(name), str) for name in ("type", "path")):
+            raise ValueError(
+                f"{path}: expected a list of modules with 'type' and 'path', got {modules!r:.80}"
+            )
+    return list(modules)
 
 
 def _write_json(path: Path, value: Any) -> None:
