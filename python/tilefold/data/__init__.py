@@ -21,10 +21,11 @@ from .prompts import (
 from .qrels import Judgments, Qrels
 from .questions import Question, read_questions
 from .reader import read
-from .runs import Run, read_qrels, read_run, write_run
+from .runs import Run, check_run_names, read_qrels, read_run, write_run
 from .texts import read_documents, read_query_texts
-from .training import read_training, write_training
+from .training import read_training
 from .training_set import TrainingSet
+from .training_writer import write_training
 
 __all__ = [
     "FORMATS",
@@ -40,6 +41,7 @@ __all__ = [
     "Question",
     "Run",
     "TrainingSet",
+    "check_run_names",
     "detect",
     "document_texts",
     "format_columns",

@@ -7,13 +7,16 @@ gigabytes need the memory of one record.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from .lines import Place, StrPath, chunks, clipped, filled_lines
+from .lines import BLANKS, Place, StrPath, chunks, clipped, filled_lines
+from .written_numbers import parsed_number
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_JSON = re.compile(r"\s*(\{\s*([\"}]|\Z)|\[\s*([{\]]|\Z))")
 _LONGEST_TOKEN = 16  # characters; an error nearer to the end may be that of a token cut in two
 
 
@@ -69,9 +72,21 @@ class Record(NamedTuple):
             self.fail(f"{name!r} is empty")
         return self._text(name, value)
 
+    def first_identifier(self, *names: str) -> str:
+        """Returns the id under the first of these names that is present; "" for none."""
+        return next((self.identifier(name) for name in names if self.has(name)), "")
+
     def number(self, name: str) -> float:
-        """Returns a number, also where it is written as text."""
+        """Returns a finite number, also where it is written as text."""
         return self._number(name, self.value(name))
+
+    def integer(self, name: str) -> int:
+        """Returns an integer, also where it is written as text or as a number such as 2.0."""
+        given = self.value(name)
+        number = self._number(name, given)
+        if not number.is_integer():
+            self.fail(f"{name!r} must be an integer, got {_shown(given)}")
+        return given if isinstance(given, int) else int(number)
 
     def strings(self, name: str) -> list[str]:
         """Returns a list of texts; empty where the field is missing or null."""
@@ -113,12 +128,11 @@ class Record(NamedTuple):
         return value
 
     def _number(self, name: str, value: Any) -> float:
-        try:
-            if not isinstance(value, bool):
-                return float(value)
-        except (TypeError, ValueError):
-            pass
-        self.fail(f"{name!r} must be a number, got {_shown(value)}")
+        number = parsed_number(value) if isinstance(value, str) else _as_float(value)
+        if number is None or not math.isfinite(number):
+            kind = "a number" if number is None else "finite"
+            self.fail(f"{name!r} must be {kind}, got {_shown(value)}")
+        return number
 
 
 def json_records(path: StrPath) -> Iterator[Record]:
@@ -128,7 +142,16 @@ def json_records(path: StrPath) -> Iterator[Record]:
 
 def first_character(path: StrPath) -> str:
     """Returns the first character that is not white space; "" where a file has none."""
-    return next((text.strip()[0] for text in chunks(path) if text.strip()), "")
+    return next((text.strip(BLANKS)[0] for text in chunks(path) if text.strip(BLANKS)), "")
+
+
+def starts_as_json(path: StrPath) -> bool:
+    """Returns whether a file begins like an object, or like an array of objects.
+
+    Text may begin with a bracket, too: a query such as "[citation needed] what is it?".
+    """
+    start = next((text for text in chunks(path) if text.strip(BLANKS)), "")
+    return _JSON.match(start) is not None
 
 
 def json_lines(path: StrPath) -> Iterator[Record]:
@@ -168,6 +191,15 @@ def _record(place: Place, value: Any) -> Record:
     if not isinstance(value, dict):
         place.fail(f"expected a JSON object, got {_shown(value)}")
     return Record(place, value)
+
+
+def _as_float(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
 
 
 def _shown(value: Any) -> str:

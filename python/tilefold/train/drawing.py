@@ -11,7 +11,7 @@ from numpy.random import Generator
 from ..data import TrainingSet
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
-from .batches import Batch, BatchBuilder, Group
+from .batches import Batch, BatchBuilder, Group, checked_rows
 
 
 class DrawingPolicy(Protocol):
@@ -82,7 +82,11 @@ class Draw:
         Args:
             rows: the queries, as rows of the training set.
             step: of the optimizer.
+
+        Raises:
+            ValueError: rows that are no integers, or no queries of the training set.
         """
+        rows = checked_rows(rows, len(self.data), "Draw.batch")
         return self._builder.build(rows, [self._group(int(row), step) for row in rows], step=step)
 
     def with_data(self, data: TrainingSet) -> Draw:

@@ -9,7 +9,7 @@ import numpy as np
 from ..data import TrainingSet
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
-from .batches import Batch, BatchBuilder, Group
+from .batches import Batch, BatchBuilder, Group, checked_rows
 from .drawing import random_places
 
 
@@ -70,6 +70,7 @@ class DrawSeveral:
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
+        rows = checked_rows(rows, len(self.data), "DrawSeveral.batch")
         groups = [self._group(int(row), step) for row in rows]
         return self._builder.build(rows, groups, step=step, several=True)
 
