@@ -11,7 +11,7 @@ from typing import Any
 from .formats import checked_format
 from .heads import has_records, records
 from .lines import Place, StrPath
-from .list_cells import decoded
+from .list_cells import decoded, parsed_list
 from .records import Record
 from .tables import rows
 
@@ -106,8 +106,8 @@ def _nq_open(path: Path) -> _Found:
     in_cells = not has_records(path)  # of a table, where a text may be a list
     for record in records(path):
         record.only(("question", "answer"))
-        if in_cells and record.string("answer").startswith("["):
-            record = decoded(record, "answer")
+        if in_cells:
+            record = _with_list(record, "answer")
         one = isinstance(record.value("answer"), str)
         answers = [record.string("answer")] if one else record.strings("answer")
         yield record.place, Question("", record.string("question"), tuple(answers))
@@ -129,6 +129,15 @@ def _answers(path: Path) -> _Found:
         metadata = {name: value for name, value in record.fields.items() if name not in _ANSWERED}
         answers = tuple(_listed(record, in_cells=in_cells).strings("answers"))
         yield record.place, Question(record.identifier("_id"), "", answers, metadata)
+
+
+def _with_list(record: Record, name: str) -> Record:
+    """Returns the record with a list where a cell holds one; other cells are texts."""
+    cell = record.string(name)
+    found = parsed_list(cell)
+    if found is None or not all(isinstance(item, str) for item in found):
+        return decoded(record, name) if cell.startswith("[") else record
+    return record._replace(fields={**record.fields, name: found})
 
 
 def _listed(record: Record, *, in_cells: bool) -> Record:

@@ -36,21 +36,26 @@ def document_texts_of(records: Iterable[Record]) -> Iterator[Text]:
     Raises:
         ValueError: no id or text, an unknown field, another value than a text: with file and line.
     """
-    names: list[str] = []
+    name, text, known = "", "", frozenset[str]()
     for record in records:
-        names = names or [_named(record, _DOCUMENT_IDS), _named(record, _DOCUMENT_TEXTS)]
-        _check(record, [*names, *_TITLES])
-        text, title = record.string(names[1]), record.optional("title")
-        yield Text(record.place, record.identifier(names[0]), text, title)
+        if not name:
+            name, text = _named(record, _DOCUMENT_IDS), _named(record, _DOCUMENT_TEXTS)
+            known = frozenset((name, text, *_TITLES, *_UNREAD))
+        _check(record, known)
+        body, title = record.string(text), record.optional("title")
+        yield Text(record.place, record.identifier(name), body, title)
 
 
 def query_texts_of(records: Iterable[Record]) -> Iterator[Text]:
     """Yields queries; arguments and errors as those of documents."""
-    names: list[str] = []
+    name, text, known = "", "", frozenset[str]()
     for record in records:
-        names = names or [_named(record, _QUERY_IDS), _named(record, _QUERY_TEXTS)]
-        _check(record, names)
-        yield Text(record.place, record.identifier(names[0]), record.string(names[1]))
+        if not name:
+            name, text = _named(record, _QUERY_IDS), _named(record, _QUERY_TEXTS)
+            known = frozenset((name, text, *_UNREAD))
+        _check(record, known)
+        body = record.string(text)
+        yield Text(record.place, record.identifier(name), body)
 
 
 def is_header(cells: list[str], *, titled: bool) -> bool:
@@ -71,8 +76,11 @@ def _named(record: Record, names: tuple[str, ...]) -> str:
     return next((name for name in names if name in record.fields), names[0])
 
 
-def _check(record: Record, names: list[str]) -> None:
+def _check(record: Record, known: frozenset[str]) -> None:
+    """Refuses unknown fields, and images and the like where they are not null."""
+    if record.fields.keys() <= known:
+        return
     media = [name for name in _OTHER_MEDIA if record.has(name)]
     if media:
         record.fail(f"{media[0]!r} is no text: only texts are read")
-    record.only((*names, *_UNREAD, *(name for name in _OTHER_MEDIA if name in record.fields)))
+    record.only([*sorted(known), *(name for name in _OTHER_MEDIA if name in record.fields)])

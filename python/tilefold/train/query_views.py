@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data import TrainingSet
 from ..ragged_lists import Integers
-from .batches import Batch
+from .batches import Batch, checked_rows
 from .drawing import DrawingPolicy, random_places
 
 
