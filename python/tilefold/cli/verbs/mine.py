@@ -75,6 +75,8 @@ def main(args: argparse.Namespace) -> int:
     # The file keeps titles and prompts apart; what is ranked has them joined.
     joined = data.joined(args.title_format or TITLE_FORMAT if model is None else model.title_format)
     mined = _mine_bm25(joined, args) if model is None else _mine_dense(joined, model, args)
+    if data.negative_scores is not None:
+        fact("teacher scores", "those of the negatives in the file go with them")
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
     save_options(options_of(args), f"{args.out}.yaml")
