@@ -39,7 +39,7 @@ def test_alphabets_with_blanks_have_the_words_that_bm25s_finds(text: str):
         ("नमस्ते दुनिया है", ["नमस्ते", "दुनिया", "है"]),
         ("İstanbul ISTANBUL", ["istanbul", "istanbul"]),
         ("كِتَاب كتـــاب", ["كتاب", "كتاب"]),  # vowels and stretching are optional
-        ("क्‍ष", ["क्ष"]),  # joined by U+200D
+        ("क्\u200dष", ["क्ष"]),  # joined by U+200D
         ("q̃q x̂", ["q̃q", "x̂"]),
         ("́ ", []),
     ],
@@ -50,8 +50,7 @@ def test_words_of_a_script_are_its_own(text: str, expected: list[str]):
 
 @given(st.text())
 def test_composed_and_decomposed_texts_have_the_same_words(text: str):
-    composed = words(unicodedata.normalize("NFC", text))
-    assert words(unicodedata.normalize("NFC", unicodedata.normalize("NFD", text))) == composed
+    assert words(unicodedata.normalize("NFD", text)) == words(unicodedata.normalize("NFC", text))
 
 
 @pytest.mark.parametrize("text", ["café Zürich", "Việt Nam", "한국어 문장", "ガイド", "Ελλάδα"])

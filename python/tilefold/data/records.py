@@ -160,6 +160,8 @@ def json_lines(path: StrPath) -> Iterator[Record]:
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
+            if place.line == 1 and text.strip() == "{":
+                place.fail("a JSON object of several lines: expected one a line, or an array")
             place.fail(f"not valid JSON: {error.msg} at column {error.colno}")
         except (ValueError, RecursionError) as error:  # a number or a nesting beyond all limits
             place.fail(f"cannot decode JSON: {error}")

@@ -30,7 +30,6 @@ _SOUTH_EAST_ASIAN = (
 _OPTIONAL = "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670\u06d6-\u06dc"
 _JOINERS = "\u200c\u200d"  # zero-width: they shape letters of one word
 _WIDE = "\uff01-\uff9f"  # Latin in the width of Han, katakana in half of it
-_JAMO = "\u1100-\u11ff"  # parts of Hangul syllables, which NFC composes
 
 _PLAIN = re.compile(r"\w\w+")
 
@@ -68,9 +67,11 @@ def _split(text: str) -> Sequence[str]:
     if text.isascii():
         return _PLAIN.findall(text)
     patterns = _patterns()
-    if not patterns.special.search(text):
+    if not patterns.special.search(text) and unicodedata.is_normalized("NFC", text):
         return _PLAIN.findall(text)
-    text = patterns.dropped.sub("", text.replace("i\u0307", "i"))  # of a capital dotted I
+    # Composed first: what is left of a letter without its optional marks is that letter alone.
+    text = unicodedata.normalize("NFC", text).replace("i\u0307", "i")  # of a capital dotted I
+    text = patterns.dropped.sub("", text)
     text = patterns.wide.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     words: list[str] = []
     for match in patterns.word.finditer(unicodedata.normalize("NFC", text)):
@@ -102,7 +103,7 @@ def _patterns() -> _Patterns:
     unit = f"[{unspaced}][{marks}]*"
     letter = rf"[^\W{unspaced}]"
     return _Patterns(
-        special=re.compile(f"[{marks}{unspaced}{_OPTIONAL}{_JOINERS}{_WIDE}{_JAMO}]"),
+        special=re.compile(f"[{marks}{unspaced}{_OPTIONAL}{_JOINERS}{_WIDE}]"),
         dropped=re.compile(f"[{_OPTIONAL}{_JOINERS}]"),
         wide=re.compile(f"[{_WIDE}]+"),
         word=re.compile(f"((?:{unit})+)|{letter}+(?:[{marks}]{letter}*)*"),
