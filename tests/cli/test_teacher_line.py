@@ -19,7 +19,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("weight", "line"), [("0", "in the file, not used: --distillation_weight is 0"), ("0.5", "weight 0.5")]
+    ("weight", "line"),
+    [("0", "in the file, not used: --distillation_weight is 0"), ("0.5", "weight 0.5")],
 )
 def test_training_shows_whether_the_scores_are_used(path, capsys, tmp_path, weight, line):
     pytest.importorskip("accelerate")

@@ -110,7 +110,9 @@ def test_a_further_column_is_no_negative_unless_its_name_says_so(write: Write, n
         read_training(path)
 
 
-@pytest.mark.parametrize("name", ["negative", "negative_1", "neg", "neg_2", "hard_negative", "Negatives"])
+@pytest.mark.parametrize(
+    "name", ["negative", "negative_1", "neg", "neg_2", "hard_negative", "Negatives"]
+)
 def test_names_of_negatives_are_known(write: Write, name: str):
     data = read_training(write([{"query": "who?", "answer": "she", name: "he"}], "train.csv"))
     assert listed(data) == [(["she"], ["he"])]

@@ -68,14 +68,20 @@ def test_ids_of_tevatron_find_their_texts_in_the_corpus_beside_them(write: Write
     path = write("train.jsonl", [BY_ID, BY_ID | {"query_id": 2, "answer": "she"}])
     assert detect(path) == "tevatron-ids"
     data = read_training(path)
-    assert (data.query_ids, data.queries, data.answers) == (["q1", "2"], ["who?"] * 2, [(), ("she",)])
+    assert (data.query_ids, data.queries, data.answers) == (
+        ["q1", "2"],
+        ["who?"] * 2,
+        [(), ("she",)],
+    )
     assert (data.document_ids, data.titles) == (["7", "8"], ["T", ""])
     assert (data.positives.indices.tolist(), data.negatives.indices.tolist()) == ([1, 1], [0, 0])
 
 
 def test_the_corpus_of_tevatron_may_be_elsewhere(write: Write, tmp_path: Path):
     path = write("train.jsonl", [BY_ID])
-    with pytest.raises(FileNotFoundError, match=r"corpus.jsonl beside it, or name a file or folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"corpus.jsonl beside it, or name a file or folder"
+    ):
         read_training(path)
     corpus = write("wiki/all.jsonl", CORPUS)
     assert read_training(path, corpus=corpus).documents == ["seven", "eight"]
@@ -84,7 +90,10 @@ def test_the_corpus_of_tevatron_may_be_elsewhere(write: Write, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"positive_document_ids": ["9"]}, r"document '9' of 'positive_document_ids' is not in the"),
+        (
+            {"positive_document_ids": ["9"]},
+            r"document '9' of 'positive_document_ids' is not in the",
+        ),
         ({"positive_document_ids": []}, r"the query 'who\?' has no positive"),
         ({"query_image": "x.png"}, r"'query_image' is no text: only texts are read"),
         ({"negative_document_ids": [[1]]}, r"'negative_document_ids\[0\]' must be a string"),
@@ -112,7 +121,11 @@ def context(name: Any, score: str, **fields: Any) -> dict[str, Any]:
 
 
 FOUND = [
-    {"question": "who?", "answers": ["she"], "ctxs": [context("w:2", "9.5"), context("w:1", "9.5")]},
+    {
+        "question": "who?",
+        "answers": ["she"],
+        "ctxs": [context("w:2", "9.5"), context("w:1", "9.5")],
+    },
     {"question": "why?", "answers": [], "ctxs": [context(7, "1")]},
 ]
 
@@ -157,12 +170,13 @@ def test_a_bad_context_is_an_error_with_its_line(write: Write, contexts, complai
 @pytest.mark.parametrize(
     ("rows", "titles"),
     [
-        ([{"id": "7", "contents": "seven"}, {"id": "8", "contents": "eight"}], ["", ""]),  # Pyserini
+        # Of Pyserini, of BEIR and MTEB, of Tevatron, of wiki_dpr.
+        ([{"id": "7", "contents": "seven"}, {"id": "8", "contents": "eight"}], ["", ""]),
         ([{"_id": "7", "title": "T", "text": "seven"}, {"_id": "8", "title": "", "text": "eight"}],
-         ["T", ""]),  # BEIR, MTEB
-        (CORPUS, ["T", ""]),  # Tevatron
+         ["T", ""]),
+        (CORPUS, ["T", ""]),
         ([{"id": "7", "text": "seven", "title": "T", "embeddings": [1.0]},
-          {"id": "8", "text": "eight", "title": "", "embeddings": [0.0]}], ["T", ""]),  # wiki_dpr
+          {"id": "8", "text": "eight", "title": "", "embeddings": [0.0]}], ["T", ""]),
     ],
 )  # fmt: skip
 def test_documents_are_known_by_the_names_of_their_fields(write: Write, form, rows, titles):

@@ -134,7 +134,10 @@ def test_a_header_of_judgments_is_known_by_its_names(path: Path, header: str):
 @pytest.mark.parametrize("score", ["0.5", "1.7", "nan", "inf", "-inf", "yes", "1_0", ""])
 @pytest.mark.parametrize("first", ["", "q\td0\t1\n"])
 def test_a_grade_that_is_no_integer_is_named_on_every_line(tmp_path: Path, score: str, first: str):
-    for name, text in (("corpus", '{"_id": "d", "text": ""}\n'), ("queries", '{"_id": "q", "text": ""}\n')):
+    for name, text in (
+        ("corpus", '{"_id": "d", "text": ""}\n'),
+        ("queries", '{"_id": "q", "text": ""}\n'),
+    ):
         (tmp_path / f"{name}.jsonl").write_text(text)
     (tmp_path / "qrels").mkdir()
     (tmp_path / "qrels" / "test.tsv").write_text(f"{first}q\td\t{score}\n")

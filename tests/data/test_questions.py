@@ -129,7 +129,10 @@ def test_answers_beside_a_collection_have_the_ids_of_its_queries(write: Write):
         ),
         ("who?\t['a']\nwho?\t[a\n", r"q.txt:2: 'answers' must be a list in brackets, .* got '\[a'"),
         ("who?\t['a']\nwho?\t'a'\n", r"q.txt:2: 'answers' must be a list in brackets"),
-        ("who?\t['a']\nwho?\t[__import__('os')]\n", r"q.txt:2: 'answers' must be a list in brackets"),
+        (
+            "who?\t['a']\nwho?\t[__import__('os')]\n",
+            r"q.txt:2: 'answers' must be a list in brackets",
+        ),
     ],
 )
 def test_bad_questions_are_an_error_with_file_and_line(write: Write, content, complaint: str):

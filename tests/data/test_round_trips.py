@@ -59,8 +59,9 @@ OLD = "old Q0 file 1 1 old\n"
 @st.composite
 def runs(draw: st.DrawFn, names: st.SearchStrategy[str]) -> tuple[Any, ...]:
     n, m = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    queries, documents = draw(st.lists(names, min_size=n, max_size=n)), draw(
-        st.lists(names, min_size=m, max_size=m)
+    queries, documents = (
+        draw(st.lists(names, min_size=n, max_size=n)),
+        draw(st.lists(names, min_size=m, max_size=m)),
     )
     scores = draw(
         st.lists(st.lists(st.floats(width=32), min_size=m, max_size=m), min_size=n, max_size=n)
@@ -86,7 +87,11 @@ def test_any_run_is_read_back_or_refused(tmp_path: Path, run, tag: str):
     path.write_text(OLD)
     try:
         write_run(path, queries, documents, scores, ids, tag=tag)
-    except ValueError as error:
+    except ValueError as refused:
+        error = refused
+    else:
+        error = None
+    if error is not None:
         assert str(error).startswith("write_run: ")
         assert path.read_text() == OLD
         return
@@ -180,7 +185,11 @@ def test_any_training_set_is_read_back_or_refused(tmp_path: Path, format, data: 
     path.write_text(OLD)
     try:
         write_training(path, data, format=format)
-    except ValueError as error:
+    except ValueError as refused:
+        error = refused
+    else:
+        error = None
+    if error is not None:
         assert str(error).startswith("write_training: ")
         assert path.read_text() == OLD
         return
@@ -193,7 +202,9 @@ def test_a_plain_training_set_is_never_refused(tmp_path: Path, format, data: Tra
     path = tmp_path / "train.json"
     write_training(path, plain(data), format=format)
     assert by_name(read_training(path)) == by_name(plain(data))
-    json.loads(f"[{','.join(path.read_text().splitlines())}]" if format == "tevatron" else path.read_text())
+    json.loads(
+        f"[{','.join(path.read_text().splitlines())}]" if format == "tevatron" else path.read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -266,11 +277,15 @@ def write(path: Path, text: str) -> Path:
 
 @given(unique(CELL, 2), unique(CELL, 2), st.lists(TEXT, min_size=4, max_size=4))
 def test_collections_are_read_as_they_are_written(tmp_path: Path, queries, documents, texts):
-    corpus = [{"_id": d, "title": texts[2], "text": t} for d, t in zip(documents, texts, strict=False)]
+    corpus = [
+        {"_id": d, "title": texts[2], "text": t} for d, t in zip(documents, texts, strict=False)
+    ]
     asked = [{"_id": q, "text": t} for q, t in zip(queries, texts[2:], strict=True)]
     write(tmp_path / "b" / "corpus.jsonl", json_lines(*corpus))
     write(tmp_path / "b" / "queries.jsonl", json_lines(*asked))
-    judged = "".join(f"{q}\t{d}\t{n}\n" for n, (q, d) in enumerate(zip(queries, documents, strict=True)))
+    judged = "".join(
+        f"{q}\t{d}\t{n}\n" for n, (q, d) in enumerate(zip(queries, documents, strict=True))
+    )
     write(tmp_path / "b" / "qrels" / "test.tsv", f"query-id\tcorpus-id\tscore\n{judged}")
     found = read_beir(tmp_path / "b")
     assert (found.query_ids, found.document_ids) == (queries, documents)
@@ -283,11 +298,18 @@ def test_lines_between_tabs_are_read_as_they_are_written(tmp_path, queries, docu
     folder = tmp_path / "m"
     lines = "".join(f"{d}\t{t}\n" for d, t in zip(documents, texts, strict=False))
     write(folder / "collection.tsv", lines)
-    write(folder / "queries.dev.tsv", "".join(f"{q}\t{t}\n" for q, t in zip(queries, texts[2:], strict=True)))
+    write(
+        folder / "queries.dev.tsv",
+        "".join(f"{q}\t{t}\n" for q, t in zip(queries, texts[2:], strict=True)),
+    )
     found = read_documents(folder / "collection.tsv")
     assert (found.ids, found.texts) == (documents, texts[:2])
-    assert read_query_texts(folder / "queries.dev.tsv") == dict(zip(queries, texts[2:], strict=True))
-    words = [not set(name) & set(" \v\f") and not name.startswith("#") for name in (*queries, *documents)]
+    assert read_query_texts(folder / "queries.dev.tsv") == dict(
+        zip(queries, texts[2:], strict=True)
+    )
+    words = [
+        not set(name) & set(" \v\f") and not name.startswith("#") for name in (*queries, *documents)
+    ]
     if all(words):
         judged = zip(queries, documents, strict=True)
         write(folder / "qrels.dev.tsv", "".join(f"{q} 0 {d} 1\n" for q, d in judged))
@@ -303,7 +325,10 @@ def test_lines_between_tabs_are_read_as_they_are_written(tmp_path, queries, docu
 @pytest.mark.parametrize("delimiter", [",", "\t"])
 @given(rows=st.lists(st.lists(TEXT, min_size=3, max_size=3), min_size=1, max_size=3))
 def test_cells_of_tables_are_read_as_they_are_written(tmp_path: Path, delimiter, rows):
-    rows = [[f"q{number} {row[0]}", f"d{number} {row[1]}", f"n{number} {row[2]}"] for number, row in enumerate(rows)]
+    rows = [
+        [f"q{number} {row[0]}", f"d{number} {row[1]}", f"n{number} {row[2]}"]
+        for number, row in enumerate(rows)
+    ]
     header = ["anchor", "positive", "negative"]
     path = write(tmp_path / "table", table([header, *rows], delimiter))
     data = read_training(path)
@@ -311,7 +336,9 @@ def test_cells_of_tables_are_read_as_they_are_written(tmp_path: Path, delimiter,
     assert [data.documents[row] for row in data.positives.indices] == [row[1] for row in rows]
     path = write(tmp_path / "psgs.tsv", table([["id", "text", "title"], *rows], "\t"))
     found = read_documents(path)
-    assert [found.ids, found.texts, found.titles] == [list(part) for part in zip(*rows, strict=True)]
+    assert [found.ids, found.texts, found.titles] == [
+        list(part) for part in zip(*rows, strict=True)
+    ]
     choices = [[*row, "B", "A"] for row in rows]
     path = write(tmp_path / "law_test.csv", table(choices, ","))
     options = [choice.options for choice in read_choices(path, format="mmlu")]
@@ -319,7 +346,11 @@ def test_cells_of_tables_are_read_as_they_are_written(tmp_path: Path, delimiter,
 
 
 RECORDS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
-    "dpr": lambda t: {"question": t[0], "answers": t[:1], "positive_ctxs": [{"text": t[1], "title": t[2]}]},
+    "dpr": lambda t: {
+        "question": t[0],
+        "answers": t[:1],
+        "positive_ctxs": [{"text": t[1], "title": t[2]}],
+    },
     "flagembedding": lambda t: {"query": t[0], "pos": [t[1]], "neg": []},
     "columns": lambda t: {"anchor": t[0], "positive": f"p{t[1]}"},
 }

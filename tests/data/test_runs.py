@@ -94,7 +94,9 @@ def test_bad_judgments_are_an_error_with_their_line(path: Path, text: str, compl
 
 def test_an_unknown_format_is_an_error_that_lists_those_of_judgments(path: Path):
     path.write_text("q1 0 d7 1\n")
-    with pytest.raises(ValueError, match=r"one of \['trec-qrels', 'beir-qrels', 'mteb-qrels'\], got 'dpr'"):
+    with pytest.raises(
+        ValueError, match=r"one of \['trec-qrels', 'beir-qrels', 'mteb-qrels'\], got 'dpr'"
+    ):
         read_qrels(path, format="dpr")
 
 

@@ -32,7 +32,7 @@ def test_alphabets_with_blanks_have_the_words_that_bm25s_finds(text: str):
         ("東京都", ["東京", "京都"]),
         ("我在2015年用iPhone。", ["我在", "2015", "年用", "iphone"]),
         ("カレーを食べる", ["カレ", "レー", "ーを", "を食", "食べ", "べる"]),
-        ("ｶﾞｲﾄﾞ ＡＢＣ", ["ガイ", "イド", "abc"]),
+        ("ｶﾞｲﾄﾞ \uff21\uff22\uff23", ["ガイ", "イド", "abc"]),
         ("水 火", ["水", "火"]),
         ("ที่นี่", ["ที่นี่"]),  # two characters with their marks: one pair
         ("한국어 문장", ["한국어", "문장"]),  # Hangul has blanks
@@ -91,10 +91,8 @@ def test_queries_without_a_known_word_are_counted_in_a_warning():
 
 # The share of the relevant sentences among the first 100 of all 13,014 sentences, in hundredths,
 # rounded down. Without words for scripts without blanks and for marks it is 0.10 in Chinese.
-RECALL = {
-    **{"ar": 0.0, "de": 0.0, "el": 0.0, "en": 0.0, "es": 0.0, "hi": 0.0},
-    **{"ru": 0.0, "th": 0.0, "tr": 0.0, "vi": 0.0, "zh": 0.0},
-}
+RECALL = {"ar": 86, "de": 88, "el": 87, "en": 96, "es": 92, "hi": 92}
+RECALL |= {"ru": 86, "th": 96, "tr": 90, "vi": 96, "zh": 96}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +104,7 @@ def sentences(data_folder: Path) -> Bm25:
 @pytest.mark.parametrize("language", RECALL)
 def test_sentences_of_every_language_are_found(sentences, data_folder: Path, language: str):
     collection = read_collection(data_folder / "xquad_r" / "beir", language)
-    ids = sentences.search(collection.queries, 100).ids
-    assert (ids[:, 0] >= 0).all()
-    assert mean(evaluate(ids, collection.qrels, ["R@100"])["R@100"]) >= RECALL[language]
+    ids = sentences.search(collection.queries, 100, warn=False).ids
+    assert (ids[:, 0] < 0).sum() <= 3  # names in other inflections; in Chinese there were 1,035
+    found = mean(evaluate(ids, collection.qrels, ["R@100"])["R@100"])
+    assert found >= RECALL[language] / 100

@@ -89,7 +89,9 @@ FORMATS = {
         lambda head: head.has("query", "pos"),
     ),
     "mmlu": Format(
-        "choices", "rows of question, choices, answer, or JSON or Parquet with these names", _is_mmlu
+        "choices",
+        "rows of question, choices, answer, or JSON or Parquet with these names",
+        _is_mmlu,
     ),
     "columns": Format(
         "training",

@@ -164,7 +164,9 @@ def _write(path: Path, records: Iterable[dict[str, str]]) -> None:
     with replacing_text(path) as file:
         for record in records:
             if not record["_id"]:
-                raise ValueError(f"{path.parent.name}: a document or query of ir_datasets has no id")
+                raise ValueError(
+                    f"{path.parent.name}: a document or query of ir_datasets has no id"
+                )
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 

@@ -302,14 +302,18 @@ def _check_results(scores: NDArray[np.float32], ids: NDArray[Any], n: int, m: in
     if not listed.any():
         raise ValueError("write_run: no query has a result, and an empty file is no run")
     if int(ids.max()) >= m:
-        raise ValueError(f"write_run: ids must be below {m}, the number of documents, got {ids.max()}")
+        raise ValueError(
+            f"write_run: ids must be below {m}, the number of documents, got {ids.max()}"
+        )
     if (listed[:, 1:] & ~listed[:, :-1]).any():
         raise ValueError("write_run: ids have a result after -1, which ends the results of a query")
     ranked = np.sort(ids, axis=1)
     twice = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0)
     if twice.any():
         row = int(twice.any(axis=1).argmax())
-        raise ValueError(f"write_run: row {row} has document {ranked[row, 1:][twice[row]][0]} twice")
+        raise ValueError(
+            f"write_run: row {row} has document {ranked[row, 1:][twice[row]][0]} twice"
+        )
     if (np.isnan(scores) & listed).any():
         raise ValueError("write_run: a score is NaN, which has no rank")
 

@@ -1,7 +1,7 @@
 """Training data of Tevatron: JSON lines of queries with passages, read and written, or with ids.
 
-A passage may carry a teacher's score and a query a prompt, which Tevatron ignores. Tevatron 2 also has
-ids of passages, whose texts are in a corpus of their own.
+A passage may carry a teacher's score and a query a prompt, which Tevatron ignores. Tevatron 2 also
+has ids of passages, whose texts are in a corpus of their own.
 
 Source: texttron/tevatron, the data sets that its trainer reads.
 """

@@ -64,9 +64,7 @@ def is_header(cells: list[str], *, titled: bool) -> bool:
     >>> is_header(["id", "text", "title"], titled=True), is_header(["7", "text"], titled=True)
     (True, False)
     """
-    ids, texts = (
-        (_DOCUMENT_IDS, _DOCUMENT_TEXTS) if titled else (_QUERY_IDS, _QUERY_TEXTS)
-    )
+    ids, texts = (_DOCUMENT_IDS, _DOCUMENT_TEXTS) if titled else (_QUERY_IDS, _QUERY_TEXTS)
     known = {*ids, *texts, *_TITLES, *_UNREAD}
     return bool(set(cells) & set(ids)) and bool(set(cells) & set(texts)) and known >= set(cells)
 

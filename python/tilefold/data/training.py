@@ -116,9 +116,7 @@ def _check_options(
     if score_threshold is not None and name != "columns":
         raise ValueError(f"read_training: score_threshold goes with columns, but this is {name}")
     if score_threshold is not None and not np.isfinite(score_threshold):
-        raise ValueError(
-            f"read_training: score_threshold must be finite, got {score_threshold!r}"
-        )
+        raise ValueError(f"read_training: score_threshold must be finite, got {score_threshold!r}")
     if corpus is not None and name != "tevatron-ids":
         raise ValueError(f"read_training: corpus goes with tevatron-ids, but this is {name}")
 

@@ -96,8 +96,10 @@ def _check(training: TrainingSet) -> None:
 
 def _check_ids(name: str, ids: Sequence[str]) -> None:
     if not all(ids):
-        raise ValueError(f"write_training: {name} must not be empty, as the one in row "
-                         f"{list(map(bool, ids)).index(False)} is")
+        raise ValueError(
+            f"write_training: {name} must not be empty, as the one in row "
+            f"{list(map(bool, ids)).index(False)} is"
+        )
     if len(set(ids)) < len(ids):
         repeated = next(each for each, times in Counter(ids).items() if times > 1)
         raise ValueError(f"write_training: {name} must differ, but {repeated!r} repeats")

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 # Han, kana and bopomofo. Hangul has blanks between words and is not among them.
@@ -27,7 +28,9 @@ _SOUTH_EAST_ASIAN = (
 )
 # Vowel points, which writers of Arabic and Hebrew may leave out, and the stroke that stretches a
 # word of Arabic.
-_OPTIONAL = "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670\u06d6-\u06dc"
+_OPTIONAL = (
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670\u06d6-\u06dc"
+)
 _JOINERS = "\u200c\u200d"  # zero-width: they shape letters of one word
 _WIDE = "\uff01-\uff9f"  # Latin in the width of Han, katakana in half of it
 
@@ -77,8 +80,7 @@ def _split(text: str) -> Sequence[str]:
     for match in patterns.word.finditer(unicodedata.normalize("NFC", text)):
         if match[1]:
             units = patterns.unit.findall(match[1])
-            pairs = zip(units, units[1:], strict=False)
-            words += [one + other for one, other in pairs] or units
+            words += [one + other for one, other in pairwise(units)] or units
         elif len(match[0]) > 1:
             words.append(match[0])
     return words
