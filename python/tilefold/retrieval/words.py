@@ -35,6 +35,7 @@ _JOINERS = "\u200c\u200d"  # zero-width: they shape letters of one word
 _WIDE = "\uff01-\uff9f"  # Latin in the width of Han, katakana in half of it
 
 _PLAIN = re.compile(r"\w\w+")
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 
 
 class _Patterns(NamedTuple):
@@ -69,7 +70,7 @@ def words_of(texts: Iterable[str], stop_words: Container[str]) -> list[list[str]
 def _split(text: str) -> Sequence[str]:
     if text.isascii():
         return _PLAIN.findall(text)
-    patterns = _patterns()
+    patterns = _patterns(astral=_ASTRAL.search(text) is not None)
     if not patterns.special.search(text) and unicodedata.is_normalized("NFC", text):
         return _PLAIN.findall(text)
     # Composed first: what is left of a letter without its optional marks is that letter alone.
@@ -86,12 +87,18 @@ def _split(text: str) -> Sequence[str]:
     return words
 
 
-@lru_cache(maxsize=1)
-def _patterns() -> _Patterns:
-    """Compiles the patterns once, when a text first needs them: it takes some milliseconds."""
+@lru_cache(maxsize=2)
+def _patterns(*, astral: bool) -> _Patterns:
+    """Compiles the patterns once, when a text first needs them: it takes some milliseconds.
+
+    Args:
+        astral: whether texts have characters from U+10000 on. Classes of `re` look the others up in
+            a table, but go through ranges of these one by one, which takes ten times as long.
+    """
+    above = ((0x10000, 0x1FFFF), (0xE0100, 0xE01EF)) if astral else ()
     marks = _class(
         code
-        for first, last in ((0x0300, 0x1FFFF), (0xE0100, 0xE01EF))
+        for first, last in ((0x0300, 0xFFFF), *above)
         for code in range(first, last + 1)
         if unicodedata.category(chr(code))[0] == "M"
     )
@@ -101,7 +108,9 @@ def _patterns() -> _Patterns:
         for code in range(first, last + 1)
         if unicodedata.category(chr(code)) in ("Lo", "Lm")
     )
-    unspaced = letters + "".join(f"{chr(first)}-{chr(last)}" for first, last in _EAST_ASIAN)
+    unspaced = letters + "".join(
+        f"{chr(first)}-{chr(last)}" for first, last in _EAST_ASIAN if astral or last < 0x10000
+    )
     unit = f"[{unspaced}][{marks}]*"
     letter = rf"[^\W{unspaced}]"
     return _Patterns(
