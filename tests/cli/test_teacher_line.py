@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 def test_training_shows_whether_the_scores_are_used(path, capsys, tmp_path, weight, line):
     pytest.importorskip("accelerate")
     from tilefold.cli.verbs.train import _show_teacher
-    from tilefold.train import RetrieverTrainingArguments
+    from tilefold.train.arguments import RetrieverTrainingArguments
 
     arguments = RetrieverTrainingArguments(
         output_dir=str(tmp_path), distillation_weight=weight, report_to=[], use_cpu=True

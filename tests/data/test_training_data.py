@@ -741,6 +741,27 @@ def test_parts_of_a_training_set_that_do_not_fit_are_refused(data: TrainingSet, 
         dataclasses.replace(data, **parts)
 
 
+@pytest.mark.parametrize("name", ["positives", "negatives"])
+@pytest.mark.parametrize(
+    ("lists", "complaint"),
+    [
+        ([[0], [1], [2]], "two arrays of integers such as .*got list"),
+        (None, "got NoneType"),
+        (
+            Lists(np.arange(4), np.array([0.0, 1, 2])),
+            "got offsets and indices of int64 and float64",
+        ),
+        (Lists([0, 1, 2, 3], [0, 1, 2]), "got offsets and indices of list and list"),  # type: ignore[arg-type]
+        (Lists.pack([[0], [1], [7]]), "must be indices of documents, 0 to 4, got 7 for query 2"),
+        (Lists.pack([[0], [-1], [2]]), "must be indices of documents, 0 to 4, got -1 for query 1"),
+    ],
+)
+def test_lists_of_another_kind_or_beyond_the_documents_are_named(data, name, lists, complaint: str):
+    parts = {name: lists, "positive_scores": None, "negative_scores": None}
+    with pytest.raises(ValueError, match=f"TrainingSet: {name} .*{complaint}"):
+        dataclasses.replace(data, **parts)
+
+
 # ---- real files ----------------------------------------------------------------------------------
 
 

@@ -116,7 +116,7 @@ def _checked(row: Record) -> _Columns:
             f"{marks[0]!r} beside {texts} is a class of textual inference (0 is entailment); "
             "keep the entailed pairs, without the label"
         )
-    return _Columns(*texts[:2], texts[2:], marks[0] if marks else None, is_label)
+    return _Columns(texts[0], texts[1], texts[2:], marks[0] if marks else None, is_label)
 
 
 def _is_negative(name: str) -> bool:

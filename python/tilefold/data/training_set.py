@@ -145,14 +145,16 @@ class TrainingSet:
 
 def _check_kind(lists: Any, name: str) -> None:
     """Refuses what is no pair of integer arrays, such as a list of lists."""
-    arrays = lists if isinstance(lists, Lists) else ()
-    if len(arrays) != 2 or not all(
+    parts: tuple[Any, ...] = tuple(lists) if isinstance(lists, Lists) else ()
+    kinds = [getattr(part, "dtype", None) or type(part).__name__ for part in parts]
+    if not parts or not all(
         isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype.kind in "iu"
-        for part in arrays
+        for part in parts
     ):
+        got = f"offsets and indices of {kinds[0]} and {kinds[1]}" if kinds else type(lists).__name__
         raise ValueError(
-            f"TrainingSet: {name} must be Lists of int64 rows of documents, such as "
-            f"Lists.pack([[0, 2], [1]]), got {type(lists).__name__}"
+            f"TrainingSet: {name} must be Lists of rows of documents, two arrays of integers such "
+            f"as Lists.pack([[0, 2], [1]]), got {got}"
         )
 
 
