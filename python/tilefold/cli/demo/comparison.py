@@ -15,6 +15,7 @@ from ...progress import show_progress
 from ...retrieval.bm25 import Bm25
 from ...retrieval.fusion import fuse
 from ...retrieval.running_search import SearchResult
+from ..shown_warnings import warnings_as_facts
 from ..terminal import count, fact, table
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, Se
     except ImportError as error:
         fact("BM25", f"left out: {error}")
         return {}
-    with show_progress("search words", len(collection.queries)) as display:
+    progress = show_progress("search words", len(collection.queries))
+    with warnings_as_facts("BM25"), progress as display:
         texts = query_texts(collection.queries, collection.prompts)
         result = words.search(texts, k, progress=display)
     return {"BM25": result, "dense + BM25": fuse([dense.ids, result.ids], k)}

@@ -18,6 +18,7 @@ from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_settings
 from ..saved_options import options_of, save_options
+from ..shown_warnings import warnings_as_facts
 from ..terminal import count, fact, note, title
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _mine_bm25(data: TrainingSet, args: argparse.Namespace) -> Any:
-    with show_progress("mine", len(data)) as display:
+    with warnings_as_facts("BM25"), show_progress("mine", len(data)) as display:
         return mine_bm25(
             data.queries,
             data.documents,
