@@ -163,6 +163,51 @@ def test_a_bad_context_is_an_error_with_its_line(write: Write, contexts, complai
         read_run(path)
 
 
+PYSERINI = {
+    "7": {"question": "who?", "answers": ["she"], "contexts": [
+        {"docid": "d2", "score": "9.5", "has_answer": True},
+        {"docid": "d1", "score": "9.5", "has_answer": False, "text": "T\nt"},
+    ]},
+    "3": {"question": "why?", "answers": [], "contexts": []},
+}  # fmt: skip
+
+
+def test_retrieval_of_pyserini_is_one_object_with_questions_as_keys(tmp_path: Path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(PYSERINI, indent=4))
+    assert detect(path) == "dpr-run"
+    run = read(path)
+    assert (run.query_ids, run.document_ids, run.ids.tolist()) == (["7"], ["d2", "d1"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{}", r"run.json: no results"),
+        ("{\n}", r"run.json: no results"),
+        ('{\n"1": {"question": "", "contexts": []}', r"run.json:2: the object is cut off"),
+        ('{\n"1": {"question": "", "contexts": []}\n}x', r"run.json:3: the object has ended"),
+        ('{\n"1": {}, "1": {}}', r"run.json:2: key '1' occurs twice"),
+        ('{\n"1": []}', r"run.json:2: expected a JSON object, got \[\]"),
+        ('{\n"1" {}}', r"run.json:2: expected a key, ':' and a record"),
+        ('{\n"1": {"ctxs": []}}', r"run.json:2: unknown fields \['ctxs'\]"),
+        ('{\n"1": {"contexts": [}}', r"run.json:2: not valid JSON: .*, in key or value 2 of the"),
+    ],
+)
+def test_a_bad_object_of_questions_is_an_error_with_its_line(tmp_path: Path, text, complaint: str):
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        read_run(path)
+
+
+def test_other_formats_are_not_read_from_an_object_of_records(tmp_path: Path):
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps({"q1": {"question": "?", "answer": ["a"]}}, indent=1))
+    with pytest.raises(ValueError, match=r"questions.json:1: one JSON object of several lines"):
+        read(path)
+
+
 # ---- corpora and queries -------------------------------------------------------------------------
 
 

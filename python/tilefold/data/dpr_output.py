@@ -1,7 +1,8 @@
 """Output of DPR's retriever: JSON of questions with the contexts that were found for each.
 
 Source: the files that `dense_retriever.py` of facebookresearch/DPR writes, and which readers such
-as Fusion-in-Decoder take.
+as Fusion-in-Decoder take; those of castorini/pyserini (`convert_trec_run_to_dpr_retrieval_run`) are
+one object with the ids of questions as keys, and have contexts in place of ctxs.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 
 from .heads import records
 from .lines import Place, StrPath
+from .records import Record, is_keyed, json_members
 
 _FIELDS = ("question", "answers", "ctxs", "id", "question_id", "q_id", "target", "dataset")
+_KEYED_FIELDS = ("question", "answers", "contexts")
 _CONTEXT_FIELDS = (
     *("id", "title", "text", "score", "has_answer", "is_wiki", "hasanswer"),
     *("docid", "passage_id", "psg_id"),
@@ -32,14 +35,14 @@ def retrieved(path: StrPath) -> Iterator[Result]:
             before it: with file and line.
     """
     first_lines: dict[str, int] = {}
-    for number, record in enumerate(records(path)):
-        record.only(_FIELDS)
-        query = record.first_identifier("question_id", "q_id", "id") or str(number)
+    keyed = is_keyed(path)
+    for query, record in json_members(path) if keyed else _numbered(path):
+        record.only(_KEYED_FIELDS if keyed else _FIELDS)
         if query in first_lines:
             record.fail(f"query id {query!r} is already that of line {first_lines[query]}")
         first_lines[query] = record.place.line
         before = math.inf
-        for context in record.records("ctxs"):
+        for context in record.records("contexts" if keyed else "ctxs"):
             context.only(_CONTEXT_FIELDS)
             score = context.number("score")
             if score > before:
@@ -47,3 +50,9 @@ def retrieved(path: StrPath) -> Iterator[Result]:
             before = score
             document = context.first_identifier(*_IDS) or context.identifier("id")
             yield record.place, query, document, score, "dpr"
+
+
+def _numbered(path: StrPath) -> Iterator[tuple[str, Record]]:
+    """Yields records with their ids, or else their numbers."""
+    for number, record in enumerate(records(path)):
+        yield record.first_identifier("question_id", "q_id", "id") or str(number), record

@@ -105,8 +105,8 @@ FORMATS = {
     ),
     "dpr-run": Format(
         "run",
-        "JSON with question, ctxs, as DPR's retriever writes it",
-        lambda head: head.has("question", "ctxs"),
+        "JSON with question, ctxs (DPR's retriever), or by question with contexts (Pyserini)",
+        lambda head: head.has("question", "ctxs") or head.has("question", "contexts"),
     ),
     "trec-run": Format("run", "query Q0 document rank score tag", _is_run),
     "trec-qrels": Format(

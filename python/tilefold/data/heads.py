@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .ir_datasets_reader import install_hint, is_dataset_name
 from .layouts import layout_of
 from .lines import Place, StrPath, clipped, filled_lines, opening
-from .records import Record, json_records, starts_as_json
+from .records import Record, is_keyed, json_members, json_records, starts_as_json
 from .tables import dataset_records, delimiter_of, is_dataset, parquet_records, rows, table_records
 
 _PARQUET = b"PAR1"
@@ -72,6 +72,9 @@ def head_of(source: Any) -> Head:
     if opening(path) == _PARQUET:
         return _fields_head("a Parquet file", parquet_records(path), path)
     if starts_as_json(path):
+        if is_keyed(path):
+            members = (record for _, record in json_members(path))
+            return _fields_head("a JSON object of records", members, path)
         return _fields_head("JSON", json_records(path), path)
     return _text_head(path)
 

@@ -17,6 +17,7 @@ from .written_numbers import parsed_number
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _JSON = re.compile(r"\s*(\{\s*([\"}]|\Z)|\[\s*([{\]]|\Z))")
+_KEYED = re.compile(r"\s*\{[ \t\r]*(\n|\Z)")
 _LONGEST_TOKEN = 16  # characters; an error nearer to the end may be that of a token cut in two
 
 
@@ -142,7 +143,7 @@ def json_records(path: StrPath) -> Iterator[Record]:
 
 def first_character(path: StrPath) -> str:
     """Returns the first character that is not white space; "" where a file has none."""
-    return next((text.strip(BLANKS)[0] for text in chunks(path) if text.strip(BLANKS)), "")
+    return _start(path).strip(BLANKS)[:1]
 
 
 def starts_as_json(path: StrPath) -> bool:
@@ -150,8 +151,12 @@ def starts_as_json(path: StrPath) -> bool:
 
     Text may begin with a bracket, too: a query such as "[citation needed] what is it?".
     """
-    start = next((text for text in chunks(path) if text.strip(BLANKS)), "")
-    return _JSON.match(start) is not None
+    return _JSON.match(_start(path)) is not None
+
+
+def _start(path: StrPath) -> str:
+    """Returns the first piece of a file that is not blank; a line may be a gigabyte long."""
+    return next((text for text in chunks(path) if text.strip(BLANKS)), "")
 
 
 def json_lines(path: StrPath) -> Iterator[Record]:
@@ -161,7 +166,7 @@ def json_lines(path: StrPath) -> Iterator[Record]:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             if place.line == 1 and text.strip() == "{":
-                place.fail("a JSON object of several lines: expected one a line, or an array")
+                place.fail("one JSON object of several lines: expected one a line, or an array")
             place.fail(f"not valid JSON: {error.msg} at column {error.colno}")
         except (ValueError, RecursionError) as error:  # a number or a nesting beyond all limits
             place.fail(f"cannot decode JSON: {error}")
@@ -189,6 +194,38 @@ def json_array(path: StrPath) -> Iterator[Record]:
         window.fail("the array has ended, but the file goes on")
 
 
+def is_keyed(path: StrPath) -> bool:
+    """Returns whether a file is one object of several lines, whose members are records."""
+    return _KEYED.match(_start(path)) is not None
+
+
+def json_members(path: StrPath) -> Iterator[tuple[str, Record]]:
+    """Yields the members of one object and their keys; only one member is in memory.
+
+    Raises:
+        ValueError: broken JSON, a member that is no object, a key that repeats: with file and line.
+    """
+    window = _Window(path, "key or value {} of the object")
+    window.take()
+    keys: set[str] = set()
+    separator = window.take() if window.peek() == "}" else ","
+    while separator == ",":
+        place, key = window.decode()
+        if not isinstance(key, str) or window.take() != ":":
+            place.fail("expected a key, ':' and a record")
+        if key in keys:
+            place.fail(f"key {key!r} occurs twice")
+        keys.add(key)
+        yield key, _record(*window.decode())
+        separator = window.take()
+        if separator not in (",", "}"):
+            window.fail(
+                "expected ',' or '}' after a record" if separator else "the object is cut off"
+            )
+    if window.peek():
+        window.fail("the object has ended, but the file goes on")
+
+
 def _record(place: Place, value: Any) -> Record:
     if not isinstance(value, dict):
         place.fail(f"expected a JSON object, got {_shown(value)}")
@@ -214,8 +251,9 @@ def _shown(value: Any) -> str:
 class _Window:
     """The part of a JSON text that is being decoded."""
 
-    def __init__(self, path: StrPath) -> None:
+    def __init__(self, path: StrPath, numbered: str = "record {} of the array") -> None:
         self._path = path
+        self._numbered = numbered  # the value that is being decoded, for error messages
         self._chunks = chunks(path)
         self._decoder = json.JSONDecoder()
         self._text = ""
@@ -254,11 +292,9 @@ class _Window:
                     or error.pos >= len(self._text) - _LONGEST_TOKEN
                 )
                 if not (cut and self._extend()):
-                    self._place(error.pos).fail(
-                        f"not valid JSON: {error.msg}, in record {self._records} of the array"
-                    )
+                    self._place(error.pos).fail(f"not valid JSON: {error.msg}, in {self._shown()}")
             except (ValueError, RecursionError) as error:
-                place.fail(f"cannot decode JSON: {error}, in record {self._records} of the array")
+                place.fail(f"cannot decode JSON: {error}, in {self._shown()}")
 
     def fail(self, problem: str) -> NoReturn:
         """Raises ValueError for the character before the next one."""
@@ -275,6 +311,9 @@ class _Window:
                 break
         self._text, self._at, self._counted = "".join(pieces), 0, 0
         return len(self._text) > len(kept)
+
+    def _shown(self) -> str:
+        return self._numbered.format(self._records)
 
     def _place(self, at: int) -> Place:
         if at < self._counted:
