@@ -22,7 +22,7 @@ from tilefold.data import (
     read_collection,
     read_training,
 )
-from tilefold.data.records import json_array
+from tilefold.data.json_reader import json_array
 
 PASSAGES = [{"docid": "1", "text": "p"}]
 BEIR = {

@@ -19,9 +19,10 @@ from .prompts import (
     query_texts,
 )
 from .qrels import Judgments, Qrels
+from .qrels_reader import read_qrels
 from .questions import Question, read_questions
 from .reader import read
-from .runs import Run, check_run_names, read_qrels, read_run, write_run
+from .runs import Run, check_run_names, read_run, write_run
 from .texts import read_documents, read_query_texts
 from .training import read_training
 from .training_set import TrainingSet

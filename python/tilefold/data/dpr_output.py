@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterator
 
 from .heads import records
+from .json_reader import is_keyed, json_members
 from .lines import Place, StrPath
-from .records import Record, is_keyed, json_members
+from .records import Record
 
 _FIELDS = ("question", "answers", "ctxs", "id", "question_id", "q_id", "target", "dataset")
 _KEYED_FIELDS = ("question", "answers", "contexts")

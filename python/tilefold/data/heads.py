@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .ir_datasets_reader import install_hint, is_dataset_name
+from .json_reader import is_keyed, json_members, json_records, starts_as_json
 from .layouts import layout_of
 from .lines import Place, StrPath, clipped, filled_lines, opening
-from .records import Record, is_keyed, json_members, json_records, starts_as_json
+from .records import Record
 from .tables import dataset_records, delimiter_of, is_dataset, parquet_records, rows, table_records
 
 _PARQUET = b"PAR1"

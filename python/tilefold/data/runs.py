@@ -1,4 +1,4 @@
-"""Runs and judgments of TREC: what a system found for each query, and what it should have.
+"""Runs of TREC: what a system found for each query.
 
 Tools break ties in different ways; a run that is read is ordered as trec_eval orders it, and a run
 that is written has no ties.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,20 +18,9 @@ from numpy.typing import NDArray
 
 from ..files.atomic import replacing_text
 from .dpr_output import Result, retrieved
-from .formats import checked_format
-from .heads import records
+from .json_reader import starts_as_json
 from .lines import BLANKS, Place, StrPath, columns_of, filled_lines
-from .qrels import (
-    IdArray,
-    Judgment,
-    Judgments,
-    Qrels,
-    beir_judgments,
-    by_query,
-    record_judgments,
-    trec_judgments,
-)
-from .records import starts_as_json
+from .qrels import IdArray
 from .text_columns import is_text
 
 
@@ -140,42 +129,6 @@ def _trec_results(path: StrPath) -> Iterator[Result]:
             place.fail(f"expected query, Q0, document, rank, score and tag, got {text!r}")
         query, _, document, _, score, tag = fields
         yield place, query, document, _score(place, score), tag.strip(BLANKS)
-
-
-def read_qrels(path: StrPath, *, format: str | None = None) -> Judgments:
-    """Reads judgments by themselves: four columns of TREC, or the three of BEIR, as MTEB's JSON.
-
-    With a collection they are part of it, see `read_collection`.
-
-    Args:
-        path: the file.
-        format: "trec-qrels", "beir-qrels" or "mteb-qrels", to leave nothing to detection.
-
-    Raises:
-        ValueError: neither format, another number of columns, a gain that is no integer, a document
-            judged twice for a query, an empty file: with file and line.
-
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "qrels.txt"
-    >>> _ = path.write_text("q1 0 d7 1\\nq1 0 d9 0\\n")
-    >>> read_qrels(path).document_ids
-    ['d7', 'd9']
-    """
-    name = checked_format(path, format, ("qrels",), "read_qrels")
-    judged = by_query(path, _JUDGMENTS[name](path), None, "")
-    number: dict[str, int] = {}
-    numbered = [
-        {number.setdefault(document, len(number)): gain for document, gain in gains.items()}
-        for gains in judged.values()
-    ]
-    return Judgments(list(judged), list(number), Qrels.pack(numbered))
-
-
-_JUDGMENTS: dict[str, Callable[[StrPath], Iterator[Judgment]]] = {
-    "trec-qrels": trec_judgments,
-    "beir-qrels": beir_judgments,
-    "mteb-qrels": lambda path: record_judgments(records(path)),
-}
 
 
 def _score(place: Place, text: str) -> float:

@@ -7,8 +7,9 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .json_reader import json_lines
 from .lines import BLANKS, Place, StrPath, lines
-from .records import Record, json_lines
+from .records import Record
 
 
 def rows(path: StrPath, delimiter: str) -> Iterator[tuple[Place, list[str]]]:
