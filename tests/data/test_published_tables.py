@@ -71,6 +71,14 @@ def test_lines_without_a_header_are_id_title_and_text_and_nothing_is_quoted(path
     )
 
 
+def test_documents_of_ms_marco_have_addresses_before_titles(path: Path):
+    path.write_text("D1\thttps://x.org/a\tT\tone\nD2\thttp://y.org\t\ttwo\n")
+    assert read_documents(path) == Documents(["D1", "D2"], ["one", "two"], ["T", ""])
+    path.write_text("D1\tx\tT\tone\n")
+    with pytest.raises(ValueError, match=r"table.tsv:1: expected an id, a tab and a text"):
+        read_documents(path)
+
+
 @pytest.mark.parametrize("header", ["qid\tquery\n", "query_id\tquery_text\n", "id\ttext\n", ""])
 def test_queries_may_have_a_header(path: Path, header: str):
     path.write_text(f'{header}7\twho?\n8\tis "it"?\n')

@@ -12,6 +12,8 @@ from .lines import BLANKS, Place, lines
 from .tables import named_records, records_under, rows_after
 from .text_records import Text, document_texts_of, is_header, query_texts_of
 
+_ADDRESSES = ("http://", "https://")
+
 
 def read_corpus(layout: str, path: Path) -> Documents:
     """Reads the documents of a layout."""
@@ -59,7 +61,7 @@ def _tsv_texts(path: Path, *, titled: bool) -> Iterator[Text]:
 
     Under a header, columns are those that it names, and quotes are those of csv, as in the passages
     of DPR: id, text, title. Without one they are id and text, or of documents id, title and text,
-    and nothing is quoted.
+    or id, address, title and text as in MS MARCO's documents, and nothing is quoted.
     """
     found = lines(path)
     first = next(((place, text) for place, text in found if text.strip(BLANKS)), None)
@@ -80,6 +82,8 @@ def _plain_texts(found: Iterable[tuple[Place, str]], *, titled: bool) -> Iterato
         if not text.strip(BLANKS):
             continue
         name, *texts = text.rstrip("\r\n").split("\t")
+        if len(texts) == 3 and titled and texts[0].startswith(_ADDRESSES):
+            del texts[0]  # documents of MS MARCO: id, address, title, body
         if not name.strip(BLANKS) or len(texts) not in ((1, 2) if titled else (1,)):
             place.fail(f"expected an id, a tab and a text, got {text.rstrip()[:60]!r}")
         yield Text(place, name, texts[-1], texts[0] if len(texts) == 2 else "")

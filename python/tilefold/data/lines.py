@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import io
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,6 @@ BLANKS = " \t\n\v\f\r"
 _GZIP = b"\x1f\x8b"
 _BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 _CHUNK = 1 << 20  # bytes; a record of DPR's files has about 0.1 MB
-_SEPARATORS = re.compile("[\x1c-\x1f]")  # blank to `str.split`, to no format
 
 
 class Place(NamedTuple):
@@ -56,7 +54,7 @@ def lines(path: StrPath) -> Iterator[tuple[Place, str]]:
 def filled_lines(path: StrPath) -> Iterator[tuple[Place, str]]:
     """Yields every line that is not blank, without its line ending."""
     for place, text in lines(path):
-        if text.strip(BLANKS):
+        if text.strip() or text.strip(BLANKS):  # the first is faster, and mostly enough
             yield place, text.rstrip("\r\n")
 
 
@@ -95,7 +93,11 @@ def columns_of(text: str, most: int = -1) -> list[str]:
     ['q1', 'd\xa07', 'rest of it']
     """
     splits = most - 1 if most > 0 else -1
-    if text.isascii() and not _SEPARATORS.search(text):
+    # Four separators of ASCII are blanks to `str.split`, too. Looking for each is four times as
+    # fast as a regular expression.
+    if text.isascii() and not (
+        "\x1c" in text or "\x1d" in text or "\x1e" in text or "\x1f" in text
+    ):
         return text.split(None, splits)
     return [part.decode() for part in text.encode().split(None, splits)]  # at ASCII blanks alone
 

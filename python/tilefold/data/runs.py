@@ -97,7 +97,7 @@ def read_run(path: StrPath) -> Run:
         ids.append(documents.setdefault(document, len(documents)))
         scores.append(score)
         numbers.append(place.line)
-        tag = tag or name
+        tag = tag or name.strip(BLANKS)
     if not queries:
         raise ValueError(f"{path}: no results")
     found = _Found(
@@ -128,7 +128,7 @@ def _trec_results(path: StrPath) -> Iterator[Result]:
         if len(fields) < 6:
             place.fail(f"expected query, Q0, document, rank, score and tag, got {text!r}")
         query, _, document, _, score, tag = fields
-        yield place, query, document, _score(place, score), tag.strip(BLANKS)
+        yield place, query, document, _score(place, score), tag
 
 
 def _score(place: Place, text: str) -> float:
