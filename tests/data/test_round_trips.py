@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tilefold.data import (
@@ -101,6 +101,7 @@ def test_any_run_is_read_back_or_refused(tmp_path: Path, run, tag: str):
     np.testing.assert_array_equal(back.ranking(queries, documents, ids.shape[1]), found)
 
 
+@settings(max_examples=50)  # each writes a file and waits for the disk
 @given(st.data())
 def test_a_plain_run_is_never_refused(tmp_path: Path, data: st.DataObject):
     names = CELL.filter(lambda text: text.split() == [text] and not text.startswith("#"))
@@ -197,6 +198,7 @@ def test_any_training_set_is_read_back_or_refused(tmp_path: Path, format, data: 
 
 
 @pytest.mark.parametrize("format", ["tevatron", "dpr"])
+@settings(max_examples=50)
 @given(data=training_sets(TEXT))
 def test_a_plain_training_set_is_never_refused(tmp_path: Path, format, data: TrainingSet):
     path = tmp_path / "train.json"
