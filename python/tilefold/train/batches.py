@@ -147,7 +147,7 @@ def checked_rows(rows: Sequence[int] | Integers, n: int, op: str) -> Integers:
         raise ValueError(f"{op}: rows must be a sequence of integers, got {rows!r}")
     wrong = found[(found < 0) | (found >= n)]
     if len(wrong):
-        raise ValueError(f"{op}: rows must be queries, 0 to {n - 1}, got {wrong[0]}")
+        raise ValueError(f"{op}: rows must be 0 to {n - 1}, got {wrong[0]}")
     return found.astype(np.int64)
 
 

@@ -86,7 +86,7 @@ class Draw:
         Raises:
             ValueError: rows that are no integers, or no queries of the training set.
         """
-        rows = checked_rows(rows, len(self.data), "Draw.batch")
+        rows = checked_rows(rows, len(self.data), "Draw")
         return self._builder.build(rows, [self._group(int(row), step) for row in rows], step=step)
 
     def with_data(self, data: TrainingSet) -> Draw:

@@ -62,7 +62,7 @@ class DrawViews:
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
-        rows = checked_rows(rows, len(self.rewrites), "DrawViews.batch")
+        rows = checked_rows(rows, len(self.rewrites), "DrawViews")
         by_query = [self._views(int(row), step) for row in rows]
         views = tuple([texts[view] for texts in by_query] for view in range(self.n_views))
         return self.policy.batch(rows, step=step)._replace(query_views=views)

@@ -70,7 +70,7 @@ class DrawSeveral:
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
-        rows = checked_rows(rows, len(self.data), "DrawSeveral.batch")
+        rows = checked_rows(rows, len(self.data), "DrawSeveral")
         groups = [self._group(int(row), step) for row in rows]
         return self._builder.build(rows, groups, step=step, several=True)
 
