@@ -14,7 +14,7 @@ from ..data.prompts import document_texts
 from ..data.self_retrieval import same_texts
 from ..progress import Progress
 from ..ragged_lists import Integers, Lists
-from ..retrieval.bm25 import Bm25
+from ..retrieval.bm25 import Bm25, warn_of_unmatched
 from ..retrieval.running_search import SearchResult
 from .mined import Mined, joined, listed
 from .mining_inputs import Ranks, as_lists, as_positives, checked_batch_size, first_of_groups
@@ -42,7 +42,8 @@ def mine_bm25(
 
     The hard negatives of DPR: the best passages by BM25 that do not contain an answer, as
     `is_positive` decides. Ranks count documents that are neither positives nor excluded, including
-    those that `is_positive` rejects; documents that share no word with the query have no rank.
+    those that `is_positive` rejects; documents that share no word with the query have no rank. A
+    warning counts the queries that share no word with any document.
 
     Args:
         queries: n texts.
@@ -109,6 +110,7 @@ def mine_bm25(
         found.append(miner.mine(queries[begin:end], begin))
         if progress is not None:
             progress(end, n)
+    warn_of_unmatched("mine_bm25", queries, np.array(miner.unmatched, np.int64))
     scores = [negatives.scores[negatives.ids >= 0] for negatives in found]
     return Mined(
         joined([listed(negatives.ids) for negatives in found]),
@@ -148,6 +150,7 @@ class _Miner:
         self._words, self._ranks, self._first = words, ranks, first
         self._left_out, self._is_positive = left_out, is_positive
         self.removed: Counter[str] = Counter()
+        self.unmatched: list[int] = []  # queries that share no word with any document
 
     def mine(self, queries: Sequence[str], begin: int) -> SearchResult:
         """Mines negatives ``[b, n_negatives]`` of queries from row `begin` on, padded with -1."""
@@ -160,8 +163,10 @@ class _Miner:
         pending = list(range(len(queries)))
         while pending:
             depth = min(depth, len(self._words))
-            ranked = self._words.search([queries[row] for row in pending], depth)
+            ranked = self._words.search([queries[row] for row in pending], depth, warn=False)
             for row, scores, ids in zip(pending, *ranked, strict=True):
+                if ids[0] < 0:
+                    self.unmatched.append(begin + row)
                 columns = self._follow(walks[row], ids)
                 result.scores[row, : len(columns)] = scores[columns]
                 result.ids[row, : len(columns)] = ids[columns]

@@ -145,6 +145,21 @@ class BatchBuilder:
         return torch.from_numpy(offsets), torch.from_numpy(ids)
 
 
+def checked_rows(rows: Sequence[int] | Integers, n: int, op: str) -> Integers:
+    """Returns rows of a training set of n queries as an array.
+
+    Raises:
+        ValueError: rows that are no integers, or out of range.
+    """
+    found = np.asarray(rows)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"{op}: rows must be a sequence of integers, got {rows!r}")
+    wrong = found[(found < 0) | (found >= n)]
+    if len(wrong):
+        raise ValueError(f"{op}: rows must be 0 to {n - 1}, got {wrong[0]}")
+    return found.astype(np.int64)
+
+
 def _lists_of_positives(groups: Sequence[Group], starts: Integers) -> tuple[Tensor, Tensor]:
     lists = [
         start + np.arange(len(group.positives))

@@ -12,7 +12,7 @@ from ..data import TrainingSet
 from ..data.self_retrieval import Identity
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
-from .batches import Batch, BatchBuilder, Group
+from .batches import Batch, BatchBuilder, Group, checked_rows
 
 
 class DrawingPolicy(Protocol):
@@ -86,7 +86,11 @@ class Draw:
         Args:
             rows: the queries, as rows of the training set.
             step: of the optimizer.
+
+        Raises:
+            ValueError: rows that are no integers, or no queries of the training set.
         """
+        rows = checked_rows(rows, len(self.data), "Draw")
         return self._builder.build(rows, [self._group(int(row), step) for row in rows], step=step)
 
     def with_data(self, data: TrainingSet) -> Draw:

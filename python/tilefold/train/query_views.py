@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data import TrainingSet
 from ..ragged_lists import Integers
-from .batches import Batch
+from .batches import Batch, checked_rows
 from .drawing import DrawingPolicy, random_places
 
 
@@ -62,6 +62,7 @@ class DrawViews:
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
+        rows = checked_rows(rows, len(self.rewrites), "DrawViews")
         by_query = [self._views(int(row), step) for row in rows]
         views = tuple([texts[view] for texts in by_query] for view in range(self.n_views))
         return self.policy.batch(rows, step=step)._replace(query_views=views)

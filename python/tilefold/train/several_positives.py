@@ -10,7 +10,7 @@ from ..data import TrainingSet
 from ..data.self_retrieval import Identity
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
-from .batches import Batch, BatchBuilder, Group
+from .batches import Batch, BatchBuilder, Group, checked_rows
 from .drawing import random_places
 
 
@@ -74,6 +74,7 @@ class DrawSeveral:
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
+        rows = checked_rows(rows, len(self.data), "DrawSeveral")
         groups = [self._group(int(row), step) for row in rows]
         return self._builder.build(rows, groups, step=step, several=True)
 

@@ -16,6 +16,7 @@ from ...ragged_lists import Lists
 from ...retrieval.bm25 import Bm25
 from ...retrieval.fusion import fuse
 from ...retrieval.running_search import SearchResult
+from ..shown_warnings import warnings_as_facts
 from ..terminal import count, fact, table
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def lexical(
     except ImportError as error:
         fact("BM25", f"left out: {error}")
         return {}
-    with show_progress("search words", len(collection.queries)) as display:
+    progress = show_progress("search words", len(collection.queries))
+    with warnings_as_facts("BM25"), progress as display:
         texts = query_texts(collection.queries, collection.prompts)
         # As many more as are removed afterwards, so that k remain.
         depth = k + int(np.diff(own.offsets).max(initial=0))

@@ -22,6 +22,7 @@ from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_s
 from ..option_types import positive
 from ..query_removal import add_remove_query, mined_own
 from ..saved_options import options_of, save_options
+from ..shown_warnings import warnings_as_facts
 from ..sources import check_source
 from ..terminal import count, fact, note, title
 
@@ -86,6 +87,8 @@ def main(args: argparse.Namespace) -> int:
         mined = _mine_bm25(joined, own, args)
     else:
         mined = _mine_dense(joined, own, model, args)
+    if data.negative_scores is not None:
+        fact("teacher scores", "those of the negatives in the file go with them")
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
     save_options(options_of(args), f"{args.out}.yaml")
@@ -114,7 +117,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _mine_bm25(data: TrainingSet, own: Lists, args: argparse.Namespace) -> Any:
-    with show_progress("mine", len(data)) as display:
+    with warnings_as_facts("BM25"), show_progress("mine", len(data)) as display:
         return mine_bm25(
             data.queries,
             data.documents,

@@ -79,6 +79,7 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
         if resume is not None:
             remove_unfinished(output)
         title(f"Training {model.model_name_or_path} on {data.train_path}")
+        _show_teacher(trainer.draw.data, training)
         n = trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
         show_removed(own_documents(n, training.removal), training.removal)
@@ -99,6 +100,18 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
             f"{output / MODEL}, its arguments in {written}."
         )
     return 0
+
+
+def _show_teacher(data: Any, training: Any) -> None:
+    """Shows whether a teacher's scores are used, where the training file has them."""
+    if data.positive_scores is None and data.negative_scores is None:
+        return
+    weight = training.distillation_weight
+    unused = training.distillation_schedule.is_zero
+    fact(
+        "teacher scores",
+        "in the file, not used: --distillation_weight is 0" if unused else f"weight {weight}",
+    )
 
 
 def _report(before: Mapping[str, float], after: Mapping[str, float]) -> None:
