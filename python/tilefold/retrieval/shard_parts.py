@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..arrays import Vectors, as_vectors
 from ..files.done_once import ArrayDigest, digest_of
+from ..files.memory_advice import read_ahead, release
 from .exact_search import fold_array
-from .memory_advice import read_ahead, release
 from .running_search import RunningSearch
 from .segment import Segment
 
@@ -70,11 +70,14 @@ class Part:
         return (min(c[0] for c in chunks), max(c[1] for c in chunks)) if chunks else (0, 0)
 
     def has_unique_ids(self) -> bool:
-        """Returns True if ids are an index's or increase; False means that they may repeat."""
-        if isinstance(self.documents, Segment) or self.ids is None:
+        """Returns True if ids are an index's in memory or increase; False: they may repeat."""
+        if isinstance(self.documents, Segment):
+            if self.path is None:
+                return True
+        elif self.ids is None:
             return True
         last = -1
-        for ids in self.id_chunks():
+        for ids in filter(len, self.id_chunks()):
             if ids[0] <= last or not (ids[1:] > ids[:-1]).all():
                 return False
             last = int(ids[-1])
