@@ -41,7 +41,13 @@ from tilefold.train import (
     train_step,
 )
 from tilefold.train.arguments import RetrieverTrainingArguments
-from tilefold.train.checkpoints import last_checkpoint, remove_unfinished
+from tilefold.train.checkpoints import (
+    begin_checkpoint,
+    last_checkpoint,
+    load_negatives,
+    remove_unfinished,
+    save_negatives,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -434,6 +440,64 @@ def test_folders_that_training_did_not_write_stay(tmp_path):
         "checkpoint-best",
         "checkpoint-notes.txt",
     ]
+
+
+def test_an_unfinished_checkpoint_is_removed_only_if_training_wrote_it(tmp_path):
+    ours, mine, elsewhere = (tmp_path / name for name in ("checkpoint-3", "checkpoint-4", "away"))
+    begin_checkpoint(ours)
+    (ours / "optimizer.pt").write_bytes(b"half")
+    for folder in (mine, elsewhere):
+        folder.mkdir()
+        (folder / "notes").write_text("mine")
+    begin_checkpoint(mine)  # which holds something
+    (tmp_path / "checkpoint-5").symlink_to(elsewhere)
+    remove_unfinished(tmp_path)
+    names = ["away", "checkpoint-4", "checkpoint-5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (mine / "notes").read_text() == (elsewhere / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["checkpoint-best", "checkpoint-7"])
+def test_a_limit_of_checkpoints_removes_no_folder_of_somebody_else(model, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "notes").write_text("mine")
+    schedule = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1}
+    with pytest.raises(ValueError, match=f"save_total_limit: {tmp_path / name} was not written by"):
+        RetrieverTrainer(model, arguments(tmp_path, save_total_limit=1, **schedule), a_set())
+    RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    assert (tmp_path / name / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("state", ["[]", "null", '{"global_step": []}', '{"global_step": 1e400}'])
+def test_a_state_that_is_no_state_makes_no_checkpoint(tmp_path, state):
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) is None
+    remove_unfinished(tmp_path)
+    assert (tmp_path / "checkpoint-3" / "trainer_state.json").read_text() == state
+
+
+def test_mined_negatives_go_with_the_texts_that_they_were_mined_from(tmp_path):
+    data = a_set()
+    save_negatives(tmp_path, data, 7)
+    lists, step = load_negatives(tmp_path, data)
+    assert step == 7
+    assert all(np.array_equal(one, other) for one, other in zip(lists, data.negatives, strict=True))
+    for name in ("queries", "documents", "titles", "prompts"):
+        changed = [*getattr(data, name)[:-1], "changed"]
+        other = dataclasses.replace(data, **{name: changed})
+        with pytest.raises(ValueError, match="mined from other queries or documents"):
+            load_negatives(tmp_path, other)
+
+
+def test_a_flipped_bit_of_mined_negatives_is_refused(tmp_path):
+    save_negatives(tmp_path, a_set(), 7)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} does not match its checksum"):
+        load_negatives(tmp_path, a_set())
 
 
 # ---- processes -----------------------------------------------------------------------------------
