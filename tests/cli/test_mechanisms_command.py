@@ -237,7 +237,7 @@ def test_findings_are_of_several_seeds(grown, tmp_path, capsys):
     assert rows[0]["mean"][0] == pytest.approx(sum(runs) / 2)
     unknown = found(other, "neurons")
     unknown["passages"]["spread"][0]["difference"] = [None] * 3
-    (other / "neurons.json").write_text(json.dumps(unknown))
+    (other / "neurons.json").write_text(signed(unknown))
     assert main(["mechanisms", *words]) == 0
     assert json.loads(out.read_text())["claims"]["C2, passages"][0]["mean"] == [None] * 3
 
