@@ -821,14 +821,17 @@ def test_a_checkpoint_and_a_certificate_exclude_each_other(tmp_path):
         )
 
 
-def fresh_python(code: str, *arguments) -> subprocess.Popen:
+def fresh_python(code: str, *arguments, **options) -> subprocess.Popen:
     """A fresh interpreter; SIGINT is Ctrl-C there, even where the parent ignores it."""
     lines = code.strip("\n").splitlines()
     indent = len(lines[0]) - len(lines[0].lstrip())
     head = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = "\n".join([head, *(line[indent:] for line in lines)])
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
     )
 
 
@@ -1039,3 +1042,43 @@ def test_shards_without_checksums_cannot_be_verified(kind, tmp_path):
     (shard,) = make([kind], CORPUS, 1, tmp_path)
     with pytest.raises(ValueError, match=f"{shard} carries no checksum"):
         search_shards(QUERIES, [shard], 20, verify=True)
+
+
+def test_several_processes_on_one_checkpoint_answer_right_or_are_refused_by_name(tmp_path):
+    """Staging files of one were removed by another before."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    shards = make([as_npy], CORPUS, 7, tmp_path)
+    np.save(tmp_path / "queries.npy", QUERIES)
+    code = """
+        import sys, numpy as np, tilefold
+        queries = np.load(sys.argv[1])
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for _ in range(15):
+            try:
+                found = tilefold.search_shards(queries, sys.argv[3:], 20, checkpoint=sys.argv[2])
+                print((found.scores.tobytes() + found.ids.tobytes()).hex())
+            except Exception as error:
+                print(f"{type(error).__name__}: {error}")
+    """
+    arguments = tmp_path / "queries.npy", folder / "checkpoint", *shards
+    children = [fresh_python(code, *arguments, stdin=subprocess.PIPE) for _ in range(3)]
+    try:
+        for child in children:
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        said = [line for child in children for line in child.communicate(timeout=60)[0].split("\n")]
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    scores, ids = reference.search(QUERIES, CORPUS, 20)
+    right = (scores.tobytes() + ids.tobytes()).hex()
+    refused = f"ValueError: search_shards: another search is using {folder / 'checkpoint'}; wait"
+    others = [line for line in said if line and line != right and not line.startswith(refused)]
+    assert not others
+    assert right in said
+    assert [*folder.iterdir()] == []
