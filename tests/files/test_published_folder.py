@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tilefold.files.published_folder import written_aside
+from tilefold.files.published_folder import RECORD, written_aside
 from tilefold.files.staging import MARK
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
@@ -78,7 +78,7 @@ def test_what_a_kill_leaves_is_removed_by_the_next_save(tmp_path):
     assert (left / MARK).is_file()
     save(tmp_path / "c3", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["c3"]
-    assert sorted(path.name for path in (tmp_path / "c3").iterdir()) == ["below", "marker"]
+    assert sorted(path.name for path in (tmp_path / "c3").iterdir()) == [RECORD, "below", "marker"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
@@ -102,3 +102,41 @@ def test_everything_is_on_the_disk_before_the_folder_has_its_name(tmp_path, monk
     written = {("file", "marker"), ("file", "weights"), ("folder", "below"), ("folder", "c3")}
     assert written <= set(events[:at])
     assert events[at + 1 :] == [("folder", tmp_path.name)]
+
+
+def test_what_a_user_keeps_in_a_saved_folder_survives_the_next_save(tmp_path):
+    folder = tmp_path / "c3"
+    save(folder, "old")
+    with written_aside(folder, "marker") as partial:  # writes another file than the next save
+        (partial / "marker").write_text("old")
+        (partial / "old-shard").write_text("old")
+    (folder / "README.md").write_text("mine")
+    (folder / "below").mkdir()
+    (folder / "below" / "notes").write_text("mine")
+    (folder / "link").symlink_to(tmp_path / "nowhere")
+    save(folder, "new")
+    for _ in range(2):
+        assert (folder / "README.md").read_text() == (folder / "below/notes").read_text() == "mine"
+        assert (folder / "link").is_symlink()
+        assert (folder / "marker").read_text() == (folder / "below/weights").read_text() == "new"
+        assert not (folder / "old-shard").exists()
+        save(folder, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["c3"]
+
+
+def test_a_folder_without_a_record_is_replaced_as_a_whole(tmp_path):
+    """Such as of an earlier version."""
+    save(tmp_path / "c3", "old")
+    (tmp_path / "c3" / RECORD).unlink()
+    (tmp_path / "c3" / "old-shard").write_text("old")
+    save(tmp_path / "c3", "new")
+    assert not (tmp_path / "c3" / "old-shard").exists()
+
+
+def test_a_record_that_cannot_be_read_loses_nothing(tmp_path):
+    save(tmp_path / "c3", "old")
+    (tmp_path / "c3" / RECORD).write_text("{")
+    (tmp_path / "c3" / "README.md").write_text("mine")
+    save(tmp_path / "c3", "new")
+    assert (tmp_path / "c3" / "README.md").read_text() == "mine"
+    assert (tmp_path / "c3" / "marker").read_text() == "new"
