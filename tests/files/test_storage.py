@@ -584,6 +584,7 @@ IDS = {
     "negative": ([[0, 1, -3, 4]], "ids must not be negative, got -3"),
     "repeated": ([[0, 2, 2, 4]], "ids: id 2 is repeated"),
     "repeated, in no order": ([[4, 2, 0, 2]], "ids: id 2 is repeated"),
+    "repeated and sparse": ([[10**12, 2, 0, 2]], "ids: id 2 is repeated"),
     "in two segments": ([[0, 1, 2, 3], [7, 3, 9, 8]], "ids: id 3 is repeated"),
     "in two segments in order": ([[0, 1, 2, 3], [3, 4, 5, 6]], "ids: id 3 is repeated"),
 }

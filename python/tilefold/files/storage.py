@@ -122,7 +122,6 @@ def _replace(folder: Path, staging: Path, names: list[str]) -> None:
         replaced = _named(folder)
     record = staging / _RECORD
     record.write_text(json.dumps([*names, *sorted(replaced)]), encoding="utf-8")
-    sync(record)
     for name in names:
         os.replace(staging / name, folder / name)
     sync(folder)
