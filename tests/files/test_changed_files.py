@@ -4,12 +4,15 @@ import importlib.util
 import os
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from fuzz_files import check, prepare, restore
 from state_kinds import KINDS
+from tilefold.files import tensors as tensor_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of modules that are read
 
@@ -72,3 +75,25 @@ def test_all_files_and_their_folders_are_synced_to_the_disk(kind, tmp_path, monk
         kind.write(folder, 0)
     missing = [path for path in (folder, *folder.rglob("*")) if path.stat().st_ino not in synced]
     assert not missing
+
+
+WITHOUT_TENSORS = {"study result", "model of a world"}
+
+
+@pytest.mark.parametrize(
+    "kind", [there(kind) for kind in KINDS if kind.name not in WITHOUT_TENSORS]
+)
+def test_a_full_disk_is_an_os_error_that_leaves_nothing_half_written(kind, tmp_path, monkeypatch):
+    def full(specs, path):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    folder = tmp_path / "state"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(tensor_files, "serialize_file", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            kind.write(folder, 0)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in left} <= {"shards.json"}
+    assert not [*tmp_path.rglob(".*")]

@@ -443,9 +443,13 @@ def test_folders_that_training_did_not_write_stay(tmp_path):
 
 
 def test_an_unfinished_checkpoint_is_removed_only_if_training_wrote_it(tmp_path):
-    ours, mine, elsewhere = (tmp_path / name for name in ("checkpoint-3", "checkpoint-4", "away"))
-    begin_checkpoint(ours)
-    (ours / "optimizer.pt").write_bytes(b"half")
+    names = "checkpoint-2", "checkpoint-3", "checkpoint-4", "away"
+    several, ours, mine, elsewhere = (tmp_path / name for name in names)
+    several.mkdir()
+    (several / "rng_state_1.pth").write_bytes(b"of another process")
+    for folder in (several, ours):
+        begin_checkpoint(folder)
+        (folder / "optimizer.pt").write_bytes(b"half")
     for folder in (mine, elsewhere):
         folder.mkdir()
         (folder / "notes").write_text("mine")

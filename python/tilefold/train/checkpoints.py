@@ -73,10 +73,12 @@ def _digest_of_texts(data: TrainingSet) -> Any:
 def begin_checkpoint(folder: Path) -> None:
     """Creates the folder of a checkpoint, and marks it as one that may be removed if unfinished.
 
-    A folder that holds something already gets no mark.
+    A folder that holds something already gets no mark, unless other processes of the training were
+    faster to write their random states.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if _is_checkpoint(folder) and not any(folder.iterdir()):
+    states = r"rng_state_\d+\.pth"
+    if _is_checkpoint(folder) and all(re.fullmatch(states, p.name) for p in folder.iterdir()):
         mark(folder)
 
 
