@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from training_runs import (
 )
 
 from tilefold.data import Collection, Qrels, TrainingSet
+from tilefold.files.tensors import CorruptedFolderError
 from tilefold.losses import ContrastiveLoss
 from tilefold.models import BiEncoder
 from tilefold.ragged_lists import Lists
@@ -420,6 +422,45 @@ def test_a_full_disk_leaves_the_checkpoint_before(model, tmp_path, monkeypatch):
     again = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
     again.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+
+
+def middle_of_largest_entry(path: Path) -> int:
+    """The entry may be found by its contents: torch does not compress them."""
+    with zipfile.ZipFile(path) as archive:
+        entry = max(archive.infolist(), key=lambda entry: entry.file_size)
+        return path.read_bytes().index(archive.read(entry)) + entry.file_size // 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "objective.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+    ],
+)
+def test_a_checkpoint_with_a_flipped_bit_is_not_resumed(model, tmp_path, name):
+    """`torch.load` loads its files all the same."""
+    schedule = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set()).train()
+    path = tmp_path / "checkpoint-1" / name
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    if name == "trainer_state.json":
+        changed[whole.index(b'"global_step": 1') + 15] ^= 2
+    elif zipfile.is_zipfile(path):
+        changed[middle_of_largest_entry(path)] ^= 4
+    else:
+        changed[len(whole) // 2] ^= 4
+    path.write_bytes(changed)
+    trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    with pytest.raises(CorruptedFolderError, match=f"{path} does not match its checksum"):
+        trainer.train(resume_from_checkpoint=str(path.parent))
+    path.write_bytes(whole)
+    trainer.train(resume_from_checkpoint=str(path.parent))
+    assert trainer.state.global_step == 2
 
 
 def test_what_lacks_the_optimizer_is_not_resumed(model, tmp_path):

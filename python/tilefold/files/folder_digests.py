@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .atomic import replacing_text
 from .done_once import WrongChecksumError, digest_of
 from .storage import sha256
 from .tensors import CorruptedFolderError
@@ -13,19 +15,21 @@ from .tensors import CorruptedFolderError
 DIGESTS = "digests.json"
 
 
-def write_digests(folder: Path, key: str) -> None:
-    """Writes sizes and digests of all files in a folder and below it to a file in it.
+def write_digests(folder: Path, key: str, names: Sequence[str] | None = None) -> None:
+    """Writes sizes and digests of files in a folder to a file in it.
 
     Args:
         folder: holds everything already.
         key: what the contents are, so that those of another folder are told apart.
+        names: paths of files within the folder; by default all in it and below it.
 
     Raises:
         OSError: a file cannot be read, or the folder cannot be written.
     """
-    files = {path.relative_to(folder).as_posix(): _describe(path) for path in _files(folder)}
+    files = {name: _describe(folder / name) for name in names or _files(folder)}
     content = {"key": key, "files": files, "checksum": digest_of([key, files])}
-    (folder / DIGESTS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with replacing_text(folder / DIGESTS) as file:
+        file.write(json.dumps(content, indent=1) + "\n")
 
 
 def check_digests(folder: Path, key: str) -> None:
@@ -70,8 +74,9 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+def _files(folder: Path) -> list[str]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def _remedy(folder: Path) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..data import TrainingSet
 from ..files.done_once import digest_of_columns, read_checked, write_checked
+from ..files.folder_digests import DIGESTS, check_digests, write_digests
 from ..files.staging import is_marked, mark, remove_marked
 from ..files.tensors import CorruptedFolderError
 from ..ragged_lists import Lists
@@ -132,6 +135,38 @@ def check_resumable(folder: Path) -> None:
                 f"{folder} cannot be resumed: it has no {name}; is it a checkpoint, saved without "
                 "save_only_model?"
             )
+
+
+def finish_checkpoint(folder: Path) -> None:
+    """Writes digests of the files of a checkpoint that carry no checksums of their own."""
+    write_digests(folder, folder.name, (WEIGHTS, _STATE))
+
+
+def check_whole(folder: Path) -> None:
+    """Checks that the files of a checkpoint are those that were written.
+
+    `torch.load` does not compare the CRC-32 that its files carry, and would give other numbers.
+    A checkpoint that was killed before its digests were written, or moved to another name, is
+    checked as far as it can be.
+
+    Raises:
+        CorruptedFolderError: names the file that was changed.
+    """
+    if (folder / DIGESTS).is_file():
+        check_digests(folder, folder.name)
+    if torch.serialization.get_crc32_options():
+        for path in sorted(path for path in folder.iterdir() if path.suffix in (".pt", ".pth")):
+            _check_zip(path)
+
+
+def _check_zip(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
+        raise CorruptedFolderError(f"{path} is not a whole file of torch: {error}") from error
+    if wrong is not None:
+        raise CorruptedFolderError(f"{path} does not match its checksum, at {wrong}")
 
 
 def _checkpoints(folder: str | Path) -> list[Path]:

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data import TrainingSet
 from ..distributed import processes
@@ -25,6 +26,8 @@ from .checkpoints import (
     begin_checkpoint,
     check_limit,
     check_resumable,
+    check_whole,
+    finish_checkpoint,
     load_negatives,
     save_negatives,
 )
@@ -191,9 +194,16 @@ class RetrieverTrainer(Trainer):
         if self._mined_at is not None:
             save_negatives(folder, self.draw.data, self._mined_at)
 
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial))
+            finish_checkpoint(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         check_resumable(folder)
+        check_whole(folder)
         safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
         mined = load_negatives(folder, self.draw.data)
         if mined is not None:
@@ -202,6 +212,7 @@ class RetrieverTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         folder = Path(str(self.state.best_model_checkpoint))
+        check_whole(folder)
         safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
 
 
