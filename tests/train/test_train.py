@@ -459,7 +459,8 @@ def test_a_checkpoint_with_a_flipped_bit_is_not_resumed(model, tmp_path, name):
     with pytest.raises(CorruptedFolderError, match=f"{path} does not match its checksum"):
         trainer.train(resume_from_checkpoint=str(path.parent))
     path.write_bytes(whole)
-    trainer.train(resume_from_checkpoint=str(path.parent))
+    renamed = path.parent.rename(tmp_path / "mine")
+    trainer.train(resume_from_checkpoint=str(renamed))
     assert trainer.state.global_step == 2
 
 

@@ -23,6 +23,7 @@ MODEL = "model"  # folder that `BiEncoder.from_pretrained` loads
 WEIGHTS = "objective.safetensors"  # of the model and of the loss, to resume from
 _NEGATIVES = "negatives.safetensors"
 _STATE = "trainer_state.json"
+_KIND = "checkpoint of a training"  # key of the digests; users may rename the folder
 
 
 def save_negatives(folder: Path, data: TrainingSet, step: int) -> None:
@@ -139,21 +140,20 @@ def check_resumable(folder: Path) -> None:
 
 def finish_checkpoint(folder: Path) -> None:
     """Writes digests of the files of a checkpoint that carry no checksums of their own."""
-    write_digests(folder, folder.name, (WEIGHTS, _STATE))
+    write_digests(folder, _KIND, (WEIGHTS, _STATE))
 
 
 def check_whole(folder: Path) -> None:
     """Checks that the files of a checkpoint are those that were written.
 
     `torch.load` does not compare the CRC-32 that its files carry, and would give other numbers.
-    A checkpoint that was killed before its digests were written, or moved to another name, is
-    checked as far as it can be.
+    A checkpoint whose writer was killed before it wrote the digests is checked as far as it can be.
 
     Raises:
         CorruptedFolderError: names the file that was changed.
     """
     if (folder / DIGESTS).is_file():
-        check_digests(folder, folder.name)
+        check_digests(folder, _KIND)
     if torch.serialization.get_crc32_options():
         for path in sorted(path for path in folder.iterdir() if path.suffix in (".pt", ".pth")):
             _check_zip(path)
