@@ -159,7 +159,7 @@ def write_rows(folder: Path, seed: int) -> None:
 
     from tilefold.activations import RowStore
 
-    store = RowStore("bfloat16" if seed else "float32", folder=folder, block_rows=16)
+    store = RowStore("bfloat16" if seed else "float32", folder=folder, block_rows=24)
     for site in ("layer.0", "layer.1"):
         store.append(site, torch.from_numpy(rows(seed)) + len(site))
     store.flush()

@@ -28,9 +28,9 @@ def test_no_change_of_a_file_gives_another_answer(kind, tmp_path):
     state = prepare(kind, tmp_path)
     found = [
         check(np.random.default_rng([zlib.crc32(kind.name.encode()), case]), state)
-        for case in range(150)
+        for case in range(100)
     ]
-    assert found.count("refused") >= 20
+    assert found.count("refused") >= 15
 
 
 MANIFESTS = {
@@ -41,7 +41,7 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("kind", [there(kind) for kind in KINDS if kind.name in MANIFESTS])
-def test_every_flipped_bit_of_a_manifest_is_refused_or_harmless(kind, tmp_path):
+def test_a_flipped_bit_in_every_byte_of_a_manifest_is_refused_or_harmless(kind, tmp_path):
     state = prepare(kind, tmp_path)
     path = state.folder / MANIFESTS[kind.name]
     whole = path.read_bytes()
