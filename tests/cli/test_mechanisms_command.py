@@ -15,6 +15,7 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 from tilefold.cli.main import main
 from tilefold.cli.verbs.mechanisms import _STUDIES
 from tilefold.data import write_training
+from tilefold.files.done_once import digest_of
 from tilefold.studies.findings import FINDINGS
 from tilefold.studies.neurons import NEURONS
 from tilefold.studies.probe import PROBE
@@ -164,6 +165,12 @@ def test_a_report_says_what_was_taken(grown):
         assert f"| {row} |" in settings
 
 
+def signed(changed):
+    """The text of a changed result, with the checksum of a writer."""
+    made = {name: x for name, x in changed.items() if name not in ("format", "study", "checksum")}
+    return json.dumps(changed | {"checksum": digest_of(made)})
+
+
 def test_a_report_says_none_where_nothing_could_be_measured(grown):
     """JSON has null for NaN."""
     neurons, probe = found(grown, "neurons"), found(grown)
@@ -175,7 +182,7 @@ def test_a_report_says_none_where_nothing_could_be_measured(grown):
     neurons["facts"]["effects"] = []
     probe["layers"] = [row for row in probe["layers"] if row["control"] == "none"]
     results = [
-        (study, result_from_json(study, json.dumps(changed)))
+        (study, result_from_json(study, signed(changed)))
         for study, changed in ((PROBE, probe), (NEURONS, neurons))
     ]
     markdown = mechanisms_report(results).markdown()
@@ -184,7 +191,7 @@ def test_a_report_says_none_where_nothing_could_be_measured(grown):
     assert re.search(r"\| overlap of paraphrases \| none \| [0-9. \[\],]+ \| none \|  \|", markdown)
     assert re.search(r"\| attribution \| [0-9.]+ \| \d+% \| none \| 0.50 \| none \|", markdown)
     neurons |= {"rankings": [], "top": [], "facts": None}
-    html = mechanisms_report([(NEURONS, result_from_json(NEURONS, json.dumps(neurons)))]).html()
+    html = mechanisms_report([(NEURONS, result_from_json(NEURONS, signed(neurons)))]).html()
     assert "Rankings without neurons" not in html
 
 
@@ -238,7 +245,7 @@ def test_findings_are_of_several_seeds(grown, tmp_path, capsys):
     assert rows[0]["mean"][0] == pytest.approx(sum(runs) / 2)
     unknown = found(other, "neurons")
     unknown["passages"]["spread"][0]["difference"] = [None] * 3
-    (other / "neurons.json").write_text(json.dumps(unknown))
+    (other / "neurons.json").write_text(signed(unknown))
     assert main(["mechanisms", *words]) == 0
     assert json.loads(out.read_text())["claims"]["C2, passages"][0]["mean"] == [None] * 3
 
@@ -256,7 +263,7 @@ def test_findings_are_of_runs_that_differ_in_seed_alone(short, tmp_path, capsys)
     assert main(["mechanisms", "findings", "--runs", str(tmp_path)]) == 1
     assert "no results of probe or neurons" in capsys.readouterr().err
     path = folders[1] / "probe.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 0'))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 0'))
     assert main(["mechanisms", "findings", "--runs", *map(str, folders)]) == 1
     assert "written by another version" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import BFLOAT16, as_vectors
+from ..arrays import BFLOAT16, as_vectors, check_unique
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
 from .metrics import Metric, checked_metric, stored_dim
@@ -60,7 +61,7 @@ def read_folder(
     Args:
         folder: the folder.
         mmap: whether to map the tensors into memory instead of reading them.
-        verify: whether to compare checksums.
+        verify: whether to compare checksums, and to look for repeated ids.
 
     Raises:
         FileNotFoundError: no index there.
@@ -77,6 +78,7 @@ def read_folder(
                 _read_segment(files[f"{i}.safetensors"], width, is_rotated, mmap)
                 for i, is_rotated in enumerate(rotated)
             )
+            _check_ids(segments, verify)
             next_id = _checked_next_id(manifest["next_id"], segments)
         except CorruptedFolderError:
             raise
@@ -130,6 +132,8 @@ def _check_tensors(path: Path, tensors: dict[str, NDArray[Any]], dim: int) -> No
             raise CorruptedFolderError(
                 f"load: {path} has {name} of dtype {tensor.dtype}, expected {_DTYPES[name]}"
             )
+        if tensor.dtype == np.bool_ and (tensor.view(np.uint8) > 1).any():
+            raise CorruptedFolderError(f"load: {path} has values in {name} besides 0 and 1")
 
 
 def _checked_rotated(value: Any, n_segments: int) -> list[bool]:
@@ -139,6 +143,25 @@ def _checked_rotated(value: Any, n_segments: int) -> list[bool]:
     if len(value) != n_segments:
         raise ValueError(f"rotated must have {n_segments} entries, one per file, got {len(value)}")
     return value
+
+
+def _check_ids(segments: tuple[Segment, ...], verify: bool) -> None:
+    """Raises ValueError for a negative id, and with `verify` for one that is there twice.
+
+    A removed row keeps its id, which a later segment may have again.
+    """
+    every = [s.ids for s in segments if len(s.ids)]
+    if any(ids.min() < 0 for ids in every):
+        raise ValueError(f"ids must not be negative, got {min(int(ids.min()) for ids in every)}")
+    if not verify:
+        return
+    rising = all((ids[1:] > ids[:-1]).all() for ids in every)
+    if rising and all(a[-1] < b[0] for a, b in itertools.pairwise(every)):
+        return
+    for ids in every:
+        check_unique("ids", ids)
+    if every:
+        check_unique("ids", np.concatenate([s.live_ids() for s in segments]))
 
 
 def _checked_next_id(value: Any, segments: tuple[Segment, ...]) -> int:

@@ -415,8 +415,9 @@ class FlatIndex:
             folder: the folder.
             mmap: whether to map the vectors into memory, so that several processes share them,
                 instead of reading them.
-            verify: whether to compare checksums, which reads every byte once. Sizes and headers
-                are always checked.
+            verify: whether to compare checksums, which reads every byte once, and to look for
+                repeated ids. Without, a bit that a faulty disk changed gives other answers, and
+                nothing says so. Sizes and headers are always checked.
 
         Raises:
             FileNotFoundError: no index there.

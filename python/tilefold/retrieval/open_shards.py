@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import BFLOAT16, BFLOAT16_BITS, as_ids, as_vectors
+from ..files.done_once import map_checked
 from ..files.storage import MANIFEST
 from ..files.tensors import map_tensors
 from .flat_index import FlatIndex
@@ -20,13 +21,19 @@ Shard = Any  # a path to .npy, .safetensors or a saved index; a FlatIndex; or an
 _VECTOR_NAMES = ("vectors", "embeddings")
 
 
-def open_shards(shards: Sequence[Shard], op: str) -> list[Part]:
+def open_shards(shards: Sequence[Shard], op: str, *, verify: bool = False) -> list[Part]:
     """Opens shards in order; ids of shards without any continue from the shard before.
+
+    Args:
+        shards: paths and objects.
+        op: name of the operation, for messages.
+        verify: whether to compare the checksums of files, each of which must carry some.
 
     Raises:
         TypeError: shards is no list.
         FileNotFoundError: a path does not exist.
-        ValueError: a file is corrupted or of another kind, or ids would reach 2^63.
+        ValueError: a file is corrupted, of another kind or without a checksum to verify, or ids
+            would reach 2^63.
     """
     if isinstance(shards, (str, Path)) or not isinstance(shards, Sequence):
         raise TypeError(f"{op}: shards must be a list of shards, got {type(shards).__name__}")
@@ -34,7 +41,7 @@ def open_shards(shards: Sequence[Shard], op: str) -> list[Part]:
     next_id = 0
     for number, shard in enumerate(shards):
         if isinstance(shard, (str, Path)):
-            opened = _open_path(Path(shard), next_id, op)
+            opened = _open_path(Path(shard), next_id, op, verify)
         else:
             opened = _open_object(shard, f"shards[{number}]", next_id, op)
         parts += opened
@@ -44,21 +51,26 @@ def open_shards(shards: Sequence[Shard], op: str) -> list[Part]:
     return parts
 
 
-def _open_path(path: Path, first_id: int, op: str) -> list[Part]:
+def _open_path(path: Path, first_id: int, op: str, verify: bool) -> list[Part]:
     name = str(path)
     if (path / MANIFEST).is_file():
-        return _parts_of_index(FlatIndex.load(path, verify=False), name, path, op)
+        return _parts_of_index(FlatIndex.load(path, verify=verify), name, path, op)
     if path.suffix == ".npy" and path.is_file():
+        if verify:
+            raise ValueError(
+                f"{op}: {path} carries no checksum to verify, as no .npy array does; save it as an "
+                "index, or pass verify=False"
+            )
         return [Part(name, _checked(_load_npy(path, op), op, name), None, first_id, path)]
     if path.suffix == ".safetensors" and path.is_file():
-        return [_open_safetensors(path, first_id, op)]
+        return [_open_safetensors(path, first_id, op, verify)]
     if not path.exists():
         raise FileNotFoundError(f"{op}: {path} does not exist")
     raise ValueError(f"{op}: {path} is no .npy, .safetensors or saved index")
 
 
-def _open_safetensors(path: Path, first_id: int, op: str) -> Part:
-    tensors = map_tensors(path)
+def _open_safetensors(path: Path, first_id: int, op: str, verify: bool) -> Part:
+    tensors = map_checked(path) if verify else map_tensors(path)
     found = [tensors[name] for name in _VECTOR_NAMES if name in tensors]
     if not found:
         raise ValueError(f"{op}: {path} has no tensor named vectors; got {sorted(tensors)}")
