@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import safetensors.torch
 from torch import nn
 
 from .checkpoints.weights import find
+from .lora_targets import check_mergeable, check_targets, default_targets
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -41,7 +41,7 @@ class Lora:
         alpha: the update is scaled by alpha / r.
         dropout: probability of dropping an input of the adapter, in training.
         target_modules: names of the layers, or "all-linear"; None for peft's choice for the
-            architecture, the projections of queries and values in most.
+            architecture, or else the projections of queries and values.
 
     Source: Hu et al., LoRA, ICLR 2022.
     """
@@ -81,8 +81,9 @@ def add_lora(
 
     Raises:
         ImportError: peft is not installed.
-        ValueError: the model has an adapter or a layer of that name; peft knows no target modules
-            for it; a target is tied to the word embeddings, so that merging would change both.
+        ValueError: the model has an adapter or a layer of that name; it has no such layers, or no
+            projections of the usual names; a target has the weights of another layer, such as the
+            word embeddings, so that merging would change both.
 
     >>> from tilefold.models import minilm
     >>> encoder = minilm()
@@ -92,7 +93,7 @@ def add_lora(
     """
     peft = _peft()
     lora = Lora(r, alpha, dropout, target_modules)
-    targets = lora.target_modules
+    targets = default_targets(model.model) if target_modules is None else target_modules
     config = peft.LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -159,7 +160,12 @@ def save_adapter(model: Any, name: str, folder: Path) -> None:
 
 
 def merged(model: Any, name: str) -> nn.Module:
-    """Returns a copy of the model under the adapters, with one of them added to its weights."""
+    """Returns a copy of the model under the adapters, with one of them added to its weights.
+
+    Raises:
+        ValueError: the adapter is on a layer that has the weights of another one.
+    """
+    check_mergeable(model, name)
     plain: nn.Module = copy.deepcopy(model).merge_and_unload(adapter_names=[name])
     return plain.requires_grad_(True)
 
@@ -232,7 +238,7 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     layers = [f".{layer}" for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
     if not name.isidentifier() or name in "lora_" or layers:
         raise ValueError(f"add_lora: {name!r} cannot name an adapter {layers[:1]}: choose another")
-    _check_targets(model, config.target_modules)
+    check_targets(model, config.target_modules)
     with warnings.catch_warnings():  # of peft, about the interface of transformers
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         if not hasattr(model, "peft_config"):
@@ -244,30 +250,6 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     for key, weight in model.named_parameters():
         weight.requires_grad_(key in trained or _belongs(key, name))
     return model  # type: ignore[no-any-return]
-
-
-def _check_targets(model: Any, targets: Any) -> None:
-    """Refuses layers whose weights are those of the word embeddings.
-
-    Such an adapter acts on one of the two layers, and merging it changes both: logits were seen to
-    differ by up to 101.
-    """
-    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
-    embeddings = whole.get_input_embeddings()
-    head = whole.get_output_embeddings()
-    shared = getattr(embeddings, "weight", None)
-    if head is None or shared is None or head.weight is not shared or targets is None:
-        return
-    for name, part in whole.named_modules():
-        if isinstance(targets, str):
-            chosen = re.fullmatch(targets, name) is not None
-        else:
-            chosen = any(f".{name}".endswith(f".{target}") for target in targets)
-        if chosen and getattr(part, "weight", None) is shared:
-            raise ValueError(
-                f"add_lora: the layer {name!r} is tied to the word embeddings; choose others as "
-                f"target_modules"
-            )
 
 
 def _belongs(key: str, name: str) -> bool:
