@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from .checkpoints.weights import find
 from .lora_targets import check_mergeable, check_targets, default_targets
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_ROOT = "base_model.model."  # in front of the names of all weights in a file
 
 
 class Adaptable(Protocol):
@@ -110,7 +111,8 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
     """Returns the model with an adapter from a folder or hub repository in peft's format.
 
     Args:
-        model: the model that the adapter was trained on; one with adapters is changed in place.
+        model: the model that the adapter was trained on, with or without a head; one with adapters
+            is changed in place.
         folder: holds adapter_config.json and adapter_model.safetensors.
         name: the adapter's name from here on.
 
@@ -125,7 +127,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
     config.inference_mode = False
     adapted = _with_adapter(peft, model, config, name)
     try:
-        state = safetensors.torch.load_file(path)
+        state = _fitted(adapted, name, safetensors.torch.load_file(path))
         report = peft.set_peft_model_state_dict(adapted, state, adapter_name=name)
     except RuntimeError as error:  # torch raises it for shapes that differ
         raise ValueError(f"{folder}: the adapter does not fit the model: {error}") from error
@@ -138,8 +140,26 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
     return adapted
 
 
-def save_adapter(model: Any, name: str, folder: Path) -> None:
+def _fitted(model: Any, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Renames weights of an adapter of a model with a head for one without, or the reverse."""
+    inner = f"{_ROOT}{getattr(model.get_base_model(), 'base_model_prefix', '')}."
+    expected = set(_peft().get_peft_model_state_dict(model, adapter_name=name))
+    for one, other in ((_ROOT, inner), (inner, _ROOT)):
+        renamed = {key.replace(one, other, 1): weight for key, weight in state.items()}
+        if set(renamed) == expected != set(state):
+            return renamed
+    return state
+
+
+def save_adapter(model: Any, name: str, folder: Path, *, below_head: str = "") -> None:
     """Writes one adapter in peft's format; the model itself is only named.
+
+    Args:
+        model: of peft.
+        name: of the adapter.
+        folder: exists.
+        below_head: prefix that names of weights lose, so that the adapter fits the model without
+            its head, as AutoModel loads it.
 
     Raises:
         ValueError: the model has no name, because it was not loaded from anywhere.
@@ -154,7 +174,10 @@ def save_adapter(model: Any, name: str, folder: Path) -> None:
             "one was not loaded from a folder or hub; save that model first, or merge()"
         )
     state = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    state = {
+        key.replace(_ROOT + below_head, _ROOT, 1): tensor.detach().cpu().contiguous()
+        for key, tensor in state.items()
+    }
     safetensors.torch.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     config.save_pretrained(str(folder))
 

@@ -85,7 +85,8 @@ def load_two(folder: Path, query: Mapping[str, Any], document: Mapping[str, Any]
 def load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> Towers:
     """Loads both towers from one checkpoint; one object where their settings are equal."""
     poolings = {options.get("pooling") for options in (query, document)}
-    model, tokenizer, description = load(name, pooling=poolings.pop())
+    ends = {options.get("append_eos") for options in (query, document)}
+    model, tokenizer, description = load(name, pooling=poolings.pop(), append_eos=ends.pop())
     encoder = Encoder(model, tokenizer, **{**description.query, **query})
     options = {**description.document, **document, "projection": encoder.projection}
     other = Encoder(model, tokenizer, **options)
