@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from torch import nn
 
 from . import adapters
 from . import projection as projections
 from .checkpoints import sentence_transformers_folder as st
 from .checkpoints.weights import quiet
 
-if TYPE_CHECKING:
-    from .encoder import Encoder
+
+class SavedEncoder(Protocol):
+    """The interface of an Encoder that is written."""
+
+    model: Any
+    tokenizer: Any
+    adapter: str | None
+    projection: nn.Module | None
+    pooling: str
+    normalize: bool
+    prefix: str
+    max_length: int
+    append_eos: bool
+
+    @property
+    def below_head(self) -> str: ...
+
+    def below(self) -> Any: ...
 
 
-def write_encoder(encoder: Encoder, folder: Path) -> dict[str, Any]:
+def write_encoder(encoder: SavedEncoder, folder: Path) -> dict[str, Any]:
     """Writes model or adapter, tokenizer and projection; returns the settings of the latter.
 
     Args:
@@ -29,6 +47,8 @@ def write_encoder(encoder: Encoder, folder: Path) -> dict[str, Any]:
         prefix = encoder.below_head
         adapters.save_adapter(encoder.model, encoder.adapter, folder, below_head=prefix)
     else:
+        if hasattr(encoder.model, "peft_config"):
+            raise ValueError("save_pretrained: the model has adapters; name one with `adapter`")
         model = encoder.below()
         _check_saveable(model)
         with quiet():
@@ -37,7 +57,7 @@ def write_encoder(encoder: Encoder, folder: Path) -> dict[str, Any]:
     return {"projection": activations}
 
 
-def write_sentence_transformers(encoder: Encoder, folder: Path, documents: Encoder) -> Any:
+def write_sentence_transformers(encoder: SavedEncoder, folder: Path, documents: SavedEncoder) -> Any:
     """Writes weights and modules of sentence-transformers; returns as `write_encoder`.
 
     Args:
@@ -75,8 +95,6 @@ def write_sentence_transformers(encoder: Encoder, folder: Path, documents: Encod
 def _check_saveable(model: Any) -> None:
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
-    if hasattr(model, "peft_config"):
-        raise ValueError("save_pretrained: the model has adapters; name one with `adapter`")
     mappings: list[Any] = [MODEL_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING]
     kinds = [mapping.get(type(model.config), None) for mapping in mappings]
     if type(model) not in kinds:

@@ -201,7 +201,9 @@ def _write_dense(folder: Path, step: projection.Dense) -> None:
         "activation_function": f"{kind.__module__}.{kind.__name__}",
     }
     _write_json(folder / "config.json", config)
-    tensors = {f"linear.{key}": t.detach().cpu() for key, t in linear.state_dict().items()}
+    tensors = {
+        f"linear.{key}": t.detach().cpu().contiguous() for key, t in linear.state_dict().items()
+    }
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
 
 
