@@ -1,7 +1,5 @@
 """Every analysis on every family: against loops, and refused by name where it does not apply."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -16,7 +14,6 @@ from torch.func import functional_call
 from tilefold import reference
 from tilefold.activations import RowStore, capture
 from tilefold.mechanisms import (
-    IncompleteAttributionWarning,
     activation_attribution,
     feed_forwards,
     layer_rows,
@@ -125,9 +122,11 @@ def test_rows_and_top_texts_are_kept_or_refused(encoder: Encoder, name: str):
     with capture(encoder, site, rows="max", store=store), torch.no_grad():
         encoder(tokens)
     found = top_texts(encoder, TEXTS, [neuron], top=3, batch_size=2, progress=False)[neuron]
-    expected = store[site][:, 5].sort(descending=True)
-    assert [top.text for top in found] == expected.indices.tolist()
-    np.testing.assert_allclose([top.activation for top in found], expected.values, rtol=1e-4)
+    rows = store[site][:, 5]
+    assert sorted(top.text for top in found) == [0, 1, 2]
+    values = [top.activation for top in found]
+    np.testing.assert_allclose(values, rows.sort(descending=True).values, rtol=1e-4)
+    np.testing.assert_allclose(values, rows[[top.text for top in found]], rtol=1e-4)
 
 
 def test_weights_are_attributed_as_by_the_loop(encoder: Encoder, name: str):
@@ -154,7 +153,7 @@ def test_weights_of_a_text_do_not_depend_on_its_batch(encoder: Encoder):
     together = weight_attribution(encoder, TEXTS, steps=STEPS, progress=False, rows_at_once=64)
     alone = weight_attribution(encoder, TEXTS, steps=STEPS, batch_size=1, progress=False)
     for one, other in zip(together, alone, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * abs(other).max() + 2e-6)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Folders that sentence-transformers itself builds give the vectors that it gives, or are refused."""
+"""Folders that sentence-transformers builds give the vectors that it gives, or are refused."""
 
 import itertools
 import json
@@ -178,7 +178,7 @@ def test_prompts_that_are_not_pooled_are_refused_where_there_are_any(models, tmp
     theirs = build(tmp_path / "none", models["Bert"], include=False)
     assert_alike(BiEncoder.from_pretrained(tmp_path / "none"), theirs)
     build(tmp_path / "some", models["Bert"], include=False, prompts={"query": "ask "})
-    with pytest.raises(ValueError, match="include_prompt is false.* the prompt 'ask '"):
+    with pytest.raises(ValueError, match=r"include_prompt is false.* the prompt 'ask '"):
         BiEncoder.from_pretrained(tmp_path / "some")
 
 
@@ -230,7 +230,9 @@ def announce(folder: Path, model: Path, **fields: Any) -> Path:
 
 def test_an_end_token_that_is_announced_and_not_added_is_said(models, tmp_path: Path):
     folder = announce(tmp_path, models["Llama"], add_eos_token=True)
-    with pytest.warns(UserWarning, match=r"add_eos_token is true, but .* adds no \[EOS\]; pass app"):
+    with pytest.warns(
+        UserWarning, match=r"add_eos_token is true, but .* adds no \[EOS\]; pass app"
+    ):
         plain = Encoder.from_pretrained(folder, pooling="last")
     ended = Encoder.from_pretrained(folder, pooling="last", append_eos=True)  # and no warning
     assert [len(text["input_ids"]) for text in ended.tokenize(TEXTS[:1])] == [3]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tiny_language_models import save
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
@@ -58,12 +57,15 @@ def test_each_runs_with_its_own_adapter(folder: Path):
     np.testing.assert_array_equal(scores(lm), likelihoods)
     other = encoder.with_options(adapter="generation")
     assert abs(other.encode(TEXTS) - vectors).max() > 1e-3
-    for one, merged in ((vectors, encoder.merge().encode(TEXTS)), (likelihoods, scores(lm.merge()))):
+    for one, merged in (
+        (vectors, encoder.merge().encode(TEXTS)),
+        (likelihoods, scores(lm.merge())),
+    ):
         np.testing.assert_allclose(merged, one, rtol=1e-3, atol=1e-4)
 
 
 def test_rows_of_layers_are_those_of_the_encoders_adapter(folder: Path):
-    lm, encoder = pair(folder)
+    _, encoder = pair(folder)
     for one in (encoder, encoder.with_options(adapter="generation")):
         merged = layer_rows(one.merge(), TEXTS, progress=False)
         np.testing.assert_allclose(layer_rows(one, TEXTS, progress=False), merged, atol=1e-4)
@@ -151,7 +153,7 @@ def test_an_adapter_of_another_model_is_refused(folder: Path, tmp_path: Path):
     save("LlamaForCausalLM", tmp_path / "other")
     other = CausalLM.from_pretrained(tmp_path / "other")
     add_lora(other, r=2)
-    with pytest.raises(ValueError, match="is an adapter of .*, and the model is .*other"):
+    with pytest.raises(ValueError, match=r"is an adapter of .*, and the model is .*other"):
         Encoder.over(other, tmp_path / "retriever", adapter="retrieval")
     with pytest.raises(ValueError, match="name one with `adapter`"):
         encoder.with_options(adapter=None).save_pretrained(tmp_path / "plain")

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tiny_language_models import save
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
@@ -59,6 +58,7 @@ def test_all_linear_layers_leave_the_tied_head_out(tmp_path: Path, name: str):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")  # peft says so itself, and goes on
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft itself
 def test_an_adapter_that_peft_put_there_is_not_merged(tmp_path: Path):
     """Logits of the merged model would be others."""
     plain = CausalLM.from_pretrained(save("LlamaForCausalLM", tmp_path / "model", **TIED))
@@ -82,6 +82,7 @@ def test_a_head_that_was_untied_comes_back(tmp_path: Path, name: str):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_a_head_that_was_trained_beside_an_adapter_is_merged_as_it_is(tmp_path: Path):
     """modules_to_save of peft: a copy of the head, which is tied to nothing."""
     plain = CausalLM.from_pretrained(save("LlamaForCausalLM", tmp_path / "model", **TIED))
@@ -90,7 +91,9 @@ def test_a_head_that_was_trained_beside_an_adapter_is_merged_as_it_is(tmp_path: 
     disturb(model.model)
     for key, weight in model.model.named_parameters():
         if "modules_to_save" in key:
-            weight.data += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+            weight.data += 0.1 * torch.randn(
+                weight.shape, generator=torch.Generator().manual_seed(2)
+            )
     expected = model.log_likelihood(PROMPTS, WORDS).sum
     merged = model.merge()
     np.testing.assert_allclose(

@@ -193,7 +193,9 @@ class Capture(Mapping[str, ActivationStatistics]):
                 self._check_first_run(name)
             mask = self._mask
             if mask is not None and x.shape[:-1] == (mask.numel(),) != mask.shape[:1]:
-                x = x.reshape(*mask.shape, x.shape[-1])  # flattened over texts and tokens, as in OPT
+                x = x.reshape(
+                    *mask.shape, x.shape[-1]
+                )  # flattened over texts and tokens, as in OPT
             if mask is not None and x.shape[:-1] == mask.shape[:1]:
                 mask = None  # one row per text, such as the output of a pooler
             if mask is not None and mask.shape != x.shape[:-1]:

@@ -40,6 +40,7 @@ def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> 
         TypeError: `torch.nn.DataParallel`, a function that does not return a tensor.
 
     Example:
+        >>> import torch
         >>> model = torch.nn.Linear(2, 2)
         >>> both = torch.nn.Sequential(model, torch.nn.ReLU())
         >>> with patch(both, {"0": torch.zeros_like}):

@@ -99,7 +99,7 @@ def add_lora(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets if targets is None or isinstance(targets, str) else list(targets),
+        target_modules=targets if isinstance(targets, str) else list(targets),
         # GPT-2 keeps its weights transposed; peft would find out as well, with a warning.
         fan_in_fan_out=any(type(part).__name__ == "Conv1D" for part in model.model.modules()),
     )

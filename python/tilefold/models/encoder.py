@@ -18,6 +18,7 @@ from ..activations.pooling import POOLINGS
 from ..files.published_folder import written_aside
 from . import adapters
 from .checkpoints import encoder_settings
+from .checkpoints.announced_tokens import warn_of_missing_tokens
 from .checkpoints.checkpoint import base_model_name, describe, existing, load
 from .encoder_folder import write_encoder, write_sentence_transformers
 from .length_batches import Tokens, by_length, check_batches, check_texts, evaluating
@@ -31,8 +32,8 @@ class Encoder(TextModel):
     returns tensors.
 
     Args:
-        model: its output has `last_hidden_state`, or it is a language model, whose head is not used:
-            the model of a `CausalLM` may be shared, see `Encoder.over`.
+        model: its output has `last_hidden_state`; or a language model, whose head is not used, such
+            as the model of a `CausalLM`, which is shared then: see `Encoder.over`.
         tokenizer: the tokenizer of the model.
         pooling: "mean" (over the tokens of the text), "cls" (first token), "last" (last token), or
             "decoder" (first state of the decoder of an encoder-decoder model such as T5, as in
@@ -114,9 +115,12 @@ class Encoder(TextModel):
             OSError: there is no such model.
             ValueError: the checkpoint lacks weights of the model, which would stay random, or has
                 some of other shapes; its settings for queries, documents and other texts differ.
+
+        Warns:
+            UserWarning: the tokenizer's configuration announces a first or last token that it does
+                not add.
         """
         chosen = {key: options[key] for key in ("pooling", "adapter") if options.get(key)}
-        chosen["append_eos"] = options.get("append_eos")
         model, tokenizer, description = load(name, **chosen)
         query, document = description.query, description.document
         differ = {key for key in query if query[key] != document.get(key)}
@@ -129,9 +133,10 @@ class Encoder(TextModel):
         if default not in (None, query.get("prefix")) and "prefix" not in options:
             raise ValueError(
                 f"Encoder.from_pretrained: {name} has the prompt {default!r} for texts that are "
-                f"neither queries nor documents, and {query['prefix']!r} for both of these; pass one "
-                f"as prefix"
+                f"neither queries nor documents, and {query['prefix']!r} for these; pass one as "
+                f"prefix"
             )
+        warn_of_missing_tokens(tokenizer, {**query, **options})
         return cls(model, tokenizer, **{**query, **options})
 
     @classmethod
@@ -344,4 +349,3 @@ def _padded_on_the_right(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Moves padding to the right: positions then count from the first token."""
     order = tokens["attention_mask"].argsort(dim=1, descending=True, stable=True)
     return {name: rows.gather(1, order) for name, rows in tokens.items()}
-

@@ -57,7 +57,9 @@ def write_encoder(encoder: SavedEncoder, folder: Path) -> dict[str, Any]:
     return {"projection": activations}
 
 
-def write_sentence_transformers(encoder: SavedEncoder, folder: Path, documents: SavedEncoder) -> Any:
+def write_sentence_transformers(
+    encoder: SavedEncoder, folder: Path, documents: SavedEncoder
+) -> Any:
     """Writes weights and modules of sentence-transformers; returns as `write_encoder`.
 
     Args:

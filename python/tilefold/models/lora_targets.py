@@ -24,8 +24,10 @@ _PROJECTIONS = (
 Targets = str | Sequence[str] | None
 
 
-def default_targets(model: Any) -> list[str] | None:
-    """Returns the names of projections to adapt, or None where peft has a choice of its own.
+def default_targets(model: Any) -> str | Sequence[str]:
+    """Returns the names of projections to adapt: peft's choice for the architecture, or the usual.
+
+    peft is told its own choice, as it does not find it for Mixtral (0.21.2 with transformers 5).
 
     Args:
         model: of transformers, perhaps with adapters.
@@ -36,8 +38,10 @@ def default_targets(model: Any) -> list[str] | None:
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
     whole = _without_adapters(model)
-    if getattr(whole.config, "model_type", None) in KNOWN:
-        return None
+    kind = getattr(whole.config, "model_type", None)
+    if kind in KNOWN:
+        chosen: str | Sequence[str] = KNOWN[kind]
+        return chosen
     names = _dense_names(whole)
     for some in _PROJECTIONS:
         if set(some) <= names:
@@ -67,8 +71,8 @@ def check_targets(model: Any, targets: Targets) -> None:
     chosen = list(_chosen(whole, targets))
     if not chosen:
         raise ValueError(
-            f"add_lora: {type(whole).__name__} has no layers {targets}; choose target_modules among "
-            f"{sorted(_dense_names(whole))}"
+            f"add_lora: {type(whole).__name__} has no layers {targets}; choose target_modules "
+            f"among {sorted(_dense_names(whole))}"
         )
     _check_untied(
         whole, [name for name, _ in chosen], "add_lora: {}; choose others as target_modules"

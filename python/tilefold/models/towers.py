@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .adapters import CONFIG, Lora, add_lora, load_adapter
 from .checkpoints import encoder_settings
+from .checkpoints.announced_tokens import warn_of_missing_tokens
 from .checkpoints.checkpoint import describe, existing, load
 from .checkpoints.weights import find
 from .encoder import Encoder
@@ -85,10 +86,11 @@ def load_two(folder: Path, query: Mapping[str, Any], document: Mapping[str, Any]
 def load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str, Any]) -> Towers:
     """Loads both towers from one checkpoint; one object where their settings are equal."""
     poolings = {options.get("pooling") for options in (query, document)}
-    ends = {options.get("append_eos") for options in (query, document)}
-    model, tokenizer, description = load(name, pooling=poolings.pop(), append_eos=ends.pop())
-    encoder = Encoder(model, tokenizer, **{**description.query, **query})
+    model, tokenizer, description = load(name, pooling=poolings.pop())
+    own = {**description.query, **query}
+    encoder = Encoder(model, tokenizer, **own)
     options = {**description.document, **document, "projection": encoder.projection}
+    warn_of_missing_tokens(tokenizer, own, options)
     other = Encoder(model, tokenizer, **options)
     same = other.settings() == encoder.settings()
     return Towers(encoder, encoder if same else other, description.title_format)

@@ -94,7 +94,7 @@ def weight_attribution(
 
     Example:
         >>> from tilefold.models import minilm
-        >>> found = weight_attribution(minilm(), ["who wrote Hamlet"], steps=2)
+        >>> found = weight_attribution(minilm(), ["who wrote Hamlet"])
         >>> found.intermediate.shape, found.output.shape
         ((1, 6, 1536), (1, 6, 384))
     """

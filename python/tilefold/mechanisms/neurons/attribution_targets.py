@@ -10,6 +10,7 @@ from ...models import Encoder
 from ...models.masked_lm import mask_logits
 from .recorded_pass import Target, Tokens
 
+
 def masked_word(model: nn.Module, answers: Tensor, mask_token: int) -> Target:
     """Returns the probability of the right word at a [MASK] as a target of attribution.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 # Names of the layer that computes neurons and of the one that reads them, by model family; the
-# first pair that a model has is taken. tests/mechanisms/test_families.py has a model of each family.
+# first pair that a model has is taken. tests/mechanisms/test_families.py has a model of each.
 NAMES = (
     ("intermediate.dense", "output.dense"),  # BERT, RoBERTa, ELECTRA, DeBERTa, MPNet
     ("mlp.gate_proj", "mlp.down_proj"),  # Llama, Mistral, Qwen, Gemma, NomicBERT, EuroBERT
@@ -172,7 +172,8 @@ def _in_order(
     for layer, name in enumerate(blocks):
         _, one, other = by_block[name]
         intermediate, output = modules[one], modules[other]
-        assert _is_dense(intermediate) and _is_dense(output)
+        assert _is_dense(intermediate)
+        assert _is_dense(output)
         found.append(FeedForward(layer, one, other, intermediate, output, every))
     return found
 

@@ -101,9 +101,12 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def _in_turn(leaves: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
-    """Returns an edit that gives the leaf of each run, in the shape that the model has."""
+    """Returns an edit that gives the leaf of each run, in the shape that the model has.
+
+    A copy, as some models add to an output in place.
+    """
     left = iter(leaves)
-    return lambda x: next(left).reshape(x.shape)
+    return lambda x: next(left).reshape(x.shape).clone()
 
 
 @contextlib.contextmanager

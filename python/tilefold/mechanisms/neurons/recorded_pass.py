@@ -18,7 +18,8 @@ Target = Callable[[Tokens, Tensor], Tensor]
 class RecordedPass:
     """Inputs and outputs of every sub-layer, one for each time it runs, and the target's value.
 
-    A sub-layer that several blocks share runs several times. Activations that a model flattens over
+    Copies, as some models add to an output in place. A sub-layer that several blocks share runs
+    several times. Activations that a model flattens over
     texts and tokens, as OPT does, are ``[texts, tokens, width]`` here as well.
 
     Args:
@@ -84,13 +85,13 @@ class RecordedPass:
 
     def _keep(self, name: str) -> Any:
         def keep(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-            self._inputs.setdefault(name, []).append(args[0])
-            self._outputs.setdefault(name, []).append(out)
+            self._inputs.setdefault(name, []).append(args[0].clone())
+            self._outputs.setdefault(name, []).append(out.clone())
 
         return keep
 
     def _keep_block(self, place: int) -> Any:
-        return lambda _, __, out: self._blocks.append((place, out))
+        return lambda _, __, out: self._blocks.append((place, _copied(out)))
 
 
 def repeated(output: Any, n: int, k: int) -> Any:
@@ -108,6 +109,12 @@ def repeated(output: Any, n: int, k: int) -> Any:
     if not isinstance(output, Tensor) or len(output) != n:
         return output
     return output.repeat(k, *[1] * (output.ndim - 1))
+
+
+def _copied(output: Any) -> Any:
+    if isinstance(output, tuple):
+        return tuple(_copied(x) for x in output)
+    return output.clone() if isinstance(output, Tensor) else output
 
 
 def _can_repeat(output: Any, n: int) -> bool:

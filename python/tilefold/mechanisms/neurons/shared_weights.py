@@ -18,7 +18,7 @@ from .recorded_pass import Target, Tokens
 
 
 class WeightMean(NamedTuple):
-    """Gradients of a layer's weights and bias, averaged over a path, and the target at its start."""
+    """Mean gradients of a layer's weights and bias over a path, and the target at its start."""
 
     weight: Tensor  # [n, outputs, inputs]
     bias: Tensor  # [n, outputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from .encoder_settings import read_json
@@ -11,7 +12,7 @@ from .weights import find
 _FILE = "tokenizer_config.json"
 
 
-def warn_of_missing_tokens(tokenizer: Any, *, append_eos: bool) -> None:
+def warn_of_missing_tokens(tokenizer: Any, *settings: Mapping[str, Any]) -> None:
     """Warns where `add_bos_token` or `add_eos_token` of a tokenizer's configuration has no effect.
 
     Before version 5, transformers built the tokenizer from both; now it ignores them where there is
@@ -20,31 +21,34 @@ def warn_of_missing_tokens(tokenizer: Any, *, append_eos: bool) -> None:
 
     Args:
         tokenizer: loaded from a folder or hub.
-        append_eos: whether the encoder adds the end token.
+        *settings: of each encoder: with append_eos, or a prefix that begins with the first token,
+            nothing is missing.
 
     Warns:
         UserWarning: a token that is announced and not added.
     """
-    path = find(tokenizer.name_or_path, _FILE)
+    path = find(tokenizer.name_or_path, _FILE) if tokenizer.name_or_path else None
     config = {} if path is None else read_json(path)
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token
+    begun = all(str(own.get("prefix", "")).startswith(f"{bos}") for own in settings)
+    ended = all(own.get("append_eos", False) for own in settings)
     announced = [
         (flag, token, remedy)
-        for flag, token, remedy in (
-            ("add_bos_token", tokenizer.bos_token, f"prefix={tokenizer.bos_token!r}"),
-            ("add_eos_token", tokenizer.eos_token, "append_eos=True"),
+        for flag, token, remedy, there in (
+            ("add_bos_token", bos, f"prefix={bos!r}", begun),
+            ("add_eos_token", eos, "append_eos=True", ended),
         )
-        if config.get(flag) is True and token is not None
+        if config.get(flag) is True and token is not None and not there
     ]
     if not announced:
         return
     added = tokenizer.convert_ids_to_tokens(tokenizer("a")["input_ids"])
     for flag, token, remedy in announced:
-        place = added[:1] if flag == "add_bos_token" else added[-1:]
-        if place != [token] and not (append_eos and flag == "add_eos_token"):
+        if (added[:1] if flag == "add_bos_token" else added[-1:]) != [token]:
             warnings.warn(
                 f"{path}: {flag} is true, but transformers {_version()} adds no {token}; pass "
                 f"{remedy} if the model was trained with it",
-                stacklevel=2,
+                stacklevel=3,
             )
 
 

@@ -11,7 +11,6 @@ from .. import projection
 from ..adapters import CONFIG as ADAPTER
 from ..adapters import load_adapter
 from . import encoder_settings, sentence_transformers_folder
-from .announced_tokens import warn_of_missing_tokens
 from .dpr_weights import load_dpr
 from .weights import find, load_weights, quiet
 
@@ -49,7 +48,6 @@ def load(
     *,
     pooling: str | None = None,
     adapter: str = "default",
-    append_eos: bool | None = None,
 ) -> Checkpoint:
     """Loads a model in float32, its tokenizer, and settings such as pooling from its folder.
 
@@ -59,7 +57,6 @@ def load(
         pooling: takes precedence over the folder's; only "decoder" needs the decoder of a model
             that has one.
         adapter: the name that an adapter gets.
-        append_eos: takes precedence over the folder's.
 
     Raises:
         OSError: there is no such model.
@@ -67,11 +64,8 @@ def load(
     """
     found = _load(existing(name), pooling=pooling, adapter=adapter)
     model, tokenizer, (query, document, *_) = found
-    if append_eos is None:
-        append_eos = query.get("append_eos", False)
-    warn_of_missing_tokens(tokenizer, append_eos=append_eos)
     for settings in (query, document):
-        settings |= _length(model, tokenizer, settings)
+        settings.update(_length(model, tokenizer, settings))
     return found
 
 
@@ -138,9 +132,9 @@ def _places_behind_padding(model: nn.Module) -> int:
     With padding 1, positions are 2, 3, ...: a configuration of 514 positions reads 512 tokens.
     """
     for name, part in model.named_modules():
-        if isinstance(part, nn.Embedding) and name.endswith("position_embeddings"):
-            if part.padding_idx is not None:
-                return part.num_embeddings - part.padding_idx - 1
+        numbered = isinstance(part, nn.Embedding) and name.endswith("position_embeddings")
+        if numbered and part.padding_idx is not None:
+            return int(part.num_embeddings - part.padding_idx - 1)
     return _NO_LIMIT
 
 

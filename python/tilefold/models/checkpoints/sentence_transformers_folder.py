@@ -37,8 +37,8 @@ _EXPECTED = {  # of the module Transformer; None: not set, or empty
     **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs")),
     **dict.fromkeys(("model_args", "tokenizer_args", "config_args")),  # their names before 6
 }
-# Prompts that sentence-transformers 6.2 documents for documents, and does not reach: it adds an empty
-# "document", which comes first.
+# Prompts that sentence-transformers documents for documents, and 6.2 does not reach: it adds an
+# empty "document", which comes first.
 _NOT_REACHED = ("passage", "corpus")
 
 
@@ -165,8 +165,8 @@ def _check_include_prompt(name: str | Path, folder: str, *prefixes: str) -> None
     path, config = _config(name, f"{folder}/config.json")
     if any(prefixes) and not config.get("include_prompt", True):
         raise ValueError(
-            f"{path}: include_prompt is false, but prefixes are always pooled here, and there is the "
-            f"prompt {max(prefixes)!r}"
+            f"{path}: include_prompt is false, but prefixes are always pooled here, and there is "
+            f"the prompt {max(prefixes)!r}"
         )
 
 
@@ -235,12 +235,11 @@ def _read_prompts(name: str | Path) -> tuple[str, str, str | None]:
         raise ValueError(
             f"{path}: default_prompt_name must be one of {list(prompts)}, got {default!r}"
         )
-    saved = config.get("prompts") or {}
-    unused = [key for key in _NOT_REACHED if prompts.get(key) and "document" not in saved]
+    unused = [key for key in _NOT_REACHED if prompts.get(key) and not prompts["document"]]
     if unused:
         warnings.warn(
-            f"{path}: sentence-transformers puts no prompt before documents, as there is none named "
-            f"'document'; to use that of {unused[0]!r}, pass "
+            f"{path}: sentence-transformers puts no prompt before documents, as "
+            f"'document' is empty or missing; to use that of {unused[0]!r}, pass "
             f"document_prefix={prompts[unused[0]]!r}",
             stacklevel=2,
         )
