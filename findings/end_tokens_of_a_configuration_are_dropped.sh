@@ -6,8 +6,10 @@
 # pool the last word instead. The tokenizer then says itself that it adds none, and passing the
 # same two as arguments has an effect.
 #
-# Seen on PLACEHOLDER_DATE:
-PLACEHOLDER_OUTPUT
+# Seen on 2026-11-28:
+#   configuration says False: ['red', 'fox'], add_eos_token is False
+#   configuration says True: ['red', 'fox'], add_eos_token is False
+#   passed as arguments: ['<s>', 'red', 'fox', '</s>'], add_eos_token is True
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

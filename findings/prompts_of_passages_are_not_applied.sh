@@ -7,8 +7,12 @@
 #      without a prompt "query", nor by encode_document.
 # A retriever that is published with the prompts "query" and "passage" encodes its passages without.
 #
-# Seen on PLACEHOLDER_DATE with torch 2.13.0, transformers 5.23.0:
-PLACEHOLDER_OUTPUT
+# Seen on 2026-11-28 with torch 2.13.0, transformers 5.23.0:
+#   {'query': 'ask: ', 'document': 'tell: '}, default None: query ask, document tell, encode none
+#   {'query': 'ask: ', 'passage': 'tell: '}, default None: query ask, document none, encode none
+#   {'query': 'ask: ', 'corpus': 'tell: '}, default None: query ask, document none, encode none
+#   {'passage': 'tell: '}, default passage: query none, document none, encode tell
+#   {'any': 'mark: '}, default any: query none, document none, encode mark
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from tilefold import reference
 from tilefold.mechanisms import (
+    IncompleteAttributionWarning,
     activation_attribution,
     masked_word,
     neuron_activations,
@@ -230,3 +231,70 @@ def test_activations_are_those_at_the_gap_after_the_activation_function(masked):
     gap = tokens["input_ids"] == 4
     np.testing.assert_array_equal(neuron_activations(model, tokens, gap), truth)
     assert model.training == was_training
+
+
+@pytest.mark.filterwarnings("error::tilefold.mechanisms.IncompleteAttributionWarning")
+def test_gaps_of_weights_shrink_with_steps_and_are_said_above_a_share(encoder):
+    """Ends included, twice the steps halve the distance from the change of the length."""
+    coarse = pytest.warns(
+        IncompleteAttributionWarning, match="differ from what .* by more than 0.25"
+    )
+    with coarse:
+        few = weight_attribution(encoder, TEXTS, steps=2, progress=False)
+    fine = [weight_attribution(encoder, TEXTS, steps=n, progress=False) for n in (81, 161)]
+    assert abs(few.gap).max() > 5 * abs(fine[0].gap).max()
+    np.testing.assert_allclose(abs(fine[1].gap).sum() / abs(fine[0].gap).sum(), 0.5, atol=0.1)
+
+
+def test_relative_gaps_are_of_the_same_unit_as_scores(encoder):
+    found = weight_attribution(encoder, TEXTS, steps=3, progress=False)
+    relative = found.relative()
+    largest = np.maximum(found.intermediate.max((1, 2)), found.output.max((1, 2)))
+    np.testing.assert_allclose(relative.gap, found.gap / largest[:, None, None], rtol=1e-6)
+
+
+def test_layers_without_bias_have_a_reference():
+    layer = torch.nn.Linear(3, 2, bias=False)
+    x = torch.tensor([[1.0, 2.0, 3.0]])
+
+    def length(changed):
+        return (x @ changed["layer.weight"].T).norm()
+
+    rows = reference.weight_attribution(length, "layer", layer, 3)
+    # The length grows in proportion: its gradient is the same all along the path.
+    y = x @ layer.weight.T
+    truth = (layer.weight * (y.T / y.norm()) * x).abs().sum(1)
+    torch.testing.assert_close(rows, truth.detach())
+
+
+def test_layers_with_an_adapter_are_not_attributed(encoder):
+    pytest.importorskip("peft", reason="peft is not installed: pip install tilefold[train]")
+    from tilefold.models import add_lora
+
+    adapted = Encoder(transformers.BertModel(encoder.model.config), encoder.tokenizer)
+    add_lora(adapted, r=2, target_modules=["intermediate.dense"])
+    with pytest.raises(ValueError, match=r"intermediate\.dense has an adapter; merge\(\) it first"):
+        weight_attribution(adapted, TEXTS, progress=False)
+    weight_attribution(adapted.merge(), TEXTS, progress=False)
+
+
+def test_blocks_of_several_kinds_are_refused():
+    config = transformers.BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2)
+    model = transformers.BertModel(config)
+    model.encoder.layer[1].intermediate = torch.nn.Identity()
+    with pytest.raises(ValueError, match="1 of 2 blocks of BertModel have no such layers"):
+        feed_forwards(model)
+    bart = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 20}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    model = transformers.BartModel(transformers.BartConfig(**bart, **heads))
+    with pytest.raises(ValueError, match=r"several stacks .*, encoder\.layers, decoder\.layers"):
+        feed_forwards(model)
+    names = [("decoder.layers.*.fc1", "decoder.layers.*.fc2")]
+    assert [part.output_name for part in feed_forwards(model, names)] == ["decoder.layers.0.fc2"]
+
+
+def test_positions_that_do_not_fit_are_named(masked):
+    model, tokens, answers = masked
+    target = masked_word(model, answers, 4)
+    with pytest.raises(ValueError, match=r"have shape .*, expected \(2, 3\) texts and tokens"):
+        activation_attribution(model, tokens, target, torch.ones(2, 3, dtype=torch.int64))
