@@ -4,8 +4,11 @@
 # give target_modules or target_parameters; for Mistral, which has the same entry, it works. Given
 # the two names, it adapts Mixtral as well.
 #
-# Seen on PLACEHOLDER_DATE with torch 2.13.0:
-PLACEHOLDER_OUTPUT
+# Seen on 2026-11-28 with torch 2.13.0:
+#   Mistral, listed ['q_proj', 'v_proj'], given None: ['q_proj', 'v_proj']
+#   Mistral, listed ['q_proj', 'v_proj'], given ['q_proj', 'v_proj']: ['q_proj', 'v_proj']
+#   Mixtral, listed ['q_proj', 'v_proj'], given None: NoMatchingPeftModuleError
+#   Mixtral, listed ['q_proj', 'v_proj'], given ['q_proj', 'v_proj']: ['q_proj', 'v_proj']
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -279,8 +279,8 @@ def test_layers_with_an_adapter_are_not_attributed(encoder):
 
 
 def test_blocks_of_several_kinds_are_refused():
-    config = transformers.BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2)
-    model = transformers.BertModel(config)
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    model = transformers.BertModel(transformers.BertConfig(**sizes))
     model.encoder.layer[1].intermediate = torch.nn.Identity()
     with pytest.raises(ValueError, match="1 of 2 blocks of BertModel have no such layers"):
         feed_forwards(model)
