@@ -15,9 +15,9 @@ _FILE = "tokenizer_config.json"
 def warn_of_missing_tokens(tokenizer: Any, *settings: Mapping[str, Any]) -> None:
     """Warns where `add_bos_token` or `add_eos_token` of a tokenizer's configuration has no effect.
 
-    Before version 5, transformers built the tokenizer from both; now it ignores them where there is
-    a tokenizer.json, whose rules may be without these tokens. A model for "last" pooling was
-    trained to put its summary on the end token.
+    Version 4 of transformers made the tokenizers of Llama and Gemma add both; version 5 drops them
+    where there is a tokenizer.json, whose rules may be without these tokens. A model for "last"
+    pooling was trained to put its summary on the end token.
 
     Args:
         tokenizer: loaded from a folder or hub.
