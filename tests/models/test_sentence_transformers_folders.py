@@ -187,8 +187,14 @@ def test_a_router_is_refused_by_name(models, tmp_path: Path):
     router = Router.for_query_document(*routes)
     made = library.SentenceTransformer(modules=[router, Normalize()], device="cpu")
     made.save(str(tmp_path), create_model_card=False)
-    with pytest.raises(ValueError, match="Router"):
+    with pytest.raises(ValueError, match="a Router is not supported; save the modules of each"):
         BiEncoder.from_pretrained(tmp_path)
+    # The way that the message names.
+    for name, modules in zip(("query", "document"), routes, strict=True):
+        alone = library.SentenceTransformer(modules=[*modules, Normalize()], device="cpu")
+        alone.save(str(tmp_path / name), create_model_card=False)
+    ours = BiEncoder.from_pretrained(tmp_path / "query", document=tmp_path / "document")
+    assert_alike(ours, made)
 
 
 @pytest.fixture

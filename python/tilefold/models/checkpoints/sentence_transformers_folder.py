@@ -71,6 +71,11 @@ def read(name: str | Path) -> Settings:
         return Settings({}, {})
     modules = json.loads(path.read_text(encoding="utf-8"))
     kinds = [module["type"].rpartition(".")[2] for module in modules]
+    if "Router" in kinds:
+        raise ValueError(
+            f"{path}: a Router is not supported; save the modules of each route as a folder of "
+            "its own; BiEncoder.from_pretrained takes that of queries, and document= that of documents"
+        )
     after_pooling = kinds[2:]
     dense = [index for index, kind in enumerate(kinds) if kind == "Dense"]
     in_order = ["Dense"] * len(dense) + ["Normalize"] * ("Normalize" in after_pooling)
@@ -224,7 +229,10 @@ def _read_prompts(name: str | Path) -> tuple[str, str, str | None]:
     """
     path, config = _config(name, _PROMPTS)
     if config.get("truncate_dim"):
-        raise ValueError(f"{path}: truncate_dim={config['truncate_dim']} is not supported")
+        raise ValueError(
+            f"{path}: truncate_dim={config['truncate_dim']} is not supported; without it, vectors "
+            "have all dimensions"
+        )
     prompts = {"query": "", "document": ""}
     for key, text in (config.get("prompts") or {}).items():
         if not isinstance(text, str | None):
