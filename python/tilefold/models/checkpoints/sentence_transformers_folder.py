@@ -74,7 +74,7 @@ def read(name: str | Path) -> Settings:
     if "Router" in kinds:
         raise ValueError(
             f"{path}: a Router is not supported; save the modules of each route as a folder of "
-            "its own; BiEncoder.from_pretrained takes that of queries, and document= that of documents"
+            "its own; BiEncoder.from_pretrained takes that of queries, and document= the other"
         )
     after_pooling = kinds[2:]
     dense = [index for index, kind in enumerate(kinds) if kind == "Dense"]
