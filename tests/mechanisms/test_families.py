@@ -243,3 +243,36 @@ def test_scaled_neurons_change_what_reads_them(encoder: Encoder, target):
         doubled = neuron_activations(encoder.model, tokens, tokens["attention_mask"])
     if activations.shape[1] == 2:
         np.testing.assert_allclose(doubled[:, 1], 2 * activations[:, 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error::tilefold.mechanisms.IncompleteAttributionWarning")
+def test_neurons_of_a_decoder_are_attributed_where_they_are_named():
+    """Positions are those of the decoder then, and the encoder runs as it is."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2}
+    config = transformers.T5Config(**sizes, num_heads=4, decoder_start_token_id=0)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    ids = torch.tensor([[5, 6, 7], [8, 9, 0]])
+    tokens = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    written = torch.tensor([[0, 4], [0, 11]])
+
+    def target(own, rows):
+        logits = model(**own, decoder_input_ids=written[rows], use_cache=False).logits
+        return logits[:, -1].log_softmax(1)[:, 3]
+
+    stack = "decoder.block.*.layer.2.DenseReluDense"
+    found = activation_attribution(
+        model,
+        tokens,
+        target,
+        torch.ones_like(written),
+        steps=100,
+        names=[(f"{stack}.wi", f"{stack}.wo")],
+    )
+    assert found.scores.shape == (2, 2, 48)
+    assert abs(found.scores).max() > 1e-4
+    assert abs(found.gap).max() < 0.02 * abs(found.scores.sum(2) - found.gap).max()
+    with pytest.raises(ValueError, match=r"have shape .*, expected \(2, 2\) texts and tokens"):
+        activation_attribution(model, tokens, target, torch.ones_like(written), steps=2)
