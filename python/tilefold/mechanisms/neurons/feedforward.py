@@ -148,7 +148,7 @@ def _in_order(
 ) -> list[FeedForward]:
     """Numbers the layers of one stack of blocks, which may be in groups as ALBERT's are."""
     by_block = {place.block: place for place in places}
-    parents = sorted({block.rpartition(".")[0] for block in by_block}, key=_numbers)
+    parents = sorted(dict.fromkeys(block.rpartition(".")[0] for block in by_block), key=_numbers)
     stacks = {re.sub(r"\d+", "*", parent): parent for parent in parents}
     if len(stacks) > 1:
         one, other = (f"{next(iter(stacks))}.*.{name}" for name in pair)

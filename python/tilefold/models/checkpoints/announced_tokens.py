@@ -12,7 +12,9 @@ from .weights import find
 _FILE = "tokenizer_config.json"
 
 
-def warn_of_missing_tokens(tokenizer: Any, *settings: Mapping[str, Any]) -> None:
+def warn_of_missing_tokens(
+    tokenizer: Any, *settings: Mapping[str, Any], begin: str = "pass prefix={!r}"
+) -> None:
     """Warns where `add_bos_token` or `add_eos_token` of a tokenizer's configuration has no effect.
 
     Version 4 of transformers made the tokenizers of Llama and Gemma add both; version 5 drops them
@@ -23,6 +25,7 @@ def warn_of_missing_tokens(tokenizer: Any, *settings: Mapping[str, Any]) -> None
         tokenizer: loaded from a folder or hub.
         *settings: of each encoder: with append_eos, or a prefix that begins with the first token,
             nothing is missing.
+        begin: how texts get the first token, for the message.
 
     Warns:
         UserWarning: a token that is announced and not added.
@@ -35,8 +38,8 @@ def warn_of_missing_tokens(tokenizer: Any, *settings: Mapping[str, Any]) -> None
     announced = [
         (flag, token, remedy)
         for flag, token, remedy, there in (
-            ("add_bos_token", bos, f"prefix={bos!r}", begun),
-            ("add_eos_token", eos, "append_eos=True", ended),
+            ("add_bos_token", bos, begin.format(bos), begun),
+            ("add_eos_token", eos, "pass append_eos=True", ended),
         )
         if config.get(flag) is True and token is not None and not there
     ]
@@ -46,7 +49,7 @@ def warn_of_missing_tokens(tokenizer: Any, *settings: Mapping[str, Any]) -> None
     for flag, token, remedy in announced:
         if (added[:1] if flag == "add_bos_token" else added[-1:]) != [token]:
             warnings.warn(
-                f"{path}: {flag} is true, but transformers {_version()} adds no {token}; pass "
+                f"{path}: {flag} is true, but transformers {_version()} adds no {token}; "
                 f"{remedy} if the model was trained with it",
                 stacklevel=3,
             )
