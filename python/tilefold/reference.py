@@ -475,7 +475,7 @@ def weight_attribution(length: Any, name: str, module: Any, steps: int) -> Any:
     Args:
         length: a function from parameters by name to the number that is attributed.
         name: the name of the layer, such as "encoder.layer.0.intermediate.dense".
-        module: a `torch.nn.Linear`, the layer.
+        module: the layer, a `torch.nn.Linear`, or the `Conv1D` of GPT-2.
         steps: number of interpolation steps from 1e-6 to 1.
 
     Returns:
@@ -486,6 +486,9 @@ def weight_attribution(length: Any, name: str, module: Any, steps: int) -> Any:
     total = torch.zeros_like(module.weight)
     for alpha in torch.linspace(1e-6, 1, steps):
         weight = (alpha * module.weight).detach().requires_grad_()
-        changed = {f"{name}.weight": weight, f"{name}.bias": (alpha * module.bias).detach()}
+        changed = {f"{name}.weight": weight}
+        if module.bias is not None:
+            changed[f"{name}.bias"] = (alpha * module.bias).detach()
         total += torch.autograd.grad(length(changed), weight)[0]
-    return (module.weight * total / steps).abs().sum(1).detach()
+    rows = 1 if isinstance(module, torch.nn.Linear) else 0
+    return (module.weight * total / steps).abs().sum(rows).detach()

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 transformers = pytest.importorskip("transformers", reason="pip install tilefold[train]")
 
 from tilefold.activations.activation_statistics import ActivationStatistics
-from tilefold.activations.capture import capture, patch
+from tilefold.activations.capture import capture
+from tilefold.activations.patching import patch
 from tilefold.activations.row_store import RowStore
 from tilefold.models import Encoder
 

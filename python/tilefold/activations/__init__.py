@@ -12,5 +12,5 @@ except ImportError as error:
 
 from .activation_statistics import ActivationStatistics as ActivationStatistics
 from .capture import capture as capture
-from .capture import patch as patch
+from .patching import patch as patch
 from .row_store import RowStore as RowStore

@@ -1,11 +1,10 @@
-"""Reads activations with `capture` and replaces them with `patch`, by hooks inside a block."""
+"""Reads activations with `capture`, by hooks inside a block."""
 
 from __future__ import annotations
 
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from ..devices import check_device
 from .activation_statistics import ActivationStatistics
 from .pooling import cls_pool, last_pool, max_pool, mean_pool
 from .row_store import RowStore
-from .sites import Site, find_sites, first_tensor
+from .sites import Site, add_hook, find_sites, first_tensor
 
 Rows = Literal["cls", "mean", "last", "max"]
 _POOLINGS = {"cls": cls_pool, "mean": mean_pool, "last": last_pool, "max": max_pool}
@@ -43,7 +42,8 @@ def capture(
 
     Args:
         model: a model of transformers, or a module that contains one. For other modules, and where
-            no ``attention_mask`` is passed, all tokens count.
+            no ``attention_mask`` is passed, all tokens count. A layer that several blocks share, as
+            in ALBERT, counts each time that it runs.
         sites: dotted names of modules, as in ``model.named_modules()``; ``*`` stands for one part,
             as in ``encoder.layer.*.intermediate``. Their output is read (the first of several), or
             with ``:input`` after the name their first input.
@@ -60,8 +60,8 @@ def capture(
 
     Raises:
         ValueError: no such module (similar names are listed), options that exclude each other; at a
-            call of the model, activations that are not on the CPU, or a text whose mask is 0
-            everywhere.
+            call of the model, activations that are not on the CPU, a text whose mask is 0
+            everywhere, or a layer that several blocks share, with `top` or `rows`.
         TypeError: `torch.nn.DataParallel`, activations that are not tensors.
         RuntimeError: a site that an enclosing block captures already.
 
@@ -105,9 +105,11 @@ class Capture(Mapping[str, ActivationStatistics]):
         self._options = options
         self._pool = None if rows is None else _POOLINGS[rows]
         self._store = store
+        self._per_text = store is not None or bool(options and options["top"])
         self._statistics: dict[str, ActivationStatistics] = {}
         self._hooks: list[Any] = []
         self._mask: Tensor | None = None
+        self._ran: set[str] | None = None  # sites of the call of the model that is running
 
     def __getitem__(self, site: str) -> ActivationStatistics:
         if site in self._names and site not in self._statistics:
@@ -135,8 +137,9 @@ class Capture(Mapping[str, ActivationStatistics]):
         for masked in _masked_modules(model):
             note = self._note_mask(masked)
             self._hooks.append(masked.register_forward_pre_hook(note, with_kwargs=True))
+            self._hooks.append(masked.register_forward_hook(self._end))
         for site in sites:
-            self._hooks.append(_hook(site, self._fold(site.name)))
+            self._hooks.append(add_hook(site, self._fold(site.name)))
         return self
 
     def __exit__(
@@ -165,14 +168,34 @@ class Capture(Mapping[str, ActivationStatistics]):
                         "counts: its attention_mask is 0 everywhere"
                     )
             self._mask = mask
+            self._ran = set()
 
         return note
+
+    def _end(self, *_: Any) -> None:
+        self._ran = None
+
+    def _check_first_run(self, name: str) -> None:
+        """Refuses a second run for the same texts where results are one for each text."""
+        if self._ran is not None:
+            if name in self._ran:
+                raise ValueError(
+                    f"capture: {name} runs several times for a text, as layers that blocks share "
+                    "do; `top` and `rows` need one run"
+                )
+            self._ran.add(name)
 
     def _fold(self, name: str) -> Callable[[Any], None]:
         def fold(value: Any) -> None:
             x = first_tensor(value, name, "capture").detach()
             check_device("capture", f"activations of {name}", x.device, "statistics")
+            if self._per_text:
+                self._check_first_run(name)
             mask = self._mask
+            if mask is not None and x.shape[:-1] == (mask.numel(),) != mask.shape[:1]:
+                x = x.reshape(
+                    *mask.shape, x.shape[-1]
+                )  # flattened over texts and tokens, as in OPT
             if mask is not None and x.shape[:-1] == mask.shape[:1]:
                 mask = None  # one row per text, such as the output of a pooler
             if mask is not None and mask.shape != x.shape[:-1]:
@@ -191,73 +214,7 @@ class Capture(Mapping[str, ActivationStatistics]):
         return fold
 
 
-@contextmanager
-def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[nn.Module]:
-    """Replaces activations inside the block; the model itself is not changed.
-
-    Args:
-        model: any module.
-        edits: from names of sites, as in `capture`, to functions that map the activations of the
-            site to their replacement, a tensor of the same shape. A function must not modify its
-            argument in place.
-
-    Yields:
-        The model.
-
-    Raises:
-        ValueError: no such module, a replacement of another shape.
-        TypeError: `torch.nn.DataParallel`, a function that does not return a tensor.
-
-    Example:
-        >>> model = torch.nn.Linear(2, 2)
-        >>> both = torch.nn.Sequential(model, torch.nn.ReLU())
-        >>> with patch(both, {"0": torch.zeros_like}):
-        ...     both(torch.ones(1, 2))
-        tensor([[0., 0.]])
-    """
-    hooks: list[Any] = []
-    try:
-        for pattern, edit in edits.items():
-            for site in find_sites(model, pattern, "patch"):
-                hooks.append(_hook(site, _edited(site.name, edit)))
-        yield model
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def _masked_modules(model: nn.Module) -> list[nn.Module]:
     """Finds the modules whose forward takes texts and their mask."""
     takes = {"input_ids", "attention_mask"}
     return [m for m in model.modules() if takes <= set(inspect.signature(m.forward).parameters)]
-
-
-def _edited(name: str, edit: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
-    def replace(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            kind = type(value).__name__
-            raise TypeError(f"patch: {name} gives a {kind}; name a module that gives a tensor")
-        before = first_tensor(value, name, "patch")
-        after = edit(before)
-        if not isinstance(after, Tensor):
-            raise TypeError(
-                f"patch: the edit of {name} must return a tensor, got {type(after).__name__}"
-            )
-        if after.shape != before.shape:
-            raise ValueError(
-                f"patch: the edit of {name} must keep the shape {tuple(before.shape)}, got "
-                f"{tuple(after.shape)}"
-            )
-        return after if value is before else type(value)([after, *value[1:]])
-
-    return replace
-
-
-def _hook(site: Site, act: Callable[[Any], Any]) -> Any:
-    """Registers a hook that calls `act` with the output, or the arguments, of the module.
-
-    A result of `act` that is not None replaces them.
-    """
-    if site.is_input:
-        return site.module.register_forward_pre_hook(lambda _, args: act(args))
-    return site.module.register_forward_hook(lambda _, args, output: act(output))

@@ -111,7 +111,7 @@ def _attribute(
         tokens, answers = _prompts(subject, tokenizer, n)
         target = masked_word(model, answers, tokenizer.mask_token_id)
         gap = (tokens["input_ids"] == tokenizer.mask_token_id).to(torch.int64)
-        scores = activation_attribution(model, tokens, target, gap, steps=n_steps)
+        scores = activation_attribution(model, tokens, target, gap, steps=n_steps).scores
         found["attribution"].append(scores)
         found["activation"].append(neuron_activations(model, tokens, gap))
     return {by: np.stack(arrays) for by, arrays in found.items()}
