@@ -9,6 +9,7 @@ from typing import Any
 
 from .atomic import replacing_text
 from .done_once import WrongChecksumError, digest_of
+from .published_folder import RECORD
 from .storage import sha256
 from .tensors import CorruptedFolderError
 
@@ -75,7 +76,9 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> list[str]:
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    # The record of a folder's files is written last, when the folder takes its name.
+    own = {DIGESTS, RECORD}
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name not in own)
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 

@@ -43,6 +43,7 @@ def peak_memory() -> Iterator[PeakMemory]:
         A `PeakMemory`, filled in when the block ends.
 
     Example:
+        >>> import numpy as np
         >>> with peak_memory() as peak:
         ...     filled = np.ones(1 << 23)
         >>> 60 < peak.bytes / 2**20 < 80
