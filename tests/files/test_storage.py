@@ -594,7 +594,7 @@ def crafted(folder: Path, ids) -> None:
     """An index whose checksums are right, with ids that no index has."""
     rows = vectors(4)
     segments = tuple(make_segment(rows, np.array(own)) for own in ids)
-    write_folder(folder, DIM, "ip", segments, 1 + max(map(max, ids)))
+    write_folder(folder, DIM, segments, 1 + max(map(max, ids)))
 
 
 @pytest.mark.parametrize("kind", IDS)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ..arrays import BFLOAT16, as_vectors, check_unique
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
-from .metrics import Metric, checked_metric, stored_dim
 from .packing import BLOCK_ROWS, Packed
 from .search_options import as_integer
 from .segment import Segment
@@ -38,14 +37,10 @@ def checked_dim(dim: Any, op: str) -> int:
     return number
 
 
-def write_folder(
-    folder: Path, dim: int, metric: Metric, segments: tuple[Segment, ...], next_id: int
-) -> None:
+def write_folder(folder: Path, dim: int, segments: tuple[Segment, ...], next_id: int) -> None:
     """Replaces a folder by the saved form of an index; see `FlatIndex.save`."""
-    segments = tuple(s for s in segments if len(s))
     manifest = {
         "dim": dim,
-        "metric": metric,
         "next_id": next_id,
         "rotated": [bool(s.packed and s.packed.rotated) for s in segments],
     }
@@ -53,10 +48,8 @@ def write_folder(
     publish(folder, _KIND, _VERSION, manifest, writers)
 
 
-def read_folder(
-    folder: Path, *, mmap: bool, verify: bool
-) -> tuple[int, Metric, tuple[Segment, ...], int]:
-    """Reads the dim, the metric, the segments and the next id of a saved index.
+def read_folder(folder: Path, *, mmap: bool, verify: bool) -> tuple[int, tuple[Segment, ...], int]:
+    """Reads the dim, the segments and the next id of a saved index.
 
     Args:
         folder: the folder.
@@ -70,12 +63,9 @@ def read_folder(
     with open_folder(folder, _KIND, _VERSION, verify=verify) as (manifest, files):
         try:
             dim = checked_dim(manifest["dim"], "FlatIndex")
-            # Folders of before there were metrics have none.
-            metric = checked_metric(manifest.get("metric", "ip"), "FlatIndex")
-            width = stored_dim(dim, metric)
             rotated = _checked_rotated(manifest["rotated"], len(files))
             segments = tuple(
-                _read_segment(files[f"{i}.safetensors"], width, is_rotated, mmap)
+                _read_segment(files[f"{i}.safetensors"], dim, is_rotated, mmap)
                 for i, is_rotated in enumerate(rotated)
             )
             _check_ids(segments, verify)
@@ -84,7 +74,7 @@ def read_folder(
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptedFolderError(f"load: {folder} has a wrong manifest: {error}") from error
-    return dim, metric, segments, next_id
+    return dim, segments, next_id
 
 
 def _segment_writer(segment: Segment) -> Callable[[Path], None]:

@@ -54,7 +54,7 @@ def open_shards(shards: Sequence[Shard], op: str, *, verify: bool = False) -> li
 def _open_path(path: Path, first_id: int, op: str, verify: bool) -> list[Part]:
     name = str(path)
     if (path / MANIFEST).is_file():
-        return _parts_of_index(FlatIndex.load(path, verify=verify), name, path, op)
+        return _parts_of_index(FlatIndex.load(path, verify=verify), name, path)
     if path.suffix == ".npy" and path.is_file():
         if verify:
             raise ValueError(
@@ -84,7 +84,7 @@ def _open_safetensors(path: Path, first_id: int, op: str, verify: bool) -> Part:
 
 def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
     if isinstance(shard, FlatIndex):
-        return _parts_of_index(shard, name, None, op)
+        return _parts_of_index(shard, name, None)
     vectors = as_vectors(shard, op, name)
     if vectors.dtype == BFLOAT16:
         # Part.fold_into calls as_vectors again, which rejects uint16 without this metadata.
@@ -92,11 +92,7 @@ def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
     return [Part(name, vectors, first_id=first_id)]
 
 
-def _parts_of_index(index: FlatIndex, name: str, path: Path | None, op: str) -> list[Part]:
-    if index.metric != "ip":
-        raise ValueError(
-            f'{op}: {name} has metric="{index.metric}", expected "ip"; FlatIndex.search searches it'
-        )
+def _parts_of_index(index: FlatIndex, name: str, path: Path | None) -> list[Part]:
     if not index.segments:
         return [Part(name, np.empty((0, index.dim), np.float32))]
     return [Part(name, segment, path=path) for segment in index.segments]
