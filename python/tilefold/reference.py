@@ -97,6 +97,33 @@ def search(
     return best_scores, best_ids
 
 
+def range_search(
+    queries: NDArray[np.generic],
+    documents: NDArray[np.generic],
+    min_score: NDArray[np.float32] | float,
+    **options: Any,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Finds every document of each query that scores at least `min_score`.
+
+    Args:
+        queries: ``[n, dim]``.
+        documents: ``[m, dim]``.
+        min_score: scalar or ``[n]``, rounded to fp32 like scores, inclusive.
+        **options: as in `search`.
+
+    Returns:
+        ``(offsets [n + 1] int64, scores [hits] float32, ids [hits] int64)``: the answers of
+        `search` for k = m, one query after the other, without padding.
+
+    Example:
+        >>> range_search(np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32), 1.0)[2].tolist()
+        [0, 1]
+    """
+    scores, ids = search(queries, documents, len(documents), min_score=min_score, **options)
+    found = ids >= 0
+    return np.cumsum([0, *found.sum(axis=1)], dtype=np.int64), scores[found], ids[found]
+
+
 def _padded(vectors: NDArray[np.generic]) -> NDArray[np.float64]:
     """Converts vectors to fp64, padding dim with zeros to a multiple of sixteen."""
     rows, dim = vectors.shape

@@ -8,14 +8,9 @@ import numpy as np
 
 from ..arrays import Array, Vectors, as_vectors, check_dim
 from ..progress import Progress
+from .document_fold import DocumentFold, finite_rows, nonfinite_error
 from .packing import BLOCK_ROWS, can_pack, flags, pack
-from .running_search import (
-    CertifiedResult,
-    RunningSearch,
-    SearchResult,
-    finite_rows,
-    nonfinite_error,
-)
+from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import SearchOptions
 
 # Packing a document costs about as much as scoring it canonically for a dozen queries.
@@ -101,7 +96,7 @@ def search(
 
 
 def fold_array(
-    running: RunningSearch,
+    running: DocumentFold,
     documents: Vectors,
     *,
     ids: Any = None,

@@ -21,15 +21,12 @@ from ..arrays import (
     widened,
 )
 from ..progress import Progress
+from .document_fold import DocumentFold, nonfinite_error
 from .document_ids import new_ids
 from .flat_folder import checked_dim, read_folder, write_folder
 from .locks import renew_in_children
-from .running_search import (
-    CertifiedResult,
-    RunningSearch,
-    SearchResult,
-    nonfinite_error,
-)
+from .running_range import CertifiedRangeResult, RangeResult, RunningRange
+from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import SearchOptions, as_integer, checked_policy, checked_threads
 from .segment import Segment, make_segment
 from .segment_list import compacted, locate
@@ -227,9 +224,41 @@ class FlatIndex:
         )
         segments = self._segments
         running = RunningSearch(queries, k, options, total=sum(len(s.ids) for s in segments))
-        check_dim(running.op, "queries", running.queries.shape[1], "documents have", self.dim)
-        for segment in segments:
-            segment.fold_into(running)
+        self._fold(running, segments)
+        return running.result()
+
+    def range_search(
+        self,
+        queries: Array,
+        min_score: Any,
+        *,
+        allowed: Array | None = None,
+        exclude: Any = None,
+        max_score: Any = None,
+        nonfinite: str = "error",
+        num_threads: int | None = None,
+        progress: Progress | None = None,
+        return_certificate: bool = False,
+    ) -> RangeResult | CertifiedRangeResult:
+        """Every document that scores at least min_score, exactly.
+
+        Arguments, result and errors are those of `tilefold.range_search`; ids are those of the
+        index.
+        """
+        options = SearchOptions(
+            op="FlatIndex.range_search",
+            allowed=allowed,
+            exclude=exclude,
+            min_score=min_score,
+            max_score=max_score,
+            nonfinite=nonfinite,
+            num_threads=num_threads,
+            progress=progress,
+            return_certificate=return_certificate,
+        )
+        segments = self._segments
+        running = RunningRange(queries, options, total=sum(len(s.ids) for s in segments))
+        self._fold(running, segments)
         return running.result()
 
     def save(self, folder: str | Path) -> None:
@@ -273,6 +302,11 @@ class FlatIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["dim"])  # type: ignore[misc]
         self._segments, self._next_id = state["segments"], state["next_id"]
+
+    def _fold(self, running: DocumentFold, segments: tuple[Segment, ...]) -> None:
+        check_dim(running.op, "queries", running.queries.shape[1], "documents have", self.dim)
+        for segment in segments:
+            segment.fold_into(running)
 
     def _check_dtype(self, vectors: Vectors) -> None:
         stored = self.dtype

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Vectors
+from .document_fold import DocumentFold, finite_rows
 from .packing import BLOCK_ROWS, Packed, can_pack, flags, pack
-from .running_search import RunningSearch, finite_rows
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Segment:
         live[rows] = False
         return replace(self, live=live)
 
-    def fold_into(self, running: RunningSearch, *, begin: int = 0, end: int | None = None) -> None:
+    def fold_into(self, running: DocumentFold, *, begin: int = 0, end: int | None = None) -> None:
         """Folds rows [begin, end) into a running search; begin must be a multiple of 32."""
         end = len(self.ids) if end is None else end
         live = self.live
