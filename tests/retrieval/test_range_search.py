@@ -1,4 +1,4 @@
-"""Range search: every hit of the reference, with its bits, whatever the way, row, threads, levels."""
+"""Range search: every hit of the reference and its bits, whatever the way, row and threads."""
 
 import inspect
 import tracemalloc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from ..arrays import BFLOAT16, as_vectors
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
 from .packing import BLOCK_ROWS, Packed
+from .removed_rows import RemovedRows, no_rows
 from .search_options import as_integer
 from .segment import Segment
 
 _KIND = "tilefold.FlatIndex"
-_VERSION = 1
+# Version 2 has removed documents that can be restored; without any, version 1 is written.
+_VERSION = 2
+_REMOVED = "removed.safetensors"
 # Tensors of a segment's file beside its vectors, whose dtype is up to the index.
 _DTYPES = {
     "ids": np.int64,
@@ -36,19 +40,42 @@ def checked_dim(dim: Any, op: str) -> int:
     return number
 
 
-def write_folder(folder: Path, dim: int, segments: tuple[Segment, ...], next_id: int) -> None:
+@dataclass(frozen=True)
+class SavedIndex:
+    """The content of an index at one moment.
+
+    Attributes:
+        dim: dimensions of the vectors.
+        segments: documents.
+        next_id: first id that has never been used.
+        removed: documents that can be restored.
+    """
+
+    dim: int
+    segments: tuple[Segment, ...]
+    next_id: int
+    removed: RemovedRows
+
+
+def write_folder(folder: Path, content: SavedIndex) -> None:
     """Replaces a folder by the saved form of an index; see `FlatIndex.save`."""
-    manifest = {
-        "dim": dim,
-        "next_id": next_id,
+    segments, removed = content.segments, content.removed
+    manifest: dict[str, Any] = {
+        "dim": content.dim,
+        "next_id": content.next_id,
         "rotated": [bool(s.packed and s.packed.rotated) for s in segments],
     }
     writers = {f"{i}.safetensors": _segment_writer(s) for i, s in enumerate(segments)}
-    publish(folder, _KIND, _VERSION, manifest, writers)
+    version = 1  # whatever earlier releases can read, they shall read
+    if len(removed):
+        version = _VERSION
+        # An unpacked segment: the file has the vectors and the ids.
+        writers[_REMOVED] = _segment_writer(Segment(removed.vectors, removed.ids, None))
+    publish(folder, _KIND, version, manifest, writers)
 
 
-def read_folder(folder: Path, *, mmap: bool, verify: bool) -> tuple[int, tuple[Segment, ...], int]:
-    """Reads the dim, the segments and the next id of a saved index.
+def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
+    """Reads a saved index.
 
     Args:
         folder: the folder.
@@ -62,17 +89,33 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> tuple[int, tuple[S
     with open_folder(folder, _KIND, _VERSION, verify=verify) as (manifest, files):
         try:
             dim = checked_dim(manifest["dim"], "FlatIndex")
+            removed = no_rows(dim)
+            if _REMOVED in files:
+                kept = _read_segment(files.pop(_REMOVED), dim, False, mmap)
+                removed = RemovedRows(kept.vectors, kept.ids)
             rotated = _checked_rotated(manifest["rotated"], len(files))
             segments = tuple(
                 _read_segment(files[f"{i}.safetensors"], dim, is_rotated, mmap)
                 for i, is_rotated in enumerate(rotated)
             )
             next_id = _checked_next_id(manifest["next_id"], segments)
+            _check_removed(removed, segments, next_id)
         except CorruptedFolderError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptedFolderError(f"load: {folder} has a wrong manifest: {error}") from error
-    return dim, segments, next_id
+    return SavedIndex(dim, segments, next_id, removed)
+
+
+def _check_removed(removed: RemovedRows, segments: tuple[Segment, ...], next_id: int) -> None:
+    """Raises if removed documents have ids that they cannot have."""
+    ids = removed.ids
+    if len(np.unique(ids)) != len(ids):
+        raise ValueError("an id of removed documents is repeated")
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < next_id:
+        raise ValueError(f"ids of removed documents must be 0 to {next_id - 1}")
+    if any((segment.find(ids) >= 0).any() for segment in segments):
+        raise ValueError("a document is both there and removed")
 
 
 def _segment_writer(segment: Segment) -> Callable[[Path], None]:
