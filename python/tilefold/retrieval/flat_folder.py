@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from ..arrays import BFLOAT16, as_vectors
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
+from .l2_search import checked_exponent
+from .metric import checked_metric
 from .packing import BLOCK_ROWS, Packed
 from .removed_rows import RemovedRows, no_rows
 from .search_options import as_integer
 from .segment import Segment
 
 _KIND = "tilefold.FlatIndex"
-# Version 2 has removed documents that can be restored; without any, version 1 is written.
+# Version 2 has a metric and removed documents; without them, version 1 is written.
 _VERSION = 2
 _REMOVED = "removed.safetensors"
 # Tensors of a segment's file beside its vectors, whose dtype is up to the index.
@@ -49,12 +51,16 @@ class SavedIndex:
         segments: documents.
         next_id: first id that has never been used.
         removed: documents that can be restored.
+        metric: of the index.
+        exponent: of the stored vectors of metric "l2"; None before the first.
     """
 
     dim: int
     segments: tuple[Segment, ...]
     next_id: int
     removed: RemovedRows
+    metric: str = "ip"
+    exponent: int | None = None
 
 
 def write_folder(folder: Path, content: SavedIndex) -> None:
@@ -67,6 +73,9 @@ def write_folder(folder: Path, content: SavedIndex) -> None:
     }
     writers = {f"{i}.safetensors": _segment_writer(s) for i, s in enumerate(segments)}
     version = 1  # whatever earlier releases can read, they shall read
+    if content.metric != "ip":
+        version = _VERSION
+        manifest |= {"metric": content.metric, "exponent": content.exponent}
     if len(removed):
         version = _VERSION
         # An unpacked segment: the file has the vectors and the ids.
@@ -89,13 +98,16 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
     with open_folder(folder, _KIND, _VERSION, verify=verify) as (manifest, files):
         try:
             dim = checked_dim(manifest["dim"], "FlatIndex")
-            removed = no_rows(dim)
+            metric = checked_metric(manifest.get("metric", "ip"), "load")
+            exponent = checked_exponent(manifest.get("exponent"))
+            width = dim + (metric == "l2")  # see l2_search
+            removed = no_rows(width)
             if _REMOVED in files:
-                kept = _read_segment(files.pop(_REMOVED), dim, False, mmap)
+                kept = _read_segment(files.pop(_REMOVED), width, False, mmap)
                 removed = RemovedRows(kept.vectors, kept.ids)
             rotated = _checked_rotated(manifest["rotated"], len(files))
             segments = tuple(
-                _read_segment(files[f"{i}.safetensors"], dim, is_rotated, mmap)
+                _read_segment(files[f"{i}.safetensors"], width, is_rotated, mmap)
                 for i, is_rotated in enumerate(rotated)
             )
             next_id = _checked_next_id(manifest["next_id"], segments)
@@ -104,7 +116,7 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptedFolderError(f"load: {folder} has a wrong manifest: {error}") from error
-    return SavedIndex(dim, segments, next_id, removed)
+    return SavedIndex(dim, segments, next_id, removed, metric, exponent)
 
 
 def _check_removed(removed: RemovedRows, segments: tuple[Segment, ...], next_id: int) -> None:

@@ -26,12 +26,14 @@ from ..progress import Progress
 from .document_fold import DocumentFold, nonfinite_error
 from .document_ids import new_ids
 from .flat_folder import SavedIndex, checked_dim, read_folder, write_folder
+from .l2_search import L2Search, augmented, check_norms, chosen_exponent
 from .locks import renew_in_children
+from .metric import checked_metric, unit_queries, unit_vectors
 from .removed_rows import no_rows
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import SearchOptions, as_integer, checked_policy, checked_threads
-from .segment import Segment, make_segment, merge
+from .segment import Segment, gathered, make_segment, merge
 from .segment_list import compacted, locate
 
 
@@ -47,10 +49,25 @@ class FlatIndex:
 
     Args:
         dim: dimensions of the vectors.
+        metric: what `search` returns.
+
+            - "ip": inner products, largest first.
+            - "cosine": inner products of unit vectors. The index stores float32 vectors of norm 1
+              (rows of zeros stay, and have cosine 0 with everything), which `reconstruct` returns.
+              The bits are those of `reference.unit_vectors` and `reference.canonical_scores`.
+            - "l2": *squared* L2 distances, smallest first, as in faiss; ties by id, padding inf.
+              Distances are computed from differences in fp64 and rounded once, so close vectors
+              lose nothing; the bits are those of `reference.squared_distances`. ``max_score`` is
+              the largest squared distance, ``min_score`` is refused. The index stores float32
+              vectors with one column more. A certificate's threshold and bound are scores
+              ``<q, x> - |x|^2 / 2``.
+
+            All have the same bits for every instruction set, number of threads and batch size.
+            Shards, mining and `HnswIndex` take inner products only.
 
     Raises:
         TypeError: dim is not an integer.
-        ValueError: dim is below 1.
+        ValueError: dim is below 1, or an unknown metric.
 
     Example:
         >>> import numpy as np
@@ -60,8 +77,10 @@ class FlatIndex:
         array([[30, 10]])
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, metric: str = "ip") -> None:
         self.dim = checked_dim(dim, "FlatIndex")
+        self._metric = checked_metric(metric, "FlatIndex")
+        self._exponent: int | None = None  # of an l2 index; see l2_search
         self._segments: tuple[Segment, ...] = ()
         self._removed = no_rows(self.dim)
         self._next_id = 0
@@ -84,11 +103,28 @@ class FlatIndex:
         return any(s.find(np.array([number]))[0] >= 0 for s in self._segments)
 
     def __repr__(self) -> str:
-        return f"FlatIndex(dim={self.dim}, dtype={self.dtype}, documents={len(self)})"
+        metric = "" if self._metric == "ip" else f", metric={self._metric!r}"
+        return f"FlatIndex(dim={self.dim}, dtype={self.dtype}, documents={len(self)}{metric})"
+
+    @property
+    def metric(self) -> str:
+        """What `search` returns: "ip", "l2" or "cosine"."""
+        return self._metric
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """Immutable snapshot of the documents, for code that folds them into its own search."""
+        """Immutable snapshot of the documents, for code that folds them into its own search.
+
+        Raises:
+            ValueError: the metric is not "ip", so that inner products with the stored vectors are
+                not its scores.
+        """
+        if self._metric != "ip":
+            raise ValueError(
+                f"FlatIndex.segments: this index has metric {self._metric!r}, and shards and "
+                'mining take inner products; build one with metric="ip" (of unit vectors, for '
+                "cosines)"
+            )
         return self._segments
 
     @property
@@ -210,7 +246,7 @@ class FlatIndex:
         with self._lock:
             rows_by_segment = locate(self._segments, id_list, "FlatIndex.remove")
             if keep and len(id_list):
-                vectors = _gathered(self._segments, rows_by_segment, self._segments[0].vectors)
+                vectors = gathered(self._segments, rows_by_segment)
                 self._removed = self._removed.with_rows(vectors, id_list.copy())
             self._segments = compacted(_without(self._segments, rows_by_segment))
 
@@ -274,8 +310,16 @@ class FlatIndex:
             raise TypeError(f"{op}: other must be a FlatIndex, got {type(other).__name__}")
         offset = as_integer(id_offset, op, "id_offset")
         check_dim(op, "documents of other", other.dim, "the index has", self.dim)
+        if other.metric != self._metric:
+            raise ValueError(
+                f"{op}: other has metric {other.metric!r} but the index has {self._metric!r}"
+            )
         segments = [_renumbered(segment, offset, op) for segment in other._segments]
         with self._lock:
+            if self._exponent is None:
+                self._exponent = other._exponent
+            elif self._exponent != other._exponent:
+                segments = [_of_exponent(s, self.dim, self._exponent) for s in segments]
             if segments:
                 self._check_dtype(op, segments[0].vectors)
             for segment in segments:
@@ -298,10 +342,10 @@ class FlatIndex:
         id_list, single = as_id_list(ids, "FlatIndex.reconstruct", "ids")
         segments = self._segments
         rows_by_segment = locate(segments, id_list, "FlatIndex.reconstruct")
-        dtype = segments[0].vectors.dtype if segments else np.dtype(np.float32)
-        like = segments[0].vectors if segments else np.empty((0, self.dim), dtype)
-        result = _gathered(segments, rows_by_segment, like)
-        vectors: NDArray[Any] = widened(result) if dtype == BFLOAT16 else result
+        if not segments:
+            return np.empty((0, self.dim), np.float32)
+        result = gathered(segments, rows_by_segment)[:, : self.dim]
+        vectors = widened(result) if result.dtype == BFLOAT16 else np.ascontiguousarray(result)
         return vectors[0] if single else vectors
 
     def search(
@@ -321,6 +365,7 @@ class FlatIndex:
         """The k documents with the largest inner products for every query, exactly.
 
         Arguments, result and errors are those of `tilefold.search`; ids are those of the index.
+        The largest cosines, or the smallest L2 distances, if that is the metric of the index.
         """
         options = SearchOptions(
             op="FlatIndex.search",
@@ -334,6 +379,10 @@ class FlatIndex:
             return_certificate=return_certificate,
         )
         segments = self._segments
+        if self._metric == "l2":
+            return self._l2_search(queries, options).nearest(k)
+        if self._metric == "cosine":
+            queries = unit_queries(queries, options.op)
         running = RunningSearch(queries, k, options, total=sum(len(s.ids) for s in segments))
         self._fold(running, segments)
         return running.result()
@@ -341,7 +390,7 @@ class FlatIndex:
     def range_search(
         self,
         queries: Array,
-        min_score: Any,
+        min_score: Any = None,
         *,
         allowed: Array | None = None,
         exclude: Any = None,
@@ -354,7 +403,8 @@ class FlatIndex:
         """Every document that scores at least min_score, exactly.
 
         Arguments, result and errors are those of `tilefold.range_search`; ids are those of the
-        index.
+        index. With metric "l2", min_score is left out, and every document whose squared distance
+        is at most max_score is returned, nearest first.
         """
         options = SearchOptions(
             op="FlatIndex.range_search",
@@ -368,6 +418,10 @@ class FlatIndex:
             return_certificate=return_certificate,
         )
         segments = self._segments
+        if self._metric == "l2":
+            return self._l2_search(queries, options).within()
+        if self._metric == "cosine":
+            queries = unit_queries(queries, options.op)
         running = RunningRange(queries, options, total=sum(len(s.ids) for s in segments))
         self._fold(running, segments)
         return running.result()
@@ -383,7 +437,14 @@ class FlatIndex:
             OSError: it could not be written; its previous content is intact.
         """
         with self._lock:
-            content = SavedIndex(self.dim, self._segments, self._next_id, self._removed)
+            content = SavedIndex(
+                self.dim,
+                self._segments,
+                self._next_id,
+                self._removed,
+                self._metric,
+                self._exponent,
+            )
         write_folder(Path(folder), content)
 
     @classmethod
@@ -402,7 +463,8 @@ class FlatIndex:
             ValueError: another kind of folder, a newer format, or a corrupted file.
         """
         content = read_folder(Path(folder), mmap=mmap, verify=verify)
-        index = cls(content.dim)
+        index = cls(content.dim, metric=content.metric)
+        index._exponent = content.exponent
         index._segments, index._next_id = content.segments, content.next_id
         index._removed = content.removed
         return index
@@ -414,10 +476,13 @@ class FlatIndex:
                 "segments": self._segments,
                 "next_id": self._next_id,
                 "removed": self._removed,
+                "metric": self._metric,
+                "exponent": self._exponent,
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["dim"])  # type: ignore[misc]
+        self.__init__(state["dim"], metric=state.get("metric", "ip"))  # type: ignore[misc]
+        self._exponent = state.get("exponent")
         self._segments, self._next_id = state["segments"], state["next_id"]
         self._removed = state.get("removed", self._removed)
 
@@ -431,11 +496,28 @@ class FlatIndex:
         checked_policy(nonfinite, op)
         rows = as_vectors(vectors, op, "vectors")
         check_dim(op, "vectors", rows.shape[1], "the index has", self.dim)
+        if self._metric != "ip":
+            if copy is False:
+                raise ValueError(f"{op}: copy=False is not possible with metric {self._metric!r}")
+            return self._converted_rows(op, rows)
         if copy is None:
             copy = not (isinstance(rows, np.memmap) and not rows.flags.writeable)
         if copy and (rows is vectors or rows.base is not None):  # as_vectors made no copy yet
             rows = rows.copy()
         return rows
+
+    def _converted_rows(self, op: str, rows: Vectors) -> Vectors:
+        """Returns unit vectors, or those of `l2_search`."""
+        if self._metric == "cosine":
+            return unit_vectors(rows)
+        check_norms(rows, op, "vectors")
+        with self._lock:
+            if self._exponent is None and len(rows):
+                self._exponent = chosen_exponent(rows)
+        return augmented(rows, self._exponent or 0)
+
+    def _l2_search(self, queries: Array, options: SearchOptions) -> L2Search:
+        return L2Search(self._segments, self._exponent or 0, self.dim, queries, options)
 
     def _append(self, segments: Sequence[Segment], *added: Segment) -> None:
         """Replaces the segments by some and new ones, at once; needs the lock."""
@@ -486,16 +568,10 @@ def _without(
     return [segment for segment in left if len(segment)]
 
 
-def _gathered(
-    segments: Sequence[Segment], rows_by_segment: Sequence[NDArray[np.int64]], like: Vectors
-) -> Vectors:
-    """Copies rows of segments, found by `locate`, into one array of the dtype of `like`."""
-    n = len(rows_by_segment[0]) if rows_by_segment else 0
-    result = np.empty((n, like.shape[1]), like.dtype)
-    for segment, rows in zip(segments, rows_by_segment, strict=True):
-        here = rows >= 0
-        result[here] = segment.vectors[rows[here]]
-    return result
+def _of_exponent(segment: Segment, dim: int, exponent: int) -> Segment:
+    """Returns a segment of an l2 index for an index with another exponent."""
+    left = merge([segment])
+    return make_segment(augmented(left.vectors[:, :dim], exponent), left.ids)
 
 
 def _renumbered(segment: Segment, offset: int, op: str) -> Segment:

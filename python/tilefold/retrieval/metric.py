@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Vectors, widened
+from ..arrays import Array, Vectors, as_queries, kind_of, widened
 
 METRICS = ("ip", "l2", "cosine")
 # Bytes of fp64 vectors that are converted at once.
@@ -42,6 +43,13 @@ def unit_vectors(vectors: Vectors) -> NDArray[np.float32]:
             norms = np.sqrt(_sum_of_squares(wide))
             result[rows] = wide / np.where(norms == 0, 1, norms)[:, None]
     return result
+
+
+def unit_queries(queries: Array, op: str) -> Any:
+    """Divides queries ``[n, dim]`` or ``[dim]`` by their norms, as the same kind of array."""
+    rows, single = as_queries(queries, op)
+    units = unit_vectors(rows)
+    return kind_of(queries)(units[0] if single else units)
 
 
 def squared_distances(
