@@ -263,3 +263,17 @@ def test_distances_of_torch_queries_are_tensors():
     found = filled(np.eye(2, dtype=np.float32), "l2").search(torch.tensor([1.0, 0]), 2)
     assert found.scores.tolist() == [0, 2]
     assert isinstance(found.ids, torch.Tensor)
+
+
+@pytest.mark.parametrize("seed", [1510, 2635, *range(5)])
+def test_documents_nearer_than_the_rounding_of_scores_are_found(seed):
+    """Distances differ by less than scores are rounded; the first two need the bound of that."""
+    rng = np.random.default_rng(seed)
+    dim, factor = int(rng.choice([2, 3, 8, 16, 33])), rng.uniform(0.9, 1.5)
+    query = rng.standard_normal((1, dim)).astype("f4") * np.float32(2 ** rng.uniform(-1, 1))
+    documents = np.repeat(np.float32(factor) * query, 400, axis=0)
+    moves = rng.integers(-9, 10, documents.shape).astype("f4")
+    documents = documents + moves * np.spacing(np.abs(documents))
+    found = filled(documents, "l2").search(query, 5, return_certificate=True)
+    assert_same(found, expected(query, documents, 5, "l2"))
+    assert found.certificate.holds
