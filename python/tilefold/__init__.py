@@ -15,9 +15,13 @@ from .arrays import PrecisionWarning as PrecisionWarning
 from .retrieval.exact_search import search as search
 from .retrieval.flat_index import FlatIndex as FlatIndex
 from .retrieval.hnsw import HnswIndex as HnswIndex
+from .retrieval.range_search import range_search as range_search
+from .retrieval.running_range import CertifiedRangeResult as CertifiedRangeResult
+from .retrieval.running_range import RangeResult as RangeResult
 from .retrieval.running_search import Certificate as Certificate
 from .retrieval.running_search import CertifiedResult as CertifiedResult
 from .retrieval.running_search import SearchResult as SearchResult
+from .retrieval.shards import range_search_shards as range_search_shards
 from .retrieval.shards import search_shards as search_shards
 from .threads import get_num_threads as get_num_threads
 from .threads import set_num_threads as set_num_threads

@@ -47,6 +47,92 @@ def canonical_scores(
         return lanes[..., 0].astype(np.float32)
 
 
+def unit_vectors(vectors: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Divides each row by its norm; a row of zeros stays zero.
+
+    The squared norm is the fp64 sum of a canonical score before its rounding; its square root and
+    the quotients are rounded to fp64, and each quotient once more to fp32. The cosine of two
+    vectors is *defined* as the canonical score of their unit vectors. It lies within ``2^-22`` of
+    the real cosine, and may be above 1 by as much. With a row of zeros it is 0.
+
+    Args:
+        vectors: ``[n, dim]``, any real dtype of at most 32 bits.
+
+    Returns:
+        ``[n, dim]`` float32.
+
+    Example:
+        >>> unit_vectors(np.float32([[3, 4], [0, 0]]))
+        array([[0.6, 0.8],
+               [0. , 0. ]], dtype=float32)
+    """
+    padded = _padded(vectors)
+    norms = np.sqrt(_added(padded * padded))
+    norms[norms == 0] = 1
+    return (padded[:, : vectors.shape[1]] / norms[:, None]).astype(np.float32)
+
+
+def squared_distances(
+    queries: NDArray[np.generic], documents: NDArray[np.generic]
+) -> NDArray[np.float32]:
+    """Computes the squared L2 distances that tilefold returns.
+
+    Each difference is rounded to fp64, and so is its square; they are added in the order of a
+    canonical score, without fused multiply-adds, and the sum is rounded once to fp32. There is no
+    cancellation as in ``|q|^2 - 2 <q, x> + |x|^2``: equal vectors have distance 0, and the relative
+    error is that of one rounding to fp32.
+
+    Args:
+        queries: ``[n, dim]``, any real dtype of at most 32 bits.
+        documents: ``[m, dim]``.
+
+    Returns:
+        ``[n, m]`` float32.
+
+    Example:
+        >>> squared_distances(np.float32([[0, 0]]), np.float32([[3, 4], [0, 0]]))
+        array([[25.,  0.]], dtype=float32)
+    """
+    differences = _padded(queries)[:, None] - _padded(documents)[None]
+    with np.errstate(over="ignore"):
+        return _added(differences * differences).astype(np.float32)
+
+
+def nearest(
+    queries: NDArray[np.generic],
+    documents: NDArray[np.generic],
+    k: int,
+    *,
+    ids: NDArray[np.int64] | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Finds the k nearest documents of every query: squared distance, then id, ascending.
+
+    Args:
+        queries: ``[n, dim]``.
+        documents: ``[m, dim]``.
+        k: results per query; where fewer remain, the rest has distance inf and id -1.
+        ids: ``[m]`` int64 ids of documents; their row numbers if absent.
+        valid: ``[n, m]`` documents that a query may retrieve.
+
+    Returns:
+        ``(distances [n, k] float32, ids [n, k] int64)``.
+
+    Example:
+        >>> nearest(np.float32([[0, 1]]), np.eye(2, dtype=np.float32), 1)[1].tolist()
+        [[1]]
+    """
+    distances = squared_distances(queries, documents)
+    n, m = distances.shape
+    names = np.arange(m, dtype=np.int64) if ids is None else ids
+    best, best_ids = np.full((n, k), np.inf, np.float32), np.full((n, k), -1, np.int64)
+    for i in range(n):
+        rows = np.arange(m) if valid is None else np.flatnonzero(valid[i])
+        rows = rows[np.lexsort((names[rows], distances[i, rows]))][:k]
+        best[i, : len(rows)], best_ids[i, : len(rows)] = distances[i, rows], names[rows]
+    return best, best_ids
+
+
 def search(
     queries: NDArray[np.generic],
     documents: NDArray[np.generic],
@@ -95,6 +181,43 @@ def search(
         best_scores[i, : len(rows)] = scores[i, rows]
         best_ids[i, : len(rows)] = names[rows]
     return best_scores, best_ids
+
+
+def range_search(
+    queries: NDArray[np.generic],
+    documents: NDArray[np.generic],
+    min_score: NDArray[np.float32] | float,
+    **options: Any,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Finds every document of each query that scores at least `min_score`.
+
+    Args:
+        queries: ``[n, dim]``.
+        documents: ``[m, dim]``.
+        min_score: scalar or ``[n]``, rounded to fp32 like scores, inclusive.
+        **options: as in `search`.
+
+    Returns:
+        ``(offsets [n + 1] int64, scores [hits] float32, ids [hits] int64)``: the answers of
+        `search` for k = m, one query after the other, without padding.
+
+    Example:
+        >>> range_search(np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32), 1.0)[2].tolist()
+        [0, 1]
+    """
+    scores, ids = search(queries, documents, len(documents), min_score=min_score, **options)
+    found = ids >= 0
+    return np.cumsum([0, *found.sum(axis=1)], dtype=np.int64), scores[found], ids[found]
+
+
+def _added(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Adds the last axis, a multiple of sixteen long, in the order of a canonical score."""
+    lanes = np.zeros((*values.shape[:-1], _LANES))
+    for start in range(0, values.shape[-1], _LANES):
+        lanes += values[..., start : start + _LANES]
+    for step in (8, 4, 2, 1):
+        lanes = lanes[..., :step] + lanes[..., step : 2 * step]
+    return lanes[..., 0]
 
 
 def _padded(vectors: NDArray[np.generic]) -> NDArray[np.float64]:

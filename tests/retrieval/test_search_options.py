@@ -40,8 +40,8 @@ SEARCHES = {
     "FlatIndex.search": (tilefold.FlatIndex.search, search_index),
     "HnswIndex.search": (HnswIndex.search, search_graph),
 }
-# Options of search_shards alone.
-OF_SHARDS = {"memory_limit", "checkpoint", "verify"}
+# Options of search_shards, and of search, alone.
+OF_ONE = {"memory_limit", "checkpoint", "metric", "verify"}
 
 
 @pytest.mark.parametrize("op", SEARCHES)
@@ -50,7 +50,7 @@ def test_the_signature_shows_every_option_with_its_default(op):
     shown = {
         name: (parameter.default, parameter.annotation)
         for name, parameter in parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in OF_SHARDS
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in OF_ONE
     }
     fields = [field for field in dataclasses.fields(SearchOptions) if field.name != "op"]
     assert shown == {field.name: (field.default, field.type) for field in fields}

@@ -8,14 +8,11 @@ import numpy as np
 
 from ..arrays import Array, Vectors, as_vectors, check_dim
 from ..progress import Progress
+from .document_fold import DocumentFold, finite_rows, nonfinite_error
+from .l2_search import l2_search_of_array
+from .metric import checked_metric, unit_queries, unit_vectors
 from .packing import BLOCK_ROWS, can_pack, flags, pack
-from .running_search import (
-    CertifiedResult,
-    RunningSearch,
-    SearchResult,
-    finite_rows,
-    nonfinite_error,
-)
+from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import SearchOptions
 
 # Packing a document costs about as much as scoring it canonically for a dozen queries.
@@ -36,6 +33,7 @@ def search(
     num_threads: int | None = None,
     progress: Progress | None = None,
     return_certificate: bool = False,
+    metric: str = "ip",
 ) -> SearchResult | CertifiedResult:
     """The k documents with the largest inner products for every query, exactly.
 
@@ -64,6 +62,8 @@ def search(
         num_threads: threads of this call; by default `get_num_threads()`.
         progress: called as ``progress(documents_done, documents)`` a few times a second.
         return_certificate: also return what the exactness rests on.
+        metric: "ip", or "cosine" or "l2" (*squared* distances, smallest first), which `FlatIndex`
+            defines. Both convert the documents first, which takes the memory of float32 ones.
 
     Returns:
         `SearchResult` ``(scores [n, k] float32, ids [n, k] int64)``, or `CertifiedResult`, of the
@@ -84,6 +84,7 @@ def search(
         array([2. , 1. , 0.5], dtype=float32)
     """
     vectors = as_vectors(documents, "search", "documents")
+    checked_metric(metric, "search")
     options = SearchOptions(
         op="search",
         allowed=allowed,
@@ -95,13 +96,17 @@ def search(
         progress=progress,
         return_certificate=return_certificate,
     )
+    if metric == "l2":
+        return l2_search_of_array(queries, vectors, options).nearest(k)
+    if metric == "cosine":
+        queries, vectors = unit_queries(queries, "search"), unit_vectors(vectors)
     running = RunningSearch(queries, k, options, total=len(vectors))
     fold_array(running, vectors)
     return running.result()
 
 
 def fold_array(
-    running: RunningSearch,
+    running: DocumentFold,
     documents: Vectors,
     *,
     ids: Any = None,

@@ -46,6 +46,26 @@ class Filters:
             return np.isin(ids, self.allowed_ids)
         return np.ones(len(ids), np.bool_)
 
+    def of_queries(self, queries: NDArray[np.int64]) -> Filters:
+        """Returns the filters of some of the queries ``[chosen]``, by number."""
+        if len(queries) == 0:
+            return Filters(self.allowed_mask, self.allowed_ids)
+        offsets, excluded = self.exclude_offsets, self.exclude_ids
+        if offsets is not None and excluded is not None:
+            lengths = np.diff(offsets)[queries]
+            ends = np.cumsum(lengths)
+            places = np.repeat(offsets[queries] - (ends - lengths), lengths)
+            excluded = excluded[places + np.arange(len(places))]
+            offsets = np.concatenate([np.zeros(1, np.int64), ends])
+        return Filters(
+            self.allowed_mask,
+            self.allowed_ids,
+            offsets,
+            excluded,
+            None if self.min_score is None else self.min_score[queries],
+            None if self.max_score is None else self.max_score[queries],
+        )
+
 
 def make_filters(
     n_queries: int,

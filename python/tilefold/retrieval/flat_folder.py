@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from numpy.typing import NDArray
 from ..arrays import BFLOAT16, as_vectors, check_unique
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
+from .l2_search import checked_exponent
+from .metric import checked_metric
 from .packing import BLOCK_ROWS, Packed
+from .removed_rows import RemovedRows, no_rows
 from .search_options import as_integer
 from .segment import Segment
 
 _KIND = "tilefold.FlatIndex"
-_VERSION = 1
+# Version 2 has a metric and removed documents; without them, version 1 is written.
+_VERSION = 2
+_REMOVED = "removed.safetensors"
 # Tensors of a segment's file beside its vectors, whose dtype is up to the index.
 _DTYPES = {
     "ids": np.int64,
@@ -37,19 +43,49 @@ def checked_dim(dim: Any, op: str) -> int:
     return number
 
 
-def write_folder(folder: Path, dim: int, segments: tuple[Segment, ...], next_id: int) -> None:
+@dataclass(frozen=True)
+class SavedIndex:
+    """The content of an index at one moment.
+
+    Attributes:
+        dim: dimensions of the vectors.
+        segments: documents.
+        next_id: first id that has never been used.
+        removed: documents that can be restored.
+        metric: of the index.
+        exponent: of the stored vectors of metric "l2"; None before the first.
+    """
+
+    dim: int
+    segments: tuple[Segment, ...]
+    next_id: int
+    removed: RemovedRows
+    metric: str = "ip"
+    exponent: int | None = None
+
+
+def write_folder(folder: Path, content: SavedIndex) -> None:
     """Replaces a folder by the saved form of an index; see `FlatIndex.save`."""
-    manifest = {
-        "dim": dim,
-        "next_id": next_id,
+    segments, removed = content.segments, content.removed
+    manifest: dict[str, Any] = {
+        "dim": content.dim,
+        "next_id": content.next_id,
         "rotated": [bool(s.packed and s.packed.rotated) for s in segments],
     }
     writers = {f"{i}.safetensors": _segment_writer(s) for i, s in enumerate(segments)}
-    publish(folder, _KIND, _VERSION, manifest, writers)
+    version = 1  # whatever earlier releases can read, they shall read
+    if content.metric != "ip":
+        version = _VERSION
+        manifest |= {"metric": content.metric, "exponent": content.exponent}
+    if len(removed):
+        version = _VERSION
+        # An unpacked segment: the file has the vectors and the ids.
+        writers[_REMOVED] = _segment_writer(Segment(removed.vectors, removed.ids, None))
+    publish(folder, _KIND, version, manifest, writers)
 
 
-def read_folder(folder: Path, *, mmap: bool, verify: bool) -> tuple[int, tuple[Segment, ...], int]:
-    """Reads the dim, the segments and the next id of a saved index.
+def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
+    """Reads a saved index.
 
     Args:
         folder: the folder.
@@ -63,18 +99,37 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> tuple[int, tuple[S
     with open_folder(folder, _KIND, _VERSION, verify=verify) as (manifest, files):
         try:
             dim = checked_dim(manifest["dim"], "FlatIndex")
+            metric = checked_metric(manifest.get("metric", "ip"), "load")
+            exponent = checked_exponent(manifest.get("exponent"))
+            width = dim + (metric == "l2")  # see l2_search
+            removed = no_rows(width)
+            if _REMOVED in files:
+                kept = _read_segment(files.pop(_REMOVED), width, False, mmap)
+                removed = RemovedRows(kept.vectors, kept.ids)
             rotated = _checked_rotated(manifest["rotated"], len(files))
             segments = tuple(
-                _read_segment(files[f"{i}.safetensors"], dim, is_rotated, mmap)
+                _read_segment(files[f"{i}.safetensors"], width, is_rotated, mmap)
                 for i, is_rotated in enumerate(rotated)
             )
             _check_ids(segments, verify)
             next_id = _checked_next_id(manifest["next_id"], segments)
+            _check_removed(removed, segments, next_id)
         except CorruptedFolderError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptedFolderError(f"load: {folder} has a wrong manifest: {error}") from error
-    return dim, segments, next_id
+    return SavedIndex(dim, segments, next_id, removed, metric, exponent)
+
+
+def _check_removed(removed: RemovedRows, segments: tuple[Segment, ...], next_id: int) -> None:
+    """Raises if removed documents have ids that they cannot have."""
+    ids = removed.ids
+    if len(np.unique(ids)) != len(ids):
+        raise ValueError("an id of removed documents is repeated")
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < next_id:
+        raise ValueError(f"ids of removed documents must be 0 to {next_id - 1}")
+    if any((segment.find(ids) >= 0).any() for segment in segments):
+        raise ValueError("a document is both there and removed")
 
 
 def _segment_writer(segment: Segment) -> Callable[[Path], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import _native
+from .document_fold import DocumentFold
 from .packing import BLOCK_ROWS
 from .running_search import RunningSearch
 from .shard_parts import Part
@@ -16,7 +17,7 @@ _MAX_CHUNK = 1 << 22
 _QUERY_GROUP = 256
 
 
-def chunk_rows(running: RunningSearch, parts: Sequence[Part], memory_limit: int) -> int:
+def chunk_rows(running: DocumentFold, parts: Sequence[Part], memory_limit: int) -> int:
     """Computes the rows per chunk, whose vectors are mapped, perhaps converted, and packed.
 
     Args:
@@ -32,9 +33,11 @@ def chunk_rows(running: RunningSearch, parts: Sequence[Part], memory_limit: int)
     """
     n, dim = running.queries.shape
     threads = running.num_threads or _native.num_threads()
-    answers = 4 * n * running.k * 12  # a score and an id are 12 bytes; merging copies them
+    # A score and an id are 12 bytes; merging copies them.
+    answers = 4 * 12 * max(queries * k for queries, k in running.batches)
     prepared = threads * min(n, _QUERY_GROUP) * dim * 17
-    fixed = OVERHEAD + answers + prepared + _candidate_list_bytes(n, running.k, threads)
+    lists = max(_candidate_list_bytes(queries, k, threads) for queries, k in running.batches)
+    fixed = OVERHEAD + answers + prepared + lists
     converted = 4 if any(part.vectors.dtype.itemsize == 8 for part in parts) else 0
     itemsize = max((part.vectors.itemsize for part in parts), default=4)
     per_row = (itemsize + converted + 1) * dim + 64
@@ -43,9 +46,13 @@ def chunk_rows(running: RunningSearch, parts: Sequence[Part], memory_limit: int)
         minimum = fixed + _MIN_CHUNK * per_row
         raise ValueError(
             f"{running.op}: memory_limit must be at least {minimum} bytes for {n} queries of dim "
-            f"{dim}, k = {running.k} and {threads} threads, got {memory_limit}"
+            f"{dim}{_described_k(running)} and {threads} threads, got {memory_limit}"
         )
     return int(min(rows, _MAX_CHUNK))
+
+
+def _described_k(running: DocumentFold) -> str:
+    return f", k = {running.k}" if isinstance(running, RunningSearch) else ""
 
 
 def _candidate_list_bytes(n: int, k: int, threads: int) -> int:

@@ -6,7 +6,6 @@ corpus that does not fit into memory. The order and the size of the parts do not
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
-from ..arrays import Array, Vectors, as_queries, kind_of
-from .filters import Filters
+from ..arrays import Array, Vectors
+from .document_fold import DocumentFold
+from .document_fold import finite_rows as finite_rows
+from .document_fold import nonfinite_error as nonfinite_error
 from .packing import Packed, bitmap
 from .search_options import SearchOptions, as_integer
 
@@ -76,7 +77,7 @@ class CertifiedResult(NamedTuple):
     certificate: Certificate
 
 
-class RunningSearch:
+class RunningSearch(DocumentFold):
     """The best k documents for some queries among those folded in so far.
 
     Args:
@@ -94,17 +95,9 @@ class RunningSearch:
         *,
         total: int = 0,
     ) -> None:
-        self.op = options.op
-        self.k = _checked_k(k, self.op)
-        self.nonfinite = options.nonfinite
-        self.num_threads = options.threads
-        self.queries, self._single = as_queries(queries, self.op)
-        self._kind = kind_of(queries)
-        self._progress, self._total, self._done = options.progress, total, 0
+        self.k = _checked_k(k, options.op)
+        super().__init__(queries, options, total=total)
         n = len(self.queries)
-        self.filters: Filters = options.filters(n)
-        self._bad_queries = self._replace_nonfinite_queries()
-        self.nonfinite_documents = 0
         self.scores: NDArray[np.float32] = np.full((n, self.k), -np.inf, np.float32)
         self.ids: NDArray[np.int64] = np.full((n, self.k), -1, np.int64)
         self._refined = np.zeros(n, np.int64) if options.return_certificate else None
@@ -130,10 +123,7 @@ class RunningSearch:
         """
         rows = len(documents)
         filters = self.filters
-        if filters.restrict:
-            all_ids = np.arange(first_id, first_id + rows) if ids is None else ids
-            live = np.ones(rows, np.bool_) if live is None else live.copy()
-            live[live] = filters.allows(all_ids[live], self.op)
+        live = self._allowed_rows(rows, ids, first_id, live)
         _native.search(
             self.queries,
             documents,
@@ -155,13 +145,12 @@ class RunningSearch:
             num_threads=self.num_threads,
             progress=self._reporter(rows),
         )
-        self._done += rows
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+        self._advance(rows)
 
-    def skip(self, rows: int) -> None:
-        """Counts documents as done that an earlier run has folded, for progress."""
-        self._done += rows
+    @property
+    def batches(self) -> list[tuple[int, int]]:
+        """All queries at once."""
+        return [(len(self.queries), self.k)]
 
     def result(self) -> SearchResult | CertifiedResult:
         """Returns the answers in the kind of array that the queries have."""
@@ -185,37 +174,6 @@ class RunningSearch:
 
     def _converted(self, array: NDArray[Any]) -> Any:
         return self._kind(array[0] if self._single else array)
-
-    def _reporter(self, rows: int) -> Callable[[float], None] | None:
-        progress = self._progress
-        if progress is None:
-            return None
-        return lambda share: (progress(self._done + int(share * rows), self._total), None)[1]
-
-    def _replace_nonfinite_queries(self) -> NDArray[np.bool_]:
-        """Replaces queries with NaN or infinity by zeros; returns a mask of them."""
-        finite = finite_rows(self.queries, self.num_threads)
-        if finite.all():
-            return ~finite
-        if self.nonfinite == "error":
-            raise nonfinite_error(self.op, "queries", int(np.argmin(finite)))
-        self.queries = np.where(finite[:, None], self.queries, self.queries.dtype.type(0))
-        return ~finite
-
-
-def finite_rows(vectors: Vectors, num_threads: int = 0) -> NDArray[np.bool_]:
-    """Returns a mask ``[rows]`` of the rows without NaN or infinity."""
-    finite = np.empty(len(vectors), np.uint8)
-    _native.finite_rows(vectors, finite, num_threads=num_threads)
-    return finite.astype(np.bool_)
-
-
-def nonfinite_error(op: str, name: str, row: int) -> ValueError:
-    """Returns the error for a row with NaN or infinity."""
-    return ValueError(
-        f"{op}: row {row} of {name} has a NaN or an infinity; "
-        'nonfinite="exclude" never retrieves such rows'
-    )
 
 
 def _checked_k(k: int, op: str) -> int:

@@ -6,14 +6,15 @@ the earlier documents.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Vectors
+from .document_fold import DocumentFold, finite_rows
 from .packing import BLOCK_ROWS, Packed, can_pack, flags, pack
-from .running_search import RunningSearch, finite_rows
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Segment:
         live[rows] = False
         return replace(self, live=live)
 
-    def fold_into(self, running: RunningSearch, *, begin: int = 0, end: int | None = None) -> None:
+    def fold_into(self, running: DocumentFold, *, begin: int = 0, end: int | None = None) -> None:
         """Folds rows [begin, end) into a running search; begin must be a multiple of 32."""
         end = len(self.ids) if end is None else end
         live = self.live
@@ -108,3 +109,21 @@ def merge(segments: list[Segment]) -> Segment:
     vectors = np.concatenate([s.vectors[r] for s, r in zip(segments, rows, strict=True)])
     ids = np.concatenate([s.live_ids() for s in segments])
     return make_segment(vectors, ids)
+
+
+def gathered(segments: Sequence[Segment], rows_by_segment: Sequence[NDArray[np.int64]]) -> Vectors:
+    """Copies rows, of which each is in one of at least one segment, into one array.
+
+    Args:
+        segments: of one index.
+        rows_by_segment: for each segment ``[n]`` row numbers, -1 for rows of another.
+
+    Returns:
+        ``[n, width]``.
+    """
+    like = segments[0].vectors
+    result: Vectors = np.empty((len(rows_by_segment[0]), like.shape[1]), like.dtype)
+    for segment, rows in zip(segments, rows_by_segment, strict=True):
+        here = rows >= 0
+        result[here] = segment.vectors[rows[here]]
+    return result

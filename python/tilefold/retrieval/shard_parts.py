@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..arrays import Vectors, as_vectors
 from ..files.done_once import ArrayDigest, digest_of
 from ..files.memory_advice import read_ahead, release
+from .document_fold import DocumentFold
 from .exact_search import fold_array
-from .running_search import RunningSearch
 from .segment import Segment
 
 # Ids read at once where an operation goes over all of them.
@@ -105,7 +105,7 @@ class Part:
         return int(np.count_nonzero(seen)) == count
 
     def fold_into(
-        self, running: RunningSearch, chunk: int, contents: PartDigest | None = None
+        self, running: DocumentFold, chunk: int, contents: PartDigest | None = None
     ) -> None:
         """Folds all rows into a running search, chunk by chunk.
 
@@ -141,7 +141,7 @@ class Part:
                 release(self.vectors, begin, end)
         return contents.hexdigest()
 
-    def _fold(self, running: RunningSearch, begin: int, end: int) -> None:
+    def _fold(self, running: DocumentFold, begin: int, end: int) -> None:
         if isinstance(self.documents, Segment):
             self.documents.fold_into(running, begin=begin, end=end)
             return

@@ -9,11 +9,14 @@ from typing import Any
 from ..arrays import Array, check_dim
 from ..progress import Progress
 from .disjoint_ids import check_disjoint
+from .document_fold import DocumentFold
 from .memory_budget import OVERHEAD, chunk_rows
 from .open_shards import Shard, open_shards
+from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_checkpoint import resumable_search
 from .search_options import SearchOptions, as_integer
+from .shard_parts import Part
 
 _OP = "search_shards"
 
@@ -95,12 +98,7 @@ def search_shards(
     )
     parts = open_shards(shards, _OP, verify=verify)
     running = RunningSearch(queries, k, options, total=sum(part.rows for part in parts))
-    dim = running.queries.shape[1]
-    for part in parts:
-        check_dim(_OP, "queries", dim, f"{part.name} has", part.vectors.shape[1])
-    memory_limit = as_integer(memory_limit, _OP, "memory_limit")
-    chunk = chunk_rows(running, parts, memory_limit)
-    check_disjoint(parts, memory_limit - OVERHEAD, _OP)
+    chunk = _checked_chunk(running, parts, memory_limit)
     if checkpoint is None:
         for part in parts:
             part.fold_into(running, chunk)
@@ -108,3 +106,76 @@ def search_shards(
     if return_certificate:
         raise ValueError(f"{_OP}: a search with a checkpoint gives no certificate")
     return resumable_search(running, parts, chunk, Path(checkpoint))
+
+
+def range_search_shards(
+    queries: Array,
+    shards: Sequence[Shard],
+    min_score: Any,
+    *,
+    memory_limit: int = 1 << 30,
+    allowed: Array | None = None,
+    exclude: Any = None,
+    max_score: Any = None,
+    nonfinite: str = "error",
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+    return_certificate: bool = False,
+) -> RangeResult | CertifiedRangeResult:
+    """Every document of a corpus in shards that scores at least `min_score`, streamed from disk.
+
+    Equals `range_search` over the concatenated shards, bit for bit, however the corpus is divided.
+
+    Args:
+        queries: as in `range_search`.
+        shards: as in `search_shards`.
+        min_score: number or ``[n]``, inclusive.
+        memory_limit: bytes that the search may add to the process, without the hits, which take 12
+            bytes each and up to as much again while they are sorted.
+        allowed, exclude, max_score, nonfinite, num_threads, progress, return_certificate: as in
+            `range_search`; ids are those of the corpus.
+
+    Returns:
+        As `range_search`.
+
+    Raises:
+        FileNotFoundError: a shard does not exist.
+        TypeError: shards is no list, vectors have a dtype that cannot be searched, or min_score is
+            None.
+        ValueError: a shard has another dim, is another kind of file, or repeats an id of an
+            earlier one; the memory limit is too low for one chunk.
+
+    Example:
+        >>> import numpy as np
+        >>> shards = [np.eye(3, 4, dtype=np.float32), 2 * np.eye(3, 4, dtype=np.float32)]
+        >>> range_search_shards(np.ones((1, 4), np.float32), shards, 2).ids
+        array([3, 4, 5])
+    """
+    options = SearchOptions(
+        op="range_search_shards",
+        allowed=allowed,
+        exclude=exclude,
+        min_score=min_score,
+        max_score=max_score,
+        nonfinite=nonfinite,
+        num_threads=num_threads,
+        progress=progress,
+        return_certificate=return_certificate,
+    )
+    parts = open_shards(shards, options.op)
+    running = RunningRange(queries, options, total=sum(part.rows for part in parts))
+    chunk = _checked_chunk(running, parts, memory_limit)
+    for part in parts:
+        part.fold_into(running, chunk)
+    return running.result()
+
+
+def _checked_chunk(running: DocumentFold, parts: list[Part], memory_limit: int) -> int:
+    """Checks the dim and the ids of shards; returns the rows to fold at a time."""
+    for part in parts:
+        dim = running.queries.shape[1]
+        check_dim(running.op, "queries", dim, f"{part.name} has", part.vectors.shape[1])
+    memory_limit = as_integer(memory_limit, running.op, "memory_limit")
+    chunk = chunk_rows(running, parts, memory_limit)
+    check_disjoint(parts, memory_limit - OVERHEAD, running.op)
+    return chunk
