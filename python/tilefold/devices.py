@@ -31,6 +31,8 @@ def check_device(
         >>> check_device("search", "queries", "cpu", "search")
     """
     devices = IMPLEMENTATIONS[op]
+    if str(device) == "meta":
+        hint = "a tensor on meta has a shape but no values; load it first"
     if str(device).partition(":")[0] not in devices:
         raise ValueError(
             f"{name}: {argument} must be on {' or '.join(devices)}, got {device}; this build "

@@ -156,3 +156,26 @@ def test_a_group_has_one_passage_or_more(size, error):
 def test_numbers_of_positives_and_negatives_are_integers():
     with pytest.raises(TypeError, match="n_negatives must be an integer, got float"):
         DrawSeveral(a_set(), n_negatives=1.5, seed=0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda data, seed: Draw(data, group_size=2, seed=seed),
+        lambda data, seed: DrawSeveral(data, n_negatives=1, seed=seed),
+        lambda data, seed: DrawViews(
+            Draw(data, group_size=2, seed=0), [["a"]] * len(data), n_views=1, seed=seed
+        ),
+    ],
+    ids=["Draw", "DrawSeveral", "DrawViews"],
+)
+def test_seeds_steps_and_rows_out_of_range_are_named(policy, request):
+    op, data = request.node.callspec.id, a_set(5)
+    for seed, step, row, message in (
+        (-1, 0, 0, "seed must be 0 or more, got -1"),
+        (0, -1, 0, "step must be 0 or more, got -1"),
+        (0, 0, -1, "rows must be 0 to 4, got -1"),
+        (0, 0, 5, "rows must be 0 to 4, got 5"),
+    ):
+        with pytest.raises(ValueError, match=f"^{op}: {message}"):
+            policy(data, seed).batch([row], step=step)

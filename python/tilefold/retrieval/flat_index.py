@@ -23,6 +23,7 @@ from ..arrays import (
 from ..progress import Progress
 from .document_ids import new_ids
 from .flat_folder import checked_dim, read_folder, write_folder
+from .foreign_names import explains_names
 from .locks import renew_in_children
 from .running_search import (
     CertifiedResult,
@@ -30,7 +31,13 @@ from .running_search import (
     SearchResult,
     nonfinite_error,
 )
-from .search_options import SearchOptions, as_integer, checked_policy, checked_threads
+from .search_options import (
+    SearchOptions,
+    as_integer,
+    checked_policy,
+    checked_threads,
+    warn_of_empty,
+)
 from .segment import Segment, make_segment
 from .segment_list import compacted, locate
 
@@ -196,6 +203,7 @@ class FlatIndex:
         vectors: NDArray[Any] = widened(result) if dtype == BFLOAT16 else result
         return vectors[0] if single else vectors
 
+    @explains_names("FlatIndex.search")
     def search(
         self,
         queries: Array,
@@ -212,7 +220,8 @@ class FlatIndex:
     ) -> SearchResult | CertifiedResult:
         """The k documents with the largest inner products for every query, exactly.
 
-        Arguments, result and errors are those of `tilefold.search`; ids are those of the index.
+        Arguments, result and errors are those of `tilefold.search`; ids are those of the index. A
+        search of an empty index warns.
         """
         options = SearchOptions(
             op="FlatIndex.search",
@@ -226,6 +235,8 @@ class FlatIndex:
             return_certificate=return_certificate,
         )
         segments = self._segments
+        if not segments:
+            warn_of_empty("FlatIndex.search")
         running = RunningSearch(queries, k, options, total=sum(len(s.ids) for s in segments))
         check_dim(running.op, "queries", running.queries.shape[1], "documents have", self.dim)
         for segment in segments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,20 @@ Shard = Any  # a path to .npy, .safetensors or a saved index; a FlatIndex; or an
 _VECTOR_NAMES = ("vectors", "embeddings")
 
 
-def open_shards(shards: Sequence[Shard], op: str) -> list[Part]:
+def open_shards(shards: Iterable[Shard], op: str) -> list[Part]:
     """Opens shards in order; ids of shards without any continue from the shard before.
 
     Raises:
-        TypeError: shards is no list.
+        TypeError: shards is neither a list nor a generator.
         FileNotFoundError: a path does not exist.
         ValueError: a file is corrupted or of another kind, or ids would reach 2^63.
     """
+    if isinstance(shards, Iterator):
+        shards = list(shards)
     if isinstance(shards, (str, Path)) or not isinstance(shards, Sequence):
-        raise TypeError(f"{op}: shards must be a list of shards, got {type(shards).__name__}")
+        raise TypeError(
+            f"{op}: shards must be a list or a generator of shards, got {type(shards).__name__}"
+        )
     parts: list[Part] = []
     next_id = 0
     for number, shard in enumerate(shards):

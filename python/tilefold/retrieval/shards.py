@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, check_dim
 from ..progress import Progress
 from .disjoint_ids import check_disjoint
+from .foreign_names import explains_names
 from .memory_budget import OVERHEAD, chunk_rows
 from .open_shards import Shard, open_shards
 from .running_search import CertifiedResult, RunningSearch, SearchResult
@@ -18,9 +19,10 @@ from .search_options import SearchOptions, as_integer
 _OP = "search_shards"
 
 
+@explains_names(_OP)
 def search_shards(
     queries: Array,
-    shards: Sequence[Shard],
+    shards: Iterable[Shard],
     k: int,
     *,
     memory_limit: int = 1 << 30,
@@ -44,7 +46,8 @@ def search_shards(
         queries: as in `search`.
         shards: paths to ``.npy`` arrays, to ``.safetensors`` files with a tensor ``vectors`` (or
             ``embeddings``) and perhaps ``ids``, to folders that `FlatIndex.save` wrote; or
-            `FlatIndex` objects and arrays. Shards without ids of their own continue the numbering:
+            `FlatIndex` objects and arrays; a list, or a generator, which is read to its end
+            first. Shards without ids of their own continue the numbering:
             the first row of a shard follows the largest id of the shards before it. For saved
             indexes, sizes and headers are checked, but not checksums.
         k: answers per query.
@@ -64,7 +67,8 @@ def search_shards(
 
     Raises:
         FileNotFoundError: a shard does not exist.
-        TypeError: shards is no list, or vectors have a dtype that cannot be searched.
+        TypeError: shards is neither a list nor a generator, or vectors have a dtype that cannot be
+            searched.
         ValueError: a shard has another dim, is another kind of file, or repeats an id of an
             earlier one; the checkpoint belongs to another search, is corrupted or in use; the
             memory limit is too low for one chunk.
