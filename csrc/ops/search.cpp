@@ -24,6 +24,8 @@ void read_packed(const SearchRequest& r, SearchArgs& a) {
 void read_filters(const SearchRequest& r, SearchArgs& a, Places& exclude_offsets) {
   const int64_t n = a.queries.rows;
   a.allowed = r.allowed.read<uint32_t>(block_count(a.documents.rows));
+  check(r.exclude_offsets.given() == r.exclude_ids.given(),
+        "search: exclude needs both offsets and ids");
   exclude_offsets = Places(r.exclude_offsets, n + 1);
   a.exclude_offsets = exclude_offsets.data();
   if (exclude_offsets.given()) {

@@ -70,9 +70,9 @@ def test_exclude_may_change_during_a_search():
     """The progress callback runs between two parts of the same search."""
     python("""
         import numpy as np, tilefold
-        documents = np.random.default_rng(0).standard_normal((400_000, 64)).astype(np.float32)
-        queries = documents[:64]
-        offsets, ids = np.arange(65), np.arange(64)
+        documents = np.random.default_rng(0).standard_normal((200_000, 64)).astype(np.float32)
+        queries = documents[:1000]
+        offsets, ids = np.arange(1001), np.arange(1000)
         index = tilefold.FlatIndex(64)
         index.add(documents)
         expected = index.search(queries, 3, exclude=(offsets, ids))
@@ -86,7 +86,7 @@ def test_exclude_may_change_during_a_search():
         found = index.search(queries, 3, exclude=(offsets, ids), progress=spoil, num_threads=1)
         assert len(called) > 1 and (offsets[1:] == 2**40).all()
         assert (found.ids == expected.ids).all()
-        assert (found.ids[:, 0] != np.arange(64)).all()
+        assert (found.ids[:, 0] != np.arange(1000)).all()
     """)
 
 
@@ -291,8 +291,8 @@ def test_an_array_that_is_none_is_optional_or_named(op, argument):
         return
     with pytest.raises((TypeError, ValueError)) as caught:
         call(**make() | {argument: None})
-    words = argument.rstrip("s").replace("_", " ").split()
-    assert words[-1] in str(caught.value) or words[0] in str(caught.value)
+    words = argument.replace("_", " ").replace("excluded", "exclude").split()
+    assert any(word.rstrip("s") in str(caught.value) for word in words)
 
 
 @pytest.mark.parametrize("part", range(6))
@@ -399,34 +399,34 @@ def test_ids_beyond_int64_are_refused():
 
 
 def test_sizes_whose_product_overflows_are_refused():
-    """Views of one element with shapes that no memory has."""
-    wide = np.broadcast_to(np.float32(1), (2**33, 2**29))
+    """2^33 queries, all in one byte, times 2^30 answers."""
+    many = np.broadcast_to(np.int8(1), (2**33, 1))
     out = np.zeros((1, 1), "f4"), np.zeros((1, 1), int)
-    with pytest.raises(ValueError, match="elements"):
-        _native.search(wide, wide[:1], *out, 2**30)
-    with pytest.raises(ValueError, match="elements"):
-        _native.second_moment(wide[:1, :], np.zeros(0, int), np.zeros((1, 1)))
+    with pytest.raises(ValueError, match="scores must have 9223372036854775807 elements, got 1"):
+        _native.search(many, many[:1], *out, 2**30)
 
 
 # ---- threads -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and limits on memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits on threads")
 def test_fewer_threads_work_where_the_system_gives_no_more():
-    """Their stacks do not fit into the memory that the process may map."""
+    """A user other than root may have 12 threads; one who runs other programs gets no more."""
     python("""
-        import resource
+        import os, resource
         import numpy as np, tilefold
-        from tilefold import reference
         documents = np.random.default_rng(0).standard_normal((20_000, 16)).astype(np.float32)
         queries = documents[:500]
         expected = tilefold.search(queries, documents, 5, num_threads=1)
-        pages = int(open("/proc/self/statm").read().split()[0])
-        limit = pages * resource.getpagesize() + (256 << 20)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        root = os.geteuid() == 0
+        if root:
+            user = 100_000 + os.getpid()
+            os.setresuid(user, user, user)
+        limit = 12 if root else 1
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
         for _ in range(3):
             found = tilefold.search(queries, documents, 5, num_threads=500)
             assert (found.ids == expected.ids).all()
         threads = [line for line in open("/proc/self/status") if line.startswith("Threads:")]
-        assert 1 < int(threads[0].split()[1]) < 400, threads
+        assert (int(threads[0].split()[1]) == 12) or not root, threads
     """)
