@@ -328,7 +328,7 @@ def spoiled(rng: Generator, value: Any) -> Any:
             place = int(rng.integers(len(parts)))
             parts[place] = spoiled(rng, parts[place])
         return type(value)(parts)
-    return spoiled_array(rng, value)
+    return spoiled_array(rng, value) if isinstance(value, np.ndarray) else None
 
 
 def spoiled_array(rng: Generator, x: np.ndarray) -> Any:

@@ -193,9 +193,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "missing row, polars": (lambda: pl.Series([[1.0], None]), ValueError, "no value in row 1"),
     "missing number": (lambda: pa.array([[1.0, None]]), ValueError, "no value in row 0"),
     "missing number, pandas": (
-        lambda: pd.DataFrame({"a": [1.0, None]}).astype("Float32"),
-        (ValueError, TypeError),
-        "documents",
+        lambda: pd.DataFrame(X).astype("Float32").mask(X > 2),
+        ValueError,
+        "no value in row",
     ),
     "ragged, pandas": (
         lambda: pd.Series([[1.0], [1.0, 2.0]]),

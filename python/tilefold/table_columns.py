@@ -69,13 +69,24 @@ def _of_objects(array: NDArray[Any], op: str, name: str) -> NDArray[Any]:
 def _from_pandas(value: Any, op: str, name: str) -> NDArray[Any] | None:
     if not hasattr(value, "to_numpy"):
         return None
-    array = value.to_numpy()
+    array: NDArray[Any] = value.to_numpy()
     if array.dtype == np.object_ and array.ndim == 2:
+        array = _of_nullable(value, array, op, name)
+    return _of_objects(array, op, name)
+
+
+def _of_nullable(frame: Any, array: NDArray[Any], op: str, name: str) -> NDArray[Any]:
+    """Converts a DataFrame with nullable numbers, which pandas makes an array of objects."""
+    dtypes = [getattr(dtype, "numpy_dtype", dtype) for dtype in frame.dtypes]
+    if not all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in dtypes):
         raise TypeError(
             f"{op}: {name} is a DataFrame whose columns are no numbers; pass the column of "
             "vectors, or the columns of numbers"
         )
-    return _of_objects(array, op, name)
+    missing = frame.isna().to_numpy().any(1)
+    if missing.any():
+        raise _missing(op, name, int(missing.argmax()))
+    return array.astype(np.result_type(*dtypes))
 
 
 def _from_polars(value: Any, op: str, name: str) -> NDArray[Any] | None:

@@ -346,7 +346,7 @@ WRONG: dict[str, tuple[Callable[[Tensor, Tensor], Changed], str]] = {
     ),
     "nothing": (
         lambda q, d: (q[:0], d, {}),
-        "rank 1: positives must have 0 elements, one per query, got 3",
+        "rank 1: offsets of positives must have 1 elements, one more than queries, got 4",
     ),
     "mode": (
         lambda q, d: (q, d, {"mode": "sum"}),

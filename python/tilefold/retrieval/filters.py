@@ -85,7 +85,7 @@ def _id_array(values: Array, op: str, name: str) -> NDArray[Any]:
 def _score_limit(value: Any, n_queries: int, op: str, name: str) -> NDArray[np.float32] | None:
     if value is None:
         return None
-    scores = np.asarray(value) if isinstance(value, numbers.Number) else as_array(value, op, name)
+    scores = np.asarray(value) if np.isscalar(value) else as_array(value, op, name)
     if scores.dtype.kind not in "fiu":
         raise TypeError(f"{op}: {name} must be a number or an array of them, got {scores.dtype}")
     if scores.ndim > 1 or (scores.ndim == 1 and len(scores) != n_queries):

@@ -31,9 +31,7 @@ def open_shards(shards: Iterable[Shard], op: str) -> list[Part]:
     if isinstance(shards, Iterator):
         shards = list(shards)
     if isinstance(shards, (str, Path)) or not isinstance(shards, Sequence):
-        raise TypeError(
-            f"{op}: shards must be a list or a generator of shards, got {type(shards).__name__}"
-        )
+        raise TypeError(f"{op}: shards must be a list of shards, got {type(shards).__name__}")
     parts: list[Part] = []
     next_id = 0
     for number, shard in enumerate(shards):
