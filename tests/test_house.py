@@ -24,7 +24,16 @@ CSRC, PACKAGE = ROOT / "csrc", ROOT / "python" / "tilefold"
 # own, and from folders of its own floor as long as folders do not import each other in a circle.
 FLOORS = [
     {"_native", "reference"},
-    {"devices", "progress", "ragged_lists", "table_columns", "testing", "threads", "version"},
+    {
+        "devices",
+        "progress",
+        "ragged_lists",
+        "table_columns",
+        "testing",
+        "threads",
+        "version",
+        "wrapping",
+    },
     {"arrays"},
     {"files", "torch_ops"},
     {"distributed"},

@@ -23,6 +23,9 @@ WORK = {
     "approximate add": "lambda: graph.add(x[:600])",
     "native loss": "lambda: _native.contrastive(q, d, np.arange(1025), np.arange(1024), "
     "np.zeros(1024), scale=1.0)",
+    "loss": "lambda: contrastive_loss(*tensors[:2], range(32))",
+    "large loss": "lambda: contrastive_loss(*tensors[2:], range(512))",
+    "alignment": "lambda: alignment_loss(tensors[:2], tensors[:2])",
     "finite rows": "lambda: _native.finite_rows(x, np.zeros(len(x), np.uint8))",
 }
 PROGRAM = """
@@ -34,6 +37,11 @@ x = np.random.default_rng(0).standard_normal((30_000, 64)).astype(np.float32)
 q, d = x[:1024].copy(), x[:20_000].copy()
 index, graph = tilefold.FlatIndex(64), None
 index.add(x)
+if "tensors" in {work!r}:
+    import torch
+    from tilefold.losses import alignment_loss, contrastive_loss
+
+    tensors = [torch.from_numpy(x[:rows].copy()).requires_grad_() for rows in (32, 64, 512, 9000)]
 if "graph" in {work!r}:
     graph = tilefold.HnswIndex(64, ef_construction=40)
     graph.add(x[:3000])

@@ -11,11 +11,13 @@ from ..distributed import collectives
 from ..losses import loss_inputs, spread
 from ..torch_ops import result_dtype
 from .derivative import first_derivative_only
+from .finished_calls import finishes_before_exit
 from .sums import inner_product
 
 _OP = "contrastive_loss"
 
 
+@finishes_before_exit
 def contrastive_loss(
     queries: Tensor,
     documents: Tensor,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import types
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from ..wrapping import Wrapped, in_place_of
 
 _INNER_PRODUCT = (
     "scores are inner products: for cosine similarity divide queries and documents by their norms"
@@ -50,7 +48,7 @@ _WAYS = {
 }
 
 
-def explains_names(op: str) -> Callable[[_Function], _Function]:
+def explains_names(op: str) -> Callable[[Wrapped], Wrapped]:
     """Decorates a function that refuses other libraries' keywords and names what it has instead.
 
     Args:
@@ -64,7 +62,7 @@ def explains_names(op: str) -> Callable[[_Function], _Function]:
         TypeError: nearest: there is no argument top_k; the number of answers is k
     """
 
-    def decorate(function: _Function) -> _Function:
+    def decorate(function: Wrapped) -> Wrapped:
         unknown = _WAYS.keys() - inspect.signature(function).parameters.keys()
         ways = {name: f"there is no argument {name}; {_WAYS[name]}" for name in unknown}
 
@@ -74,10 +72,6 @@ def explains_names(op: str) -> Callable[[_Function], _Function]:
                     raise TypeError(f"{op}: {ways[name]}")
             return function(*args, **options)
 
-        # With the globals of the function, by which doctest knows whose module it is in.
-        same_module = types.FunctionType(
-            call.__code__, function.__globals__, call.__name__, None, call.__closure__
-        )
-        return functools.update_wrapper(same_module, function)  # type: ignore[return-value]
+        return in_place_of(function, call)
 
     return decorate
