@@ -29,7 +29,9 @@ void define_locks(py::module_& m) {
   m.def("before_exit", &before_exit, "function"_a,
         "Returns function(), which the interpreter's end waits for. Once that has begun, other "
         "threads sleep here.");
-  py::module_::import("atexit").attr("register")(py::cpp_function(&close_exit_gate));
+  m.def("close_exit_gate", &close_exit_gate,
+        "Waits for all calls of before_exit, and keeps other threads from beginning one.");
+  py::module_::import("atexit").attr("register")(m.attr("close_exit_gate"));
 }
 
 }  // namespace tilefold::bind

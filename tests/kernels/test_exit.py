@@ -75,9 +75,8 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 def test_the_interpreter_ends_while_daemon_threads_work(name):
     if name.startswith("approximate"):
         pytest.importorskip("hnswlib", reason="not installed: pip install tilefold[hnsw]")
-    for seconds in (0.05, 0.2):
-        child = run(PROGRAM.format(work=WORK[name], seconds=seconds))
-        assert (child.returncode, child.stderr) == (0, "")
+    child = run(PROGRAM.format(work=WORK[name], seconds=0.1))
+    assert (child.returncode, child.stderr) == (0, "")
 
 
 def test_functions_at_the_end_of_the_interpreter_may_change_an_index():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from typing import Any
 
@@ -9,6 +10,9 @@ import torch
 
 from .. import _native
 from ..wrapping import Wrapped, in_place_of
+
+# Once more, and so before torch removes the operators of libraries, which it does at exit, too.
+atexit.register(_native.close_exit_gate)
 
 
 def finishes_before_exit(loss: Wrapped) -> Wrapped:
