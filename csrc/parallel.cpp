@@ -163,16 +163,6 @@ int available_cpus() {
 
 }  // namespace
 
-void run_on_other_thread(const std::function<void()>& task) {
-  std::thread thread;
-  try {
-    thread = std::thread(task);
-  } catch (const std::system_error&) {
-    return task();
-  }
-  thread.join();
-}
-
 int process_id() {
 #ifdef _WIN32
   return 0;

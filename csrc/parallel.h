@@ -8,10 +8,6 @@
 
 namespace tilefold {
 
-// Runs a task on a thread of its own while the calling one waits; on the calling one where the
-// system gives no more threads.
-void run_on_other_thread(const std::function<void()>& task);
-
 // The number of this process, by which a forked child knows what it inherited.
 int process_id();
 

@@ -56,7 +56,6 @@ struct Gate {
 };
 
 std::atomic<Gate*> current_gate{nullptr};
-thread_local std::thread::id represented;
 
 // Never destroyed: threads sleep at it until the process has ended. A forked child has none of the
 // threads that the gate of its parent counts, and gets its own.
@@ -71,16 +70,9 @@ Gate& gate() {
 
 }  // namespace
 
-std::thread::id acting_thread() {
-  return represented == std::thread::id() ? std::this_thread::get_id() : represented;
-}
-
-StandIn::StandIn(std::thread::id thread) : before_(represented) { represented = thread; }
-StandIn::~StandIn() { represented = before_; }
-
 py::object before_exit(const py::function& function) {
   Gate& g = gate();
-  const std::thread::id me = acting_thread();
+  const std::thread::id me = std::this_thread::get_id();
   bool closed;
   {
     const std::lock_guard<std::mutex> lock(g.mutex);
@@ -101,7 +93,7 @@ py::object before_exit(const py::function& function) {
 
 void close_exit_gate() {
   Gate& g = gate();
-  const std::thread::id me = acting_thread();
+  const std::thread::id me = std::this_thread::get_id();
   bool empty = false;
   while (!empty) {
     without_gil([&](ReleasedGil&) {

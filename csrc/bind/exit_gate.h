@@ -2,23 +2,7 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
-#include <thread>
-
 namespace tilefold::bind {
-
-// The thread on whose behalf the calling one works; itself, unless it is a helper that stands in.
-std::thread::id acting_thread();
-
-class StandIn {
- public:
-  explicit StandIn(std::thread::id thread);
-  ~StandIn();
-  StandIn(const StandIn&) = delete;
-  StandIn& operator=(const StandIn&) = delete;
-
- private:
-  std::thread::id before_;
-};
 
 // Returns function(). The interpreter's end waits for it; once that has begun, a thread that comes
 // here sleeps until the process has ended.

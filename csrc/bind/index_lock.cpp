@@ -1,11 +1,9 @@
 #include "bind/index_lock.h"
 
 #include <chrono>
-#include <exception>
-#include <optional>
 
 #include "bind/at_end.h"
-#include "bind/exit_gate.h"
+#include "bind/deferred_signals.h"
 #include "bind/gil.h"
 #include "check.h"
 #include "parallel.h"
@@ -17,27 +15,6 @@ constexpr std::chrono::milliseconds poll_time{50};
 
 py::object call(const py::function& function) {
   return outlive_interpreter([&] { return function(); });
-}
-
-// Calls a function on a thread of its own: signal handlers run on the main thread alone.
-py::object call_uninterrupted(const py::function& function) {
-  py::object result;
-  std::exception_ptr error;
-  const std::thread::id caller = acting_thread();
-  without_gil([&](ReleasedGil&) {
-    run_on_other_thread([&] {
-      const StandIn stand_in(caller);
-      std::optional<py::gil_scoped_acquire> gil;
-      outlive_interpreter([&] { gil.emplace(); });
-      try {
-        result = call(function);
-      } catch (...) {
-        error = std::current_exception();
-      }
-    });
-  });
-  if (error) std::rethrow_exception(error);
-  return result;
 }
 
 }  // namespace
@@ -114,7 +91,7 @@ py::object IndexLock::writing(const py::function& function) {
   const AtEnd end([&] { release([&] { state.writer = false; }); });
   acquire([&] { return true; }, [&] { state.writer = true; });
   acquire([&] { return state.readers.empty(); }, [] {});
-  return call_uninterrupted(function);
+  return call_with_signals_deferred(function);
 }
 
 }  // namespace tilefold::bind

@@ -22,8 +22,8 @@ void define_locks(py::module_& m) {
       .def("changing", &IndexLock::changing, "function"_a,
            "Returns function(), called while no other thread makes a change; others may read.")
       .def("writing", &IndexLock::writing, "function"_a,
-           "Returns function(), called within a change while nobody reads, on a thread that no "
-           "signal handler interrupts.")
+           "Returns function(), called within a change while nobody reads; handlers of signals "
+           "wait.")
       .def("is_read_here", &IndexLock::is_read_here, "Returns whether the calling thread reads.")
       .def("is_changing", &IndexLock::is_changing, "Returns whether a thread makes a change.");
   m.def("before_exit", &before_exit, "function"_a,

@@ -1,7 +1,7 @@
 """Ctrl-C, or any signal handler that raises, leaves HnswIndex unlocked and consistent.
 
-Handlers run on the main thread, before any instruction of Python. Here a trace function raises
-instead, once before each instruction of a call in turn: those of HnswIndex and of the
+Handlers run on the main thread, between any two instructions of Python. Here a signal arrives before
+each instruction of a call in turn: those of HnswIndex, of what it calls in its folder, and of the
 locks that it holds.
 """
 
@@ -30,12 +30,8 @@ MORE = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32) * 3
 QUERY = np.random.default_rng(2).standard_normal((1, 4)).astype(np.float32)
 
 
-class Interrupt(KeyboardInterrupt):
-    """Raised before one instruction."""
-
-
 def interrupted_at(instruction: int, call: Callable[[], Any]) -> bool:
-    """Calls, with an interrupt before an instruction; returns False if there are fewer."""
+    """Calls, with a signal before an instruction; returns whether its handler raised."""
     passed = itertools.count()
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -43,14 +39,14 @@ def interrupted_at(instruction: int, call: Callable[[], Any]) -> bool:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode" and next(passed) == instruction:
-            raise Interrupt
+            signal.raise_signal(signal.SIGINT)
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
         call()
-    except Interrupt:
+    except KeyboardInterrupt:
         return True
     finally:
         sys.settrace(before)
