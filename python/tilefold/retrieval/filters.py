@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, as_array, as_ids
 
+_NOT_IDS = (type(None), str, numbers.Number, Set, Mapping, Iterator)
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -74,7 +76,8 @@ def make_filters(
 
 
 def _id_array(values: Array, op: str, name: str) -> NDArray[Any]:
-    if values is None or isinstance(values, (numbers.Number, str, Set, Mapping, Iterator)):
+    known = isinstance(values, (list, np.ndarray))  # most of them; the others take longer
+    if not known and isinstance(values, _NOT_IDS):
         raise TypeError(
             f"{op}: {name} must be an array or a list of ids, got {type(values).__name__}"
         )

@@ -63,13 +63,12 @@ def explains_names(op: str) -> Callable[[Wrapped], Wrapped]:
     """
 
     def decorate(function: Wrapped) -> Wrapped:
-        unknown = _WAYS.keys() - inspect.signature(function).parameters.keys()
+        unknown = frozenset(_WAYS.keys() - inspect.signature(function).parameters.keys())
         ways = {name: f"there is no argument {name}; {_WAYS[name]}" for name in unknown}
 
         def call(*args: Any, **options: Any) -> Any:
-            for name in options:
-                if name in ways:
-                    raise TypeError(f"{op}: {ways[name]}")
+            if not unknown.isdisjoint(options):
+                raise TypeError(f"{op}: {next(ways[name] for name in options if name in ways)}")
             return function(*args, **options)
 
         return in_place_of(function, call)
