@@ -1,8 +1,8 @@
 """Ctrl-C, or any signal handler that raises, leaves HnswIndex unlocked and consistent.
 
-Handlers run on the main thread, between any two instructions of Python. Here a signal arrives before
-each instruction of a call in turn: those of HnswIndex, of what it calls in its folder, and of the
-locks that it holds.
+Handlers run on the main thread, between any two instructions of Python. Here a signal arrives
+before each instruction of a call in turn: those of HnswIndex, of what it calls in its folder, and
+of the locks that it holds.
 """
 
 import contextlib

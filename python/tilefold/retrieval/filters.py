@@ -76,12 +76,14 @@ def make_filters(
 
 
 def _id_array(values: Array, op: str, name: str) -> NDArray[Any]:
-    known = isinstance(values, (list, np.ndarray))  # most of them; the others take longer
-    if not known and isinstance(values, _NOT_IDS):
+    if isinstance(values, list) and all(type(id) is int for id in values):
+        array = np.array(values, np.int64)  # most lists; the way of all others takes longer
+    elif isinstance(values, _NOT_IDS):
         raise TypeError(
             f"{op}: {name} must be an array or a list of ids, got {type(values).__name__}"
         )
-    array = as_array(values, op, name)
+    else:
+        array = as_array(values, op, name)
     return array if array.size else array.astype(np.int64)
 
 
@@ -141,8 +143,10 @@ def _exclusions(
 
 def _as_sequence(lists: Any) -> Any:
     """Returns the rows of a column of lists (of pandas, polars, pyarrow or NumPy), or the value."""
+    if isinstance(lists, Sequence):
+        return lists
     for method in ("to_pylist", "to_list", "tolist"):
-        if not isinstance(lists, Sequence) and hasattr(lists, method):
+        if hasattr(lists, method):
             return getattr(lists, method)()
     return lists
 
