@@ -77,7 +77,7 @@ def make_filters(
 
 def _id_array(values: Array, op: str, name: str) -> NDArray[Any]:
     if isinstance(values, list) and all(type(id) is int for id in values):
-        array = np.array(values, np.int64)  # most lists; the way of all others takes longer
+        array = np.asarray(values)  # most lists; the way of all others takes longer
     elif isinstance(values, _NOT_IDS):
         raise TypeError(
             f"{op}: {name} must be an array or a list of ids, got {type(values).__name__}"
