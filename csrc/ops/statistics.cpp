@@ -7,6 +7,9 @@
 namespace tilefold::ops {
 namespace {
 
+// Numbers of rows are factors in fp64.
+constexpr int64_t max_count = int64_t{1} << 53;
+
 Matrix read_activations(const char* op, const View& x) {
   const Matrix m = x.matrix();
   check_type(m.dtype != Dtype::i8, op, ": x must be float32, bfloat16 or float16, got int8");
@@ -33,8 +36,9 @@ void statistics(const StatisticsRequest& r, Pulse& pulse) {
   a.rows = rows.data();
   a.n = r.rows.rows();
   a.count = r.count.write<int64_t>(1);
-  check(!host_readable(a.device) || *a.count >= 0, "statistics: count must be at least 0, got ",
-        host_readable(a.device) ? *a.count : 0);
+  if (host_readable(a.device))
+    check(*a.count >= 0 && *a.count <= max_count, "statistics: count must be 0 to 2^53, got ",
+          *a.count);
   a.mean = r.mean.write<double>(width);
   a.m2 = r.m2.write<double>(width);
   a.min = r.least.write<float>(width);

@@ -71,7 +71,9 @@ void merge_query(const SearchArgs& a, int64_t query, int q, const Refiner& refin
     scores[i] = answers[static_cast<size_t>(i)].score;
     ids[i] = answers[static_cast<size_t>(i)].id;
   }
-  if (a.refined) a.refined[query] += found.refined(q);
+  if (a.refined)  // any number of the caller's, so that the sum may wrap around
+    a.refined[query] = static_cast<int64_t>(static_cast<uint64_t>(a.refined[query]) +
+                                            static_cast<uint64_t>(found.refined(q)));
   if (a.pruned_bound) a.pruned_bound[query] = std::max(a.pruned_bound[query], found.pruned(q));
 }
 
