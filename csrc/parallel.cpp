@@ -3,6 +3,7 @@
 // a thread can take milliseconds in a virtual machine.
 #include "parallel.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -10,6 +11,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #endif
 #ifndef _WIN32
 #include <pthread.h>
+#include <unistd.h>
 #endif
 
 namespace tilefold {
@@ -86,13 +89,24 @@ struct Pool {
     }
   }
 
+  // Returns how many of the wanted workers there are: all, or as many as the system gives.
+  int start(int wanted) {
+    try {
+      for (; workers < wanted; ++workers) std::thread([this] { serve(); }).detach();
+    } catch (const std::system_error&) {
+    }
+    return std::min(wanted, workers);
+  }
+
   void run(Job& job, int helpers, const std::function<void()>& idle) {
     {
       std::lock_guard<std::mutex> lock(mutex);
-      for (; workers < helpers; ++workers) std::thread([this] { serve(); }).detach();
-      job.helpers_wanted = helpers;
-      jobs.push_back(&job);
-      ++waiting;
+      helpers = start(helpers);
+      if (helpers > 0) {
+        job.helpers_wanted = helpers;
+        jobs.push_back(&job);
+        ++waiting;
+      }
     }
     for (int i = 0; i < helpers; ++i) wake.notify_one();
     job.work();
@@ -148,6 +162,14 @@ int available_cpus() {
 }
 
 }  // namespace
+
+int process_id() {
+#ifdef _WIN32
+  return 0;
+#else
+  return static_cast<int>(getpid());
+#endif
+}
 
 int num_threads() {
   if (const int chosen = chosen_threads.load()) return chosen;

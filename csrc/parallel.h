@@ -8,6 +8,9 @@
 
 namespace tilefold {
 
+// The number of this process, by which a forked child knows what it inherited.
+int process_id();
+
 // Default number of threads of a call: that of set_num_threads, or else of TILEFOLD_NUM_THREADS, or
 // else the number of CPUs that this process may use.
 int num_threads();
@@ -29,7 +32,8 @@ class DefaultFloatEnvironment {
   std::fenv_t saved_;
 };
 
-// Runs task(i) for every i in [0, n) on up to `threads` threads, the caller among them. `idle` is
+// Runs task(i) for every i in [0, n) on up to `threads` threads, the caller among them; on fewer
+// where the system gives no more. `idle` is
 // called on the calling thread every few milliseconds while it waits for the others. Rethrows the
 // first exception of a task. Tasks run in the default floating-point environment.
 void parallel_for(int64_t n, int threads, const std::function<void(int64_t)>& task,

@@ -50,7 +50,12 @@ Device device_of(py::handle array, const char* op, const char* name) {
              std::string(py::str(py::type::of(array).attr("__name__"))));
   check_type(py::hasattr(array, "__dlpack_device__"), op, ": ", name,
              " has __dlpack__ but no __dlpack_device__");
-  const auto [type, id] = array.attr("__dlpack_device__")().cast<std::pair<int, int>>();
+  const py::object place = array.attr("__dlpack_device__")();
+  py::detail::make_caster<std::pair<int, int>> numbers;
+  check_type(numbers.load(place, true), op, ": ", name,
+             " must have a __dlpack_device__ that returns two integers, got ",
+             std::string(py::str(py::type::of(place).attr("__name__"))));
+  const auto [type, id] = py::detail::cast_op<std::pair<int, int>>(numbers);
   const Device device = {static_cast<DeviceType>(type), id};
   // Pinned memory belongs to the host, which reads it like any other.
   return device.type == DeviceType::cuda_host ? Device{DeviceType::cpu, 0} : device;
@@ -120,20 +125,37 @@ Device View::device() const {
 
 void View::check_given() const { check_type(given(), op_, ": ", name_, " must be given"); }
 
-int64_t View::rows() const {
+void View::check_shape() const {
   check_given();
+  const dlpack::Tensor& t = *tensor_;
+  check(t.ndim >= 0 && (t.ndim == 0 || t.shape), op_, ": ", name_, " has no shape");
+  for (int i = 0; i < t.ndim; ++i)
+    check(t.shape[i] >= 0, op_, ": ", name_, " must not have a negative shape, got ", t.shape[i],
+          " in dimension ", i);
+}
+
+void View::check_memory(int64_t bytes, Alignment alignment) const {
+  check(data() != nullptr, op_, ": ", name_, " has no memory");
+  check(alignment == Alignment::any || reinterpret_cast<uintptr_t>(data()) % bytes == 0, op_, ": ",
+        name_, " is not aligned; pass a copy");
+}
+
+int64_t View::rows() const {
+  check_shape();
   check(tensor_->ndim >= 1, op_, ": ", name_, " must have at least 1 dimension, got 0");
   return tensor_->shape[0];
 }
 
 int64_t View::size() const {
-  check_given();
+  check_shape();
   int64_t elements = 1;
-  for (int i = 0; i < tensor_->ndim; ++i) elements *= tensor_->shape[i];
+  for (int i = 0; i < tensor_->ndim; ++i) elements = saturated_product(elements, tensor_->shape[i]);
   return elements;
 }
 
-void* View::data() const { return static_cast<char*>(tensor_->data) + tensor_->byte_offset; }
+void* View::data() const {
+  return tensor_->data ? static_cast<char*>(tensor_->data) + tensor_->byte_offset : nullptr;
+}
 
 void View::check_writable() const {
   check(!versioned_ || !(versioned_->flags & dlpack::flag_read_only), op_, ": ", name_,
@@ -141,7 +163,7 @@ void View::check_writable() const {
 }
 
 Matrix View::matrix(Float64 float64) const {
-  check_given();
+  check_shape();
   const dlpack::Tensor& t = *tensor_;
   check(t.ndim == 2, op_, ": ", name_, " must have 2 dimensions [rows, dim], got ", t.ndim);
   Matrix m = {data(), t.shape[0], t.shape[1], t.strides ? t.strides[0] : t.shape[1], Dtype::f32};
@@ -151,15 +173,14 @@ Matrix View::matrix(Float64 float64) const {
         " has negative strides; pass a contiguous copy");
   check(inner == 1 || m.dim == 1, op_, ": ", name_,
         " must have contiguous rows, got an inner stride of ", inner, " elements");
-  check(reinterpret_cast<uintptr_t>(m.data) % ((t.dtype.bits + 7) / 8) == 0, op_, ": ", name_,
-        " is not aligned; pass a copy");
   check_type(
       read_dtype(t.dtype, m.dtype) && (m.dtype != Dtype::f64 || float64 == Float64::accepted), op_,
       ": ", name_, " must be float32, float16, bfloat16 or int8, got ", dtype_name(t.dtype));
+  if (m.rows > 0) check_memory(item_bytes(m.dtype), Alignment::own);
   return m;
 }
 
-void* View::flat(dlpack::DataType expected, int64_t size) const {
+void* View::flat(dlpack::DataType expected, int64_t size, Alignment alignment) const {
   const dlpack::Tensor& t = *tensor_;
   check_type(t.dtype.code == expected.code && t.dtype.bits == expected.bits && t.dtype.lanes == 1,
              op_, ": ", name_, " must be ", dtype_name(expected), ", got ", dtype_name(t.dtype));
@@ -168,6 +189,7 @@ void* View::flat(dlpack::DataType expected, int64_t size) const {
   for (int64_t i = t.ndim - 1, stride = 1; elements > 0 && i >= 0; stride *= t.shape[i--])
     check(!t.strides || t.shape[i] <= 1 || t.strides[i] == stride, op_, ": ", name_,
           " must be contiguous");
+  if (elements > 0) check_memory(expected.bits / 8, alignment);
   return data();
 }
 

@@ -4,6 +4,9 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
+#include <cstring>
+#include <vector>
+
 #include "contract/device.h"
 #include "contract/matrix.h"
 #include "dlpack.h"
@@ -62,6 +65,15 @@ class View {
     check_writable();
     return static_cast<T*>(flat(dtype_of<T>(), size));
   }
+  // A copy of such an array, which need not be aligned; empty if absent.
+  template <class T>
+  std::vector<T> copy(int64_t size) const {
+    if (!given()) return {};
+    const void* const from = flat(dtype_of<T>(), size, Alignment::any);
+    std::vector<T> values(static_cast<std::size_t>(size));
+    if (size > 0) std::memcpy(values.data(), from, values.size() * sizeof(T));
+    return values;
+  }
   template <class T>
   T* write_if_given(int64_t size) const {
     return given() ? write<T>(size) : nullptr;
@@ -71,8 +83,12 @@ class View {
   template <class T>
   static dlpack::DataType dtype_of();
   void* data() const;
-  void* flat(dlpack::DataType dtype, int64_t size) const;
+  // `own`: memory is aligned for its dtype.
+  enum class Alignment { any, own };
+  void* flat(dlpack::DataType dtype, int64_t size, Alignment alignment = Alignment::own) const;
   void check_given() const;
+  void check_shape() const;
+  void check_memory(int64_t item_bytes, Alignment alignment) const;
   void check_writable() const;
 
   void swap(View& other) noexcept;

@@ -22,7 +22,16 @@ PACKAGE = ROOT / "python" / "tilefold"
 # own, and from folders of its own floor as long as folders do not import each other in a circle.
 FLOORS = [
     {"_native", "reference"},
-    {"devices", "progress", "ragged_lists", "testing", "threads", "version"},
+    {
+        "devices",
+        "progress",
+        "ragged_lists",
+        "table_columns",
+        "testing",
+        "threads",
+        "version",
+        "wrapping",
+    },
     {"arrays"},
     {"files", "torch_ops"},
     {"distributed"},

@@ -11,6 +11,7 @@
 #include <exception>
 #include <tuple>
 
+#include "bind/gil.h"
 #include "pulse.h"
 #include "view.h"
 
@@ -18,27 +19,26 @@
 
 namespace tilefold::bind {
 
-namespace py = pybind11;
-
 // Runs an op without the GIL; Ctrl-C and `progress` reach it a few times a second.
 template <class Run>
 void run_without_gil(const py::object& progress, const Run& run) {
   std::exception_ptr raised;
-  Pulse pulse([&](double done) {
-    py::gil_scoped_acquire gil;
-    try {
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (!progress.is_none()) progress(done);
-      return false;
-    } catch (...) {
-      raised = std::current_exception();
-      return true;
-    }
-  });
-  {
-    py::gil_scoped_release free;
+  without_gil([&](ReleasedGil& gil) {
+    Pulse pulse([&](double done) {
+      gil.take();
+      try {
+        outlive_interpreter([&] {
+          if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+          if (!progress.is_none()) progress(done);
+        });
+      } catch (...) {
+        raised = std::current_exception();
+      }
+      gil.release();
+      return raised != nullptr;
+    });
     run(pulse);
-  }
+  });
   if (raised) std::rethrow_exception(raised);
 }
 

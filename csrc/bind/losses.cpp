@@ -40,13 +40,19 @@ struct ViewsArgument {
       for (const auto& array : view_arrays) array.locate(view[part++], device);
     }
   }
+  template <class T>
+  static T cast(py::handle part, const SharedDevice& device, const char* expected) {
+    py::detail::make_caster<T> caster;
+    check_type(caster.load(part, true), device.op(), ": ", expected);
+    return py::detail::cast_op<T>(caster);
+  }
   void fill(ops::DivergenceRequest& r, const Value& views, const SharedDevice& device) const {
     for (const py::tuple& view : views) {
       ops::ScoreViewRequest& request = r.views.emplace_back();
       size_t part = 0;
       for (const auto& array : view_arrays) array.fill(request, view[part++], device);
-      request.scale = view[4].cast<double>();
-      request.name = view[5].cast<std::string>();
+      request.scale = cast<double>(view[part++], device, "the scale of a view must be a number");
+      request.name = cast<std::string>(view[part], device, "the name of a view must be a string");
     }
   }
 };

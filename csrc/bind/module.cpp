@@ -19,4 +19,5 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   tilefold::bind::define_search(m);
   tilefold::bind::define_losses(m);
   tilefold::bind::define_statistics(m);
+  tilefold::bind::define_locks(m);
 }

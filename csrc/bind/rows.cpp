@@ -18,6 +18,12 @@ py::list rows() {
   return result;
 }
 
+double peak(const std::string& kind) {
+  double rate = 0;
+  without_gil([&](ReleasedGil&) { rate = ops::peak(kind); });
+  return rate;
+}
+
 void define_tile(py::module_& m) {
   using Request = ops::TileRequest;
   define<Request>(m, "tile", "Integer inner products of one block of codes with a few queries.",
@@ -39,7 +45,7 @@ void define_rows(py::module_& m) {
   m.def("set_num_threads", &set_num_threads, "n"_a,
         "Sets the number of threads of calls that give none.");
   m.def(
-      "peak", &ops::peak, "kind"_a, py::call_guard<py::gil_scoped_release>(),
+      "peak", &peak, "kind"_a,
       "Peak arithmetic rate of one core on the row in use: operations per second in fp32, int8 or "
       "bf16.");
   define_tile(m);

@@ -1,6 +1,7 @@
 // Checks of arguments that several ops have.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "check.h"
 #include "kernels.h"
@@ -21,6 +22,31 @@ template <class Args>
 Op<Args> find_op(Op<Args> Implementation::* column, const char* op, const View& array) {
   return tilefold::find_op(column, op, array.name(), array.device());
 }
+
+// Integers that kernels use as places in other arrays. On the host they are copied before they are
+// checked, so that nobody can change them between the check and the use.
+class Places {
+ public:
+  Places() = default;
+  // No places if the array is absent.
+  Places(const View& array, int64_t size) {
+    if (!array.given()) return;
+    if (host_readable(array.device())) copied_ = array.copy<int64_t>(size);
+    values_ = host_readable(array.device()) ? copied_.data() : array.read<int64_t>(size);
+    given_ = true;
+  }
+  Places(Places&&) = default;
+  Places& operator=(Places&&) = default;
+
+  bool given() const { return given_; }
+  const int64_t* data() const { return values_; }
+  int64_t operator[](int64_t i) const { return values_[i]; }
+
+ private:
+  std::vector<int64_t> copied_;  // moving it does not move its memory
+  const int64_t* values_ = nullptr;
+  bool given_ = false;
+};
 
 // CSR offsets over `size` entries, in host memory; `name` is the op and the argument.
 inline void check_offsets(const char* name, const int64_t* offsets, int64_t n, int64_t size) {

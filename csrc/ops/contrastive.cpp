@@ -10,16 +10,25 @@
 namespace tilefold::ops {
 namespace {
 
-IdExclusion read_excluded_ids(const ContrastiveRequest& r, Device device, int64_t n, int64_t m) {
+// The places that the contract points to.
+struct Memory {
+  OwnLists positives, excluded;
+  Places groups, group_offsets;
+};
+
+IdExclusion read_excluded_ids(const ContrastiveRequest& r, const ContrastiveArgs& a, Memory& own) {
   IdExclusion e = {};
-  e.groups = r.groups.read<int64_t>(n);
-  if (!e.groups) return e;
-  const int64_t groups = r.group_offsets.rows() - 1, n_ids = r.group_ids.rows();
-  e.ids = {r.group_offsets.read<int64_t>(groups + 1), r.group_ids.read<int64_t>(n_ids)};
+  if (!r.groups.given()) return e;
+  const int64_t n = a.queries.rows, groups = r.group_offsets.rows() - 1;
+  const int64_t n_ids = r.group_ids.rows();
   check(groups >= 0, "contrastive_loss: group offsets must not be empty");
-  e.document_ids = r.document_ids.read<int64_t>(m);
-  check(e.document_ids, "contrastive_loss: groups need document ids");
-  if (!host_readable(device)) return e;
+  own.groups = Places(r.groups, n);
+  own.group_offsets = Places(r.group_offsets, groups + 1);
+  e.groups = own.groups.data();
+  e.ids = {own.group_offsets.data(), r.group_ids.read<int64_t>(n_ids)};
+  e.document_ids = r.document_ids.read<int64_t>(a.documents.rows);
+  check(r.document_ids.given(), "contrastive_loss: groups need document ids");
+  if (!host_readable(a.device)) return e;
   check_offsets("contrastive_loss: group", e.ids.offsets, groups, n_ids);
   for (int64_t i = 0; i < n; ++i)
     check(e.groups[i] >= 0 && e.groups[i] < groups, "contrastive_loss: groups must be 0 to ",
@@ -27,10 +36,11 @@ IdExclusion read_excluded_ids(const ContrastiveRequest& r, Device device, int64_
   return e;
 }
 
-void read_positives(const ContrastiveRequest& r, ContrastiveArgs& a) {
+void read_positives(const ContrastiveRequest& r, ContrastiveArgs& a, Memory& own) {
   const int64_t n = a.queries.rows, m = a.documents.rows;
-  a.positives = read_lists("contrastive_loss: positives", r.positive_offsets, r.positives, n, m);
-  check(a.positives.offsets, "contrastive_loss: positives must be given");
+  own.positives = read_lists("contrastive_loss: positives", r.positive_offsets, r.positives, n, m);
+  check(own.positives.given(), "contrastive_loss: positives must be given");
+  a.positives = own.positives.lists();
   for (int64_t i = 0; host_readable(a.device) && i < n; ++i)
     check(a.positives.offsets[i] < a.positives.offsets[i + 1], "contrastive_loss: query ", i,
           " has no positive");
@@ -45,8 +55,10 @@ void read_losses(const ContrastiveRequest& r, ContrastiveArgs& a) {
   a.document_losses = r.document_losses.write_if_given<double>(m);
   a.query_weights = r.query_weights.read<double>(n);
   a.document_weights = r.document_weights.read<double>(m);
-  check(a.document_losses || !a.document_weights,
+  check(r.document_losses.given() || !r.document_weights.given(),
         "contrastive_loss: document weights need document losses");
+  check(r.query_weights.given() || !(r.grad_queries.given() || r.grad_documents.given()),
+        "contrastive_loss: gradients need query weights");
   a.grad_queries = gradient_pointer(a.queries, r.grad_queries);
   a.grad_documents = gradient_pointer(a.documents, r.grad_documents);
 }
@@ -80,6 +92,7 @@ void contrastive(const ContrastiveRequest& r, Pulse& pulse) {
   const Op<ContrastiveArgs> run =
       find_op(&Implementation::contrastive, "contrastive_loss", r.queries);
   ContrastiveArgs a = {};
+  Memory own;
   a.device = r.queries.device();
   a.queries = r.queries.matrix(View::Float64::accepted);
   a.documents = r.documents.matrix(View::Float64::accepted);
@@ -88,10 +101,11 @@ void contrastive(const ContrastiveRequest& r, Pulse& pulse) {
   check_pair({"contrastive_loss", "queries", "documents"}, a.queries, a.documents);
   check(std::isfinite(a.scale) && a.scale > 0, "contrastive_loss: scale must be positive, got ",
         a.scale);
-  read_positives(r, a);
-  a.excluded = read_lists("contrastive_loss: exclude", r.exclude_offsets, r.excluded,
-                          a.queries.rows, a.documents.rows);
-  a.excluded_ids = read_excluded_ids(r, a.device, a.queries.rows, a.documents.rows);
+  read_positives(r, a, own);
+  own.excluded = read_lists("contrastive_loss: exclude", r.exclude_offsets, r.excluded,
+                            a.queries.rows, a.documents.rows);
+  a.excluded = own.excluded.lists();
+  a.excluded_ids = read_excluded_ids(r, a, own);
   read_losses(r, a);
   read_gates(r, a);
   const int threads = thread_count("contrastive_loss", r.num_threads);

@@ -59,10 +59,16 @@ void divergence(const DivergenceRequest& r, Pulse& pulse) {
   check(a.reference >= -1 && a.reference < a.n_views, r.op, ": reference must be -1 to ",
         a.n_views - 1, ", got ", a.reference);
   a.mixture_first = r.mixture_first;
-  a.excluded = read_lists((r.op + ": exclude").c_str(), r.exclude_offsets, r.excluded, n, m);
-  a.listed = read_lists((r.op + ": listed").c_str(), r.listed_offsets, r.listed, n, m);
-  check(a.mixture_first || !a.listed.offsets, r.op, ": lists are for mixture_first");
+  const OwnLists excluded =
+      read_lists((r.op + ": exclude").c_str(), r.exclude_offsets, r.excluded, n, m);
+  const OwnLists listed = read_lists((r.op + ": listed").c_str(), r.listed_offsets, r.listed, n, m);
+  a.excluded = excluded.lists();
+  a.listed = listed.lists();
+  check(a.mixture_first || !listed.given(), r.op, ": lists are for mixture_first");
   a.weights = r.weights.read<double>(a.n_views * n);
+  for (const ScoreView& s : views)
+    check(r.weights.given() || !(s.grad_queries || s.grad_documents), r.op,
+          ": gradients need weights");
   a.divergences = r.divergences.write<double>(a.n_views * n);
   a.masses = r.masses.write<double>(n);
   a.variances = r.variances.write<double>(n);

@@ -39,8 +39,9 @@ void check_values(const EmbeddingPair& names, const Matrix& queries, const Matri
 }
 
 void* gradient_pointer(const Matrix& m, const View& gradient) {
-  if (m.dtype == Dtype::f64) return gradient.write_if_given<double>(m.rows * m.dim);
-  return gradient.write_if_given<float>(m.rows * m.dim);
+  if (m.dtype == Dtype::f64)
+    return gradient.write_if_given<double>(saturated_product(m.rows, m.dim));
+  return gradient.write_if_given<float>(saturated_product(m.rows, m.dim));
 }
 
 }  // namespace tilefold::ops

@@ -1,7 +1,6 @@
 #include "ops/lists.h"
 
 #include "check.h"
-#include "ops/arguments.h"
 
 namespace tilefold::ops {
 namespace {
@@ -19,14 +18,14 @@ void check_indices(const char* name, const Lists& l, int64_t n, int64_t m) {
 
 }  // namespace
 
-Lists read_lists(const char* name, const View& offsets, const View& indices, int64_t n, int64_t m) {
-  Lists l = {offsets.read<int64_t>(n + 1), nullptr};
+OwnLists read_lists(const char* name, const View& offsets, const View& indices, int64_t n,
+                    int64_t m) {
   check(offsets.given() == indices.given(), name, " need both offsets and indices");
-  if (!l.offsets) return l;
-  l.indices = indices.read<int64_t>(indices.rows());
+  if (!offsets.given()) return {};
+  OwnLists l = {Places(offsets, n + 1), Places(indices, indices.rows())};
   if (!host_readable(offsets.device())) return l;
-  check_offsets(name, l.offsets, n, indices.rows());
-  check_indices(name, l, n, m);
+  check_offsets(name, l.offsets.data(), n, indices.rows());
+  check_indices(name, l.lists(), n, m);
   return l;
 }
 

@@ -34,11 +34,11 @@ int64_t list_bytes(int64_t k) {
 void tile(const TileRequest& r, Pulse&) {
   // queries are [dim / 4][n][4], codes [dim / 4][32][4]
   const cpu::SearchKernels& kernels = cpu::active_row().search;
-  const int64_t dim = r.codes.rows() * 4;
+  const int64_t dim = saturated_product(r.codes.rows(), 4);
   for (const View* array : {&r.codes, &r.queries, &r.products})
     check(array->device().type == DeviceType::cpu, "tile: ", array->name(), " must be on cpu, got ",
           device_name(array->device()));
-  const uint8_t* codes = r.codes.read<uint8_t>(dim * block_rows);
+  const uint8_t* codes = r.codes.read<uint8_t>(saturated_product(dim, block_rows));
   const int64_t n = r.products.rows();
   check(n >= 1 && n <= kernels.query_tile, "tile: expected 1 to ", kernels.query_tile,
         " queries, got ", n);

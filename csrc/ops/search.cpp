@@ -1,5 +1,8 @@
 #include "ops/search.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "check.h"
 #include "kernels.h"
 #include "ops/arguments.h"
@@ -8,18 +11,24 @@ namespace tilefold::ops {
 namespace {
 
 void read_packed(const SearchRequest& r, SearchArgs& a) {
-  const int64_t blocks = block_count(a.documents.rows);
-  a.packed.codes = r.codes.read<uint8_t>(blocks * block_bytes(a.documents.dim));
-  a.packed.bounds = r.bounds.read<float>(blocks * block_bounds);
   check(r.codes.given() == r.bounds.given(), "search: codes and bounds must be given together");
+  if (!r.codes.given()) return;
+  check(a.documents.dim <= max_packed_dim,
+        "search: codes are of documents with dim <= ", max_packed_dim, ", got ", a.documents.dim);
+  const int64_t blocks = block_count(a.documents.rows);
+  a.packed.codes = r.codes.read<uint8_t>(saturated_product(blocks, block_bytes(a.documents.dim)));
+  a.packed.bounds = r.bounds.read<float>(saturated_product(blocks, block_bounds));
   a.packed.rotated = r.rotated;
 }
 
-void read_filters(const SearchRequest& r, SearchArgs& a) {
+void read_filters(const SearchRequest& r, SearchArgs& a, Places& exclude_offsets) {
   const int64_t n = a.queries.rows;
   a.allowed = r.allowed.read<uint32_t>(block_count(a.documents.rows));
-  a.exclude_offsets = r.exclude_offsets.read<int64_t>(n + 1);
-  if (a.exclude_offsets) {
+  check(r.exclude_offsets.given() == r.exclude_ids.given(),
+        "search: exclude needs both offsets and ids");
+  exclude_offsets = Places(r.exclude_offsets, n + 1);
+  a.exclude_offsets = exclude_offsets.data();
+  if (exclude_offsets.given()) {
     a.exclude_ids = r.exclude_ids.read<int64_t>(r.exclude_ids.rows());
     if (host_readable(a.device))
       check_offsets("search: exclude", a.exclude_offsets, n, r.exclude_ids.rows());
@@ -45,11 +54,15 @@ void search(const SearchRequest& r, Pulse& pulse) {
         "search: int8 is searched with int8 only; convert queries and documents to one dtype");
   check(a.k >= 1, "search: k must be at least 1, got ", a.k);
   check(a.k <= (int64_t{1} << 31) - 64, "search: k must be below 2^31, got ", a.k);
-  a.scores = r.scores.write<float>(n * a.k);
-  a.ids = r.ids.write<int64_t>(n * a.k);
+  a.scores = r.scores.write<float>(saturated_product(n, a.k));
+  a.ids = r.ids.write<int64_t>(saturated_product(n, a.k));
   read_packed(r, a);
   a.document_ids = r.document_ids.read<int64_t>(a.documents.rows);
-  read_filters(r, a);
+  const int64_t last_row = std::max<int64_t>(0, a.documents.rows - 1);
+  check(a.first_id >= 0 && a.first_id <= std::numeric_limits<int64_t>::max() - last_row,
+        "search: first_id must be 0 or more and ids below 2^63, got ", a.first_id);
+  Places exclude_offsets;
+  read_filters(r, a, exclude_offsets);
   a.refined = r.refined.write_if_given<int64_t>(n);
   a.pruned_bound = r.pruned_bound.write_if_given<float>(n);
   run(a, thread_count("search", r.num_threads), pulse);
@@ -64,8 +77,8 @@ void pack(const PackRequest& r, Pulse& pulse) {
   const int64_t blocks = block_count(a.documents.rows);
   check(a.documents.dim <= max_packed_dim, "pack: documents must have dim <= ", max_packed_dim,
         ", got ", a.documents.dim);
-  a.codes = r.codes.write<uint8_t>(blocks * block_bytes(a.documents.dim));
-  a.bounds = r.bounds.write<float>(blocks * block_bounds);
+  a.codes = r.codes.write<uint8_t>(saturated_product(blocks, block_bytes(a.documents.dim)));
+  a.bounds = r.bounds.write<float>(saturated_product(blocks, block_bounds));
   a.finite = r.finite.write<uint32_t>(blocks);
   a.radius_sum = r.radius_sum.write_if_given<double>(blocks);
   run(a, thread_count("pack", r.num_threads), pulse);
@@ -92,7 +105,8 @@ void score(const ScoreRequest& r, Pulse& pulse) {
         " but documents have dim ", a.documents.dim);
   const int64_t size = r.rows.size();
   a.m = n > 0 ? size / n : 0;
-  a.rows = r.rows.read<int64_t>(n * a.m);
+  const Places rows(r.rows, n * a.m);
+  a.rows = rows.data();
   a.scores = r.scores.write<float>(n * a.m);
   for (int64_t i = 0; host_readable(a.device) && i < size; ++i)
     check(a.rows[i] >= 0 && a.rows[i] < a.documents.rows, "score: rows must be 0 to ",

@@ -7,6 +7,9 @@
 namespace tilefold::ops {
 namespace {
 
+// Numbers of rows are factors in fp64.
+constexpr int64_t max_count = int64_t{1} << 53;
+
 Matrix read_activations(const char* op, const View& x) {
   const Matrix m = x.matrix();
   check_type(m.dtype != Dtype::i8, op, ": x must be float32, bfloat16 or float16, got int8");
@@ -14,8 +17,8 @@ Matrix read_activations(const char* op, const View& x) {
 }
 
 // Row numbers of activations of n_rows rows.
-const int64_t* read_rows(const char* op, const View& rows, int64_t n_rows) {
-  const int64_t* r = rows.read<int64_t>(rows.rows());
+Places read_rows(const char* op, const View& rows, int64_t n_rows) {
+  Places r(rows, rows.rows());
   for (int64_t i = 0; host_readable(rows.device()) && i < rows.rows(); ++i)
     check(r[i] >= 0 && r[i] < n_rows, op, ": rows must be 0 to ", n_rows - 1, ", got ", r[i]);
   return r;
@@ -29,19 +32,21 @@ void statistics(const StatisticsRequest& r, Pulse& pulse) {
   a.device = r.x.device();
   a.x = read_activations("statistics", r.x);
   const int64_t width = a.x.dim;
-  a.rows = read_rows("statistics", r.rows, a.x.rows);
+  const Places rows = read_rows("statistics", r.rows, a.x.rows);
+  a.rows = rows.data();
   a.n = r.rows.rows();
   a.count = r.count.write<int64_t>(1);
-  check(!host_readable(a.device) || *a.count >= 0, "statistics: count must be at least 0, got ",
-        host_readable(a.device) ? *a.count : 0);
+  if (host_readable(a.device))
+    check(*a.count >= 0 && *a.count <= max_count, "statistics: count must be 0 to 2^53, got ",
+          *a.count);
   a.mean = r.mean.write<double>(width);
   a.m2 = r.m2.write<double>(width);
   a.min = r.least.write<float>(width);
   a.max = r.most.write<float>(width);
   a.n_thresholds = r.thresholds.rows();
   a.thresholds = r.thresholds.read<float>(a.n_thresholds);
-  a.above = r.above.write<int64_t>(a.n_thresholds * width);
-  a.histogram = r.histogram.write_if_given<int64_t>(width * histogram_bins);
+  a.above = r.above.write<int64_t>(saturated_product(a.n_thresholds, width));
+  a.histogram = r.histogram.write_if_given<int64_t>(saturated_product(width, histogram_bins));
   run(a, thread_count("statistics", r.num_threads), pulse);
 }
 
@@ -50,12 +55,14 @@ void examples(const ExamplesRequest& r, Pulse& pulse) {
   ExamplesArgs a = {};
   a.device = r.x.device();
   a.x = read_activations("examples", r.x);
-  a.rows = read_rows("examples", r.rows, a.x.rows);
+  const Places rows = read_rows("examples", r.rows, a.x.rows);
+  a.rows = rows.data();
   a.n_rows = r.rows.rows();
   a.n = r.numbers.rows();
   a.numbers = r.numbers.read<int64_t>(a.n);
-  a.offsets = r.offsets.read<int64_t>(a.n + 1);
-  check(a.offsets, "examples: offsets must be given");
+  const Places offsets(r.offsets, a.n + 1);
+  check(offsets.given(), "examples: offsets must be given");
+  a.offsets = offsets.data();
   if (host_readable(a.device)) check_offsets("examples: rows", a.offsets, a.n, a.n_rows);
   const int64_t size = r.values.size();
   check(a.x.dim > 0 && size % a.x.dim == 0, "examples: values must be [width, k], of width ",
@@ -72,9 +79,10 @@ void second_moment(const SecondMomentRequest& r, Pulse& pulse) {
   SecondMomentArgs a = {};
   a.device = r.x.device();
   a.x = read_activations("second_moment", r.x);
-  a.rows = read_rows("second_moment", r.rows, a.x.rows);
+  const Places rows = read_rows("second_moment", r.rows, a.x.rows);
+  a.rows = rows.data();
   a.n = r.rows.rows();
-  a.sums = r.sums.write<double>(a.x.dim * a.x.dim);
+  a.sums = r.sums.write<double>(saturated_product(a.x.dim, a.x.dim));
   run(a, thread_count("second_moment", r.num_threads), pulse);
 }
 

@@ -7,15 +7,18 @@ bfloat16 (which NumPy does not know). Nothing here imports torch.
 from __future__ import annotations
 
 import numbers
+import operator
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .devices import check_device
+from .table_columns import column_as_numpy, stacked_rows
 
 Array = Any  # a NumPy array, a torch tensor, or anything with __dlpack__
 Vectors = NDArray[Any]
@@ -42,8 +45,9 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
     """Converts an array to vectors ``[rows, dim]`` that the kernels read, copying only if needed.
 
     Args:
-        array: NumPy array, CPU torch tensor, anything with ``__dlpack__``, or a nested list, of
-            float32, float16, bfloat16 or int8. float64 is rounded to float32 with a warning.
+        array: NumPy array, CPU torch tensor, anything with ``__dlpack__``, a nested list, or a
+            column of a table (`table_columns`), of float32, float16, bfloat16 or int8. float64 is
+            rounded to float32 with a warning.
         op: the public function, for messages.
         name: the argument, for messages.
         warn: whether to warn of float64.
@@ -53,7 +57,7 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
         ValueError: an array on a device without an implementation, one that is not two-dimensional,
             has dim 0 or negative strides.
     """
-    vectors = _supported(_as_numpy(array, op, name), op, name, warn)
+    vectors = _supported(as_array(array, op, name), op, name, warn)
     if vectors.ndim != 2:
         raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {vectors.ndim}")
     if vectors.shape[1] < 1:
@@ -72,8 +76,9 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
 
 def as_queries(queries: Array, op: str) -> tuple[Vectors, bool]:
     """Converts queries to vectors ``[n, dim]``; also returns whether one came as ``[dim]``."""
-    single = getattr(queries, "ndim", None) == 1
-    return as_vectors(queries[None] if single else queries, op, "queries"), single
+    array = as_array(queries, op, "queries")
+    single = array.ndim == 1
+    return as_vectors(array[None] if single else array, op, "queries"), single
 
 
 def check_dim(op: str, name: str, dim: int, others: str, expected: int) -> None:
@@ -106,16 +111,18 @@ def check_unique(op: str, ids: NDArray[np.int64]) -> None:
 
 def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
     """Converts ids to a one-dimensional int64 array, and checks that none is negative."""
-    array = _as_numpy(ids, op, name)
+    array = as_array(ids, op, name)
     if array.size == 0 and isinstance(ids, Sequence):
         array = np.empty(0, np.int64)  # NumPy makes an empty list float64
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{op}: {name} must be integers, got {array.dtype}")
+        raise TypeError(f"{op}: {name} must be integers, got {array.dtype}{_names_hint(array)}")
     if array.ndim != 1:
         raise ValueError(f"{op}: {name} must have 1 dimension, got {array.ndim}")
     if array.size and array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{op}: {name} must be below 2^63, got {array.max()}")
     array = np.ascontiguousarray(array, np.int64)
+    if array.__array_interface__["data"][0] % array.itemsize:  # see as_vectors
+        array = array.copy()
     if array.size and array.min() < 0:
         raise ValueError(f"{op}: {name} must not be negative, got {array.min()}")
     return array
@@ -151,22 +158,28 @@ def _is_torch(array: Array) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
+def as_array(array: Array, op: str, name: str) -> NDArray[Any]:
+    """Converts an array of any library, a nested list or a column of a table to NumPy.
+
+    Memory is shared where possible. bfloat16 becomes its bits, marked as `BFLOAT16_BITS`; Python
+    floats become float32.
+
+    Raises:
+        TypeError: no array; the message names a conversion where there is one.
+        ValueError: a ragged list, a column with missing values, an array on a device without an
+            implementation.
+    """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{op}: {name} is a masked array; fill it first")
     if isinstance(array, np.ndarray):
         return array
     if isinstance(array, (list, tuple, range)):
-        try:
-            converted = np.asarray(array)
-        except ValueError as error:
-            raise ValueError(f"{op}: {name} is a ragged list") from error
-        return converted.astype(np.float32) if converted.dtype == np.float64 else converted
+        return _from_list(array, op, name)
+    column = column_as_numpy(array, op, name)
+    if column is not None:
+        return column
     if not hasattr(array, "__dlpack__"):
-        raise TypeError(
-            f"{op}: {name} must be a NumPy array, a torch tensor or an array with __dlpack__, "
-            f"got {type(array).__name__}"
-        )
+        return _from_protocol(array, op, name)
     check_device(op, name, _device_of(array, op, name), "search")
     if _is_torch(array):
         array = array.detach().resolve_conj().resolve_neg()
@@ -180,13 +193,57 @@ def _as_numpy(array: Array, op: str, name: str) -> NDArray[Any]:
         return np.asarray(array)
 
 
+def _from_list(values: Sequence[Any], op: str, name: str) -> NDArray[Any]:
+    if len(values) and _is_torch(values[0]):
+        rows = stacked_rows([as_array(row, op, name) for row in values], op, name)
+        bits = values[0].dtype == sys.modules["torch"].bfloat16  # stacking loses the mark
+        return rows.view(BFLOAT16_BITS) if bits else rows
+    try:
+        converted = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{op}: {name} is a ragged list") from error
+    return converted.astype(np.float32) if converted.dtype == np.float64 else converted
+
+
+def _from_protocol(array: Array, op: str, name: str) -> NDArray[Any]:
+    """Converts an object that NumPy converts by ``__array__``, such as those of xarray or zarr."""
+    if hasattr(array, "__array__"):
+        return np.asarray(array)
+    if hasattr(array, "toarray"):
+        hint = f"; pass {name}.toarray()"
+    elif isinstance(array, (str, bytes, os.PathLike)):
+        hint = "; encode texts and load files first"
+    elif isinstance(array, Iterator):
+        hint = f"; pass np.stack(list({name}))"
+    else:
+        hint = ""
+    raise TypeError(
+        f"{op}: {name} must be a NumPy array, a torch tensor, an array with __dlpack__ or a column "
+        f"of a table, got {type(array).__name__}{hint}"
+    )
+
+
+def _names_hint(array: NDArray[Any]) -> str:
+    """Returns how to search by names, where ids are names."""
+    names = array.dtype.kind in "US" or (array.dtype == np.object_ and array.size)
+    if not names or not isinstance(array.flat[0], (str, bytes)):
+        return ""
+    return "; keep names in a list, and use their places in it as ids"
+
+
 def _device_of(array: Array, op: str, name: str) -> str:
     """Returns the device of an array with ``__dlpack__`` under its name in torch."""
     if _is_torch(array):  # includes devices that DLPack has no number for, such as meta
         return str(array.device)
     if not hasattr(array, "__dlpack_device__"):
         raise TypeError(f"{op}: {name} has __dlpack__ but no __dlpack_device__")
-    kind, index = (int(part) for part in array.__dlpack_device__())
+    place = array.__dlpack_device__()
+    try:
+        kind, index = (operator.index(part) for part in place)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{op}: {name} must have a __dlpack_device__ that returns two integers, got {place!r}"
+        ) from None
     return _DLPACK_DEVICES.get(kind, f"DLPack device {kind}") + (f":{index}" if index else "")
 
 
@@ -202,17 +259,18 @@ def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:
                 f"{op}: {name} are float64 and were rounded to float32; convert them yourself to "
                 "silence this",
                 PrecisionWarning,
-                stacklevel=_frames_of_this_package(),
+                stacklevel=frames_of_this_package(),
             )
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     if dtype.newbyteorder("=") in (np.float32, np.float16, np.int8):
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
-    raise TypeError(f"{op}: {name} must be float32, float16, bfloat16 or int8, got {dtype}")
+    hint = "; encode texts to vectors first" if dtype.kind in "US" else ""
+    raise TypeError(f"{op}: {name} must be float32, float16, bfloat16 or int8, got {dtype}{hint}")
 
 
-def _frames_of_this_package() -> int:
-    """Returns the stacklevel at which a warning points to the line of the package's caller."""
+def frames_of_this_package() -> int:
+    """Returns the stacklevel by which a warning points to the line that called the package."""
     package = f"{__package__}."
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):

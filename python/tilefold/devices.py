@@ -13,7 +13,7 @@ IMPLEMENTATIONS: dict[str, dict[str, Callable[..., Any]]] = {"search": {"cpu": _
 
 
 def check_device(
-    name: str, argument: str, device: object, op: str, *, hint: str = "move it first"
+    name: str, argument: str, device: object, op: str, *, hint: str | None = None
 ) -> None:
     """Checks that an op has an implementation for the device of an array.
 
@@ -22,7 +22,7 @@ def check_device(
         argument: its argument, for messages.
         device: a `torch.device`, or the name of a device such as "cuda" or "cuda:1".
         op: a key of `IMPLEMENTATIONS`.
-        hint: the way out, the end of the message.
+        hint: the way out, the end of the message; by default to move the array.
 
     Raises:
         ValueError: there is none.
@@ -31,8 +31,11 @@ def check_device(
         >>> check_device("search", "queries", "cpu", "search")
     """
     devices = IMPLEMENTATIONS[op]
-    if str(device).partition(":")[0] not in devices:
+    kind = str(device).partition(":")[0]
+    if kind not in devices:
+        lacks_values = "a tensor on meta has a shape but no values; load it first"
+        way = hint or (lacks_values if kind == "meta" else "move it first")
         raise ValueError(
             f"{name}: {argument} must be on {' or '.join(devices)}, got {device}; this build "
-            f"implements {op} for no other device: {hint}"
+            f"implements {op} for no other device: {way}"
         )

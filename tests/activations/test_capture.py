@@ -1,6 +1,7 @@
 """capture() and patch(): what hooks see, that they change nothing, and that they are gone."""
 
 import gc
+import importlib
 import weakref
 
 import pytest
@@ -14,6 +15,7 @@ from tilefold.activations.patching import patch
 from tilefold.activations.row_store import RowStore
 from tilefold.models import Encoder
 
+capture_module = importlib.import_module("tilefold.activations.capture")
 pytestmark = pytest.mark.usefixtures("one_thread")
 FFN = "encoder.layer.*.intermediate"
 OPTIONS = {"thresholds": [0.0], "top": 2, "histogram": True, "second_moment": True}
@@ -316,3 +318,125 @@ def test_outputs_with_names_cannot_be_replaced(model, batch):
     edits = {"encoder": torch.zeros_like}
     with patch(model, edits), pytest.raises(TypeError, match="encoder gives a BaseModelOutput"):
         model(**batch)
+
+
+# ---- interrupts ----------------------------------------------------------------------------------
+
+
+def test_an_interrupt_while_a_capture_begins_leaves_nothing_behind(model, batch, monkeypatch):
+    seen = capture(model, FFN)
+    calls = []
+
+    def interrupted(site, act):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(site)
+        return register(site, act)
+
+    register = capture_module._hook
+    monkeypatch.setattr(capture_module, "_hook", interrupted)
+    with pytest.raises(KeyboardInterrupt), seen:
+        pytest.fail("the block began")
+    monkeypatch.undo()
+    assert hooks_of(model) == 0
+    with capture(model, FFN) as again:
+        model(**batch)
+    assert len(again) == 3
+    assert len(seen) == 0
+
+
+def interrupted_leaving(context, monkeypatch, call):
+    """Calls within a context, and leaves it by Ctrl-C in the midst of removing its hooks."""
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with context:
+        result = call()
+        monkeypatch.setattr(torch.utils.hooks.RemovableHandle, "remove", interrupted)
+    return result
+
+
+def test_hooks_that_an_interrupt_left_have_no_effect(model, batch, monkeypatch):
+    def run():
+        return model(**batch).last_hidden_state
+
+    expected = run()
+    try:
+        seen = capture(model, FFN)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_leaving(seen, monkeypatch, run)
+        monkeypatch.undo()
+        counts = {name: seen[name].count for name in seen}
+        with capture(model, FFN) as again:
+            run()
+        assert {name: seen[name].count for name in seen} == counts
+        assert {name: again[name].count for name in again} == counts
+
+        edits = {FFN: torch.zeros_like}
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_leaving(patch(model, edits), monkeypatch, run)
+        monkeypatch.undo()
+        assert hooks_of(model) > 0
+        assert torch.equal(run(), expected)
+    finally:
+        for module in model.modules():
+            module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
+            module._forward_pre_hooks_with_kwargs.clear()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"thresholds": 0.5}, TypeError, "thresholds must be a list of numbers, got 0.5"),
+        ({"thresholds": "0.5"}, TypeError, "thresholds must be a list of numbers, got '0.5'"),
+        ({"thresholds": ["a"]}, TypeError, "thresholds must be a list of numbers"),
+        ({"thresholds": [float("nan")]}, ValueError, "thresholds must be numbers"),
+        ({"top": 1.5}, TypeError, "top must be an integer, got float"),
+        ({"top": -1}, ValueError, "top must be at least 0, got -1"),
+        ({"sites": None}, TypeError, "sites must be a name or a list of names, got None"),
+        ({"sites": [1]}, TypeError, "sites must be a name or a list of names"),
+        ({"model": "bert"}, TypeError, "model must be a torch module, got str"),
+        ({"rows": "cls", "store": "folder"}, TypeError, "store must be a RowStore, got str"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(model, options, error, message):
+    with pytest.raises(error, match=f"^capture: {message}"):
+        capture(**{"model": model, "sites": FFN} | options)
+
+
+def test_sites_without_statistics_are_named(model, batch):
+    with capture(model, FFN) as seen:
+        model(**batch)
+    with pytest.raises(KeyError, match=r"capture: 'pooler' is none of the sites encoder\.layer\.0"):
+        seen["pooler"]
+    with capture(model, FFN, statistics=False, rows="cls", store=RowStore()) as seen:
+        model(**batch)
+    with pytest.raises(KeyError, match="has no statistics, because of statistics=False"):
+        seen["encoder.layer.0.intermediate"]
+
+
+def test_activations_of_float64_are_named_with_their_site():
+    wide = torch.nn.Sequential(torch.nn.Linear(4, 3)).double()
+    store = RowStore()
+    message = "capture: activations of 0 must be float32, bfloat16 or float16, got torch.float64"
+    with capture(wide, "0"), pytest.raises(TypeError, match=message):
+        wide(torch.ones(2, 4, dtype=torch.float64))
+    with capture(wide, "0", statistics=False, rows="cls", store=store):
+        wide(torch.ones(2, 4, dtype=torch.float64))
+    assert store["0"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ([FFN], "edits must map names of sites to functions, got list"),
+        ({FFN: torch.zeros(3)}, r"the edit of encoder\.layer.* must be a function .* got Tensor"),
+        ({1: torch.zeros_like}, "sites must be a name or a list of names"),
+    ],
+)
+def test_edits_of_the_wrong_kind_are_named(model, edits, message):
+    with pytest.raises(TypeError, match=f"^patch: {message}"), patch(model, edits):
+        pytest.fail("the block began")
+    assert hooks_of(model) == 0

@@ -5,6 +5,7 @@ Starting ranks takes seconds, so each number of them is started once, and goes t
 
 import contextlib
 import datetime
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -345,7 +346,7 @@ WRONG: dict[str, tuple[Callable[[Tensor, Tensor], Changed], str]] = {
     ),
     "nothing": (
         lambda q, d: (q[:0], d, {}),
-        "rank 1: queries must have at least 1 row, got 0",
+        "rank 1: offsets of positives must have 1 elements, one more than queries, got 4",
     ),
     "mode": (
         lambda q, d: (q, d, {"mode": "sum"}),
@@ -368,6 +369,38 @@ WRONG: dict[str, tuple[Callable[[Tensor, Tensor], Changed], str]] = {
         "document_ids must be the same on all ranks, but is absent on rank 0 and given on rank 1",
     ),
 }
+
+
+# Rank 1 has no queries, or neither queries nor documents.
+EMPTY = {
+    f"{missing}-{'-'.join(given)}-{options}": (missing, given, options)
+    for missing in ("queries", "all")
+    for given in ((), ("lists", "exclude", "exclude_ids", "query_ids", "document_ids"))
+    for options in ({}, {"symmetric": True}, {"mode": "sum", "reduction": "none"})
+}
+EMPTY["soft"] = "all", ("lists", "soft_targets"), {}
+
+
+def emptied(rank: int, world: int, missing: str, *given: str) -> tuple[list[Tensor], Any]:
+    """Embeddings and masks of a rank where rank 1 has none."""
+    q, d = leaves(rank, world)
+    masks = part(rank, *given)
+    if rank == 1:
+        of_documents = ("document_ids",) if missing == "queries" else ()
+        masks = {n: value if n in of_documents else value[:0] for n, value in masks.items()}
+        d = d if missing == "queries" else d[:0]
+        q, d = (x.detach().clone().requires_grad_() for x in (q[:0], d))
+    return [q, d], masks
+
+
+def of_empty(rank: int, world: int) -> Iterator[tuple[str, Any]]:
+    """What a rank without rows adds: nothing, and it waits for nobody."""
+    for name, (missing, given, options) in EMPTY.items():
+        (q, d), masks = emptied(rank, world, missing, *given)
+        yield f"empty {name}", scored(q, d, **arguments(masks), **options, process_group=group())
+    q, d = (x[:0] for x in leaves(rank, world))
+    with pytest.raises(ValueError, match="at least 1 row on some rank, got 0 on all"):
+        contrastive_loss(q, d, torch.arange(0), process_group=group())
 
 
 def of_groups(rank: int, world: int) -> Iterator[tuple[str, Any]]:
@@ -412,6 +445,7 @@ def child(rank: int, world: int, folder: str) -> None:
             of_patterns,
             of_rounding,
             of_errors,
+            of_empty,
             of_groups,
             of_memory,
         ):
@@ -554,6 +588,32 @@ def test_scales_may_differ_in_their_last_bits(ranks):
 def test_no_rank_holds_its_scores(ranks):
     for of_rank in ranks:
         assert of_rank["memory"] < 80 << 20
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_rank_without_rows_leaves_the_loss_of_one_process(ranks, name):
+    missing, given, options = EMPTY[name]
+    world, joined, first = len(ranks), {}, 0
+    rows: list[list[Tensor]] = []
+    for rank in range(world):
+        embedded, masks = emptied(rank, world, missing, *given)
+        rows.append(embedded)
+        for key, value in masks.items():
+            if not isinstance(value, Tensor):
+                shift = 0 if key == "exclude_ids" else first
+                value = [[int(i) + shift for i in row] for row in value]
+            joined.setdefault(key, []).append(value)
+        first += len(embedded[1])
+    whole_masks = {
+        key: torch.cat(values) if isinstance(values[0], Tensor) else [*itertools.chain(*values)]
+        for key, values in joined.items()
+    }
+    q, d = (torch.cat(side).detach().requires_grad_() for side in zip(*rows, strict=True))
+    expected = scored(q, d, **arguments(whole_masks), **options)
+    found = together(
+        [{"": of_rank[f"empty {name}"]} for of_rank in ranks], "", options.get("reduction", "mean")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 # ---- groups --------------------------------------------------------------------------------------

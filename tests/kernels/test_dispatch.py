@@ -70,7 +70,7 @@ def test_the_table_has_every_op():
 def test_a_device_without_an_implementation_is_refused_by_name(call, function, argument, op):
     message = (
         f"^{function}: {argument} must be on cpu, got meta; this build implements {op} for no other"
-        " device: move it first$"
+        " device: a tensor on meta has a shape but no values; load it first$"
     )
     with pytest.raises(ValueError, match=message):
         call(Q.to("meta"), D.to("meta"))

@@ -32,7 +32,7 @@ def written() -> ast.Module:
     return ast.parse(WRITTEN.read_text())
 
 
-def signatures(module: ast.Module) -> dict[str, tuple[object, ...]]:
+def signatures(module: ast.Module | ast.ClassDef) -> dict[str, tuple[object, ...]]:
     """Positional parameters, keyword-only parameters and defaults of every function."""
     return {
         node.name: (
@@ -62,6 +62,20 @@ def test_the_stub_has_the_constants_of_the_extension(generated, written):
     assert constants(written) == constants(generated)
 
 
+def test_the_stub_has_the_methods_of_the_extensions_classes(generated, written):
+    methods = [
+        {
+            node.name: {name for name in signatures(node) if not name.startswith("_")}
+            for node in module.body
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        }
+        for module in (written, generated)
+    ]
+    assert methods[0] == methods[1]
+
+
 def test_every_public_name_is_in_the_stub(written):
     public = {name for name in vars(_native) if not name.startswith("_")}
-    assert public == signatures(written).keys() | constants(written).keys()
+    classes = {node.name for node in written.body if isinstance(node, ast.ClassDef)}
+    classes = {name for name in classes if not name.startswith("_")}
+    assert public == signatures(written).keys() | constants(written).keys() | classes

@@ -395,8 +395,18 @@ GROUPS = torch.tensor([[0, 1], [2, 3], [4, 0]])
         ((PAIR, [TQ]), {}, TypeError, r"teacher must be scores or a pair .*, got list"),
         ((PAIR, TEACHER), {"divergence": "kl"}, ValueError, "divergence must be one of .*'kl'"),
         ((PAIR, TEACHER), {"reduction": "max"}, ValueError, "reduction must be 'mean', 'sum'"),
-        ((PAIR, TEACHER), {"temperature": 0.0}, ValueError, "temperature of the student must"),
-        ((PAIR, TEACHER), {"teacher_temperature": -1.0}, ValueError, "temperature of the teacher"),
+        (
+            (PAIR, TEACHER),
+            {"temperature": 0.0},
+            ValueError,
+            "temperature must be positive and finite, got 0",
+        ),
+        (
+            (PAIR, TEACHER),
+            {"teacher_temperature": -1.0},
+            ValueError,
+            "teacher_temperature must be positive and finite, got -1",
+        ),
         ((SCORES, SCORES), {"temperature": 0.0}, ValueError, "temperature must be positive"),
         (
             (PAIR, TEACHER),

@@ -544,13 +544,12 @@ def test_an_interrupted_add_adds_nothing(index, monkeypatch):
 def test_ctrl_c_waits_for_the_end_of_a_change(index):
     steps = []
 
-    def change() -> None:
-        with index._writing():
-            signal.raise_signal(signal.SIGINT)
-            steps.append("done")
+    def write() -> None:
+        signal.raise_signal(signal.SIGINT)
+        steps.append("done")
 
     with pytest.raises(KeyboardInterrupt):
-        change()
+        index._lock.changing(lambda: index._lock.writing(write))
     assert steps == ["done"]
     assert index.search(QUERIES, 1).ids.shape == (50, 1)
 
@@ -627,7 +626,8 @@ def test_a_progress_callback_may_search_but_not_change(index):
 def test_a_forked_child_searches_and_adds(index):
     """Even when another thread of the parent was in the middle of a change."""
     before = index.search(QUERIES, 5)
-    with index._change_lock:
+
+    def fork() -> int:
         child = os.fork()
         if child == 0:
             try:
@@ -637,7 +637,9 @@ def test_a_forked_child_searches_and_adds(index):
                 os._exit(0 if found and (ids == before.ids).mean() > 0.9 else 1)
             except BaseException:
                 os._exit(2)
-    assert os.waitpid(child, 0)[1] == 0
+        return child
+
+    assert os.waitpid(index._lock.changing(fork), 0)[1] == 0
     assert_same(index.search(QUERIES, 5), before)
     assert len(index) == len(DOCUMENTS)
 

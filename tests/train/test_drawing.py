@@ -179,3 +179,26 @@ def test_rows_that_are_no_queries_are_named(name: str, rows, complaint: str):
     policies["DrawViews"] = DrawViews(policies["Draw"], [["?"]] * 4, n_views=1, seed=0)
     with pytest.raises(ValueError, match=f"{name}: {complaint}"):
         policies[name].batch(rows, step=0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda data, seed: Draw(data, group_size=2, seed=seed),
+        lambda data, seed: DrawSeveral(data, n_negatives=1, seed=seed),
+        lambda data, seed: DrawViews(
+            Draw(data, group_size=2, seed=0), [["a"]] * len(data), n_views=1, seed=seed
+        ),
+    ],
+    ids=["Draw", "DrawSeveral", "DrawViews"],
+)
+def test_seeds_steps_and_rows_out_of_range_are_named(policy, request):
+    op, data = request.node.callspec.id, a_set(5)
+    for seed, step, row, message in (
+        (-1, 0, 0, "seed must be 0 or more, got -1"),
+        (0, -1, 0, "step must be 0 or more, got -1"),
+        (0, 0, -1, "rows must be 0 to 4, got -1"),
+        (0, 0, 5, "rows must be 0 to 4, got 5"),
+    ):
+        with pytest.raises(ValueError, match=f"^{op}: {message}"):
+            policy(data, seed).batch([row], step=step)

@@ -48,7 +48,7 @@ template <class Value>
 float Candidates::kth_best(int q, Value value) {
   const int64_t n = count(q);
   values_.resize(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) values_[static_cast<size_t>(i)] = value(list(q)[i]);
+  for (int64_t i = 0; i < n; ++i) values_[static_cast<size_t>(i)] = ordered(value(list(q)[i]));
   return select_.kth_largest(values_.data(), n, k_);
 }
 

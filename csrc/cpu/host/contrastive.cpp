@@ -5,6 +5,7 @@
 // each document, which is known only after all blocks, so it computes the scores twice.
 //
 // Tasks never write to the same memory, and the order of additions depends on sizes alone.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -215,10 +216,21 @@ class Contrastive {
   std::unique_ptr<MaskedPairs> pairs_;                 // of the current block
 };
 
+// The losses and gradients of documents without any query.
+void write_zeros(const ContrastiveArgs& a) {
+  const int64_t m = a.documents.rows, size = m * a.documents.dim;
+  if (a.document_losses) std::fill_n(a.document_losses, m, 0.0);
+  if (!a.grad_documents) return;
+  if (a.documents.dtype == Dtype::f64)
+    std::fill_n(static_cast<double*>(a.grad_documents), size, 0.0);
+  else
+    std::fill_n(static_cast<float*>(a.grad_documents), size, 0.0f);
+}
+
 }  // namespace
 
 void contrastive(const ContrastiveArgs& a, int threads, Pulse& pulse) {
-  if (a.queries.rows == 0) return;
+  if (a.queries.rows == 0) return write_zeros(a);
   const DefaultFloatEnvironment environment;
   const Row& row = active_row();
   if (a.queries.dtype == Dtype::f64)

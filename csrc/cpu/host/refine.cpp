@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "cpu/host/select.h"
+
 namespace tilefold::cpu {
 
 // The error bound that EstimateArgs states, computed in fp64: in fp32 the product of a tiny and a
@@ -54,7 +56,7 @@ int64_t Refiner::score(int q, Candidate* candidates, int64_t n) {
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     Candidate& c = *targets_[i];
     sound_ = sound_ && c.lower <= values_[i] && values_[i] <= c.upper;
-    c = {values_[i], rows_[i]};
+    c = {ordered(values_[i]), rows_[i]};
   }
   return open;
 }

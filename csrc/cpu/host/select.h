@@ -2,9 +2,16 @@
 // selection are unpredictable: nth_element takes about five times as long on a few thousand values.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace tilefold::cpu {
+
+// The value, or -inf for NaN, which sorting algorithms must not meet: they could leave their range.
+// Vectors are finite when a search begins, but somebody may change them while it runs.
+inline float ordered(float value) {
+  return value == value ? value : -std::numeric_limits<float>::infinity();
+}
 
 class Selector {
  public:

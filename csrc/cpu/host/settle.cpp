@@ -61,7 +61,7 @@ void merge_query(const SearchArgs& a, int64_t query, int q, const Refiner& refin
   float* scores = a.scores + query * a.k;
   int64_t* ids = a.ids + query * a.k;
   std::vector<Answer> answers;
-  for (int64_t i = 0; i < a.k && ids[i] >= 0; ++i) answers.push_back({scores[i], ids[i]});
+  for (int64_t i = 0; i < a.k && ids[i] >= 0; ++i) answers.push_back({ordered(scores[i]), ids[i]});
   for (int32_t i = 0; i < found.count(q); ++i) {
     const Candidate& c = found.list(q)[i];
     if (c.upper >= found.threshold(q)) answers.push_back({c.upper, refiner.document_id(c.row)});
@@ -71,7 +71,9 @@ void merge_query(const SearchArgs& a, int64_t query, int q, const Refiner& refin
     scores[i] = answers[static_cast<size_t>(i)].score;
     ids[i] = answers[static_cast<size_t>(i)].id;
   }
-  if (a.refined) a.refined[query] += found.refined(q);
+  if (a.refined)  // any number of the caller's, so that the sum may wrap around
+    a.refined[query] = static_cast<int64_t>(static_cast<uint64_t>(a.refined[query]) +
+                                            static_cast<uint64_t>(found.refined(q)));
   if (a.pruned_bound) a.pruned_bound[query] = std::max(a.pruned_bound[query], found.pruned(q));
 }
 

@@ -42,7 +42,10 @@ void fold_strip(const StatisticsArgs& a, const T* const* rows, const T* const* n
     float x[strip_columns];
     for (int i = 0; i < strip_registers; ++i) store(x + i * float_lanes, strip.at(r, i));
     for (int64_t c = 0; c < columns; ++c)
-      if (x[c] == x[c]) ++a.histogram[(column + c) * histogram_bins + histogram_bin(x[c])];
+      if (x[c] == x[c]) {
+        int64_t& count = a.histogram[(column + c) * histogram_bins + histogram_bin(x[c])];
+        count = wrapping_sum(count, 1);
+      }
   }
 }
 

@@ -128,8 +128,14 @@ inline void merge_strip(const Sums& sums, int64_t before, int64_t n, int64_t col
   }
 }
 
+// Counts of callers may be anything, so that a sum may wrap around.
+inline int64_t wrapping_sum(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+
 inline void add_counts(const float* __restrict counts, int64_t columns, int64_t* __restrict out) {
-  for (int64_t c = 0; c < columns; ++c) out[c] += static_cast<int32_t>(counts[c]);
+  for (int64_t c = 0; c < columns; ++c)
+    out[c] = wrapping_sum(out[c], static_cast<int32_t>(counts[c]));
 }
 
 }  // namespace

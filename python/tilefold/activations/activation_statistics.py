@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,36 @@ def _zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
 
 
 _BIN_VALUES = _bin_values()
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+STATISTICS_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def check_options(op: str, *, thresholds: Any, top: Any, **_: Any) -> None:
+    """Raises the errors of `ActivationStatistics` for its options, in the name of a function."""
+    _checked_count(op, "top", top, 0)
+    _checked_thresholds(op, thresholds)
+
+
+def _checked_count(op: str, name: str, value: Any, lowest: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
+    if count < lowest:
+        raise ValueError(f"{op}: {name} must be at least {lowest}, got {count}")
+    return count
+
+
+def _checked_thresholds(op: str, thresholds: Any) -> list[float]:
+    try:
+        if isinstance(thresholds, str):
+            raise TypeError
+        values = [float(threshold) for threshold in thresholds]
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: thresholds must be a list of numbers, got {thresholds!r}") from None
+    if any(math.isnan(value) for value in values):
+        raise ValueError(f"{op}: thresholds must be numbers, got {values}")
+    return values
 
 
 class ActivationStatistics:
@@ -55,6 +85,7 @@ class ActivationStatistics:
         second_moment: accumulate ``E[x xᵀ]``, ``[width, width]``.
 
     Raises:
+        TypeError: thresholds that are no list of numbers, a `width` or `top` that is no integer.
         ValueError: a width below 1, a negative `top`, a threshold that is NaN.
 
     Example:
@@ -79,12 +110,9 @@ class ActivationStatistics:
         histogram: bool = False,
         second_moment: bool = False,
     ) -> None:
-        if width < 1 or top < 0:
-            name, lowest, got = ("width", 1, width) if width < 1 else ("top", 0, top)
-            raise ValueError(f"{_OP}: {name} must be at least {lowest}, got {got}")
-        limits = torch.tensor([float(t) for t in thresholds], dtype=torch.float32)
-        if any(math.isnan(t) for t in thresholds):
-            raise ValueError(f"{_OP}: thresholds must be numbers, got {list(thresholds)}")
+        width = _checked_count(_OP, "width", width, 1)
+        top = _checked_count(_OP, "top", top, 0)
+        limits = torch.tensor(_checked_thresholds(_OP, thresholds), dtype=torch.float32)
         self.width = width
         with torch.inference_mode(False):  # inference tensors could not be merged outside
             self._state: dict[str, Tensor] = {
@@ -299,7 +327,7 @@ class ActivationStatistics:
         return self._state[name]
 
     def _check(self, x: Any, mask: Any, numbers: Any) -> None:
-        if not isinstance(x, Tensor) or x.dtype not in _DTYPES:
+        if not isinstance(x, Tensor) or x.dtype not in STATISTICS_DTYPES:
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"{_OP}: x must be float32, bfloat16 or float16, got {kind}")
         check_device(_OP, "x", x.device, "statistics")

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from ..devices import check_device
-from .activation_statistics import ActivationStatistics
+from .activation_statistics import STATISTICS_DTYPES, ActivationStatistics, check_options
 from .pooling import cls_pool, last_pool, max_pool, mean_pool
 from .row_store import RowStore
 from .sites import Site, add_hook, find_sites, first_tensor
 
 Rows = Literal["cls", "mean", "last", "max"]
 _POOLINGS = {"cls": cls_pool, "mean": mean_pool, "last": last_pool, "max": max_pool}
-_captured: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+# The capture that reads each module, or has read it. An open one alone counts, so that nothing
+# depends on an entry that an interrupt kept from being removed.
+_captures: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Capture]] = weakref.WeakKeyDictionary()
 
 
 def capture(
@@ -62,7 +64,8 @@ def capture(
         ValueError: no such module (similar names are listed), options that exclude each other; at a
             call of the model, activations that are not on the CPU, a text whose mask is 0
             everywhere, or a layer that several blocks share, with `top` or `rows`.
-        TypeError: `torch.nn.DataParallel`, activations that are not tensors.
+        TypeError: `torch.nn.DataParallel`, options of the wrong kind; at a call of the model,
+            activations that are no tensors of float32, bfloat16 or float16.
         RuntimeError: a site that an enclosing block captures already.
 
     Example:
@@ -74,6 +77,8 @@ def capture(
     """
     if (rows is None) != (store is None):
         raise ValueError("capture: rows and store go together")
+    if store is not None and not isinstance(store, RowStore):
+        raise TypeError(f"capture: store must be a RowStore, got {type(store).__name__}")
     if rows is not None and rows not in _POOLINGS:
         raise ValueError(f"capture: rows must be one of {', '.join(_POOLINGS)}, got {rows!r}")
     found = find_sites(model, sites, "capture")
@@ -85,7 +90,7 @@ def capture(
     }
     if not statistics and (any(options.values()) or rows is None):
         raise ValueError("capture: without statistics there are rows, and no options of statistics")
-    ActivationStatistics(1, **options)  # validates the options
+    check_options("capture", **options)
     return Capture(model, found, options if statistics else None, rows, store)
 
 
@@ -108,16 +113,21 @@ class Capture(Mapping[str, ActivationStatistics]):
         self._per_text = store is not None or bool(options and options["top"])
         self._statistics: dict[str, ActivationStatistics] = {}
         self._hooks: list[Any] = []
+        self._open = False  # hooks do nothing before and after the block
         self._mask: Tensor | None = None
         self._ran: set[str] | None = None  # sites of the call of the model that is running
 
     def __getitem__(self, site: str) -> ActivationStatistics:
-        if site in self._names and site not in self._statistics:
-            raise KeyError(
-                f"capture: {site} has not run inside of the block (hooks are not seen by a model "
-                "that was compiled before)"
-            )
-        return self._statistics[site]
+        if site in self._statistics:
+            return self._statistics[site]
+        if site not in self._names:
+            raise KeyError(f"capture: {site!r} is none of the sites {', '.join(self._names)}")
+        if self._options is None:
+            raise KeyError(f"capture: {site} has no statistics, because of statistics=False")
+        raise KeyError(
+            f"capture: {site} has not run inside of the block (hooks are not seen by a model that "
+            "was compiled before)"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._statistics)
@@ -129,17 +139,22 @@ class Capture(Mapping[str, ActivationStatistics]):
         if self._entry is None:
             raise RuntimeError("capture: this one has been used; call capture() again")
         (model, sites), self._entry = self._entry, None  # does not keep the model alive
-        twice = next((site.name for site in sites if site.module in _captured), None)
+        twice = next((site.name for site in sites if _is_captured(site.module)), None)
         if twice is not None:
             raise RuntimeError(f"capture: {twice} is captured already, by a block around this one")
-        self._modules = weakref.WeakSet(site.module for site in sites)
-        _captured.update(self._modules)
-        for masked in _masked_modules(model):
-            note = self._note_mask(masked)
-            self._hooks.append(masked.register_forward_pre_hook(note, with_kwargs=True))
-            self._hooks.append(masked.register_forward_hook(self._end))
-        for site in sites:
-            self._hooks.append(add_hook(site, self._fold(site.name)))
+        try:
+            self._open = True
+            for site in sites:
+                _captures[site.module] = weakref.ref(self)
+            for masked in _masked_modules(model):
+                note = self._note_mask(masked)
+                self._hooks.append(masked.register_forward_pre_hook(note, with_kwargs=True))
+                self._hooks.append(masked.register_forward_hook(self._end))
+            for site in sites:
+                self._hooks.append(add_hook(site, self._fold(site.name)))
+        except BaseException:  # Ctrl-C, too
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -148,17 +163,18 @@ class Capture(Mapping[str, ActivationStatistics]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._open = False  # first, so that an interrupt below leaves hooks without an effect
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         self._mask = None
-        for module in self._modules:
-            _captured.discard(module)
 
     def _note_mask(self, module: nn.Module) -> Callable[..., None]:
         place = list(inspect.signature(module.forward).parameters).index("attention_mask")
 
         def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if not self._open:
+                return
             mask = args[place] if place < len(args) else kwargs.get("attention_mask")
             if mask is not None and not torch.compiler.is_compiling():
                 empty = ~mask.bool().any(-1)
@@ -187,8 +203,15 @@ class Capture(Mapping[str, ActivationStatistics]):
 
     def _fold(self, name: str) -> Callable[[Any], None]:
         def fold(value: Any) -> None:
+            if not self._open:
+                return
             x = first_tensor(value, name, "capture").detach()
             check_device("capture", f"activations of {name}", x.device, "statistics")
+            if self._options is not None and x.dtype not in STATISTICS_DTYPES:
+                raise TypeError(
+                    f"capture: activations of {name} must be float32, bfloat16 or float16, got "
+                    f"{x.dtype}"
+                )
             if self._per_text:
                 self._check_first_run(name)
             mask = self._mask
@@ -212,6 +235,12 @@ class Capture(Mapping[str, ActivationStatistics]):
                 self._store.append(name, x if x.ndim == 2 else self._pool(x, everything))
 
         return fold
+
+
+def _is_captured(module: nn.Module) -> bool:
+    capture_of = _captures.get(module)
+    found = None if capture_of is None else capture_of()
+    return found is not None and found._open
 
 
 def _masked_modules(model: nn.Module) -> list[nn.Module]:

@@ -37,7 +37,8 @@ def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> 
 
     Raises:
         ValueError: no such module, a replacement of another shape.
-        TypeError: `torch.nn.DataParallel`, a function that does not return a tensor.
+        TypeError: `torch.nn.DataParallel`, edits that are no mapping to functions, a function that
+            does not return a tensor.
 
     Example:
         >>> import torch
@@ -47,11 +48,29 @@ def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> 
         ...     both(torch.ones(1, 2))
         tensor([[0., 0.]])
     """
-    with contextlib.ExitStack() as stack:
-        for pattern, edit in edits.items():
-            for site in find_sites(model, pattern, "patch"):
-                stack.enter_context(_edits_first(site, _edited(site.name, edit)))
-        yield model
+    _check_edits(edits)
+    is_open = [True]  # cleared first, so that edits that an interrupt leaves have no effect
+    try:
+        with contextlib.ExitStack() as stack:
+            for pattern, edit in edits.items():
+                for site in find_sites(model, pattern, "patch"):
+                    stack.enter_context(_edits_first(site, _edited(site.name, edit, is_open)))
+            yield model
+    finally:
+        is_open.clear()
+
+
+def _check_edits(edits: Any) -> None:
+    if not isinstance(edits, Mapping):
+        raise TypeError(
+            f"patch: edits must map names of sites to functions, got {type(edits).__name__}"
+        )
+    for pattern, edit in edits.items():
+        if not callable(edit):
+            raise TypeError(
+                f"patch: the edit of {pattern} must be a function of its activations, got "
+                f"{type(edit).__name__}"
+            )
 
 
 @contextlib.contextmanager
@@ -81,8 +100,12 @@ def _all_of(edits: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return replace
 
 
-def _edited(name: str, edit: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
+def _edited(
+    name: str, edit: Callable[[Tensor], Tensor], is_open: list[bool]
+) -> Callable[[Any], Any]:
     def replace(value: Any) -> Any:
+        if not is_open:
+            return value
         if isinstance(value, Mapping):
             kind = type(value).__name__
             raise TypeError(f"patch: {name} gives a {kind}; name a module that gives a tensor")

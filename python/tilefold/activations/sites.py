@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -32,19 +32,25 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str], op: str) -> list
 
     Raises:
         ValueError: a pattern that matches no module; similar names are listed.
-        TypeError: `torch.nn.DataParallel`, whose replicas live for one call.
+        TypeError: no module, or `torch.nn.DataParallel`, whose replicas live for one call; sites
+            that are no names.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
         >>> [site.name for site in find_sites(model, ["1", "0:input"], "capture")]
         ['0:input', '1']
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{op}: model must be a torch module, got {type(model).__name__}")
     if isinstance(model, nn.DataParallel):
         raise TypeError(
             f"{op}: model is a DataParallel, whose replicas live for one call; pass model.module"
         )
     modules = {_plain(name): module for name, module in model.named_modules() if name}
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    given: Any = [patterns] if isinstance(patterns, str) else patterns
+    wanted = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(name, str) for name in wanted):
+        raise TypeError(f"{op}: sites must be a name or a list of names, got {patterns!r}")
     if not wanted:
         raise ValueError(f"{op}: sites must name at least one module, got none")
     order = {name: place for place, name in enumerate(modules)}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..losses import listed, loss_inputs, sums
+from .finished_calls import finishes_before_exit
 from .view_divergence import Mixture, divergence
 
 _OP = "alignment_loss"
@@ -17,6 +18,7 @@ Pair = tuple[Tensor, Tensor]
 Side = Tensor | Pair
 
 
+@finishes_before_exit
 def alignment_loss(
     student: Side,
     teacher: Side,

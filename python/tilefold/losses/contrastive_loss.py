@@ -11,11 +11,13 @@ from ..distributed import collectives
 from ..losses import loss_inputs, spread
 from ..torch_ops import result_dtype
 from .derivative import first_derivative_only
+from .finished_calls import finishes_before_exit
 from .sums import inner_product
 
 _OP = "contrastive_loss"
 
 
+@finishes_before_exit
 def contrastive_loss(
     queries: Tensor,
     documents: Tensor,
@@ -51,15 +53,16 @@ def contrastive_loss(
       `positives` does not list. (`alignment_loss` has a softmax over listed documents alone.)
 
     Over the ranks of a `process_group` it is the loss of one process with the rows of all ranks, in
-    their order, however many each has. Every rank passes its own queries and documents, with lists
-    of these; its queries are scored against the documents of all ranks, and the summed gradients of
-    documents return to the rank that owns them. DDP averages gradients of parameters over ranks, so
-    a rank's value is the number of ranks times its own part of the loss, for "mean" as for "sum":
-    the mean over ranks, of values and of gradients, is that of one process. Do not multiply by the
-    number of ranks again, as recipes for losses of gathered rows do; and register a learned scale
-    with DDP. "none" returns the losses of own queries unscaled: multiply a weighted sum of them by
-    the number of ranks. A rank holds the embeddings of all and their gradients, never scores;
-    masks by id become lists there, so ids of few values (labels) cost memory for all pairs of them.
+    their order, however many each has, also none. Every rank passes its own queries and documents,
+    with lists of these; its queries are scored against the documents of all ranks, and the summed
+    gradients of documents return to the rank that owns them. DDP averages gradients of parameters
+    over ranks, so a rank's value is the number of ranks times its own part of the loss, for "mean"
+    as for "sum": the mean over ranks, of values and of gradients, is that of one process. Do not
+    multiply by the number of ranks again, as recipes for losses of gathered rows do; and register a
+    learned scale with DDP. "none" returns the losses of own queries unscaled: multiply a weighted
+    sum of them by the number of ranks. A rank holds the embeddings of all and their gradients,
+    never scores; masks by id become lists there, so ids of few values (labels) cost memory for all
+    pairs of them.
 
     Gradients have the same bits for any number of threads. The loss and the gradients are formed in
     float32 for half-precision inputs, in float64 for float64. The second derivative is not offered.
@@ -68,15 +71,17 @@ def contrastive_loss(
         queries: ``[n, dim]`` float32, bfloat16, float16 or float64.
         documents: ``[m, dim]`` of the same dtype (under autocast, of any).
         positives: ``[n]`` int64, the document of each query; or ``(offsets [n + 1], indices)`` for
-            lists of one or more.
+            lists of one or more; or a list of n lists.
         temperature: scores are divided by it; a number or a tensor (which then gets a gradient).
         log_scale: scores are multiplied by its exponential instead: the usual learned parameter.
             With neither, scores stay as they are.
         mode: "each" or "sum"; they differ where a query has several positives.
-        exclude: ``(offsets [n + 1], indices)``: documents that are no candidates of a query, such
-            as known positives elsewhere in the batch. A positive of the query stays one.
-        exclude_ids: ``(offsets [n + 1], ids)``: documents with one of these `document_ids` are no
-            candidates of a query, whichever rank they are on, such as all its known positives.
+        exclude: ``(offsets [n + 1], indices)``, or a list of n lists: documents that are no
+            candidates of a query, such as known positives elsewhere in the batch. A positive of
+            the query stays one.
+        exclude_ids: ``(offsets [n + 1], ids)``, or a list of n lists: documents with one of these
+            `document_ids` are no candidates of a query, whichever rank they are on, such as all its
+            known positives.
         query_ids: ``[n]`` int64: positives of queries with the same id are no negatives.
         document_ids: ``[m]`` int64: documents with the id of a positive (or of what `query_ids`
             spares) are no negatives.
@@ -112,11 +117,13 @@ def contrastive_loss(
         tensor(0.3408)
     """
 
+    alone = process_group is None or collectives.is_single_rank(_OP, process_group)
+
     def batch() -> loss_inputs.Batch:
         check_options(mode, reduction, symmetric, soft_targets is not None)
         if gates is not None and process_group is not None:
             raise ValueError(f"{_OP}: gates have no form over the ranks of a process_group")
-        q, d = loss_inputs.matched(_OP, queries, documents)
+        q, d = loss_inputs.matched(_OP, queries, documents, min_rows=1 if alone else 0)
         n, m = len(q), len(d)
         lists = loss_inputs.lists(_OP, positives, "positives", n)
         return loss_inputs.Batch(
@@ -136,7 +143,7 @@ def contrastive_loss(
             None if gates is None else loss_inputs.gates(_OP, gates, q, d),
         )
 
-    if process_group is None or collectives.is_single_rank(_OP, process_group):
+    if process_group is None or alone:
         return _loss(batch(), mode, symmetric, reduction)
     options = {"mode": mode, "symmetric": symmetric, "reduction": reduction}
     part = spread.part(_OP, batch, options, process_group)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..losses import listed, loss_inputs, sums
 from ..torch_ops import result_dtype
 from .contrastive_loss import contrastive_loss
+from .finished_calls import finishes_before_exit
 from .view_divergence import Mixture, divergence
 
 _OP = "invariance_loss"
@@ -30,6 +31,7 @@ class Invariance(NamedTuple):
     variances: Tensor | None = None  # the same: [listed]
 
 
+@finishes_before_exit
 def invariance_loss(
     queries: Tensor,
     documents: Tensor,

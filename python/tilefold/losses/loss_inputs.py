@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,7 +51,10 @@ class Batch(NamedTuple):
 def floating(op: str, name: str, x: Any) -> None:
     """Checks that x is a tensor of a dtype and on a device that losses are implemented for."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name} must be a torch tensor, got {type(x).__name__}")
+        raise TypeError(
+            f"{op}: {name} must be a torch tensor, got {type(x).__name__}; torch.as_tensor "
+            "converts arrays"
+        )
     if x.dtype not in _DTYPES:
         raise TypeError(
             f"{op}: {name} must be float32, bfloat16, float16 or float64, got {x.dtype}"
@@ -61,6 +67,8 @@ def matched(
     queries: Tensor,
     documents: Tensor,
     names: tuple[str, str] = ("queries", "documents"),
+    *,
+    min_rows: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Checks that both are two-dimensional with one dim, and returns them in one dtype.
 
@@ -70,8 +78,8 @@ def matched(
         floating(op, name, x)
         if x.ndim != 2:
             raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {x.ndim}")
-        if len(x) == 0:
-            raise ValueError(f"{op}: {name} must have at least 1 row, got 0")
+        if len(x) < min_rows:
+            raise ValueError(f"{op}: {name} must have at least {min_rows} row, got {len(x)}")
     check_dim(op, names[0], queries.shape[1], f"{names[1]} have", documents.shape[1])
     if queries.dtype != documents.dtype:
         if not torch.is_autocast_enabled("cpu"):
@@ -83,9 +91,27 @@ def matched(
     return queries, documents
 
 
+def n_lists(value: Any) -> int:
+    """Returns for how many queries lists are, in any form that `lists` takes."""
+    return len(value[0]) - 1 if _is_csr(value) else len(value)
+
+
 def lists(op: str, value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
-    """Returns offsets and indices, from a pair of them or from one index for each of n queries."""
-    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor):
+    """Returns offsets and indices of the lists of n queries.
+
+    Args:
+        op: the public function, for messages.
+        value: a pair of both, a list of lists, or one index for each query.
+        name: the argument, for messages.
+        n: number of queries.
+
+    Raises:
+        TypeError: indices that are no integers.
+        ValueError: lists of another number of queries.
+    """
+    if not _is_csr(value) and _is_nested(value):
+        value = _packed(op, value, name)
+    if _is_csr(value):
         offsets, indices = (_integers(op, part, name) for part in value)
         if len(offsets) != n + 1:
             raise ValueError(
@@ -102,8 +128,30 @@ def lists(op: str, value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
     return torch.arange(n + 1, device="cpu"), indices
 
 
+def _is_csr(value: Any) -> bool:
+    """Returns whether a value is a pair of offsets and indices."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    return pair and isinstance(value[0], Tensor | np.ndarray)
+
+
+def _is_nested(value: Any) -> bool:
+    """Returns whether a value is a list of lists."""
+    return isinstance(value, tuple | list) and any(isinstance(part, tuple | list) for part in value)
+
+
+def _packed(op: str, value: Any, name: str) -> tuple[Tensor, Tensor]:
+    """Converts a list of lists to offsets and indices."""
+    try:
+        offsets, indices = Lists.pack([[operator.index(i) for i in part] for part in value])
+    except (TypeError, OverflowError) as error:
+        raise TypeError(f"{op}: {name} must be lists of integers, one list per query") from error
+    return torch.from_numpy(offsets), torch.from_numpy(indices)
+
+
 def candidates(op: str, value: Any, n: int | None) -> tuple[Tensor, Tensor]:
     """Returns offsets and indices, from a pair of them or from ``[n, k]`` indices."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value)
     if isinstance(value, Tensor) and value.ndim == 2:
         rows, k = value.shape
         if rows == 0:
@@ -111,9 +159,9 @@ def candidates(op: str, value: Any, n: int | None) -> tuple[Tensor, Tensor]:
         if n is not None and rows != n:
             raise ValueError(f"{op}: candidates must have {n} rows, one per query, got {rows}")
         return torch.arange(rows + 1) * k, _integers(op, value.reshape(-1), "candidates")
-    if not (isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], Tensor)):
+    if not (_is_csr(value) or _is_nested(value)):
         raise TypeError(f"{op}: candidates must be [n, k] indices or (offsets, indices)")
-    rows = len(value[0]) - 1 if n is None else n
+    rows = n_lists(value) if n is None else n
     if rows < 1:
         raise ValueError(
             f"{op}: offsets of candidates must have 2 elements or more, got {rows + 1}"
@@ -156,6 +204,8 @@ def _integers(op: str, value: Any, name: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(value).__name__
         raise TypeError(f"{op}: {name} must be integers, got {kind}") from error
+    if not isinstance(value, Tensor) and tensor.numel() == 0:
+        tensor = tensor.long()  # torch makes an empty list float32
     if tensor.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{op}: {name} must be int64, got {tensor.dtype}")
     if tensor.ndim != 1:
@@ -197,15 +247,26 @@ def scale(op: str, temperature: Any, log_scale: Any, name: str = "temperature") 
         raise ValueError(f"{op}: pass temperature or log_scale, not both")
     name = name if log_scale is None else "log_scale"
     argument = temperature if log_scale is None else log_scale
+    if isinstance(argument, float | int):
+        _check_number(op, name, argument)
     try:
-        value = torch.as_tensor(1.0 if argument is None else argument).to("cpu", torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+        # Straight to float64: torch would make a number of Python float32 first.
+        number = 1.0 if argument is None else argument
+        value = torch.as_tensor(number, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         kind = type(argument).__name__
         raise TypeError(f"{op}: {name} must be a number or a tensor, got {kind}") from error
     if value.numel() != 1:
         raise ValueError(f"{op}: {name} must be one number, got shape {tuple(value.shape)}")
     value = value.reshape(())
     return 1 / value if log_scale is None else value.exp()
+
+
+def _check_number(op: str, name: str, value: float) -> None:
+    if name != "log_scale" and not 0 < value < math.inf:
+        raise ValueError(f"{op}: {name} must be positive and finite, got {value}")
+    if not -math.inf < value < math.inf:
+        raise ValueError(f"{op}: {name} must be finite, got {value}")
 
 
 def checked_scale(op: str, value: Tensor) -> Tensor:

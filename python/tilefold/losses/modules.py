@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import torch
@@ -49,14 +50,16 @@ class ContrastiveLoss(torch.nn.Module):
         process_group: torch.distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(temperature, float | int):
-            kind = type(temperature).__name__
+        number: Any = temperature
+        if not isinstance(number, numbers.Real):  # of NumPy, too
+            kind = type(number).__name__
             raise TypeError(f"ContrastiveLoss: temperature must be a number, got {kind}")
         if not 0 < temperature < math.inf:
             raise ValueError(f"ContrastiveLoss: temperature must be positive, got {temperature}")
         check_options(mode, reduction, symmetric, False)
         if process_group is not None:
             collectives.is_single_rank("ContrastiveLoss", process_group)
+        temperature = temperature if isinstance(temperature, int) else float(temperature)
         log_scale = torch.tensor(-math.log(temperature))
         self.log_scale = torch.nn.Parameter(log_scale) if learn_temperature else None
         self.temperature = temperature
@@ -135,10 +138,12 @@ class AlignmentLoss(torch.nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        for value in (temperature, teacher_temperature):
-            loss_inputs.checked_scale(
-                "AlignmentLoss", loss_inputs.scale("AlignmentLoss", value, None)
-            )
+        op = "AlignmentLoss"
+        for name, value in (
+            ("temperature", temperature),
+            ("teacher_temperature", teacher_temperature),
+        ):
+            loss_inputs.checked_scale(op, loss_inputs.scale(op, value, None, name=name))
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(
                 f"AlignmentLoss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}"

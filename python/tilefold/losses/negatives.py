@@ -44,7 +44,7 @@ def count_negatives(
         >>> count_negatives(5, torch.tensor([0, 1]), document_ids=torch.tensor([7, 8, 7, 7, 9]))
         tensor([2, 4])
     """
-    n = len(positives[0]) - 1 if isinstance(positives, tuple | list) else len(positives)
+    n = loss_inputs.n_lists(positives)
 
     def lists(value: Any, name: str) -> Lists:
         return Lists(*(host_array(part) for part in loss_inputs.lists(_OP, value, name, n)))

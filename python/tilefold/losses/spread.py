@@ -53,7 +53,7 @@ def part(
 
     Raises:
         ValueError: on all ranks, where `batch` of one of them raises or returns an invalid batch,
-            or where ranks differ in an option that must be equal.
+            where ranks differ in an option that must be equal, or where no rank has a query.
     """
     try:
         own = batch()
@@ -65,6 +65,8 @@ def part(
         raise ValueError(f"{op}: rank {dist.get_rank()}: {message}") from error
     rank_facts = collectives.all_gather_json(facts, group)
     _agree(op, rank_facts, dist.get_process_group_ranks(group))
+    if not any(facts["sizes"][0] for facts in rank_facts):
+        raise ValueError(f"{op}: queries must have at least 1 row on some rank, got 0 on all")
     return _part(own, rank_facts, options["symmetric"], group)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..arrays import Array, Vectors, as_vectors, check_dim
 from ..progress import Progress
 from .document_fold import DocumentFold, finite_rows, nonfinite_error
+from .foreign_names import explains_names
 from .l2_search import l2_search_of_array
 from .metric import checked_metric, unit_queries, unit_vectors
 from .packing import BLOCK_ROWS, can_pack, flags, pack
@@ -20,6 +21,7 @@ _QUERIES_WORTH_PACKING = 16
 _CHUNK_BYTES = 32 << 20
 
 
+@explains_names("search")
 def search(
     queries: Array,
     documents: Array,
@@ -47,14 +49,16 @@ def search(
     Args:
         queries: ``[n, dim]``, or ``[dim]`` for a single one. float32, float16, bfloat16, or int8
             when the documents are int8 too; float64 is rounded to float32 with a warning. NumPy,
-            torch (CPU) or anything with ``__dlpack__``.
+            torch (CPU), anything with ``__dlpack__``, or a column of vectors (datasets, pandas,
+            polars, pyarrow, h5py).
         documents: ``[m, dim]``; a document's id is its row number. Memory maps are read as they
             are.
         k: answers per query, at least 1.
         allowed: documents that may be retrieved: an integer array of ids, or a boolean mask
             indexed by id. All by default.
         exclude: documents that one query may not retrieve, such as its known positives: a list of
-            n lists of ids, or a CSR pair ``(offsets [n + 1], ids)`` of integer arrays.
+            n lists of ids, an integer array ``[n, ids]`` padded with -1, or a CSR pair
+            ``(offsets [n + 1], ids)`` of integer arrays.
         min_score: number or ``[n]``: only documents that score at least this.
         max_score: number or ``[n]``: only documents that score at most this.
         nonfinite: "error" raises for a row with NaN or infinity; "exclude" never retrieves such a

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, as_ids
+from ..arrays import Array, as_array, as_ids
+
+_NOT_IDS = (type(None), str, numbers.Number, Set, Mapping, Iterator)
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,21 @@ def make_filters(
 
 
 def _id_array(values: Array, op: str, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.dtype == np.object_ or array.ndim == 0:
+    if isinstance(values, list) and all(type(id) is int for id in values):
+        array = np.asarray(values)  # most lists; the way of all others takes longer
+    elif isinstance(values, _NOT_IDS):
         raise TypeError(
             f"{op}: {name} must be an array or a list of ids, got {type(values).__name__}"
         )
+    else:
+        array = as_array(values, op, name)
     return array if array.size else array.astype(np.int64)
 
 
 def _score_limit(value: Any, n_queries: int, op: str, name: str) -> NDArray[np.float32] | None:
     if value is None:
         return None
-    scores = np.asarray(value)
+    scores = np.asarray(value) if np.isscalar(value) else as_array(value, op, name)
     if scores.dtype.kind not in "fiu":
         raise TypeError(f"{op}: {name} must be a number or an array of them, got {scores.dtype}")
     if scores.ndim > 1 or (scores.ndim == 1 and len(scores) != n_queries):
@@ -126,12 +132,19 @@ def _exclusions(
     if exclude is None:
         return None, None
     if _is_csr(exclude, n_queries):
-        offsets, ids = as_ids(exclude[0], op, "exclude offsets"), as_ids(exclude[1], op, "exclude")
+        # Copied, because a caller who changes them while they are in use would mislead a kernel.
+        offsets, ids = (
+            as_ids(part, op, name).copy()
+            for part, name in zip(exclude, ("exclude offsets", "exclude"), strict=True)
+        )
         if offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
             raise ValueError(
                 f"{op}: exclude offsets must rise from 0 to the number of ids, {len(ids)}"
             )
+    elif len(getattr(exclude, "shape", ())) == 2:
+        offsets, ids = _rows_of_table(as_array(exclude, op, "exclude"), n_queries, op)
     else:
+        exclude = _as_sequence(exclude)
         if not isinstance(exclude, Sequence) or len(exclude) != n_queries:
             raise ValueError(
                 f"{op}: exclude must be a list of {n_queries} id lists, one per query, or a pair "
@@ -146,6 +159,31 @@ def _exclusions(
         ids = np.concatenate([*lists, np.empty(0, np.int64)])
     query = np.repeat(np.arange(n_queries), np.diff(offsets))
     return offsets, np.ascontiguousarray(ids[np.lexsort((ids, query))])
+
+
+def _as_sequence(lists: Any) -> Any:
+    """Returns the rows of a column of lists (of pandas, polars, pyarrow or NumPy), or the value."""
+    if isinstance(lists, Sequence):
+        return lists
+    for method in ("to_pylist", "to_list", "tolist"):
+        if hasattr(lists, method):
+            return getattr(lists, method)()
+    return lists
+
+
+def _rows_of_table(
+    table: NDArray[Any], n_queries: int, op: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns CSR offsets and ids of a table with a row per query, without its padding of -1."""
+    if table.dtype.kind not in "iu":
+        raise TypeError(f"{op}: exclude must be integers, got {table.dtype}")
+    if len(table) != n_queries:
+        raise ValueError(
+            f"{op}: exclude must have a row per query, {n_queries}, got {len(table)} rows"
+        )
+    kept = table != -1 if table.dtype.kind == "i" else np.ones(table.shape, np.bool_)
+    offsets = np.cumsum([0, *kept.sum(1)], dtype=np.int64)
+    return offsets, as_ids(table[kept], op, "exclude")
 
 
 def _is_csr(exclude: Any, n_queries: int) -> bool:

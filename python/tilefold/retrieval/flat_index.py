@@ -26,13 +26,20 @@ from ..progress import Progress
 from .document_fold import DocumentFold, nonfinite_error
 from .document_ids import new_ids
 from .flat_folder import SavedIndex, checked_dim, read_folder, write_folder
+from .foreign_names import explains_names
 from .l2_search import L2Search, augmented, check_norms, chosen_exponent
 from .locks import renew_in_children
 from .metric import checked_metric, unit_queries, unit_vectors
 from .removed_rows import no_rows
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, RunningSearch, SearchResult
-from .search_options import SearchOptions, as_integer, checked_policy, checked_threads
+from .search_options import (
+    SearchOptions,
+    as_integer,
+    checked_policy,
+    checked_threads,
+    warn_of_empty,
+)
 from .segment import Segment, gathered, make_segment, merge
 from .segment_list import compacted, locate
 
@@ -348,6 +355,7 @@ class FlatIndex:
         vectors = widened(result) if result.dtype == BFLOAT16 else np.ascontiguousarray(result)
         return vectors[0] if single else vectors
 
+    @explains_names("FlatIndex.search")
     def search(
         self,
         queries: Array,
@@ -365,7 +373,8 @@ class FlatIndex:
         """The k documents with the largest inner products for every query, exactly.
 
         Arguments, result and errors are those of `tilefold.search`; ids are those of the index.
-        The largest cosines, or the smallest L2 distances, if that is the metric of the index.
+        The largest cosines, or the smallest L2 distances, if that is the metric of the index. A
+        search of an empty index warns.
         """
         options = SearchOptions(
             op="FlatIndex.search",
@@ -379,6 +388,8 @@ class FlatIndex:
             return_certificate=return_certificate,
         )
         segments = self._segments
+        if not segments:
+            warn_of_empty("FlatIndex.search")
         if self._metric == "l2":
             return self._l2_search(queries, options).nearest(k)
         if self._metric == "cosine":

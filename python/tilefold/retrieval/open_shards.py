@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ Shard = Any  # a path to .npy, .safetensors or a saved index; a FlatIndex; or an
 _VECTOR_NAMES = ("vectors", "embeddings")
 
 
-def open_shards(shards: Sequence[Shard], op: str, *, verify: bool = False) -> list[Part]:
+def open_shards(shards: Iterable[Shard], op: str, *, verify: bool = False) -> list[Part]:
     """Opens shards in order; ids of shards without any continue from the shard before.
 
     Args:
@@ -30,11 +30,13 @@ def open_shards(shards: Sequence[Shard], op: str, *, verify: bool = False) -> li
         verify: whether to compare the checksums of files, each of which must carry some.
 
     Raises:
-        TypeError: shards is no list.
+        TypeError: shards is neither a list nor a generator.
         FileNotFoundError: a path does not exist.
         ValueError: a file is corrupted, of another kind or without a checksum to verify, or ids
             would reach 2^63.
     """
+    if isinstance(shards, Iterator):
+        shards = list(shards)
     if isinstance(shards, (str, Path)) or not isinstance(shards, Sequence):
         raise TypeError(f"{op}: shards must be a list of shards, got {type(shards).__name__}")
     parts: list[Part] = []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, frames_of_this_package
 from ..progress import Progress
 from .filters import Filters, make_filters
 
@@ -89,3 +90,12 @@ def as_integer(value: Any, op: str, name: str) -> int:
     except TypeError:
         kind = type(value).__name__
         raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
+
+
+def warn_of_empty(op: str) -> None:
+    """Warns that a search finds nothing because its index is empty."""
+    warnings.warn(
+        f"{op}: the index is empty, so every answer is padding: score -inf and id -1",
+        UserWarning,
+        stacklevel=frames_of_this_package(),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from ..arrays import Array, check_dim
 from ..progress import Progress
 from .disjoint_ids import check_disjoint
 from .document_fold import DocumentFold
+from .foreign_names import explains_names
 from .memory_budget import OVERHEAD, chunk_rows
 from .open_shards import Shard, open_shards
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
@@ -21,9 +22,10 @@ from .shard_parts import Part
 _OP = "search_shards"
 
 
+@explains_names(_OP)
 def search_shards(
     queries: Array,
-    shards: Sequence[Shard],
+    shards: Iterable[Shard],
     k: int,
     *,
     memory_limit: int = 1 << 30,
@@ -48,8 +50,9 @@ def search_shards(
         queries: as in `search`.
         shards: paths to ``.npy`` arrays, to ``.safetensors`` files with a tensor ``vectors`` (or
             ``embeddings``) and perhaps ``ids``, to folders that `FlatIndex.save` wrote; or
-            `FlatIndex` objects and arrays. Shards without ids of their own continue the numbering:
-            the first row of a shard follows the largest id of the shards before it.
+            `FlatIndex` objects and arrays; a list, or a generator, which is read to its end first.
+            Shards without ids of their own continue the numbering: the first row of a shard follows
+            the largest id of the shards before it.
         k: answers per query.
         memory_limit: bytes that this call may add to the memory of the process, results included;
             arrays and indexes already in memory do not count. float64 on disk is converted chunk
@@ -71,7 +74,8 @@ def search_shards(
 
     Raises:
         FileNotFoundError: a shard does not exist.
-        TypeError: shards is no list, or vectors have a dtype that cannot be searched.
+        TypeError: shards is neither a list nor a generator, or vectors have a dtype that cannot be
+            searched.
         ValueError: a shard has another dim, is another kind of file, is corrupted, or repeats an id
             of an earlier one; the checkpoint belongs to another search, is corrupted or in use; the
             memory limit is too low for one chunk.
@@ -110,7 +114,7 @@ def search_shards(
 
 def range_search_shards(
     queries: Array,
-    shards: Sequence[Shard],
+    shards: Iterable[Shard],
     min_score: Any,
     *,
     memory_limit: int = 1 << 30,

@@ -105,13 +105,37 @@ class Draw:
         )
 
     def _group(self, row: int, step: int) -> Group:
-        rng = np.random.default_rng([self.seed, step, row])
+        rng = generator_of("Draw", self.data, self.seed, step, row)
         n = len(self.data.positives.of(row))
         positive = 0 if self.first_positive else int(rng.integers(n))
         negatives = random_places(
             rng, len(self.data.negatives.of(row)), self.group_size - 1, first=self.first_negatives
         )
         return Group(np.array([positive]), negatives)
+
+
+def generator_of(
+    op: str, data: TrainingSet, seed: int, step: int, row: int, *further: int
+) -> Generator:
+    """Returns the random numbers of a query at a step, the same in every process.
+
+    Args:
+        op: the drawing policy, for messages.
+        data: the training set.
+        seed: of the policy.
+        step: of the optimizer.
+        row: the query, as a row of the training set.
+        further: numbers that keep several generators of a policy independent.
+
+    Raises:
+        ValueError: a negative seed or step, or no row of the training set.
+    """
+    for name, value in (("seed", seed), ("step", step)):
+        if value < 0:
+            raise ValueError(f"{op}: {name} must be 0 or more, got {value}")
+    if not 0 <= row < len(data):
+        raise ValueError(f"{op}: rows must be 0 to {len(data) - 1}, got {row}")
+    return np.random.default_rng([seed, step, row, *further])
 
 
 def random_places(rng: Generator, n: int, wanted: int, *, first: bool) -> Integers:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..data import TrainingSet
 from ..ragged_lists import Integers
 from .batches import Batch, checked_rows
-from .drawing import DrawingPolicy, random_places
+from .drawing import DrawingPolicy, generator_of, random_places
 
 
 class DrawViews:
@@ -74,7 +72,7 @@ class DrawViews:
 
     def _views(self, row: int, step: int) -> list[str]:
         # The last number keeps these draws independent of a policy's with the same seed.
-        rng = np.random.default_rng([self.seed, step, row, 1])
+        rng = generator_of("DrawViews", self.data, self.seed, step, row, 1)
         texts = self.rewrites[row]
         chosen = [texts[i] for i in random_places(rng, len(texts), self.n_views, first=False)]
         return chosen + [self.data.queries[row]] * (self.n_views - len(chosen))

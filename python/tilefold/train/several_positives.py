@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..data import TrainingSet
 from ..data.self_retrieval import Identity
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
 from .batches import Batch, BatchBuilder, Group, checked_rows
-from .drawing import random_places
+from .drawing import generator_of, random_places
 
 
 class DrawSeveral:
@@ -91,7 +89,7 @@ class DrawSeveral:
         )
 
     def _group(self, row: int, step: int) -> Group:
-        rng = np.random.default_rng([self.seed, step, row])
+        rng = generator_of("DrawSeveral", self.data, self.seed, step, row)
         n, hard = len(self.data.positives.of(row)), len(self.data.negatives.of(row))
         wanted = n if self.max_positives is None else self.max_positives
         # A query whose positives are all taken draws no random numbers for them: nothing to choose.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import _native
 from ...files.tensors import CorruptedFolderError
 from .hnsw_settings import HnswSettings, import_hnswlib
 
@@ -40,8 +41,19 @@ def build_graph(settings: HnswSettings, vectors: NDArray[np.float32], threads: i
     graph = new_graph(settings, len(vectors))
     for start in range(0, len(vectors), LINK_BLOCK):
         rows = np.arange(start, min(start + LINK_BLOCK, len(vectors)))
-        graph.add_items(vectors[rows], rows, num_threads=threads)
+        add_rows(graph, vectors[rows], rows, threads)
     return graph
+
+
+def add_rows(
+    graph: Any, vectors: NDArray[np.float32], rows: NDArray[np.int64], threads: int
+) -> None:
+    """Links vectors ``[n, dim]`` as these rows.
+
+    The end of the interpreter waits for it: before Python 3.14, hnswlib aborts the process where it
+    takes the GIL afterwards.
+    """
+    _native.before_exit(lambda: graph.add_items(vectors, rows, num_threads=threads))
 
 
 def link_hidden(
@@ -61,7 +73,7 @@ def link_hidden(
     # any other.
     for row in removed:
         graph.unmark_deleted(row)
-    graph.add_items(block, np.arange(begin, begin + len(block)), num_threads=threads)
+    add_rows(graph, block, np.arange(begin, begin + len(block)), threads)
     for row in itertools.chain(removed, range(begin, begin + len(block))):
         graph.mark_deleted(row)
 

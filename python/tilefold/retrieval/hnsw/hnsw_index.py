@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import operator
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +15,10 @@ from ... import _native
 from ...arrays import Array, Vectors, as_id_list, as_vectors, check_dim, check_unique, widened
 from ...progress import Progress
 from ..document_ids import new_ids
-from ..locks import ReadWriteLock, renew_in_children, without_ctrl_c
+from ..foreign_names import explains_names
+from ..locks import renew_in_children
 from ..running_search import RunningSearch, SearchResult, finite_rows
-from ..search_options import SearchOptions, checked_threads
+from ..search_options import SearchOptions, checked_threads, warn_of_empty
 from .graph import LINK_BLOCK, build_graph, graph_from_state, link_hidden, new_graph, write_graph
 from .graph_recall import graph_recall
 from .hnsw_folder import read_folder, write_folder
@@ -31,6 +30,8 @@ from .vector_table import VectorTable
 # block lifts the marks of all rows before it (see link_hidden), 0.3 us a row and 100 times on
 # average with 200 blocks, which is a tenth of the time that linking the row takes.
 _MAX_LINK_BLOCKS = 200
+
+_Result = TypeVar("_Result")
 
 
 class HnswIndex:
@@ -76,6 +77,7 @@ class HnswIndex:
         array([[30, 10]])
     """
 
+    @explains_names("HnswIndex")
     def __init__(
         self,
         dim: int,
@@ -89,17 +91,15 @@ class HnswIndex:
         self._settings = HnswSettings(dim, m, ef_construction, ef_search, seed)
         self._table = VectorTable.empty(self.dim)
         self._graph: Any = None  # hnswlib.Index over all rows of the table, or None
-        self._change_lock = threading.Lock()
-        self._start_locks()
+        self._lock = _native.IndexLock()
         renew_in_children(self)
 
     def _start_locks(self) -> None:
         """Creates the locks, also in a forked child, which inherits them without their holders."""
-        if self._change_lock.locked():
+        if self._lock.is_changing():
             # The fork interrupted a change: hnswlib may be in any state, the table is consistent.
             self._graph = None
-        self._lock = ReadWriteLock()
-        self._change_lock = threading.Lock()
+        self._lock = _native.IndexLock()
 
     # ---- contents --------------------------------------------------------------------------------
 
@@ -142,10 +142,13 @@ class HnswIndex:
     @ef_search.setter
     def ef_search(self, ef_search: int) -> None:
         settings = dataclasses.replace(self._settings, ef_search=ef_search)
-        with self._changing(), self._writing():
+
+        def write() -> None:
             self._settings = settings
             if self._graph is not None:
                 self._graph.set_ef(settings.ef_search)
+
+        self._change(lambda: self._lock.writing(write))
 
     @property
     def dtype(self) -> str:
@@ -155,9 +158,12 @@ class HnswIndex:
     @property
     def ids(self) -> NDArray[np.int64]:
         """Ids of the documents, in the order in which they were added."""
-        with self._lock.reading():
+
+        def read() -> NDArray[np.int64]:
             ids = self._table.ids
             return ids[ids >= 0]
+
+        return self._lock.reading(read)
 
     def reconstruct(self, ids: Array) -> NDArray[np.float32]:
         """Returns the vectors of documents.
@@ -173,8 +179,7 @@ class HnswIndex:
         """
         op = "HnswIndex.reconstruct"
         id_list, single = as_id_list(ids, op, "ids")
-        with self._lock.reading():
-            vectors = self._table.vectors[self._table.rows_of(id_list, op)]
+        vectors = self._lock.reading(lambda: self._table.vectors[self._table.rows_of(id_list, op)])
         return vectors[0] if single else vectors
 
     # ---- changes ---------------------------------------------------------------------------------
@@ -207,16 +212,7 @@ class HnswIndex:
         if not finite.all():
             bad = int(np.argmin(finite))
             raise ValueError(f"{op}: row {bad} of vectors has a NaN or an infinity")
-        with self._changing():
-            added = self._new_ids(op, ids, len(rows))
-            if self._table.n_rows > 2 * len(self) or (self._graph is None and self._table.n_rows):
-                self._rebuild(threads)
-            begin = self._table.n_rows
-            self._reserve(begin + len(rows))
-            step = max(LINK_BLOCK, -(-len(rows) // _MAX_LINK_BLOCKS))
-            for start in range(0, len(rows), step):
-                self._link(widened(rows[start : start + step]), threads)
-            self._publish(begin, added)
+        self._change(lambda: self._add(op, rows, ids, threads))
 
     def remove(self, ids: Array) -> None:
         """Removes documents by id: all of them or, on any error, none.
@@ -227,13 +223,29 @@ class HnswIndex:
         op = "HnswIndex.remove"
         removed = as_id_list(ids, op, "ids")[0]
         check_unique(op, removed)
-        with self._changing():
-            rows = self._table.rows_of(removed, op)
-            with self._writing():
-                self._table.remove(removed, rows)
-                if self._graph is not None:
-                    for row in rows.tolist():
-                        self._graph.mark_deleted(row)
+        self._change(lambda: self._remove(op, removed))
+
+    def _add(self, op: str, rows: Vectors, ids: Array | None, threads: int) -> None:
+        added = self._new_ids(op, ids, len(rows))
+        if self._table.n_rows > 2 * len(self) or (self._graph is None and self._table.n_rows):
+            self._rebuild(threads)
+        begin = self._table.n_rows
+        self._reserve(begin + len(rows))
+        step = max(LINK_BLOCK, -(-len(rows) // _MAX_LINK_BLOCKS))
+        for start in range(0, len(rows), step):
+            self._link(widened(rows[start : start + step]), threads)
+        self._publish(begin, added)
+
+    def _remove(self, op: str, ids: NDArray[np.int64]) -> None:
+        rows = self._table.rows_of(ids, op)
+
+        def write() -> None:
+            self._table.remove(ids, rows)
+            if self._graph is not None:
+                for row in rows.tolist():
+                    self._graph.mark_deleted(row)
+
+        self._lock.writing(write)
 
     def _check_vectors(self, op: str, name: str, vectors: Vectors) -> None:
         check_dim(op, name, vectors.shape[1], "the index has", self.dim)
@@ -255,13 +267,13 @@ class HnswIndex:
         """Makes room for n rows."""
         grown = self._table.grown(n)  # copied while searches run
         if grown is not self._table:
-            with self._writing():
-                self._table = grown
+            self._lock.writing(lambda: setattr(self, "_table", grown))
 
     def _link(self, block: NDArray[np.float32], threads: int) -> None:
         """Appends rows to table and graph, marked as removed until they are published."""
         begin, end = self._table.n_rows, self._table.n_rows + len(block)
-        with self._writing():
+
+        def write() -> None:
             graph, self._graph = self._graph, None  # stays None if hnswlib fails halfway
             if graph is None:
                 graph = new_graph(self._settings, self._table.capacity)
@@ -272,22 +284,31 @@ class HnswIndex:
             link_hidden(graph, block, begin, removed, threads)
             self._graph, self._table.n_rows = graph, end
 
+        self._lock.writing(write)
+
     def _publish(self, begin: int, ids: NDArray[np.int64]) -> None:
         """Makes the rows from `begin` on visible, all at once for every search."""
-        with self._writing():
+
+        def write() -> None:
             for row in range(begin, self._table.n_rows):
                 self._graph.unmark_deleted(row)
             self._table.publish(begin, ids)
+
+        self._lock.writing(write)
 
     def _rebuild(self, threads: int) -> None:
         """Links the documents in a new graph, while searches use the old one."""
         table = self._table.compacted()
         graph = build_graph(self._settings, table.vectors, threads)
-        with self._writing():
+
+        def write() -> None:
             self._graph, self._table = graph, table
+
+        self._lock.writing(write)
 
     # ---- search ----------------------------------------------------------------------------------
 
+    @explains_names("HnswIndex.search")
     def search(
         self,
         queries: Array,
@@ -304,7 +325,7 @@ class HnswIndex:
     ) -> SearchResult:
         """The k best documents that the graph finds for every query, with their exact scores.
 
-        The whole call sees one state of the index.
+        The whole call sees one state of the index. A search of an empty index warns.
 
         Args:
             queries: ``[n, dim]``, or ``[dim]`` for a single one; float32, float16 or bfloat16.
@@ -336,8 +357,11 @@ class HnswIndex:
         )
         running = RunningSearch(queries, k, options)
         self._check_vectors(op, "queries", running.queries)
-        with self._lock.reading():
-            GraphSearch(self._table, self._graph, self.ef_search).run(running, progress)
+        if not len(self):
+            warn_of_empty(op)
+        self._lock.reading(
+            lambda: GraphSearch(self._table, self._graph, self.ef_search).run(running, progress)
+        )
         found = running.result()
         return SearchResult(found.scores, found.ids)
 
@@ -371,10 +395,13 @@ class HnswIndex:
             ValueError: the folder holds something else.
             OSError: it could not be written; its previous content is intact.
         """
-        with self._changing():
+
+        def write() -> None:
             graph = self._graph
             writer = None if graph is None else (lambda path: write_graph(graph, path))
             write_folder(Path(folder), self._settings, self._table, writer)
+
+        self._change(write)
 
     @classmethod
     def load(cls, folder: str | Path, mmap: bool = True) -> HnswIndex:
@@ -398,8 +425,8 @@ class HnswIndex:
         return index
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._changing():
-            return {
+        return self._change(
+            lambda: {
                 **self._settings.as_dict(),
                 "vectors": self._table.vectors.copy(),
                 "ids": self._table.ids.copy(),
@@ -407,6 +434,7 @@ class HnswIndex:
                 # Not the graph itself: pickle would read it later, when others may add to it.
                 "graph": None if self._graph is None else self._graph.__getstate__(),
             }
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rest = ("vectors", "ids", "next_id", "graph")
@@ -418,21 +446,17 @@ class HnswIndex:
 
     # ---- locks -----------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Allows one change at a time; searches may run meanwhile, except inside `_writing()`."""
-        if self._lock.held_by_this_thread():
+    def _change(self, change: Callable[[], _Result]) -> _Result:
+        """Calls `change` while no other change is made; searches may run except while it writes.
+
+        Ctrl-C may interrupt a change anywhere but in `self._lock.writing`, so what is written there
+        at a time must leave the index consistent.
+        """
+        if self._lock.is_read_here():
             raise RuntimeError(
                 "HnswIndex: a progress callback must not change or save the index being searched"
             )
-        with self._change_lock:
-            yield
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Excludes searches, and holds Ctrl-C back until the end."""
-        with self._lock.writing(), without_ctrl_c():
-            yield
+        return self._lock.changing(change)
 
 
 def _refuse(op: str, **options: Any) -> None:

@@ -112,7 +112,10 @@ class GraphSearch:
             # hnswlib calls this for every row that a search meets; indexing bytes is the cheapest.
             options |= {"num_threads": 1, "filter": eligible.mask.tobytes().__getitem__}
         try:
-            rows: NDArray[Any] = self.graph.knn_query(queries, **options)[0]
+            # The end of the interpreter waits for it, as for `add_rows`.
+            rows: NDArray[Any] = _native.before_exit(
+                lambda: self.graph.knn_query(queries, **options)[0]
+            )
         except RuntimeError as error:
             if "contiguous 2D array" not in str(error):
                 raise
