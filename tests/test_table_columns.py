@@ -242,7 +242,7 @@ def test_names_as_ids_are_answered_with_the_way(ids):
 @pytest.mark.parametrize(
     ("options", "way"),
     [
-        ({"metric": "cosine"}, "scores are inner products: for cosine similarity divide"),
+        ({"space": "cosine"}, "cosines and L2 distances are those of FlatIndex"),
         ({"top_k": 3}, "the number of answers is k"),
         ({"n_jobs": 2}, "the number of threads is num_threads"),
     ],
@@ -265,7 +265,7 @@ def test_names_of_other_libraries_are_answered_with_the_way(options, way):
 def test_the_graph_index_answers_names_of_other_libraries():
     pytest.importorskip("hnswlib", reason="not installed: pip install tilefold[hnsw]")
     for options, way in (
-        ({"space": "cosine"}, "scores are inner products"),
+        ({"space": "cosine"}, "cosines and L2 distances are those of FlatIndex"),
         ({"M": 16}, "links per document are m"),
         ({"max_elements": 5}, "an index grows"),
     ):

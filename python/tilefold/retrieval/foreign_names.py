@@ -9,8 +9,8 @@ from typing import Any
 from ..wrapping import Wrapped, in_place_of
 
 _METRIC = (
-    'the metric is that of FlatIndex(dim, metric="cosine") or tilefold.search(..., metric="cosine"); '
-    "elsewhere scores are inner products: divide queries and documents by their norms for cosines"
+    'cosines and L2 distances are those of FlatIndex(dim, metric="cosine") and of '
+    'tilefold.search(..., metric="l2"); elsewhere scores are inner products'
 )
 _NUMBER = "the number of answers is k"
 _THREADS = "the number of threads is num_threads"
