@@ -32,6 +32,11 @@ GROUP_lint := lint
 # Lines of python/tilefold that the whole suite runs in its own process, in percent.
 COVERAGE := 90
 
+FUZZERS := $(sort $(wildcard tests/fuzz_*.py))
+# Those of compiled code run under sanitizers, too, for five minutes together.
+SANITIZED_FUZZERS := tests/fuzz_border.py tests/fuzz_search.py
+SANITIZED_SECONDS := 150
+
 ifeq ($(origin CXX),default)
 CXX := $(firstword $(foreach name,c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
 endif
@@ -55,9 +60,9 @@ test: $(VENV)/.installed-test ## run the whole test suite, slow tests included
 	@$(BIN)/pytest -m "" $(if $(strip $(ARGS)),$(ARGS),--cov --cov-report= \
 	    --cov-fail-under=$(COVERAGE))
 
-fuzz: $(VENV)/.installed-test ## compare searches of random exponents with the reference (2 minutes)
-	@echo "==> fuzz: exact search against the reference, with a new seed"
-	@$(BIN)/python tests/fuzz_search.py $(ARGS)
+fuzz: $(VENV)/.installed-test ## draw random searches, calls and files, with new seeds (2 minutes each)
+	@for fuzzer in $(FUZZERS); do echo "==> fuzz: $$fuzzer"; \
+	    $(BIN)/python $$fuzzer $(ARGS) || exit 1; done
 
 bench: $(VENV)/.installed-test ## measure against numpy, torch and faiss in the same process
 	@echo "==> bench: tilefold and its peers, in one process, on the same data"
@@ -88,7 +93,7 @@ doctor: $(VENV)/.installed-doctor ## show what this machine offers tilefold and 
 SANITIZE := build/sanitize
 SITE := 'import sysconfig; print(sysconfig.get_path("purelib"))'
 # The avx512 rows are emulated in this build, so that they are tested on machines without AVX-512, too.
-sanitize: $(VENV)/.installed-test ## run the kernel tests under ASan and UBSan (Linux, g++)
+sanitize: $(VENV)/.installed-test ## run kernel tests and fuzzers under ASan and UBSan (Linux, g++)
 	@echo "==> sanitize: ASan and UBSan over the kernels and the border"
 	@case "$$($(CXX) -print-file-name=libasan.so)" in \
 	    /*) ;; \
@@ -111,7 +116,9 @@ sanitize: $(VENV)/.installed-test ## run the kernel tests under ASan and UBSan (
 	    $$pytest tests/kernels --ignore tests/kernels/test_native_stub.py $(ARGS) && \
 	    $$pytest tests/losses/test_losses.py tests/losses/test_alignment.py \
 	    tests/losses/test_invariance.py tests/activations/test_activations.py \
-	    -k "scalar or avx2 or avx512" $(ARGS)
+	    -k "scalar or avx2 or avx512" $(ARGS) && \
+	    for fuzzer in $(SANITIZED_FUZZERS); do \
+	    $(SANITIZE)/venv/bin/python $$fuzzer --seconds $(SANITIZED_SECONDS) || exit 1; done
 
 NUMPY_ONLY := build/numpy-only
 check-numpy-only: ## install without extras in a fresh environment and search NumPy arrays

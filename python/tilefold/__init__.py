@@ -15,6 +15,8 @@ from .arrays import PrecisionWarning as PrecisionWarning
 from .retrieval.exact_search import search as search
 from .retrieval.flat_index import FlatIndex as FlatIndex
 from .retrieval.hnsw import HnswIndex as HnswIndex
+from .retrieval.range_search import RangeResult as RangeResult
+from .retrieval.range_search import range_search as range_search
 from .retrieval.running_search import Certificate as Certificate
 from .retrieval.running_search import CertifiedResult as CertifiedResult
 from .retrieval.running_search import SearchResult as SearchResult

@@ -97,6 +97,59 @@ def search(
     return best_scores, best_ids
 
 
+def normalized(vectors: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Scales vectors to length one, as an index with ``metric="cosine"`` does.
+
+    The squared length is a sum as in `canonical_scores`, but stays fp64; its square root and the
+    quotients are fp64, and rounded once to fp32. Zeros stay zeros.
+
+    Args:
+        vectors: ``[rows, dim]``.
+
+    Example:
+        >>> normalized(np.float32([[3, 4], [0, 0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    x = _padded(vectors)
+    lengths = np.sqrt(_sum_of_squares(x))[:, None]
+    divided = x[:, : vectors.shape[1]] / np.where(lengths == 0, 1, lengths)
+    return divided.astype(np.float32)
+
+
+def negative_squared_distances(
+    queries: NDArray[np.generic], documents: NDArray[np.generic]
+) -> NDArray[np.float32]:
+    """Computes the scores of an index with ``metric="l2"``: minus squared Euclidean distances.
+
+    Differences are fp64, as are their squares and the sum, in the order of `canonical_scores`;
+    rounded once to fp32.
+
+    Args:
+        queries: ``[n, dim]``.
+        documents: ``[m, dim]``.
+
+    Returns:
+        Scores ``[n, m]`` float32.
+
+    Example:
+        >>> negative_squared_distances(np.float32([[0, 0]]), np.float32([[3, 4]])).tolist()
+        [[-25.0]]
+    """
+    q, x = _padded(queries), _padded(documents)
+    with np.errstate(over="ignore"):
+        return np.stack([-_sum_of_squares(one - x) for one in q]).astype(np.float32)
+
+
+def _sum_of_squares(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Adds the squares of each row ``[rows, 16 i]`` in the order of `canonical_scores`."""
+    lanes = np.zeros((len(vectors), _LANES))
+    for start in range(0, vectors.shape[1], _LANES):
+        lanes += vectors[:, start : start + _LANES] ** 2
+    for step in (8, 4, 2, 1):
+        lanes = lanes[:, :step] + lanes[:, step : 2 * step]
+    return lanes[:, 0]
+
+
 def _padded(vectors: NDArray[np.generic]) -> NDArray[np.float64]:
     """Converts vectors to fp64, padding dim with zeros to a multiple of sixteen."""
     rows, dim = vectors.shape
@@ -422,7 +475,7 @@ def weight_attribution(length: Any, name: str, module: Any, steps: int) -> Any:
     Args:
         length: a function from parameters by name to the number that is attributed.
         name: the name of the layer, such as "encoder.layer.0.intermediate.dense".
-        module: a `torch.nn.Linear`, the layer.
+        module: the layer, a `torch.nn.Linear`, or the `Conv1D` of GPT-2.
         steps: number of interpolation steps from 1e-6 to 1.
 
     Returns:
@@ -433,6 +486,9 @@ def weight_attribution(length: Any, name: str, module: Any, steps: int) -> Any:
     total = torch.zeros_like(module.weight)
     for alpha in torch.linspace(1e-6, 1, steps):
         weight = (alpha * module.weight).detach().requires_grad_()
-        changed = {f"{name}.weight": weight, f"{name}.bias": (alpha * module.bias).detach()}
+        changed = {f"{name}.weight": weight}
+        if module.bias is not None:
+            changed[f"{name}.bias"] = (alpha * module.bias).detach()
         total += torch.autograd.grad(length(changed), weight)[0]
-    return (module.weight * total / steps).abs().sum(1).detach()
+    rows = 1 if isinstance(module, torch.nn.Linear) else 0
+    return (module.weight * total / steps).abs().sum(rows).detach()

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 transformers = pytest.importorskip("transformers", reason="pip install tilefold[train]")
 
 from tilefold.activations.activation_statistics import ActivationStatistics
-from tilefold.activations.capture import capture, patch
+from tilefold.activations.capture import capture
+from tilefold.activations.patching import patch
 from tilefold.activations.row_store import RowStore
 from tilefold.models import Encoder
 
@@ -332,8 +333,8 @@ def test_an_interrupt_while_a_capture_begins_leaves_nothing_behind(model, batch,
         calls.append(site)
         return register(site, act)
 
-    register = capture_module._hook
-    monkeypatch.setattr(capture_module, "_hook", interrupted)
+    register = capture_module.add_hook
+    monkeypatch.setattr(capture_module, "add_hook", interrupted)
     with pytest.raises(KeyboardInterrupt), seen:
         pytest.fail("the block began")
     monkeypatch.undo()

@@ -6,8 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[torch]")
 
-from tilefold.activations import row_store
+from tilefold.activations import row_blocks
 from tilefold.activations.row_store import RowStore
+from tilefold.files.tensors import CorruptedFolderError
 
 SIZES = [0, 1, 5, 3, 8, 2]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,7 +69,7 @@ def test_a_full_disk_leaves_no_half_block(tmp_path, monkeypatch):
 
     store = RowStore(folder=tmp_path / "x", block_rows=2)
     store.append("a", torch.ones(2, 3))
-    monkeypatch.setattr(row_store, "write_tensors", full)
+    monkeypatch.setattr(row_blocks, "write_tensors", full)
     with pytest.raises(OSError, match="No space"):
         store.append("a", torch.ones(1, 3))
     assert not list((tmp_path / "x").iterdir())
@@ -94,3 +95,58 @@ def test_what_cannot_be_stored_is_refused(tmp_path):
         RowStore(folder=tmp_path / "x")
     with pytest.raises(ValueError, match="has no folder"):
         RowStore().flush()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    filled(RowStore(folder=tmp_path / "x", block_rows=4), "a", "bb").flush()
+    return tmp_path / "x"
+
+
+def test_a_block_that_is_missing_is_named(folder):
+    path = folder / "000-00001.safetensors"
+    path.unlink()
+    with pytest.raises(CorruptedFolderError, match=f"{path} is missing"):
+        RowStore.open(folder)
+
+
+@pytest.mark.parametrize("other", ["000-00002.safetensors", "001-00001.safetensors"])
+def test_blocks_whose_files_are_exchanged_are_refused(folder, other):
+    one, other = folder / "000-00001.safetensors", folder / other
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    with pytest.raises(CorruptedFolderError, match=f"{one} does not match its checksum"):
+        RowStore.open(folder)["a"]
+
+
+def test_a_block_of_another_size_is_refused_even_without_verification(folder):
+    last = folder / "000-00004.safetensors"
+    last.write_bytes((folder / "000-00000.safetensors").read_bytes())
+    with pytest.raises(CorruptedFolderError, match=r"rows of shape \(3, 3\), got float32 of shape"):
+        RowStore.open(folder, verify=False)["a"]
+
+
+def test_a_flipped_bit_is_noticed_with_verification_alone(folder):
+    path = folder / "000-00001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert RowStore.open(folder, verify=False)["a"].shape == (sum(SIZES), 3)
+    assert torch.equal(RowStore.open(folder)["bb"], rows_of("bb"))
+    with pytest.raises(CorruptedFolderError, match=f"{path} does not match its checksum"):
+        RowStore.open(folder)["a"]
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", "{", '{"version": 1}', "[" * 100_000])
+def test_garbage_in_the_list_of_blocks_is_a_clear_error(folder, content):
+    (folder / "sites.json").write_text(content)
+    with pytest.raises(CorruptedFolderError, match=r"sites\.json"):
+        RowStore.open(folder)
+
+
+def test_a_site_without_rows_has_its_width(tmp_path):
+    store = RowStore(folder=tmp_path / "x")
+    store.append("a", torch.empty(0, 5))
+    store.flush()
+    assert RowStore.open(tmp_path / "x")["a"].shape == (0, 5)

@@ -6,12 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from counting_encoder import stand_in
 
 import tilefold
 from tilefold.cli import main
@@ -24,38 +22,10 @@ DOCUMENTS = {
 }
 
 
-class WordEncoder:
-    """Stands for a model: counts words, in 256 hashed dimensions."""
-
-    dim = 256
-    title_format = "{title} {text}"
-    document_encoder = SimpleNamespace(pooling="mean")
-
-    def encode_queries(
-        self, texts: Sequence[str], titles: Sequence[str] = (), **options: object
-    ) -> np.ndarray:
-        assert not any(titles)
-        vectors = np.zeros((len(texts), self.dim), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.lower()):
-                vectors[row, sum(map(ord, word)) % self.dim] += 1
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
-
-    encode_documents = encode_corpus = encode_queries
-
-
 @pytest.fixture
 def encoders(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """Replaces the encoder; shows which model was asked for and with which options."""
-    asked: dict[str, object] = {}
-
-    def load(name: str, **options: object) -> WordEncoder:
-        asked.update(options, name=name)
-        return WordEncoder()
-
-    module = SimpleNamespace(open_model=load)
-    monkeypatch.setitem(sys.modules, "tilefold.models.model_record", module)
-    return asked
+    return stand_in(monkeypatch)
 
 
 @pytest.fixture
@@ -108,7 +78,60 @@ def test_every_verb_has_help_with_examples_within_80_columns(verb: str, capsys, 
 def test_wrong_usage_exits_with_2(words: list[str], capsys):
     with pytest.raises(SystemExit, match="2"):
         main.main(words)
-    assert "usage: tilefold" in capsys.readouterr().err
+    verb = f" {words[0]}" if words[1:] or words == ["eval"] else ""
+    message, hint = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"tilefold{verb}: ")
+    assert hint == f"'tilefold{verb} --help' shows its options."
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["eval", "x", "--modle", "y"], "unrecognized arguments: --modle y; did you mean --model?"),
+        (["mine", "x"], "the following arguments are required: --out"),
+        (
+            ["mechanisms", "probe", "--world", "tiny", "--epoch", "3"],
+            "unrecognized arguments: --epoch 3; did you mean --epochs?",
+        ),
+    ],
+)
+def test_errors_of_usage_name_the_command_and_the_similar_option(words, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(words)
+    command = "tilefold mechanisms probe" if words[0] == "mechanisms" else f"tilefold {words[0]}"
+    assert capsys.readouterr().err.startswith(f"{command}: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modle: x\n", "--config FILE: unknown option 'modle'; did you mean model?"),
+        ("k-: 3\n", "--config FILE: unknown option 'k-'; did you mean k?"),
+        ("config: x\n", "--config FILE: unknown option 'config'"),
+        ("[1]\n", "FILE: expected a mapping of names to values"),
+        (None, "FILE: No such file or directory"),
+    ],
+)
+def test_errors_of_a_config_name_the_file(text, message, tmp_path, capsys):
+    path = tmp_path / "a.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit, match="1"):
+        main.main(["eval", "x", "--config", str(path)])
+    expected = message.replace("FILE", str(path))
+    assert capsys.readouterr().err == f"tilefold eval: {expected}\n"
+
+
+def test_errors_within_a_study_name_the_study(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["mechanisms", "findings", "--runs", "nothing"]) == 1
+    assert capsys.readouterr().err.startswith("tilefold mechanisms findings: ")
+
+
+def test_help_shows_required_options(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main.main(["mine", "--help"])
+    assert "JSONL with the negatives (required)" in capsys.readouterr().out
 
 
 def test_help_imports_nothing_heavy():

@@ -69,3 +69,55 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, text, message)
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         parse(["--model_name_or_path", "x", "--train_path", "y"], path)
+
+
+TOKEN = "hf_" + "aB3" * 12
+
+
+def test_a_token_of_a_variable_stays_a_reference_in_the_output_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", TOKEN)
+    path = tmp_path / "a.yaml"
+    path.write_text("model_name_or_path: x\ntrain_path: ${HOME}/y\nhub_token: ${MY_TOKEN}\n")
+    assert parse(["--output_dir", "o"], path)[2].hub_token == TOKEN
+    written = resolved(["--output_dir", "o"], path)
+    assert 'hub_token: "${MY_TOKEN}"' in written
+    assert 'train_path: "${HOME}/y"' in written
+    again = tmp_path / "again.yaml"
+    again.write_text(written)
+    assert parse([], again)[2].hub_token == TOKEN
+
+
+@pytest.mark.parametrize("words", [["--hub_token", TOKEN], [f"--hub_token={TOKEN}"]])
+def test_a_token_on_the_command_line_is_not_written(words):
+    written = resolved([*words, "--run_name", f"with {TOKEN}"])
+    assert TOKEN not in written
+    assert 'hub_token: "${HUB_TOKEN}"' in written
+
+
+def test_saved_options_keep_references(tmp_path, monkeypatch):
+    from tilefold.cli.command_parser import CommandParser
+    from tilefold.cli.saved_options import options_of, save_options
+
+    monkeypatch.setenv("MODEL", TOKEN)
+    monkeypatch.setenv("K", "7")
+    path = tmp_path / "search.yaml"
+    path.write_text("model: ${MODEL}\nk: ${K}\nquery: ['${MODEL}', b]\ncorpus: c\nout: ${K}\n")
+    parser = CommandParser()
+    parser.add_input("corpus", "x")
+    parser.add_argument("--model")
+    parser.add_argument("--k", type=int)
+    parser.add_argument("--query", nargs="+", action="extend")
+    parser.add_argument("--out")
+    args = parser.parse_args(["--config", str(path), "--out", "9"])
+    assert (args.model, args.k) == (TOKEN, 7)
+    saved = options_of(args)
+    assert saved == {
+        "corpus": "c",
+        "model": "${MODEL}",
+        "k": "${K}",
+        "query": ["${MODEL}", "b"],
+        "out": "9",
+    }
+    save_options(saved, tmp_path / "saved.yaml")
+    assert TOKEN not in (tmp_path / "saved.yaml").read_text()
+    assert parser.parse_args(["--config", str(tmp_path / "saved.yaml")]).k == 7

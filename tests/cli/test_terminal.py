@@ -1,7 +1,9 @@
 """Terminal: lines that are aligned, fit, and carry no colour where nobody sees it."""
 
+import ast
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,72 @@ def test_headings_are_bold_on_a_terminal_only(tty, no_colour, bold, monkeypatch)
     written = sys.stdout.getvalue()
     assert "Quality" in written
     assert ("\033[1m" in written) == bool(bold)
+
+
+HOSTILE = "a\x1b[2J\x1b]0;owned\x07b\x9b31m\r\u202egpj.exe"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        terminal.say,
+        terminal.title,
+        terminal.heading,
+        terminal.note,
+        lambda text: terminal.fact("documents", text),
+        lambda text: terminal.fact(text, "1"),
+        lambda text: terminal.say(terminal.clip(text, 200)),
+        lambda text: terminal.table([text], {"measure": ["1"]}),
+        lambda text: terminal.table(["dense"], {text: [text]}),
+    ],
+    ids=["say", "title", "heading", "note", "fact", "name", "clip", "label", "cell"],
+)
+def test_no_text_commands_the_terminal_or_looks_like_another(write, columns, capsys):
+    columns(500)
+    write(HOSTILE)
+    out = capsys.readouterr().out
+    assert not set(out) & set("\x1b\x07\x9b\r\u202e")
+    assert "a\\x1b[2J" in out
+    assert "\\u202egpj.exe" in out
+
+
+def test_letters_of_every_script_stay(capsys):
+    text = "Straße, 北京, Ελλάδα, مرحبا\u200fبك, नमस्ते, 👩‍🚀"
+    terminal.say(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_columns_of_escaped_texts_are_aligned(columns, capsys):
+    columns(80)
+    terminal.table(["a\x1b[1m", "b"], {"n": ["1", "2"]})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rindex(n) for line, n in zip(lines, "n12", strict=True)] == [12] * 3
+
+
+def test_tokens_are_not_printed(capsys):
+    terminal.fact("model", "https://me:pa55@host/" + "hf_" + "aB3" * 12)
+    assert capsys.readouterr().out == "  model      https://me:[redacted]@host/[redacted]\n"
+
+
+def test_headings_are_bold_on_a_terminal_and_their_texts_escaped(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal.title("a\x1b[0mb")
+    assert stream.getvalue() == "\x1b[1ma\\x1b[0mb\x1b[0m\n"
+
+
+def test_commands_print_through_the_terminal_alone():
+    """So that no text reaches stdout without being escaped; `main` prints errors."""
+    folder = Path(terminal.__file__).parent
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if path.name not in ("main.py", "terminal.py"):
+                assert called not in ("print", "sys.stdout.write"), (
+                    f"{path.relative_to(folder)}:{node.lineno}"
+                )

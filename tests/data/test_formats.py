@@ -22,7 +22,7 @@ from tilefold.data import (
     read_collection,
     read_training,
 )
-from tilefold.data.records import json_array
+from tilefold.data.json_reader import json_array
 
 PASSAGES = [{"docid": "1", "text": "p"}]
 BEIR = {
@@ -45,8 +45,10 @@ EXAMPLES: dict[str, tuple[Any, type]] = {
     "columns": ({"anchor": "?", "positive": "p"}, TrainingSet),
     "msmarco-triples": ("who?\tshe is\tit is\n", TrainingSet),
     "trec-run": ("q Q0 1 1 0.5 tag\n", Run),
+    "dpr-run": ({"question": "?", "answers": [], "ctxs": [{"id": "1", "score": "2"}]}, Run),
     "trec-qrels": ("q 0 1 1\n", Judgments),
     "beir-qrels": ("query-id\tcorpus-id\tscore\nq\t1\t1\n", Judgments),
+    "mteb-qrels": ({"query-id": "q", "corpus-id": "1", "score": 1}, Judgments),
     "nq-open": ({"question": "?", "answer": ["a"]}, Question),
     "popqa": ("id\tquestion\tpossible_answers\n1\t?\t[]".replace("[]", '"[""a""]"'), Question),
     "entityquestions": ({"question": "?", "answers": ["a"]}, Question),
@@ -91,7 +93,7 @@ def source(tmp_path: Path) -> Callable[[Any], Path]:
 
 
 def test_every_format_has_an_example_here():
-    assert set(FORMATS) == {*EXAMPLES, "msmarco-ids"}
+    assert set(FORMATS) == {*EXAMPLES, "msmarco-ids", "tevatron-ids"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

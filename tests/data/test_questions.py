@@ -117,7 +117,7 @@ def test_answers_beside_a_collection_have_the_ids_of_its_queries(write: Write):
         ([{"_id": "1", "answers": []}], r"q.txt:1: the question '1' has no answer"),
         (
             [{"question": "?", "possible_answers": "[a"}],
-            r":1: 'possible_answers' is not valid JSON",
+            r":1: 'possible_answers' must be a list in brackets",
         ),
         (
             [{"title": "?"}],
@@ -127,9 +127,12 @@ def test_answers_beside_a_collection_have_the_ids_of_its_queries(write: Write):
             "who?\t['a']\nwho?\n",
             r"q.txt:2: expected a question, a tab and its answers, got 1 cells",
         ),
-        ("who?\t['a']\nwho?\t[a\n", r"q.txt:2: answers must be a list in brackets, got '\[a'"),
-        ("who?\t['a']\nwho?\t'a'\n", r"q.txt:2: 'answers' must be a list, got \"a\""),
-        ("who?\t['a']\nwho?\t[__import__('os')]\n", r"q.txt:2: answers must be a list in brackets"),
+        ("who?\t['a']\nwho?\t[a\n", r"q.txt:2: 'answers' must be a list in brackets, .* got '\[a'"),
+        ("who?\t['a']\nwho?\t'a'\n", r"q.txt:2: 'answers' must be a list in brackets"),
+        (
+            "who?\t['a']\nwho?\t[__import__('os')]\n",
+            r"q.txt:2: 'answers' must be a list in brackets",
+        ),
     ],
 )
 def test_bad_questions_are_an_error_with_file_and_line(write: Write, content, complaint: str):

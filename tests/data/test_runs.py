@@ -94,7 +94,9 @@ def test_bad_judgments_are_an_error_with_their_line(path: Path, text: str, compl
 
 def test_an_unknown_format_is_an_error_that_lists_those_of_judgments(path: Path):
     path.write_text("q1 0 d7 1\n")
-    with pytest.raises(ValueError, match=r"one of \['trec-qrels', 'beir-qrels'\], got 'dpr'"):
+    with pytest.raises(
+        ValueError, match=r"one of \['trec-qrels', 'beir-qrels', 'mteb-qrels'\], got 'dpr'"
+    ):
         read_qrels(path, format="dpr")
 
 
@@ -117,7 +119,7 @@ def test_a_run_falls_strictly_even_in_fp32_where_scores_are_tied(tmp_path: Path)
 def test_a_run_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
     path = tmp_path / "dense.trec"
     path.write_text("old")
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match="ids must be below 1, the number of documents, got 5"):
         write_run(path, ["q1"], ["a"], [[1.0, 0.5]], [[0, 5]])
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["dense.trec"]

@@ -383,7 +383,8 @@ def test_a_label_or_score_says_whether_a_pair_belongs_together(form, label, tmp_
     if label == "score":
         rows = [(one, other, value * 0.5 + 0.25) for one, other, value in rows]
     dicts = [{"sentence1": one, "sentence2": other, label: value} for one, other, value in rows]
-    data = read_training(in_form(form, dicts, tmp_path))
+    threshold = 0.5 if label == "score" else None
+    data = read_training(in_form(form, dicts, tmp_path), score_threshold=threshold)
     assert texts(data, data.positives) == [["p"], ["n"]]
     assert texts(data, data.negatives) == [["n"], ["m"]]
     if label == "score":
@@ -394,7 +395,7 @@ def test_a_label_or_score_says_whether_a_pair_belongs_together(form, label, tmp_
 
 
 def test_columns_of_any_name_are_read_when_they_are_asked_for(write: Write):
-    path = write([{"frage": "wer?", "antwort": "sie", "falsch": "es"}])
+    path = write([{"frage": "wer?", "antwort": "sie", "negative": "es"}])
     with pytest.raises(ValueError, match=r"found JSON with the fields \['frage', 'antwort'"):
         read_training(path)
     data = read_training(path, format="columns")
@@ -606,11 +607,11 @@ PASSAGE = TEVATRON["positive_passages"][0]
             [{"anchor": "a", "positive": "p"}, {"anchor": "b"}],
             r":2: the field 'positive' is missing",
         ),
-        ([{"anchor": "a", "positive": "p", "label": 2}], r":1: 'label' must be between 0 .* got 2"),
+        ([{"anchor": "a", "positive": "p", "label": 2}], r":1: 'label' must be 0 .* got 2"),
         ([{"anchor": "a", "positive": "p", "label": "x"}], r":1: 'label' must be a number"),
         (
             [{"anchor": "a", "positive": "p", "negative": "n", "score": 0.3}],
-            r":1: expected anchor, positive, negatives, or a pair and its label",
+            r":1: 'score' must be a list, got 0.3",
         ),
         (
             [{"query": "a", "answer": "p", "label": 1}, {"query": "a", "answer": "p", "label": 0}],
@@ -737,6 +738,27 @@ def test_negatives_that_do_not_fit_are_refused(data: TrainingSet, offsets, indic
 def test_parts_of_a_training_set_that_do_not_fit_are_refused(data: TrainingSet, change, complaint):
     parts = {"positive_scores": None, "negative_scores": None} | change
     with pytest.raises(ValueError, match=f"TrainingSet: {complaint}"):
+        dataclasses.replace(data, **parts)
+
+
+@pytest.mark.parametrize("name", ["positives", "negatives"])
+@pytest.mark.parametrize(
+    ("lists", "complaint"),
+    [
+        ([[0], [1], [2]], "two arrays of integers such as .*got list"),
+        (None, "got NoneType"),
+        (
+            Lists(np.arange(4), np.array([0.0, 1, 2])),
+            "got offsets and indices of int64 and float64",
+        ),
+        (Lists([0, 1, 2, 3], [0, 1, 2]), "got offsets and indices of list and list"),  # type: ignore[arg-type]
+        (Lists.pack([[0], [1], [7]]), "must be indices of documents, 0 to 4, got 7 for query 2"),
+        (Lists.pack([[0], [-1], [2]]), "must be indices of documents, 0 to 4, got -1 for query 1"),
+    ],
+)
+def test_lists_of_another_kind_or_beyond_the_documents_are_named(data, name, lists, complaint: str):
+    parts = {name: lists, "positive_scores": None, "negative_scores": None}
+    with pytest.raises(ValueError, match=f"TrainingSet: {name} .*{complaint}"):
         dataclasses.replace(data, **parts)
 
 

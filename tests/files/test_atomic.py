@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from tilefold.data import write_run
+from tilefold.files import staging
 from tilefold.files.atomic import replacing, replacing_text
+from tilefold.files.staging import MARK
 
 
 def names(folder: Path) -> list[str]:
@@ -146,3 +148,64 @@ def test_files_are_replaced_in_one_place():
         text = path.read_text(encoding="utf-8")
         found = [word for word in ("os.replace(", "os.rename(") if word in text]
         assert not found or path.parent.name == "files", (path, found)
+
+
+def test_a_folder_that_is_named_like_a_leftover_but_has_no_mark_stays(tmp_path):
+    mine = tmp_path / f".file.{'0' * 12}.partial"
+    mine.mkdir()
+    (mine / "mine").write_text("mine")
+    with replacing(tmp_path / "file") as partial:
+        partial.write_bytes(b"new")
+    assert (mine / "mine").read_text() == "mine"
+
+
+def test_a_link_that_is_named_like_a_leftover_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / MARK).touch()
+    (tmp_path / "elsewhere" / "mine").write_text("mine")
+    link = tmp_path / f".file.{'0' * 12}.partial"
+    link.symlink_to(tmp_path / "elsewhere")
+    with replacing(tmp_path / "file") as partial:
+        partial.write_bytes(b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "elsewhere" / "mine").read_text() == "mine"
+
+
+def test_a_staging_folder_that_another_process_removes_before_it_is_locked_is_made_again(
+    tmp_path, monkeypatch
+):
+    """A sweep may come between the creation of a folder and its lock."""
+    removed, locked = [], staging.locked
+
+    def swept(folder, **options):
+        if not removed:
+            removed.append(folder)
+            folder.rmdir()
+        return locked(folder, **options)
+
+    monkeypatch.setattr(staging, "locked", swept)
+    with replacing(tmp_path / "file") as partial:
+        partial.write_bytes(b"new")
+    assert removed
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_afterwards(
+    tmp_path, monkeypatch
+):
+    events, fsync, replace = [], os.fsync, os.replace
+
+    def synced(handle):
+        events.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def replaced(source, target):
+        events.append("replaced")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    with replacing(tmp_path / "file") as partial:
+        partial.write_bytes(b"new")
+    assert events == ["file", "replaced", tmp_path.name]

@@ -106,3 +106,24 @@ def test_a_system_without_either_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(locked, "fcntl", None)
     with pytest.raises(ImportError, match="pip install filelock"), locked_beside(tmp_path / "file"):
         pass
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("kind", ["text", "link", "folder"])
+def test_something_else_with_the_name_of_a_lock_is_refused_and_stays(kind, tmp_path):
+    lock = tmp_path / ".file.lock"
+    (tmp_path / "mine").write_text("mine")
+    if kind == "text":
+        lock.write_text("mine")
+    elif kind == "link":
+        lock.symlink_to(tmp_path / "mine")
+    else:
+        lock.mkdir()
+    with (
+        pytest.raises(FileExistsError, match=r"this is no lock of tilefold: .*\.file\.lock"),
+        locked_beside(tmp_path / "file"),
+    ):
+        pass
+    assert lock.is_symlink() == (kind == "link")
+    assert lock.exists()
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tilefold import FlatIndex, HnswIndex, reference
+from tilefold import FlatIndex, HnswIndex, reference, search_shards
 from tilefold.files import storage
 from tilefold.files import tensors as tensor_files
+from tilefold.retrieval.flat_folder import write_folder
+from tilefold.retrieval.segment import make_segment
 
 # A forked child of a process with threads: what one test is about, and what Python warns of.
 forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -499,6 +501,28 @@ def test_a_folder_without_permission_is_a_permission_error(mode, folder):
 # ---- several at once -----------------------------------------------------------------------------
 
 
+def test_folders_that_a_user_named_like_staging_folders_survive_a_save(folder):
+    for name in (".saving-photos", f".saving-{'0' * 12}"):
+        (folder / name).mkdir()
+        (folder / name / "mine").write_text("mine")
+    filled(seed=1).save(folder)
+    assert answers(FlatIndex.load(folder)) == answers(filled(seed=1))
+    assert [path.read_text() for path in folder.rglob("mine")] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize("name", [f"{'0' * 12}-mine.safetensors", f"{'0' * 12}-weights.bin"])
+def test_a_file_that_no_save_recorded_stays_whatever_its_name(name, folder, tmp_path):
+    (folder / name).write_text("mine")
+    filled(seed=1).save(folder)
+    assert (folder / name).read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / name).write_text("mine")
+    with pytest.raises(ValueError, match=r"exists and is no tilefold\.FlatIndex"):
+        filled().save(other)
+    assert (other / name).read_text() == "mine"
+
+
 def test_an_index_loaded_before_a_save_keeps_its_answers(folder):
     old = answers(filled())
     mapped = FlatIndex.load(folder)
@@ -554,6 +578,53 @@ def test_loading_while_others_save_always_finds_a_whole_index(folder):
 
 
 # ---- a folder that is not what it should be ------------------------------------------------------
+
+
+IDS = {
+    "negative": ([[0, 1, -3, 4]], "ids must not be negative, got -3"),
+    "repeated": ([[0, 2, 2, 4]], "ids: id 2 is repeated"),
+    "repeated, in no order": ([[4, 2, 0, 2]], "ids: id 2 is repeated"),
+    "repeated and sparse": ([[10**12, 2, 0, 2]], "ids: id 2 is repeated"),
+    "in two segments": ([[0, 1, 2, 3], [7, 3, 9, 8]], "ids: id 3 is repeated"),
+    "in two segments in order": ([[0, 1, 2, 3], [3, 4, 5, 6]], "ids: id 3 is repeated"),
+}
+
+
+def crafted(folder: Path, ids) -> None:
+    """An index whose checksums are right, with ids that no index has."""
+    rows = vectors(4)
+    segments = tuple(make_segment(rows, np.array(own)) for own in ids)
+    write_folder(folder, DIM, "ip", segments, 1 + max(map(max, ids)))
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_that_no_index_has_are_refused(kind, tmp_path):
+    ids, message = IDS[kind]
+    crafted(tmp_path / "index", ids)
+    with pytest.raises(ValueError, match=f"load: {tmp_path / 'index'} .*{message}"):
+        FlatIndex.load(tmp_path / "index")
+    with pytest.raises(ValueError, match=r"negative, got -3|is in the shards more than once"):
+        search_shards(vectors(1), [tmp_path / "index"], 2)
+
+
+def test_an_id_that_was_removed_and_added_again_is_no_repetition(tmp_path):
+    index = filled(3000)
+    index.remove([3])
+    index.add(vectors(1, seed=2), [3])
+    index.save(tmp_path / "index")
+    assert FlatIndex.load(tmp_path / "index").ids.tolist() == index.ids.tolist()
+
+
+def test_flags_besides_0_and_1_are_refused(tmp_path):
+    with_removed("float32").save(tmp_path / "index")
+    path = sorted((tmp_path / "index").glob("*.safetensors"))[0]
+    tensors = {key: tensor.copy() for key, tensor in tensor_files.map_tensors(path).items()}
+    tensors["live"].view(np.uint8)[5] = 2
+    tensor_files.write_tensors(path, tensors)
+    change(tmp_path / "index", *FILE, "bytes", to=path.stat().st_size)
+    change(tmp_path / "index", *FILE, "sha256", to=storage.sha256(path))
+    with pytest.raises(ValueError, match="values in live besides 0 and 1"):
+        FlatIndex.load(tmp_path / "index")
 
 
 def test_no_index_is_a_file_not_found_error(tmp_path):

@@ -115,10 +115,37 @@ def test_symmetric_is_theirs_in_both_directions(model, make):
     assert_same(outcome(make(model, symmetric=True), batch), outcome(theirs, batch))
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("columns", [2, 3, 5])
+def test_dropout_is_that_of_sentence_transformers(model, columns, seed):
+    """Positives and negatives take random numbers in one forward pass, as they do there."""
+    batch = texts(10, columns=columns, seed=seed)
+    passes = []
+    model.register_forward_pre_hook(lambda _, args: passes.append(len(args[0]["input_ids"])))
+    ours = outcome(InBatchContrastiveLoss(model), batch)
+    assert passes == [10, 10 * (columns - 1)]
+    theirs = outcome(losses.MultipleNegativesRankingLoss(model, scale=20.0), batch)
+    assert passes[2:] == passes[:2]
+    assert_same(ours, theirs)
+    cached = CachedInBatchContrastiveLoss(model, mini_batch_size=4)
+    theirs = losses.CachedMultipleNegativesRankingLoss(model, scale=20.0, mini_batch_size=4)
+    assert_same(outcome(cached, batch), outcome(theirs, batch))
+
+
+def test_losses_that_hand_on_layers_take_it_inside(model):
+    """AdaptiveLayerLoss writes into the features of each column, which are then not joined."""
+    model.eval()
+    batch, found = texts(6, columns=3), []
+    for inner in (InBatchContrastiveLoss(model), losses.MultipleNegativesRankingLoss(model)):
+        random.seed(0)
+        found.append(outcome(losses.AdaptiveLayerLoss(model, inner), batch))
+    assert_same(*found)
+
+
 @pytest.mark.parametrize("learn", [False, True])
 def test_caching_changes_nothing_with_dropout(model, learn):
     """One mini-batch takes the random numbers that the whole batch takes."""
-    batch = texts(12, columns=3)
+    batch = texts(12)
     options: dict[str, Any] = {"learn_temperature": learn, "symmetric": True}
     plain = outcome(InBatchContrastiveLoss(model, **options), batch, scale=0.5)
     whole = outcome(

@@ -12,7 +12,8 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 from torch.func import functional_call
 
 from tilefold import reference
-from tilefold.mechanisms.neurons.attribution import (
+from tilefold.mechanisms import (
+    IncompleteAttributionWarning,
     activation_attribution,
     masked_word,
     neuron_activations,
@@ -22,7 +23,11 @@ from tilefold.mechanisms.neurons.attribution import (
 from tilefold.mechanisms.neurons.feedforward import feed_forwards
 from tilefold.models import Encoder
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # With few steps, which the loops have as well.
+    pytest.mark.filterwarnings("ignore::tilefold.mechanisms.IncompleteAttributionWarning"),
+]
 TEXTS = ["who is w3", "w1", "w5 of w7 is w9 of w2", "who of w4"]
 STEPS = 5
 
@@ -85,7 +90,7 @@ def test_activations_are_attributed_as_by_the_loop(masked, rule):
     model, tokens, answers = masked
     places = (tokens["input_ids"] == 4).int()
     target = masked_word(model, answers, 4)
-    found = activation_attribution(model, tokens, target, places, steps=STEPS, rule=rule)
+    found = activation_attribution(model, tokens, target, places, steps=STEPS, rule=rule).scores
     path = [k / STEPS for k in range(STEPS)]
     if rule == "ends":
         path = [k / (STEPS - 1) for k in range(STEPS)]
@@ -118,7 +123,7 @@ def test_attributions_add_up_to_what_is_attributed(masked):
     model, tokens, answers = masked
     everywhere = tokens["attention_mask"]
     target = masked_word(model, answers, 4)
-    found = activation_attribution(model, tokens, target, everywhere, steps=400)
+    found = activation_attribution(model, tokens, target, everywhere, steps=400).scores
     with torch.no_grad():
         whole = target(tokens, torch.arange(3)).numpy()
     for layer, block in enumerate(model.bert.encoder.layer):
@@ -136,7 +141,9 @@ def test_a_retrieval_objective_is_attributed_too(encoder):
     passages = torch.from_numpy(encoder.encode(["w3 is w1", "w7 of w2", "w4"], progress=False))
     relevant = torch.tensor([0, 1, 1, 2])
     target = retrieval(encoder, passages, relevant)
-    found = activation_attribution(encoder, tokens, target, tokens["attention_mask"], steps=300)
+    found = activation_attribution(
+        encoder, tokens, target, tokens["attention_mask"], steps=300
+    ).scores
     everyone = torch.arange(4)
     with torch.no_grad():
         whole = target(tokens, everyone)
@@ -224,3 +231,70 @@ def test_activations_are_those_at_the_gap_after_the_activation_function(masked):
     gap = tokens["input_ids"] == 4
     np.testing.assert_array_equal(neuron_activations(model, tokens, gap), truth)
     assert model.training == was_training
+
+
+@pytest.mark.filterwarnings("error::tilefold.mechanisms.IncompleteAttributionWarning")
+def test_gaps_of_weights_shrink_with_steps_and_are_said_above_a_share(encoder):
+    """Ends included, twice the steps halve the distance from the change of the length."""
+    coarse = pytest.warns(
+        IncompleteAttributionWarning, match="differ from what .* by more than 0.25"
+    )
+    with coarse:
+        few = weight_attribution(encoder, TEXTS, steps=2, progress=False)
+    fine = [weight_attribution(encoder, TEXTS, steps=n, progress=False) for n in (81, 161)]
+    assert abs(few.gap).max() > 5 * abs(fine[0].gap).max()
+    np.testing.assert_allclose(abs(fine[1].gap).sum() / abs(fine[0].gap).sum(), 0.5, atol=0.1)
+
+
+def test_relative_gaps_are_of_the_same_unit_as_scores(encoder):
+    found = weight_attribution(encoder, TEXTS, steps=3, progress=False)
+    relative = found.relative()
+    largest = np.maximum(found.intermediate.max((1, 2)), found.output.max((1, 2)))
+    np.testing.assert_allclose(relative.gap, found.gap / largest[:, None, None], rtol=1e-6)
+
+
+def test_layers_without_bias_have_a_reference():
+    layer = torch.nn.Linear(3, 2, bias=False)
+    x = torch.tensor([[1.0, 2.0, 3.0]])
+
+    def length(changed):
+        return (x @ changed["layer.weight"].T).norm()
+
+    rows = reference.weight_attribution(length, "layer", layer, 3)
+    # The length grows in proportion: its gradient is the same all along the path.
+    y = x @ layer.weight.T
+    truth = (layer.weight * (y.T / y.norm()) * x).abs().sum(1)
+    torch.testing.assert_close(rows, truth.detach())
+
+
+def test_layers_with_an_adapter_are_not_attributed(encoder):
+    pytest.importorskip("peft", reason="peft is not installed: pip install tilefold[train]")
+    from tilefold.models import add_lora
+
+    adapted = Encoder(transformers.BertModel(encoder.model.config), encoder.tokenizer)
+    add_lora(adapted, r=2, target_modules=["intermediate.dense"])
+    with pytest.raises(ValueError, match=r"intermediate\.dense has an adapter; merge\(\) it first"):
+        weight_attribution(adapted, TEXTS, progress=False)
+    weight_attribution(adapted.merge(), TEXTS, progress=False)
+
+
+def test_blocks_of_several_kinds_are_refused():
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    model = transformers.BertModel(transformers.BertConfig(**sizes))
+    model.encoder.layer[1].intermediate = torch.nn.Identity()
+    with pytest.raises(ValueError, match="1 of 2 blocks of BertModel have no such layers"):
+        feed_forwards(model)
+    bart = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 20}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    model = transformers.BartModel(transformers.BartConfig(**bart, **heads))
+    with pytest.raises(ValueError, match=r"several stacks .*, encoder\.layers, decoder\.layers"):
+        feed_forwards(model)
+    names = [("decoder.layers.*.fc1", "decoder.layers.*.fc2")]
+    assert [part.output_name for part in feed_forwards(model, names)] == ["decoder.layers.0.fc2"]
+
+
+def test_positions_that_do_not_fit_are_named(masked):
+    model, tokens, answers = masked
+    target = masked_word(model, answers, 4)
+    with pytest.raises(ValueError, match=r"have shape .*, expected \(2, 3\) texts and tokens"):
+        activation_attribution(model, tokens, target, torch.ones(2, 3, dtype=torch.int64))

@@ -13,7 +13,7 @@ from tilefold.mechanisms.neurons.survey import Survey
 def attribution(texts: int = 12, *, power: float = 3, seed: int = 0) -> WeightAttribution:
     rng = np.random.default_rng(seed)
     parts = (rng.random((texts, 2, n)).astype(np.float32) ** power for n in (20, 7))
-    return WeightAttribution(*parts)
+    return WeightAttribution(*parts, np.zeros((texts, 2, 2), np.float32))
 
 
 def test_a_survey_counts_as_a_loop_does():
@@ -67,7 +67,7 @@ def test_overlaps_are_those_of_sets():
 
 
 def test_a_text_with_zero_attribution_has_no_active_neurons():
-    empty = WeightAttribution(np.zeros((2, 1, 4), np.float32), np.zeros((2, 1, 3), np.float32))
+    empty = WeightAttribution(*(np.zeros((2, 1, n), np.float32) for n in (4, 3, 2)))
     survey = Survey.of(empty)
     assert not survey.active.any()
     assert np.isnan(survey.gini).all()

@@ -525,7 +525,7 @@ TEXTS = ["red fox", "red red fox", "fox", "red hen", "blue barn", "red fox", "a 
 
 def by_words(own: list[int], query: str = "red fox", **options: Any) -> list[int]:
     pytest.importorskip("bm25s", reason="bm25s is not installed: pip install tilefold[demo]")
-    options.setdefault("n_negatives", 10)
+    options = {"n_negatives": 10, "remove_query": "none", **options}
     return as_rows(mine_bm25([query], TEXTS, listed([own]), **options).negatives)[0]
 
 
@@ -536,6 +536,21 @@ def test_words_rank_what_shares_one_and_is_no_positive():
     assert by_words([4], exclude=listed([everything[:2]])) == everything[2:]
     assert by_words([4], n_negatives=2) == everything[:2]
     assert by_words([4], range_min=1, range_max=4, n_negatives=3) == everything[1:4]
+
+
+def test_words_leave_out_documents_that_are_the_query():
+    """Of which an index knows nothing: those of `own_documents` are excluded there."""
+    everything = by_words([4])
+    others = [row for row in everything if TEXTS[row] != "red fox"]
+    assert len(others) == len(everything) - 2
+    assert by_words([4], remove_query="text") == by_words([4], remove_query=None) == others
+    assert by_words([4], remove_query="text", n_negatives=1, range_min=1) == others[1:2]
+    assert by_words([0], query="barn a red fox", remove_query="text") == by_words(
+        [0], query="barn a red fox"
+    )
+    titled = ["red", "", "", "", "", "", ""]
+    assert 2 not in by_words([4], titles=["", "", "red", "", "", "", ""], remove_query="text")
+    assert 2 in by_words([4], titles=titled, remove_query="text")
 
 
 def test_words_go_on_below_what_is_said_to_be_positive():
@@ -562,14 +577,19 @@ def test_words_count_what_is_positive_and_do_not_depend_on_batches():
     pytest.importorskip("bm25s")
     queries = ["red fox", "barn", "zebra", "hen fox"] * 3
     own = listed([[0], [4], [1], [2]] * 3)
-    call = lambda step: mine_bm25(  # noqa: E731
-        queries,
-        TEXTS,
-        own,
-        n_negatives=2,
-        is_positive=lambda q, d: (q + d) % 2 == 0,
-        batch_size=step,
-    )
+
+    def call(step: int) -> Mined:
+        unknown = r"mine_bm25: 3 of 12 queries share no word .* the first is 'zebra'"
+        with pytest.warns(UserWarning, match=unknown):
+            return mine_bm25(
+                queries,
+                TEXTS,
+                own,
+                n_negatives=2,
+                is_positive=lambda q, d: (q + d) % 2 == 0,
+                batch_size=step,
+            )
+
     one = call(100)
     for step in (1, 5):
         assert as_rows(call(step).negatives) == as_rows(one.negatives)
@@ -604,8 +624,12 @@ def test_an_index_of_words_can_be_used_again():
     own = listed([[0]])
     by_index = mine_bm25(["red fox"], Bm25(TEXTS), own, n_negatives=3)
     assert as_rows(by_index.negatives) == as_rows(
-        mine_bm25(["red fox"], TEXTS, own, n_negatives=3).negatives
+        mine_bm25(["red fox"], TEXTS, own, n_negatives=3, remove_query="none").negatives
     )
+    with pytest.raises(TypeError, match="remove_query='text' needs texts"):
+        mine_bm25(["red fox"], Bm25(TEXTS), own, remove_query="text")
+    with pytest.raises(ValueError, match="remove_query must be 'text' or 'none', got 'id'"):
+        mine_bm25(["red fox"], TEXTS, own, remove_query="id")
     with pytest.raises(TypeError, match="mine_bm25: queries and documents must be lists of texts"):
         mine_bm25("red fox", TEXTS, own)
     with pytest.raises(ValueError, match="mine_bm25: n_negatives must be at least 1"):

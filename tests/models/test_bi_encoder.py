@@ -317,22 +317,6 @@ def test_what_sentence_transformers_saves_is_read_alike(load, tiny, theirs, tmp_
     assert Encoder.from_pretrained(tmp_path, prefix="").pooling == "cls"
 
 
-@pytest.mark.parametrize("name", ["passage", "corpus"])
-def test_prompts_of_documents_have_many_names(load, tiny: Path, tmp_path: Path, name: str):
-    load().export_sentence_transformers(tmp_path)
-    (tmp_path / "tilefold.json").unlink()
-    path = tmp_path / "config_sentence_transformers.json"
-    prompts = {"query": "ask ", name: "tell "}
-    path.write_text(json.dumps({"prompts": prompts}))
-    model = BiEncoder.from_pretrained(tmp_path)
-    assert (model.query_encoder.prefix, model.document_encoder.prefix) == ("ask ", "tell ")
-    path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
-    model = BiEncoder.from_pretrained(tmp_path, pooling="cls")
-    assert model.document_encoder.prefix == "tell "
-    path.write_text(json.dumps({"prompts": {name: "tell "}, "default_prompt_name": name}))
-    assert BiEncoder.from_pretrained(tmp_path).query_encoder.prefix == "tell "
-
-
 # ---- wrong input ---------------------------------------------------------------------------------
 
 
@@ -366,7 +350,6 @@ def exported(load, tmp_path: Path) -> Callable[..., Path]:
             r"one pooling .* got \['max'\]",
         ),
         ("1_Pooling/config.json", {"pooling_mode_cls_token": True}, "expected one pooling"),
-        ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt is false"),
         ("2_Dense/config.json", {"activation_function": "my.Own"}, "got 'my.Own'"),
         ("2_Dense/config.json", {"use_residual": True}, "residual"),
         ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case=True is not"),

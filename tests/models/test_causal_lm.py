@@ -213,7 +213,14 @@ def test_a_missing_padding_token_is_the_end_of_sequence(folder, model, tmp_path)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: m.log_likelihood("a", ["b"]), TypeError, "texts is one string; pass a list"),
+        (lambda m: m.log_likelihood("a", ["b"]), TypeError, "prompts is one string; pass a list"),
+        (lambda m: m.log_likelihood(["a"], "b"), TypeError, "continuations is one string"),
+        (lambda m: m.generate("a", max_new_tokens=1), TypeError, "prompts is one string"),
+        (
+            lambda m: m.log_likelihood(["a"], ["a"], batch_size="2"),
+            TypeError,
+            "CausalLM.log_likelihood: batch_size must be an integer, got str",
+        ),
         (
             lambda m: m.log_likelihood(["a"], []),
             ValueError,
@@ -233,7 +240,7 @@ def test_a_missing_padding_token_is_the_end_of_sequence(folder, model, tmp_path)
         (
             lambda m: m.generate(["a"], max_new_tokens=23),
             ValueError,
-            "CausalLM.generate: a text has 25 tokens, more than max_length 24: 'a'",
+            "CausalLM.generate: a prompt of length 2 and max_new_tokens 23 exceed max_length 24",
         ),
         (lambda m: m.generate(["a"], max_new_tokens=0), ValueError, "must be at least 1, got 0"),
         (

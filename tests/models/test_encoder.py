@@ -461,3 +461,15 @@ def test_without_transformers_the_package_names_the_extra():
     command = [sys.executable, "-c", code]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed.rstrip().endswith('pip install "tilefold[train]"')
+
+
+def test_sizes_of_another_type_are_named(load):
+    encoder = load()
+    for wrong in ("2", 2.0, None, True):
+        with pytest.raises(TypeError, match=r"Encoder\.encode: batch_size must be an integer, got"):
+            encoder.encode(TEXTS, batch_size=wrong)
+    with pytest.raises(TypeError, match=r"Encoder\.encode: batch_tokens must be an integer, got"):
+        encoder.encode(TEXTS, batch_tokens="9")
+    with pytest.raises(TypeError, match="Encoder: max_length must be an integer, got str"):
+        encoder.with_options(max_length="8")
+    assert encoder.with_options(max_length=np.int64(8)).max_length == 8

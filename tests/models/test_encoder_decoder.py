@@ -131,3 +131,19 @@ def test_other_models_and_empty_texts_are_errors(model, folder, tmp_path):
         bare.generate([""], max_new_tokens=1)
     with pytest.raises(ValueError, match="27 tokens, more than max_length 24"):
         model.tokenize(["a " * 26])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_states_of_the_decoder_are_those_of_a_patched_model(tmp_path, asked):
+    """In either order of patch and the first request for hidden states."""
+    from tilefold.activations import patch
+
+    model = EncoderDecoderLM.from_pretrained(save("T5ForConditionalGeneration", tmp_path / "model"))
+    plain = model.last_hidden_states(["the red fox"]) if asked else None
+    with patch(model, {"model.decoder.block.0": lambda x: 2 * x + 1}):
+        found = model.last_hidden_states(["the red fox"])
+        again = model.last_hidden_states(["the red fox"])
+    np.testing.assert_array_equal(found, again)
+    unpatched = model.last_hidden_states(["the red fox"])
+    assert abs(found - unpatched).max() > 1e-3
+    assert plain is None or (plain == unpatched).all()

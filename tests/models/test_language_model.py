@@ -176,6 +176,19 @@ def test_an_adapter_on_tied_embeddings_is_refused(tmp_path, target):
     """Merged, it would change embeddings and head alike, though it acts on one of them."""
     pytest.importorskip("peft")
     model = CausalLM.from_pretrained(save("GPT2LMHeadModel", tmp_path / "model"))
-    with pytest.raises(ValueError, match=r"add_lora: .* is tied to the word embeddings"):
+    with pytest.raises(ValueError, match=r"add_lora: the layer .* is tied to .*; choose others"):
         add_lora(model, r=2, target_modules=target)
     add_lora(model, r=2)  # nothing was changed by the attempt
+
+
+def test_a_first_token_that_is_announced_and_not_added_is_said(tmp_path):
+    """Log-likelihoods of texts without it are those of another context."""
+    folder = save("LlamaForCausalLM", tmp_path / "model")
+    path = folder / "tokenizer_config.json"
+    announced = {"add_bos_token": True, "add_eos_token": True}
+    path.write_text(json.dumps(json.loads(path.read_text()) | announced))
+    CausalLM.from_pretrained(folder)  # added by the tokenizer's own rules
+    save_words("LlamaForCausalLM", folder, around="$A")
+    path.write_text(json.dumps(json.loads(path.read_text()) | announced))
+    with pytest.warns(UserWarning, match=r"adds no \[BOS\]; begin each text with '\[BOS\]' if"):
+        CausalLM.from_pretrained(folder)

@@ -261,6 +261,11 @@ def test_wrong_adapters_are_errors(load, tmp_path: Path):
     for name in ("lora", "embed", "a.b"):
         with pytest.raises(ValueError, match=f"'{name}' cannot name an adapter"):
             add_lora(model.query_encoder, name=name)
+    for name in (None, 3, ["a"]):
+        with pytest.raises(TypeError, match="add_lora: name must be a string, got"):
+            add_lora(model.query_encoder, name=name)
+    with pytest.raises(ValueError, match=r"as a part of the layer .*embed.* begins with it"):
+        add_lora(model.query_encoder, name="embed")
     with pytest.raises(ValueError, match=r"no adapter 'other' in the model's \['default'\]"):
         model.query_encoder.with_options(adapter="other")
     with pytest.raises(ValueError, match=r"there is an adapter; merge\(\) it first"):

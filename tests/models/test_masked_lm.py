@@ -115,3 +115,25 @@ def test_a_tokenizer_without_a_mask_is_an_error(model, tmp_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     with pytest.raises(ValueError, match="MaskedLM: the tokenizer has no mask token"):
         MaskedLM(model.model, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.probabilities("[MASK]", ["a"]), "texts is one string"),
+        (lambda m: m.probabilities(["[MASK]"], "a"), "words is one string"),
+        (lambda m: m.probabilities("a", "b"), "texts is one string"),
+        (
+            lambda m: m.probabilities(["[MASK]"], ["a"], candidates="ab"),
+            "candidates is one string",
+        ),
+        (lambda m: m.probabilities(["[MASK]"], [1]), "words must be strings, got int at 0"),
+        (lambda m: m.probabilities(["[MASK]"], ["a"], batch_size="2"), "batch_size must be an int"),
+        (lambda m: m.with_options(max_length="8"), "MaskedLM: max_length must be an integer"),
+    ],
+)
+def test_arguments_of_another_type_are_named(model, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(model)
+    with pytest.raises(TypeError, match=r"MaskedLM\.word_ids: words is one string"):
+        model.word_ids("fox")

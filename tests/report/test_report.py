@@ -1,5 +1,6 @@
 """Reports: one file without a network, escaped, with words for every picture."""
 
+import html
 import re
 from html.parser import HTMLParser
 
@@ -166,3 +167,26 @@ def test_no_text_begins_a_block_of_markdown(mark):
         digits = re.match(r"\d*", mark)[0]
         assert line.lstrip(" -").startswith(f"{digits}\\{mark[len(digits)]}")
     assert "| -1 |" in lines
+
+
+@pytest.mark.parametrize("label", ["$1 to $2", r"a $\alpha$ b", r"$\notacommand{$", "$", "$$"])
+def test_dollars_of_labels_are_text(label):
+    """matplotlib would read what lies between two as mathematics, and fail where it is none."""
+    escaped = html.escape(label, quote=False)
+    svg = lines(label, [label, "b"], {label: Line([1.0, 2.0])}, x_label=label, y_label=label)
+    assert svg.count(f">{escaped}</text>") == 4  # a place, a series, two axes
+    maps = {label: np.eye(2)}
+    svg = heat_maps("h", [label, "b"], maps, x_label=label, bar_label=label)
+    assert svg.count(f">{escaped}</text>") == 4  # a row, a title, an axis, the bar
+
+
+@pytest.mark.parametrize("written", [Report.html, Report.markdown])
+def test_a_report_has_no_terminal_escapes_and_no_tokens(written):
+    token = "hf_" + "aB3" * 12
+    text = f"a\x1b[2Jb \u202e {token}"
+    blocks = [Paragraph(text), Table([text], [[text]], text), Listing([(text, [text])])]
+    page = written(Report(text, text, [Section(text, blocks)]))
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert token not in page
+    assert page.count("[redacted]") >= 8

@@ -1,14 +1,17 @@
 """An encoded corpus is opened, checked and searched from Python, as a service does it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tilefold.files.tensors import CorruptedFolderError
 from tilefold.retrieval.corpus import open_corpus, save_index
 from tilefold.retrieval.encode_shards import encode_shards
 from tilefold.retrieval.exact_search import search
+from tilefold.retrieval.flat_index import FlatIndex
 
 RECORD = {"name": "m", "pooling": "mean", "normalize": True, "weights": "0a1b", "prefix": "p: "}
 TEXTS = [f"text {i}" for i in range(7)]
@@ -96,3 +99,31 @@ def test_records_of_models_fit_json(tiny_bert):
     assert json.loads(json.dumps(own)) == own
     assert own["pooling"] == "mean"
     assert own["weights"] == record.model_record(record.open_model(str(tiny_bert)), "x")["weights"]
+
+
+def test_names_of_another_index_are_refused(tmp_path):
+    """Both files are whole, and of one size."""
+    for name, record in (("one", RECORD), ("other", {**RECORD, "name": "n"})):
+        save_index(tmp_path / name, write(tmp_path / f"{name} shards", record))
+    index = FlatIndex.load(tmp_path / "one" / "index")
+    index.add(VECTORS[:1])
+    index.save(tmp_path / "one" / "index")
+    names = tmp_path / "one" / "names.safetensors"
+    for verify in (True, False):
+        with pytest.raises(CorruptedFolderError, match=f"{names} belongs to another index"):
+            open_corpus(tmp_path / "one", verify=verify)
+    shutil.copytree(tmp_path / "other" / "index", tmp_path / "one" / "index", dirs_exist_ok=True)
+    with pytest.raises(CorruptedFolderError, match=f"{names} belongs to another index"):
+        open_corpus(tmp_path / "one")
+
+
+def test_a_changed_name_or_model_is_refused(tmp_path):
+    save_index(tmp_path / "index", write(tmp_path / "shards"))
+    path = tmp_path / "index" / "names.safetensors"
+    whole = path.read_bytes()
+    for text in (b"d3", b"pooling", b"0a1b"):
+        changed = bytearray(whole)
+        changed[whole.index(text)] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(CorruptedFolderError, match=f"{path} does not match its checksum"):
+            open_corpus(tmp_path / "index")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import numpy as np
 import pytest
 
 from tilefold import search, search_shards
-from tilefold.retrieval.encode_shards import encode_shards, names_of, shards_of
+from tilefold.files.tensors import CorruptedFolderError, map_tensors
+from tilefold.retrieval.corpus import open_corpus
+from tilefold.retrieval.encode_shards import encode_shards, shards_of
+from tilefold.retrieval.encoded_shard import names_of
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.standard_normal((23, 8)).astype(np.float32)
@@ -131,11 +135,11 @@ def test_a_killed_writer_leaves_whole_shards(tmp_path):
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     shards(tmp_path, shard=0)
 
-    def full(path, tensors, bfloat16):
+    def full(path, tensors, bfloat16=frozenset()):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("tilefold.retrieval.encode_shards.write_tensors", full)
+    monkeypatch.setattr("tilefold.files.done_once.write_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         shards(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -212,7 +216,98 @@ def test_shards_of_an_older_format_are_refused(tmp_path):
 
     [*encode_shards(ones, ["x"], ["a"], tmp_path)]
     plan = json.loads((tmp_path / "shards.json").read_text())
-    del plan["version"]
+    del plan["version"], plan["checksum"]
     (tmp_path / "shards.json").write_text(json.dumps(plan))
-    with pytest.raises(ValueError, match="shards of another version: 0, not 1"):
+    with pytest.raises(ValueError, match="shards of another version: 0, not 2"):
         [*encode_shards(ones, ["x"], ["a"], tmp_path)]
+
+
+# ---- what was changed on the disk ----------------------------------------------------------------
+
+
+def flip_bit(path: Path, name: str) -> None:
+    data = bytearray(path.read_bytes())
+    tensor = map_tensors(path)[name].tobytes()
+    data[data.index(tensor) + len(tensor) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["vectors", "ids", "names", "name_ends", "plan", "checksum"])
+def test_a_flipped_bit_of_a_shard_is_refused_when_it_is_read_and_when_encoding_goes_on(
+    tmp_path, name
+):
+    path = shards(tmp_path)[2]
+    flip_bit(path, name)
+    for read in (shards_of, shards, open_corpus):
+        with pytest.raises(CorruptedFolderError, match=f"{path} does not match its checksum"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("left", [0, 7, 100, -8, -1])
+def test_a_truncated_shard_is_not_finished(tmp_path, left):
+    path = shards(tmp_path)[1]
+    os.truncate(path, left % path.stat().st_size)
+    for read in (shards_of, shards):
+        with pytest.raises(ValueError, match=f"{path}: not a whole safetensors file"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_shards_whose_files_are_exchanged_are_refused_by_name(tmp_path, verify):
+    one, other = shards(tmp_path)[1:3]
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    message = f"{one}: expected documents 5 to 10, got 11 to 16; was it renamed"
+    for read in (shards_of, open_corpus):
+        with pytest.raises(CorruptedFolderError, match=message):
+            read(tmp_path, verify=verify)
+
+
+def test_names_go_by_ids_and_not_by_the_order_of_files(tmp_path):
+    paths = shards(tmp_path)
+    assert names_of(paths[::-1]) == NAMES
+    with pytest.raises(CorruptedFolderError, match="but 0 is missing or twice"):
+        names_of(paths[1:])
+    with pytest.raises(CorruptedFolderError, match="is missing or twice"):
+        names_of([*paths, paths[2]])
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_shard_of_another_encoding_is_refused(tmp_path, verify):
+    path = shards(tmp_path / "one")[1]
+    shutil.copy(shards(tmp_path / "other", model="another")[1], path)
+    with pytest.raises(CorruptedFolderError, match=f"{path} belongs to another encoding"):
+        shards_of(tmp_path / "one", verify=verify)
+
+
+def test_a_changed_plan_is_refused(tmp_path):
+    shards(tmp_path)
+    path = tmp_path / "shards.json"
+    path.write_text(path.read_text().replace('"documents": 23', '"documents": 22'))
+    for read in (shards_of, shards):
+        with pytest.raises(CorruptedFolderError, match=f"{path} does not match its checksum"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"', "{", "\xff", "[" * 100_000])
+def test_garbage_in_the_plan_is_a_clear_error(tmp_path, content):
+    (tmp_path / "shards.json").write_text(content, encoding="latin-1")
+    with pytest.raises(CorruptedFolderError, match=r"shards\.json: not the plan of shards"):
+        shards_of(tmp_path)
+
+
+def test_without_verification_a_search_believes_what_the_disk_gives(tmp_path):
+    """What the documentation says is risked, and what `verify` notices."""
+    paths = shards(tmp_path)
+    flip_bit(paths[2], "vectors")
+    assert len(open_corpus(tmp_path, verify=False).search(VECTORS[:2], 3).ids) == 2
+    assert len(search_shards(VECTORS[:2], paths, 3).ids) == 2
+    with pytest.raises(ValueError, match=f"{paths[2]} does not match its checksum"):
+        search_shards(VECTORS[:2], paths, 3, verify=True)
+
+
+def test_names_that_are_not_valid_unicode_come_back(tmp_path):
+    names = [f"{name}\udc80" for name in NAMES]
+    paths = list(encode_shards(encode, TEXTS, names, tmp_path, num_shards=4))
+    assert names_of(paths) == names

@@ -41,7 +41,7 @@ SEARCHES = {
     "HnswIndex.search": (HnswIndex.search, search_graph),
 }
 # Options of search_shards alone.
-OF_SHARDS = {"memory_limit", "checkpoint"}
+OF_SHARDS = {"memory_limit", "checkpoint", "verify"}
 
 
 @pytest.mark.parametrize("op", SEARCHES)

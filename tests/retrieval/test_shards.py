@@ -1,11 +1,13 @@
 """search_shards: the answer of one search over everything, in bounded memory, and resumable."""
 
+import errno
 import itertools
 import json
 import mmap
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -819,14 +821,17 @@ def test_a_checkpoint_and_a_certificate_exclude_each_other(tmp_path):
         )
 
 
-def fresh_python(code: str, *arguments) -> subprocess.Popen:
+def fresh_python(code: str, *arguments, **options) -> subprocess.Popen:
     """A fresh interpreter; SIGINT is Ctrl-C there, even where the parent ignores it."""
     lines = code.strip("\n").splitlines()
     indent = len(lines[0]) - len(lines[0].lstrip())
     head = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = "\n".join([head, *(line[indent:] for line in lines)])
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
     )
 
 
@@ -935,3 +940,145 @@ def test_ctrl_c_stops_within_a_second(what, tmp_path):
         child.kill()
         child.communicate()
     assert float(said) - sent < 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes")
+def test_a_pipe_is_no_checkpoint_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    code = """
+        import sys, numpy as np, tilefold
+        try:
+            tilefold.search_shards(np.eye(2), [np.eye(2)], 1, checkpoint=sys.argv[1])
+        except ValueError as error:
+            print(error)
+    """
+    child = fresh_python(code, tmp_path / "pipe")
+    try:
+        said = child.communicate(timeout=30)[0]
+    finally:
+        child.kill()
+        child.communicate()
+    assert "expected a regular file, got a device or a pipe" in said
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_a_link_to_a_checkpoint_is_followed_and_stays(tmp_path):
+    there, link = tmp_path / "there", tmp_path / "link"
+    link.symlink_to(there)
+    shards = split(CORPUS, 4)
+    interrupted(shards, sum(sizes(4)[:2]), link)
+    assert there.is_file()
+    assert_same(
+        search_shards(QUERIES, shards, 20, checkpoint=link), reference.search(QUERIES, CORPUS, 20)
+    )
+    assert link.is_symlink()
+    assert not there.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scores", np.zeros((6, 19), np.float32)),
+        ("ids", np.zeros((6, 20), np.int32)),
+        ("ids", np.full((6, 20), -2)),
+        ("scores", np.full((6, 20), np.nan, np.float32)),
+        ("done", np.zeros((0,), np.int64)),
+        ("more", np.zeros(3)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value.dtype}{list(value.shape)}",
+)
+def test_answers_of_a_checkpoint_that_no_search_has_are_refused(name, value, tmp_path):
+    """Their checksum is right."""
+    shards, checkpoint = split(CORPUS, 7), tmp_path / "checkpoint"
+    interrupted(shards, sum(sizes(7)[:3]), checkpoint)
+    write_checked(checkpoint, read_checked(checkpoint) | {name: value})
+    with pytest.raises(ValueError, match=f"search_shards: {checkpoint} "):
+        search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(tmp_path, monkeypatch):
+    shards, checkpoint = make([as_npy], CORPUS, 4, tmp_path), tmp_path / "x" / "checkpoint"
+    checkpoint.parent.mkdir()
+    interrupted(shards, sum(sizes(4)[:1]), checkpoint)
+    before = checkpoint.read_bytes()
+
+    def full(path, tensors, bfloat16=frozenset()):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tilefold.files.done_once.write_tensors", full)
+        with pytest.raises(OSError, match="No space left"):
+            search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
+    assert checkpoint.read_bytes() == before
+    found = search_shards(QUERIES, shards, 20, checkpoint=checkpoint)
+    assert_same(found, reference.search(QUERIES, CORPUS, 20))
+
+
+# ---- verification --------------------------------------------------------------------------------
+
+
+def test_verified_shards_give_the_bytes_of_one_search(tmp_path):
+    shards = make([as_saved_index, as_index, as_array], CORPUS, 3, tmp_path)
+    found = search_shards(QUERIES, shards, 20, verify=True)
+    assert_same(found, reference.search(QUERIES, CORPUS, 20))
+
+
+def test_a_flipped_bit_of_a_saved_index_is_noticed_with_verification_alone(tmp_path):
+    shards = make([as_saved_index], CORPUS, 2, tmp_path)
+    path = next(shards[1].glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    search_shards(QUERIES, shards, 20)
+    with pytest.raises(ValueError, match=f"load: {path} does not match its checksum"):
+        search_shards(QUERIES, shards, 20, verify=True)
+
+
+@pytest.mark.parametrize("kind", [as_npy, as_safetensors])
+def test_shards_without_checksums_cannot_be_verified(kind, tmp_path):
+    (shard,) = make([kind], CORPUS, 1, tmp_path)
+    with pytest.raises(ValueError, match=f"{shard} carries no checksum"):
+        search_shards(QUERIES, [shard], 20, verify=True)
+
+
+def test_several_processes_on_one_checkpoint_answer_right_or_are_refused_by_name(tmp_path):
+    """Staging files of one were removed by another before."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    shards = make([as_npy], CORPUS, 7, tmp_path)
+    np.save(tmp_path / "queries.npy", QUERIES)
+    code = """
+        import sys, numpy as np, tilefold
+        queries = np.load(sys.argv[1])
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for _ in range(15):
+            try:
+                found = tilefold.search_shards(queries, sys.argv[3:], 20, checkpoint=sys.argv[2])
+                print((found.scores.tobytes() + found.ids.tobytes()).hex())
+            except Exception as error:
+                print(f"{type(error).__name__}: {error}")
+    """
+    arguments = tmp_path / "queries.npy", folder / "checkpoint", *shards
+    children = [fresh_python(code, *arguments, stdin=subprocess.PIPE) for _ in range(3)]
+    try:
+        for child in children:
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        said = [line for child in children for line in child.communicate(timeout=60)[0].split("\n")]
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    scores, ids = reference.search(QUERIES, CORPUS, 20)
+    right = (scores.tobytes() + ids.tobytes()).hex()
+    refused = f"ValueError: search_shards: another search is using {folder / 'checkpoint'}; wait"
+    others = [line for line in said if line and line != right and not line.startswith(refused)]
+    assert not others
+    assert right in said
+    assert [*folder.iterdir()] == []

@@ -18,11 +18,11 @@ from tilefold.studies.probe.probe_study import compare_discrimination
 def attribution(texts: int = 12, *, power: float = 3, seed: int = 0) -> WeightAttribution:
     rng = np.random.default_rng(seed)
     parts = (rng.random((texts, 2, n)).astype(np.float32) ** power for n in (20, 7))
-    return WeightAttribution(*parts)
+    return WeightAttribution(*parts, np.zeros((texts, 2, 2), np.float32))
 
 
 def test_nothing_is_tested_where_no_neuron_is_active():
-    empty = WeightAttribution(np.zeros((2, 1, 4), np.float32), np.zeros((2, 1, 3), np.float32))
+    empty = WeightAttribution(*(np.zeros((2, 1, n), np.float32) for n in (4, 3, 2)))
     survey = Survey.of(empty)
     rows = {row.name: row for row in compare_spread(survey, survey)}
     assert np.isnan(rows["Gini index"].p)

@@ -13,7 +13,7 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 
 from tilefold.data import write_training
 from tilefold.evaluate import Interval
-from tilefold.files.steps import Steps
+from tilefold.files.steps import Steps, digest_of
 from tilefold.studies.findings import FINDINGS, FindingsSettings, run_findings
 from tilefold.studies.neurons import NEURONS, NeuronSettings, run_neurons
 from tilefold.studies.neurons.neuron_result import FactNeurons, KnowledgeNeurons
@@ -21,7 +21,12 @@ from tilefold.studies.paired_comparison import PairedComparison
 from tilefold.studies.probe import PROBE, ProbeSettings, run_probe
 from tilefold.studies.report_pages import mechanisms_report
 from tilefold.studies.study import Reporter
-from tilefold.studies.study_file import result_from_json, result_to_json, write_result
+from tilefold.studies.study_file import (
+    read_result,
+    result_from_json,
+    result_to_json,
+    write_result,
+)
 from tilefold.world import make_world, world_models
 from tilefold.world.retrieval_data import split_facts, training_set
 
@@ -121,6 +126,30 @@ def test_what_is_not_a_number_is_null_in_json_and_comes_back(surveyed):
     assert isinstance(again.passages.spread[-1].model, Interval)
 
 
+def signed(changed):
+    """The text of a changed result, with the checksum of a writer."""
+    made = {name: x for name, x in changed.items() if name not in ("format", "study", "checksum")}
+    return json.dumps(changed | {"checksum": digest_of(made)})
+
+
+def test_a_changed_result_is_refused_by_name(probed, tmp_path):
+    write_result(tmp_path / "probe.json", PROBE, probed)
+    text = (tmp_path / "probe.json").read_text()
+    accuracy = json.loads(text)["layers"][0]["layer"]
+    changed = text.replace(f'"layer": {accuracy}', f'"layer": {accuracy + 1}', 1)
+    assert changed != text
+    (tmp_path / "probe.json").write_text(changed)
+    with pytest.raises(ValueError, match=r"probe\.json does not match its checksum: run probe"):
+        read_result(tmp_path / "probe.json", PROBE)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{", "\xff", "[" * 100_000])
+def test_garbage_in_the_place_of_a_result_is_a_clear_error(content, tmp_path):
+    (tmp_path / "probe.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{tmp_path}.*(valid|expected a JSON object)"):
+        read_result(tmp_path / "probe.json", PROBE)
+
+
 def test_results_of_other_versions_and_studies_are_refused(probed):
     text = result_to_json(PROBE, probed)
     other = json.dumps({**json.loads(text), "format": 1})
@@ -131,11 +160,11 @@ def test_results_of_other_versions_and_studies_are_refused(probed):
     fewer = json.loads(text)
     del fewer["samples"]["fitted"]
     with pytest.raises(ValueError, match=r"a\.json\.samples: expected the fields .*fitted"):
-        result_from_json(PROBE, json.dumps(fewer), "a.json")
+        result_from_json(PROBE, signed(fewer), "a.json")
     wrong = json.loads(text)
     wrong["layers"][0]["layer"] = "first"
     with pytest.raises(TypeError, match=r"layer: expected int, got 'first'"):
-        result_from_json(PROBE, json.dumps(wrong))
+        result_from_json(PROBE, signed(wrong))
 
 
 def test_findings_run_from_python(probed, tmp_path):

@@ -1,5 +1,8 @@
 """Texts that studies draw, and the models that their steps depend on."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch", reason="not installed: pip install tilefold[analysis]")
@@ -12,9 +15,12 @@ import transformers
 from tilefold.data import TrainingSet
 from tilefold.models import BiEncoder
 from tilefold.ragged_lists import Lists
+from tilefold.studies.neurons import NeuronSettings
 from tilefold.studies.neurons.drawn_texts import draw_queries
+from tilefold.studies.neurons.fact_neurons import dependencies
 from tilefold.studies.neurons.knock_out import draw_candidates
 from tilefold.studies.subject import Subject
+from tilefold.world import make_world
 
 
 def asking(*sizes: int) -> TrainingSet:
@@ -90,3 +96,18 @@ def test_steps_do_not_depend_on_a_pooler_that_no_checkpoint_has(tiny_bert, tmp_p
         found.append(Subject("s", {"base": model}, None).fingerprints("base"))
     assert not torch.equal(*poolers)
     assert found[0] == found[1]
+
+
+def test_steps_of_facts_depend_on_the_words_of_prompts_and_on_the_masked_model(tiny_bert):
+    world, models = make_world("tiny"), {"base": BiEncoder.from_pretrained(tiny_bert)}
+    settings = NeuronSettings(world="tiny")
+
+    def depends(world, name="bert", facts=(0, 1)):
+        subject = Subject("s", models, None, world, Path(name))
+        return dependencies(settings, subject, facts)
+
+    facts = [world.facts[0]._replace(object="changed"), *world.facts[1:]]
+    others = [depends(dataclasses.replace(world, facts=facts)), depends(world, "dpr")]
+    others.append(depends(world, facts=(0, 2)))
+    assert depends(make_world("tiny")) == depends(world)
+    assert depends(world) not in others

@@ -159,6 +159,29 @@ def test_numbers_of_positives_and_negatives_are_integers():
 
 
 @pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([5], "rows must be 0 to 3, got 5"),
+        ([0, -1], "rows must be 0 to 3, got -1"),
+        ([1.5], r"rows must be a sequence of integers, got \[1.5\]"),
+        (["q"], "rows must be a sequence of integers"),
+        ([[0], [1]], "rows must be a sequence of integers"),
+        ([True], "rows must be a sequence of integers"),
+    ],
+)
+@pytest.mark.parametrize("name", ["Draw", "DrawSeveral", "DrawViews"])
+def test_rows_that_are_no_queries_are_named(name: str, rows, complaint: str):
+    data = a_set(4, positives=2)
+    policies = {
+        "Draw": Draw(data, group_size=2, seed=0),
+        "DrawSeveral": DrawSeveral(data, n_negatives=1, seed=0),
+    }
+    policies["DrawViews"] = DrawViews(policies["Draw"], [["?"]] * 4, n_views=1, seed=0)
+    with pytest.raises(ValueError, match=f"{name}: {complaint}"):
+        policies[name].batch(rows, step=0)
+
+
+@pytest.mark.parametrize(
     "policy",
     [
         lambda data, seed: Draw(data, group_size=2, seed=seed),

@@ -300,11 +300,49 @@ def test_sums_that_cannot_train_are_refused(model, tiny_bert):
         WeightedObjective({"a": one, "b": contrastive(load(tiny_bert))})
     with pytest.raises(ValueError, match="weights must be of contrastive, distillation, got 'kl'"):
         WeightedObjective(both, {"kl": 1.0})
-    with pytest.raises(ValueError, match="the weight of contrastive must be 0 or more"):
+    with pytest.raises(ValueError, match="end must be finite and 0 or more, got -1"):
         WeightedObjective(both, {"contrastive": -1.0})
-    with pytest.raises(ValueError, match="the weight of distillation must be 0 or more"):
+    with pytest.raises(ValueError, match="the weight of distillation must be positive at some"):
         WeightedObjective(both, {"distillation": 0.0})
     with pytest.raises(ValueError, match="every weight is 0 at step 0"):
         WeightedObjective({"kl": other}, {"kl": Schedule(1.0, steps=9, shape="linear")})
     with pytest.raises(ValueError, match="every weight is 0 at step 9"):
         WeightedObjective({"kl": other}, {"kl": Schedule(0.0, 1.0, steps=9, shape="cosine")})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda m: ContrastiveObjective(m, torch.nn.Linear(2, 2)),
+            "ContrastiveObjective: loss must be of type ContrastiveLoss, got Linear",
+        ),
+        (
+            lambda m: ContrastiveObjective(m, AlignmentLoss(TEMPERATURE)),
+            "ContrastiveObjective: loss must be of type ContrastiveLoss, got AlignmentLoss",
+        ),
+        (
+            lambda m: ContrastiveObjective(m.query_encoder, ContrastiveLoss()),
+            "ContrastiveObjective: model must be of type BiEncoder, got Encoder",
+        ),
+        (
+            lambda m: DistillationObjective(m, ContrastiveLoss()),
+            "DistillationObjective: loss must be of type AlignmentLoss, got ContrastiveLoss",
+        ),
+        (
+            lambda m: InvarianceObjective(m, None),
+            "InvarianceObjective: loss must be of type InvarianceLoss, got NoneType",
+        ),
+        (
+            lambda m: WeightedObjective({"a": ContrastiveLoss()}),
+            "WeightedObjective: a must be an objective of a BiEncoder, got ContrastiveLoss",
+        ),
+        (
+            lambda m: WeightedObjective({"a": contrastive(m)}, {"a": "1"}),
+            "Schedule: end must be a number, got '1'",
+        ),
+    ],
+)
+def test_models_and_losses_of_another_kind_are_named(model, make, message):
+    with pytest.raises(TypeError, match=message):
+        make(model)

@@ -50,10 +50,29 @@ def test_schedules_are_read_from_text(text, schedule):
         ("linear:0:1:0", "steps must be 1 or more, got 0"),
         ("linear:0:1:2.5", "got 'linear:0:1:2.5'"),
         ("stairs:0:1:10", "shape must be one of .* got 'stairs'"),
-        ("nan", "end must be finite, got nan"),
+        ("nan", "end must be finite and 0 or more, got nan"),
+        ("inf", "end must be finite and 0 or more, got inf"),
+        ("-1", "end must be finite and 0 or more, got -1"),
+        ("linear:-1:1:10", "start must be finite and 0 or more, got -1"),
         ("constant:0:1:10", "steps must be 0 for a constant, got 10"),
     ],
 )
 def test_text_that_is_no_schedule_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         Schedule.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"end": -1.0}, ValueError),
+        ({"end": 1.0, "start": -0.5, "steps": 2, "shape": "linear"}, ValueError),
+        ({"end": "1"}, TypeError),
+        ({"end": True}, TypeError),
+        ({"end": 1.0, "steps": 2.5, "shape": "linear"}, TypeError),
+        ({"end": 1.0, "steps": "2", "shape": "linear"}, TypeError),
+    ],
+)
+def test_weights_are_numbers_from_0_on(values, error):
+    with pytest.raises(error, match=r"Schedule: (start|end|steps) must be"):
+        Schedule(**values)

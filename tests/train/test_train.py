@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from training_runs import (
 )
 
 from tilefold.data import Collection, Qrels, TrainingSet
+from tilefold.files.tensors import CorruptedFolderError
 from tilefold.losses import ContrastiveLoss
 from tilefold.models import BiEncoder
 from tilefold.ragged_lists import Lists
@@ -41,7 +43,13 @@ from tilefold.train import (
     train_step,
 )
 from tilefold.train.arguments import RetrieverTrainingArguments
-from tilefold.train.checkpoints import last_checkpoint, remove_unfinished
+from tilefold.train.checkpoints import (
+    begin_checkpoint,
+    last_checkpoint,
+    load_negatives,
+    remove_unfinished,
+    save_negatives,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -416,6 +424,46 @@ def test_a_full_disk_leaves_the_checkpoint_before(model, tmp_path, monkeypatch):
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
 
 
+def middle_of_largest_entry(path: Path) -> int:
+    """The entry may be found by its contents: torch does not compress them."""
+    with zipfile.ZipFile(path) as archive:
+        entry = max(archive.infolist(), key=lambda entry: entry.file_size)
+        return path.read_bytes().index(archive.read(entry)) + entry.file_size // 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "objective.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+    ],
+)
+def test_a_checkpoint_with_a_flipped_bit_is_not_resumed(model, tmp_path, name):
+    """`torch.load` loads its files all the same."""
+    schedule = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set()).train()
+    path = tmp_path / "checkpoint-1" / name
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    if name == "trainer_state.json":
+        changed[whole.index(b'"global_step": 1') + 15] ^= 2
+    elif zipfile.is_zipfile(path):
+        changed[middle_of_largest_entry(path)] ^= 4
+    else:
+        changed[len(whole) // 2] ^= 4
+    path.write_bytes(changed)
+    trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    with pytest.raises(CorruptedFolderError, match=f"{path} does not match its checksum"):
+        trainer.train(resume_from_checkpoint=str(path.parent))
+    path.write_bytes(whole)
+    renamed = path.parent.rename(tmp_path / "mine")
+    trainer.train(resume_from_checkpoint=str(renamed))
+    assert trainer.state.global_step == 2
+
+
 def test_what_lacks_the_optimizer_is_not_resumed(model, tmp_path):
     schedule = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     RetrieverTrainer(model, arguments(tmp_path, save_only_model=True, **schedule), a_set()).train()
@@ -434,6 +482,68 @@ def test_folders_that_training_did_not_write_stay(tmp_path):
         "checkpoint-best",
         "checkpoint-notes.txt",
     ]
+
+
+def test_an_unfinished_checkpoint_is_removed_only_if_training_wrote_it(tmp_path):
+    names = "checkpoint-2", "checkpoint-3", "checkpoint-4", "away"
+    several, ours, mine, elsewhere = (tmp_path / name for name in names)
+    several.mkdir()
+    (several / "rng_state_1.pth").write_bytes(b"of another process")
+    for folder in (several, ours):
+        begin_checkpoint(folder)
+        (folder / "optimizer.pt").write_bytes(b"half")
+    for folder in (mine, elsewhere):
+        folder.mkdir()
+        (folder / "notes").write_text("mine")
+    begin_checkpoint(mine)  # which holds something
+    (tmp_path / "checkpoint-5").symlink_to(elsewhere)
+    remove_unfinished(tmp_path)
+    names = ["away", "checkpoint-4", "checkpoint-5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (mine / "notes").read_text() == (elsewhere / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["checkpoint-best", "checkpoint-7"])
+def test_a_limit_of_checkpoints_removes_no_folder_of_somebody_else(model, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "notes").write_text("mine")
+    schedule = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1}
+    with pytest.raises(ValueError, match=f"save_total_limit: {tmp_path / name} was not written by"):
+        RetrieverTrainer(model, arguments(tmp_path, save_total_limit=1, **schedule), a_set())
+    RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
+    assert (tmp_path / name / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("state", ["[]", "null", '{"global_step": []}', '{"global_step": 1e400}'])
+def test_a_state_that_is_no_state_makes_no_checkpoint(tmp_path, state):
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) is None
+    remove_unfinished(tmp_path)
+    assert (tmp_path / "checkpoint-3" / "trainer_state.json").read_text() == state
+
+
+def test_mined_negatives_go_with_the_texts_that_they_were_mined_from(tmp_path):
+    data = a_set()
+    save_negatives(tmp_path, data, 7)
+    lists, step = load_negatives(tmp_path, data)
+    assert step == 7
+    assert all(np.array_equal(one, other) for one, other in zip(lists, data.negatives, strict=True))
+    for name in ("queries", "documents", "titles", "prompts"):
+        changed = [*getattr(data, name)[:-1], "changed"]
+        other = dataclasses.replace(data, **{name: changed})
+        with pytest.raises(ValueError, match="mined from other queries or documents"):
+            load_negatives(tmp_path, other)
+
+
+def test_a_flipped_bit_of_mined_negatives_is_refused(tmp_path):
+    save_negatives(tmp_path, a_set(), 7)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} does not match its checksum"):
+        load_negatives(tmp_path, a_set())
 
 
 # ---- processes -----------------------------------------------------------------------------------

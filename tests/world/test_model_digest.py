@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 pytest.importorskip("transformers", reason="pip install tilefold[train]")
 
+from tilefold.files.done_once import WrongChecksumError
+from tilefold.files.tensors import CorruptedFolderError
 from tilefold.models import MaskedLM
 from tilefold.world import RELATIONS, make_world, world_models
 from tilefold.world.world_models import fine_tuned, model_digest, pretrained
@@ -148,3 +151,38 @@ def test_two_who_want_one_model_at_a_time_train_it_once(world, monkeypatch, tmp_
     assert first == second
     assert len(calls) == 1
     assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_a_model_that_was_changed_is_refused_and_one_that_is_removed_is_trained_again(
+    world, trained, tmp_path
+):
+    folder = pretrained(world, folder=tmp_path)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 4
+    weights.write_bytes(content)
+    with pytest.raises(WrongChecksumError, match=f"{weights} does not match its checksum: remove"):
+        pretrained(world, folder=tmp_path)
+    weights.unlink()
+    with pytest.raises(CorruptedFolderError, match=f"{weights} is missing: remove {folder}"):
+        pretrained(world, folder=tmp_path)
+    shutil.rmtree(folder)
+    assert pretrained(world, folder=tmp_path) == folder
+    assert trained == ["bert", "bert"]
+
+
+def test_a_model_in_the_place_of_another_is_refused(world, trained, tmp_path):
+    one, other = (pretrained(world, folder=tmp_path, seed=seed) for seed in (0, 1))
+    shutil.rmtree(one)
+    other.rename(one)
+    with pytest.raises(CorruptedFolderError, match=f"is of {other.name}, expected {one.name}"):
+        pretrained(world, folder=tmp_path, seed=0)
+
+
+def test_a_model_without_digests_is_trained_again(world, trained, tmp_path):
+    """Such as of an earlier version."""
+    folder = pretrained(world, folder=tmp_path)
+    (folder / "digests.json").unlink()
+    assert pretrained(world, folder=tmp_path) == folder
+    assert (folder / "digests.json").is_file()
+    assert trained == ["bert", "bert"]

@@ -1,11 +1,10 @@
-"""Reads activations with `capture` and replaces them with `patch`, by hooks inside a block."""
+"""Reads activations with `capture`, by hooks inside a block."""
 
 from __future__ import annotations
 
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from ..devices import check_device
 from .activation_statistics import STATISTICS_DTYPES, ActivationStatistics, check_options
 from .pooling import cls_pool, last_pool, max_pool, mean_pool
 from .row_store import RowStore
-from .sites import Site, find_sites, first_tensor
+from .sites import Site, add_hook, find_sites, first_tensor
 
 Rows = Literal["cls", "mean", "last", "max"]
 _POOLINGS = {"cls": cls_pool, "mean": mean_pool, "last": last_pool, "max": max_pool}
@@ -45,7 +44,8 @@ def capture(
 
     Args:
         model: a model of transformers, or a module that contains one. For other modules, and where
-            no ``attention_mask`` is passed, all tokens count.
+            no ``attention_mask`` is passed, all tokens count. A layer that several blocks share, as
+            in ALBERT, counts each time that it runs.
         sites: dotted names of modules, as in ``model.named_modules()``; ``*`` stands for one part,
             as in ``encoder.layer.*.intermediate``. Their output is read (the first of several), or
             with ``:input`` after the name their first input.
@@ -62,8 +62,8 @@ def capture(
 
     Raises:
         ValueError: no such module (similar names are listed), options that exclude each other; at a
-            call of the model, activations that are not on the CPU, or a text whose mask is 0
-            everywhere.
+            call of the model, activations that are not on the CPU, a text whose mask is 0
+            everywhere, or a layer that several blocks share, with `top` or `rows`.
         TypeError: `torch.nn.DataParallel`, options of the wrong kind; at a call of the model,
             activations that are no tensors of float32, bfloat16 or float16.
         RuntimeError: a site that an enclosing block captures already.
@@ -110,10 +110,12 @@ class Capture(Mapping[str, ActivationStatistics]):
         self._options = options
         self._pool = None if rows is None else _POOLINGS[rows]
         self._store = store
+        self._per_text = store is not None or bool(options and options["top"])
         self._statistics: dict[str, ActivationStatistics] = {}
         self._hooks: list[Any] = []
         self._open = False  # hooks do nothing before and after the block
         self._mask: Tensor | None = None
+        self._ran: set[str] | None = None  # sites of the call of the model that is running
 
     def __getitem__(self, site: str) -> ActivationStatistics:
         if site in self._statistics:
@@ -147,8 +149,9 @@ class Capture(Mapping[str, ActivationStatistics]):
             for masked in _masked_modules(model):
                 note = self._note_mask(masked)
                 self._hooks.append(masked.register_forward_pre_hook(note, with_kwargs=True))
+                self._hooks.append(masked.register_forward_hook(self._end))
             for site in sites:
-                self._hooks.append(_hook(site, self._fold(site.name)))
+                self._hooks.append(add_hook(site, self._fold(site.name)))
         except BaseException:  # Ctrl-C, too
             self.__exit__(None, None, None)
             raise
@@ -181,8 +184,22 @@ class Capture(Mapping[str, ActivationStatistics]):
                         "counts: its attention_mask is 0 everywhere"
                     )
             self._mask = mask
+            self._ran = set()
 
         return note
+
+    def _end(self, *_: Any) -> None:
+        self._ran = None
+
+    def _check_first_run(self, name: str) -> None:
+        """Refuses a second run for the same texts where results are one for each text."""
+        if self._ran is not None:
+            if name in self._ran:
+                raise ValueError(
+                    f"capture: {name} runs several times for a text, as layers that blocks share "
+                    "do; `top` and `rows` need one run"
+                )
+            self._ran.add(name)
 
     def _fold(self, name: str) -> Callable[[Any], None]:
         def fold(value: Any) -> None:
@@ -195,7 +212,13 @@ class Capture(Mapping[str, ActivationStatistics]):
                     f"capture: activations of {name} must be float32, bfloat16 or float16, got "
                     f"{x.dtype}"
                 )
+            if self._per_text:
+                self._check_first_run(name)
             mask = self._mask
+            if mask is not None and x.shape[:-1] == (mask.numel(),) != mask.shape[:1]:
+                x = x.reshape(
+                    *mask.shape, x.shape[-1]
+                )  # flattened over texts and tokens, as in OPT
             if mask is not None and x.shape[:-1] == mask.shape[:1]:
                 mask = None  # one row per text, such as the output of a pooler
             if mask is not None and mask.shape != x.shape[:-1]:
@@ -214,54 +237,6 @@ class Capture(Mapping[str, ActivationStatistics]):
         return fold
 
 
-@contextmanager
-def patch(model: nn.Module, edits: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[nn.Module]:
-    """Replaces activations inside the block; the model itself is not changed.
-
-    Args:
-        model: any module.
-        edits: from names of sites, as in `capture`, to functions that map the activations of the
-            site to their replacement, a tensor of the same shape. A function must not modify its
-            argument in place.
-
-    Yields:
-        The model.
-
-    Raises:
-        ValueError: no such module, a replacement of another shape.
-        TypeError: `torch.nn.DataParallel`, edits that are no mapping to functions, a function that
-            does not return a tensor.
-
-    Example:
-        >>> model = torch.nn.Linear(2, 2)
-        >>> both = torch.nn.Sequential(model, torch.nn.ReLU())
-        >>> with patch(both, {"0": torch.zeros_like}):
-        ...     both(torch.ones(1, 2))
-        tensor([[0., 0.]])
-    """
-    if not isinstance(edits, Mapping):
-        raise TypeError(
-            f"patch: edits must map names of sites to functions, got {type(edits).__name__}"
-        )
-    for pattern, edit in edits.items():
-        if not callable(edit):
-            raise TypeError(
-                f"patch: the edit of {pattern} must be a function of its activations, got "
-                f"{type(edit).__name__}"
-            )
-    hooks: list[Any] = []
-    is_open = [True]  # cleared first, so that an interrupt later leaves hooks without an effect
-    try:
-        for pattern, edit in edits.items():
-            for site in find_sites(model, pattern, "patch"):
-                hooks.append(_hook(site, _edited(site.name, edit, is_open)))
-        yield model
-    finally:
-        is_open.clear()
-        for hook in hooks:
-            hook.remove()
-
-
 def _is_captured(module: nn.Module) -> bool:
     capture_of = _captures.get(module)
     found = None if capture_of is None else capture_of()
@@ -272,38 +247,3 @@ def _masked_modules(model: nn.Module) -> list[nn.Module]:
     """Finds the modules whose forward takes texts and their mask."""
     takes = {"input_ids", "attention_mask"}
     return [m for m in model.modules() if takes <= set(inspect.signature(m.forward).parameters)]
-
-
-def _edited(
-    name: str, edit: Callable[[Tensor], Tensor], is_open: list[bool]
-) -> Callable[[Any], Any]:
-    def replace(value: Any) -> Any:
-        if not is_open:
-            return None
-        if isinstance(value, Mapping):
-            kind = type(value).__name__
-            raise TypeError(f"patch: {name} gives a {kind}; name a module that gives a tensor")
-        before = first_tensor(value, name, "patch")
-        after = edit(before)
-        if not isinstance(after, Tensor):
-            raise TypeError(
-                f"patch: the edit of {name} must return a tensor, got {type(after).__name__}"
-            )
-        if after.shape != before.shape:
-            raise ValueError(
-                f"patch: the edit of {name} must keep the shape {tuple(before.shape)}, got "
-                f"{tuple(after.shape)}"
-            )
-        return after if value is before else type(value)([after, *value[1:]])
-
-    return replace
-
-
-def _hook(site: Site, act: Callable[[Any], Any]) -> Any:
-    """Registers a hook that calls `act` with the output, or the arguments, of the module.
-
-    A result of `act` that is not None replaces them.
-    """
-    if site.is_input:
-        return site.module.register_forward_pre_hook(lambda _, args: act(args))
-    return site.module.register_forward_hook(lambda _, args, output: act(output))

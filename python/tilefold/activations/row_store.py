@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..files.atomic import replacing, replacing_text
-from ..files.tensors import map_tensors, write_tensors
+from .row_blocks import DTYPES, Block, read_block, read_manifest, write_block, write_manifest
 
 _OP = "RowStore"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_NAMES = "sites.json"
 
 
 class RowStore(Mapping[str, Tensor]):
@@ -46,8 +41,8 @@ class RowStore(Mapping[str, Tensor]):
     def __init__(
         self, dtype: str = "float32", *, folder: str | Path | None = None, block_rows: int = 8192
     ) -> None:
-        if dtype not in _DTYPES:
-            raise ValueError(f"{_OP}: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+        if dtype not in DTYPES:
+            raise ValueError(f"{_OP}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         if block_rows < 1:
             raise ValueError(f"{_OP}: block_rows must be at least 1, got {block_rows}")
         self.dtype, self.block_rows = dtype, block_rows
@@ -56,27 +51,33 @@ class RowStore(Mapping[str, Tensor]):
             self.folder.mkdir(parents=True, exist_ok=True)
             if any(self.folder.iterdir()):
                 raise FileExistsError(f"{_OP}: {self.folder} holds something; name another folder")
-        self._blocks: dict[str, list[Tensor | Path]] = {}
+        self._blocks: dict[str, list[Tensor | Block]] = {}
         self._filled: dict[str, int] = {}  # rows of the last block
         self._widths: dict[str, int] = {}
         self._finished = False
+        self._verify = True
 
     @classmethod
-    def open(cls, folder: str | Path) -> RowStore:
+    def open(cls, folder: str | Path, *, verify: bool = True) -> RowStore:
         """Opens a store that was flushed to a folder, for reading only.
 
         Args:
             folder: the folder of the store.
+            verify: whether to compare each block with its digest when it is read, about a second
+                per GB. Without, a value that a faulty disk changed is not noticed. Sizes are always
+                checked.
 
         Raises:
             FileNotFoundError: no store was flushed to the folder.
+            CorruptedFolderError: the list of blocks was changed, or a block is missing.
         """
         root = Path(folder)
-        described = json.loads((root / _NAMES).read_text(encoding="utf-8"))
-        store = cls(described["dtype"], block_rows=described["block_rows"])
-        store.folder, store._finished = root, True
-        for number, site in enumerate(described["sites"]):
-            store._blocks[site] = sorted(root.glob(f"{number:03}-*.safetensors"))
+        described = read_manifest(root)
+        store = cls(described.dtype, block_rows=described.block_rows)
+        store.folder, store._finished, store._verify = root, True, verify
+        for site in described.sites:
+            store._blocks[site.name] = list(site.blocks)
+            store._widths[site.name] = site.width
         return store
 
     def append(self, site: str, rows: Tensor) -> None:
@@ -103,7 +104,7 @@ class RowStore(Mapping[str, Tensor]):
             if not isinstance(last, Tensor) or filled == self.block_rows:
                 self._write_last(site)
                 with torch.inference_mode(False):  # later rows may come outside of it
-                    last = torch.empty(self.block_rows, width, dtype=_DTYPES[self.dtype])
+                    last = torch.empty(self.block_rows, width, dtype=DTYPES[self.dtype])
                 blocks.append(last)
                 filled = 0
             taken = min(len(rows), self.block_rows - filled)
@@ -121,28 +122,30 @@ class RowStore(Mapping[str, Tensor]):
         for site in self._blocks:
             self._write_last(site)
         self._finished = True
-        described = {
-            "sites": list(self._blocks),
-            "dtype": self.dtype,
-            "block_rows": self.block_rows,
+        blocks = {
+            site: [block for block in parts if isinstance(block, Block)]
+            for site, parts in self._blocks.items()
         }
-        with replacing_text(self.folder / _NAMES) as file:
-            file.write(json.dumps(described) + "\n")
+        write_manifest(self.folder, self.dtype, self.block_rows, blocks, self._widths)
 
     def blocks(self, site: str) -> Iterator[Tensor]:
-        """Iterates over the rows of a site, one block ``[rows, width]`` at a time."""
+        """Iterates over the rows of a site, one block ``[rows, width]`` at a time.
+
+        Raises:
+            CorruptedFolderError: a block was changed on the disk.
+        """
         parts = self._blocks[site]
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             if isinstance(part, Tensor):
                 yield part[: self._filled[site]] if last else part
             else:
-                yield _read(part, self.dtype)
+                yield read_block(part, self.dtype, self._widths[site], verify=self._verify)
 
     def __getitem__(self, site: str) -> Tensor:
         parts = list(self.blocks(site))
         if not parts:
-            return torch.empty(0, self._widths[site], dtype=_DTYPES[self.dtype])
+            return torch.empty(0, self._widths[site], dtype=DTYPES[self.dtype])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def __iter__(self) -> Iterator[str]:
@@ -153,21 +156,9 @@ class RowStore(Mapping[str, Tensor]):
 
     def _write_last(self, site: str) -> None:
         blocks = self._blocks[site]
-        if self.folder is None or not blocks or isinstance(blocks[-1], Path):
+        if self.folder is None or not blocks or isinstance(blocks[-1], Block):
             return
         rows = blocks[-1][: self._filled[site]]
         number = list(self._blocks).index(site)
         path = self.folder / f"{number:03}-{len(blocks) - 1:05}.safetensors"
-        bits = rows.view(torch.uint16) if self.dtype == "bfloat16" else rows
-        bfloat16 = frozenset({"rows"} if self.dtype == "bfloat16" else ())
-        # Not durable: the rows of an unfinished store can be computed again.
-        with replacing(path, durable=False) as partial:
-            write_tensors(partial, {"rows": bits.numpy()}, bfloat16)
-        blocks[-1] = path
-
-
-def _read(path: Path, dtype: str) -> Tensor:
-    mapped = map_tensors(path)["rows"]
-    if dtype == "bfloat16":
-        return torch.from_numpy(np.array(mapped).view(np.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(np.array(mapped))
+        blocks[-1] = write_block(path, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -65,6 +65,22 @@ def find_sites(model: nn.Module, patterns: str | Sequence[str], op: str) -> list
             full = known + (_INPUT if is_input else "")
             found[full] = Site(full, modules[known], is_input)
     return sorted(found.values(), key=lambda site: order[site.name.removesuffix(_INPUT)])
+
+
+def add_hook(site: Site, act: Callable[[Any], Any], *, first: bool = False) -> Any:
+    """Registers a hook that calls `act` with the output, or the arguments, of a module.
+
+    Args:
+        site: of `find_sites`.
+        act: its result replaces them, if it is not None.
+        first: whether it runs before other hooks.
+
+    Returns:
+        A handle with `remove`.
+    """
+    if site.is_input:
+        return site.module.register_forward_pre_hook(lambda _, args: act(args), prepend=first)
+    return site.module.register_forward_hook(lambda _, args, output: act(output), prepend=first)
 
 
 def first_tensor(value: object, site: str, op: str) -> Tensor:

@@ -7,15 +7,19 @@ one argument without dashes, which the file may name as well.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 from ..files.yaml_settings import read_settings
 
 
 class CommandParser(argparse.ArgumentParser):
     """A parser that adds its options on first use, reads ``--config``, and takes no abbreviation.
+
+    Errors of usage are two lines: the error, with the most similar option where one is unknown, and
+    the command that shows the options.
 
     Args:
         add_options: adds the options; importing a verb is left to it, so that the help of the whole
@@ -26,7 +30,7 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(
         self, *, add_options: Callable[[CommandParser], None] | None = None, **options: Any
     ) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _HelpFormatter)
         # An abbreviation on the command line would not override the full name in a file.
         super().__init__(allow_abbrev=False, **options)
         self._add_options = add_options
@@ -50,22 +54,41 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parses the words of a command line after those of its file.
 
-        Raises:
-            ValueError: a file that holds no settings.
-            OSError: no such file.
+        ``command`` of the namespace is the name of the innermost command: "tilefold mechanisms
+        probe". A file that cannot be read, or a package that a verb lacks, exits with status 1.
         """
-        words = list(sys.argv[1:] if args is None else args)
-        if self._add_options is not None:
-            add, self._add_options = self._add_options, None
-            add(self)
-        if self._takes_config:
-            words = with_config(words)
+        words = self._prepared(list(sys.argv[1:] if args is None else args))
         namespace, unknown = super().parse_known_args(words, namespace)
+        if not hasattr(namespace, "command"):
+            namespace.command = self.prog
         if self._input is not None:
             self._resolve_input(namespace, self._input.dest)
         if unknown and not self.keeps_unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            similar = did_you_mean(unknown[0].partition("=")[0], self._visible_options())
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
         return namespace, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Prints an error of usage and exits with status 2."""
+        self.exit(2, f"{self.prog}: {message}\n'{self.prog} --help' shows its options.\n")
+
+    def _prepared(self, words: list[str]) -> list[str]:
+        """Adds the options, and returns the words of the file and of the command line."""
+        try:
+            if self._add_options is not None:
+                add, self._add_options = self._add_options, None
+                add(self)
+            if not self._takes_config:
+                return words
+            return with_config(words, self._option_string_actions, self._visible_options())
+        except (ValueError, OSError, ImportError) as error:
+            self.exit(1, f"{self.prog}: {one_line(error)}\n")
+
+    def _visible_options(self) -> list[str]:
+        """Returns the options that the help shows and that a file may have."""
+        actions = self._option_string_actions.items()
+        shown = (name for name, action in actions if action.help is not argparse.SUPPRESS)
+        return [name for name in shown if name != "--config"]
 
     def _resolve_input(self, namespace: argparse.Namespace, name: str) -> None:
         of_file = vars(namespace).pop(f"{name}_of_file")
@@ -75,13 +98,49 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"the following arguments are required: {name}")
 
 
-def with_config(words: Sequence[str]) -> list[str]:
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows which options are required; argparse shows it in the usage alone."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        return f"{text} (required)" if text and action.required and action.option_strings else text
+
+
+def one_line(error: Exception) -> str:
+    """Returns the message of an error as one line, with "PATH: reason" for errors of the system.
+
+    Example:
+        >>> one_line(FileNotFoundError(2, "No such file or directory", "a.yaml"))
+        'a.yaml: No such file or directory'
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def did_you_mean(option: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean ...?" for the known option most similar to `option`, "" for none.
+
+    Example:
+        >>> did_you_mean("--modle", ["--model", "--k"])
+        '; did you mean --model?'
+    """
+    similar = difflib.get_close_matches(option, list(known), n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
+
+
+def with_config(words: Sequence[str], known: Iterable[str], shown: Iterable[str]) -> list[str]:
     """Returns the words of a command line after those of its ``--config`` file.
 
     Options that are on the command line are left out of the file's, where lists would grow.
 
+    Args:
+        words: of the command line.
+        known: options that the file may have, such as "--k".
+        shown: options among which an unknown one may have been meant.
+
     Raises:
-        ValueError: a file that holds no settings.
+        ValueError: a file that has no settings, or an option that is not known.
         OSError: no such file.
     """
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -94,9 +153,21 @@ def with_config(words: Sequence[str]) -> list[str]:
         return list(words)
     given = {word.partition("=")[0] for word in words}
     given |= {f"--{option[5:]}" for option in given if option.startswith("--no-")}
-    settings = read_settings(path).items()
+    settings = _known_settings(path, set(known), shown)
     lists = [_option_words(name, value) for name, value in settings if _option(name) not in given]
     return [*(word for one in lists for word in one), *words]
+
+
+def _known_settings(
+    path: str, known: set[str], shown: Iterable[str]
+) -> list[tuple[str, bool | str | list[str]]]:
+    settings = read_settings(path)
+    for name in settings:
+        if name == "config" or _option(name) not in known:
+            names = [option[2:].replace("-", "_") for option in shown]
+            similar = did_you_mean(name.replace("-", "_"), names)
+            raise ValueError(f"--config {path}: unknown option {name!r}{similar}")
+    return list(settings.items())
 
 
 def _option(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..version import __version__
-from .command_parser import CommandParser
+from .command_parser import CommandParser, one_line
 
 # verb: (module, purpose, examples)
 _VERBS = {
@@ -112,12 +112,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 when all went well, 1 on an error, 2 on wrong usage, 130 on Ctrl-C, 141 when the reader of the
     output went away.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # texts may have characters that it lacks
             stream.reconfigure(errors="backslashreplace")
+    command = parser.prog
     try:
-        return _run(words)
+        args, unknown = parser.parse_known_args(argv)
+        command = args.command
+        if args.verb is None:
+            parser.print_help()
+            return 0
+        if unknown:  # of a verb that keeps them
+            args.unknown = unknown
+        return int(args.run_verb(args))
     except BrokenPipeError:
         # Python flushes stdout once more at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -126,19 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return _INTERRUPTED
     except (ValueError, OSError, ImportError) as error:
-        print(f"tilefold {words[0]}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{command}: {one_line(error)}", file=sys.stderr)
         return 1
-
-
-def _run(words: Sequence[str]) -> int:
-    parser = _parser()
-    args, unknown = parser.parse_known_args(words)
-    if args.verb is None:
-        parser.print_help()
-        return 0
-    if unknown:  # of a verb that keeps them
-        args.unknown = unknown
-    return int(args.run_verb(args))
 
 
 def _parser() -> CommandParser:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from .option_types import positive
+
 if TYPE_CHECKING:
     from ..models import BiEncoder
 
@@ -36,10 +38,13 @@ def add_model_arguments(
     for side in sides:
         option(f"--{side}-prefix", metavar="TEXT", help=f"text before every {side}")
         option(
-            f"--{side}-max-length", type=int, metavar="N", help=f"tokens of a {side} that are read"
+            f"--{side}-max-length",
+            type=positive,
+            metavar="N",
+            help=f"tokens of a {side} that are read",
         )
     batch = f"texts in a forward pass (default: {BATCH_SIZE})"
-    option("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help=batch)
+    option("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=batch)
 
 
 def model_settings(args: argparse.Namespace) -> dict[str, Any]:

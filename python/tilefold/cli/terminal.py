@@ -1,7 +1,8 @@
 """Writes lines, facts, tables and paragraphs within the width of the terminal.
 
 Every line is flushed, so that a pipe sees progress and a closed pipe ends the work. Colour (bold
-headings, no more) only where stdout is a terminal and NO_COLOR is not set.
+headings, no more) only where stdout is a terminal and NO_COLOR is not set. Texts and ids come from
+files of others: what would command the terminal is escaped, what looks like a token is redacted.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from ..files.printable import escaped
+from ..files.secrets import redacted
+
 _NARROWEST = 40
 _WIDEST_PARAGRAPH = 80
 
 
 def say(line: str = "") -> None:
-    """Writes a line to stdout, and flushes it."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Writes a line to stdout, escaped, and flushes it."""
+    _write_line(shown(line))
 
 
 def title(text: str) -> None:
     """Writes a title, bold on a terminal."""
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    say(f"\033[1m{text}\033[0m" if colour else text)
+    _write_line(f"\033[1m{shown(text)}\033[0m" if colour else shown(text))
 
 
 def heading(text: str) -> None:
@@ -58,14 +61,26 @@ def width() -> int:
     return max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns)
 
 
+def shown(text: str) -> str:
+    """Returns a text as it is printed: control characters escaped, tokens redacted."""
+    return redacted(escaped(text))
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def clip(text: str, room: int) -> str:
-    """Returns the text on one line, with an ellipsis where it does not fit."""
-    line = " ".join(text.split())
+    """Returns the text on one line, escaped, with an ellipsis where it does not fit."""
+    line = shown(" ".join(text.split()))
     return line if len(line) <= room else f"{line[: max(room - 3, 0)]}..."
 
 
 def table(labels: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
     """Writes columns under their names, labels at the left; what does not fit continues below."""
+    labels = [shown(label) for label in labels]
+    columns = {shown(name): [shown(cell) for cell in columns[name]] for name in columns}
     widths = {
         name: max(len(name), *(len(cell) for cell in cells)) for name, cells in columns.items()
     }

@@ -19,12 +19,15 @@ from .prompts import (
     query_texts,
 )
 from .qrels import Judgments, Qrels
+from .qrels_reader import read_qrels
 from .questions import Question, read_questions
 from .reader import read
-from .runs import Run, read_qrels, read_run, write_run
+from .runs import Run, check_run_names, read_run, write_run
+from .self_retrieval import own_documents, same_texts, without_own
 from .texts import read_documents, read_query_texts
-from .training import read_training, write_training
+from .training import read_training
 from .training_set import TrainingSet
+from .training_writer import write_training
 
 __all__ = [
     "FORMATS",
@@ -40,9 +43,11 @@ __all__ = [
     "Question",
     "Run",
     "TrainingSet",
+    "check_run_names",
     "detect",
     "document_texts",
     "format_columns",
+    "own_documents",
     "query_texts",
     "read",
     "read_beir",
@@ -55,6 +60,8 @@ __all__ = [
     "read_questions",
     "read_run",
     "read_training",
+    "same_texts",
+    "without_own",
     "write_run",
     "write_training",
 ]

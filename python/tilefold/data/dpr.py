@@ -1,10 +1,12 @@
-"""Training data of DPR: a JSON array of questions with contexts.
+"""Training data of DPR: a JSON array of questions with contexts; read and written.
 
 Source: Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP 2020,
 and the files published with it.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from .passages import Example, Passage
 from .records import Record
@@ -32,7 +34,7 @@ def example(record: Record) -> Example:
         record.string("question"),
         _contexts(record, "positive_ctxs"),
         hard or other,
-        name=_first_id(record, "question_id", "id"),
+        name=record.first_identifier("question_id", "id"),
         answers=tuple(record.strings("answers")),
     )
 
@@ -41,10 +43,22 @@ def _contexts(record: Record, name: str) -> list[Passage]:
     passages = []
     for context in record.records(name):
         context.only(_CONTEXT_FIELDS)
-        found = _first_id(context, "passage_id", "psg_id", "id")
+        found = context.first_identifier("passage_id", "psg_id", "id")
         passages.append(Passage(context.string("text"), context.optional("title"), found))
     return passages
 
 
-def _first_id(record: Record, *names: str) -> str:
-    return next((record.identifier(name) for name in names if record.has(name)), "")
+def fields_of(example: Example) -> dict[str, Any]:
+    """Returns a question as a JSON object with the fields that DPR's trainer reads, and its id."""
+    return {
+        "question_id": example.name,
+        "question": example.query,
+        "answers": list(example.answers),
+        "positive_ctxs": [_written(passage) for passage in example.positives],
+        "negative_ctxs": [],
+        "hard_negative_ctxs": [_written(passage) for passage in example.negatives],
+    }
+
+
+def _written(passage: Passage) -> dict[str, str]:
+    return {"title": passage.title, "text": passage.text, "passage_id": passage.name}

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from ..data import columns
 from .heads import Head, head_of, source_name
-from .qrels import is_integer
+from .lines import columns_of
+from .qrels import JUDGMENT_FIELDS, is_header
+from .written_numbers import parsed_number
 
 
 class Format(NamedTuple):
@@ -19,40 +21,39 @@ class Format(NamedTuple):
 
 
 def _is_run(head: Head) -> bool:
-    fields = head.line.split()
-    return len(fields) >= 6 and fields[3].isdecimal() and _is_number(fields[4])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    fields = columns_of(head.line)
+    return len(fields) >= 6 and fields[3].isdecimal() and parsed_number(fields[4]) is not None
 
 
 def _is_id_triple(head: Head) -> bool:
-    return head.near_collection and len(head.cells()) == 3 and all(map(is_integer, head.cells()))
+    cells = head.cells()
+    digits = all(cell.removeprefix("-").isdecimal() for cell in cells)
+    return head.near_collection and len(cells) == 3 and digits
+
+
+def _is_trec_qrels(head: Head) -> bool:
+    fields = columns_of(head.line)
+    return len(fields) == 4 and parsed_number(fields[3]) is not None
 
 
 def _is_beir_qrels(head: Head) -> bool:
     cells = head.cells()
-    if cells == ["query-id", "corpus-id", "score"]:
-        return True
-    return len(cells) == 3 and is_integer(cells[2]) and len(head.line.split()) == 3
+    if len(cells) != 3 or is_header(cells):
+        return len(cells) == 3
+    return parsed_number(cells[2]) is not None and len(columns_of(head.line)) == 3
 
 
 def _is_mmlu(head: Head) -> bool:
+    if head.has("question", "answer"):
+        return any(map(head.has, ("choices", "options", "choice0", "A")))
     header = head.header
-    if head.has("question", "choices", "answer") and isinstance(head.fields.get("choices"), list):
-        return True
-    return head.has("question", "choice0", "answer") or (
-        len(header) >= 4 and "\t" not in head.line and header[-1] in set("ABCDEFGHIJ")
-    )
+    return len(header) >= 4 and "\t" not in head.line and header[-1] in set("ABCDEFGHIJ")
 
 
 def _is_question(head: Head) -> bool:
-    return head.has("question", "answer") and isinstance(head.fields.get("answer"), str | list)
+    return head.has("question", "answer") and (
+        not head.fields or isinstance(head.fields["answer"], str | list)
+    )
 
 
 # The first that fits is taken, so more specific formats come first.
@@ -77,13 +78,20 @@ FORMATS = {
         "JSON with query_id, query, positive_passages",
         lambda head: head.has("query", "positive_passages"),
     ),
+    "tevatron-ids": Format(
+        "training",
+        "JSON with query_id, query_text, positive_document_ids, beside corpus.jsonl (Tevatron 2)",
+        lambda head: head.has("query_id", "positive_document_ids"),
+    ),
     "flagembedding": Format(
         "training",
         "JSON with query, pos, neg",
         lambda head: head.has("query", "pos"),
     ),
     "mmlu": Format(
-        "choices", "rows of question, choices, answer, or JSON with these names", _is_mmlu
+        "choices",
+        "rows of question, choices, answer, or JSON or Parquet with these names",
+        _is_mmlu,
     ),
     "columns": Format(
         "training",
@@ -95,13 +103,23 @@ FORMATS = {
         "three ids between tabs, in a folder with collection.tsv and queries.<split>.tsv",
         _is_id_triple,
     ),
+    "dpr-run": Format(
+        "run",
+        "JSON with question, ctxs (DPR's retriever), or by question with contexts (Pyserini)",
+        lambda head: head.has("question", "ctxs") or head.has("question", "contexts"),
+    ),
     "trec-run": Format("run", "query Q0 document rank score tag", _is_run),
     "trec-qrels": Format(
         "qrels",
         "query iteration document gain",
-        lambda head: len(head.line.split()) == 4 and is_integer(head.line.split()[3]),
+        _is_trec_qrels,
     ),
     "beir-qrels": Format("qrels", "query-id, corpus-id, score between tabs", _is_beir_qrels),
+    "mteb-qrels": Format(
+        "qrels",
+        "JSON or Parquet with query-id, corpus-id, score",
+        lambda head: head.has(*JUDGMENT_FIELDS),
+    ),
     "popqa": Format(
         "questions",
         "a table or JSON with question, possible_answers",
@@ -119,10 +137,10 @@ FORMATS = {
     ),
     "entityquestions": Format(
         "questions",
-        "JSON with question, answers",
+        "JSON or a table with question, answers",
         lambda head: head.has("question", "answers"),
     ),
-    "nq-open": Format("questions", "JSON with question, answer", _is_question),
+    "nq-open": Format("questions", "JSON or a table with question, answer", _is_question),
     "answers": Format(
         "questions",
         "JSON with _id, answers",

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .ir_datasets_reader import install_hint, is_dataset_name
+from .json_reader import is_keyed, json_members, json_records, starts_as_json
 from .layouts import layout_of
 from .lines import Place, StrPath, clipped, filled_lines, opening
-from .records import Record, first_character, json_records
+from .records import Record
 from .tables import dataset_records, delimiter_of, is_dataset, parquet_records, rows, table_records
 
 _PARQUET = b"PAR1"
@@ -42,14 +43,14 @@ def records(source: Any) -> Iterator[Record]:
     start = opening(source)
     if start == _PARQUET:
         return parquet_records(source)
-    if is_json(source):
+    if starts_as_json(source):
         return json_records(source)
     return table_records(source, delimiter_of(source))
 
 
-def is_json(path: StrPath) -> bool:
-    """Returns whether a file holds JSON, judging by its first character."""
-    return first_character(path) in {"{", "["}
+def has_records(path: StrPath) -> bool:
+    """Returns whether a file holds records that name their fields: JSON or Parquet."""
+    return opening(path) == _PARQUET or starts_as_json(path)
 
 
 def head_of(source: Any) -> Head:
@@ -71,7 +72,10 @@ def head_of(source: Any) -> Head:
         return Head(f"a folder with {listed}", layout=layout_of(path))
     if opening(path) == _PARQUET:
         return _fields_head("a Parquet file", parquet_records(path), path)
-    if is_json(path):
+    if starts_as_json(path):
+        if is_keyed(path):
+            members = (record for _, record in json_members(path))
+            return _fields_head("a JSON object of records", members, path)
         return _fields_head("JSON", json_records(path), path)
     return _text_head(path)
 

@@ -163,6 +163,10 @@ def _write(path: Path, records: Iterable[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_text(path) as file:
         for record in records:
+            if not record["_id"]:
+                raise ValueError(
+                    f"{path.parent.name}: a document or query of ir_datasets has no id"
+                )
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
@@ -174,4 +178,12 @@ def _write_qrels(path: Path, judgments: Iterator[Any]) -> None:
         for query, group in groupby(judgments, key=lambda judgment: judgment.query_id):
             gains = dict.fromkeys((judgment.doc_id, judgment.relevance) for judgment in group)
             for document, gain in gains:
+                _check_cells(query, document)
                 file.write(f"{query}\t{document}\t{gain}\n")
+
+
+def _check_cells(*names: str) -> None:
+    """Refuses ids that a row between tabs cannot hold."""
+    for name in names:
+        if not name or set(name) & set("\t\r\n"):
+            raise ValueError(f"ir_datasets: id {name!r} is empty, or has a tab or a line break")

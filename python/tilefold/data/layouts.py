@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 from .ir_datasets_reader import dataset_split, install_hint, is_dataset_name
 from .lines import StrPath
-from .qrels import Judgment, beir_judgments, trec_judgments
+from .qrels import Judgment, beir_judgments, record_judgments, trec_judgments
+from .tables import named_records
 
 _BEIR_PARTS = "corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+# MTEB publishes judgments as JSON lines, too; where a folder has several, they say the same.
+_JUDGMENTS = (".tsv", ".jsonl", ".parquet")
 _MSMARCO_PARTS = "collection.tsv, queries.<split>.tsv and qrels.<split>.tsv"
 
 
@@ -24,8 +27,11 @@ class Files(NamedTuple):
 
     def judgments(self) -> Iterator[Judgment]:
         """Yields the judgments of the file."""
-        read = beir_judgments if self.layout == "beir" else trec_judgments
-        return read(self.qrels)
+        if self.layout != "beir":
+            return trec_judgments(self.qrels)
+        if self.qrels.name.removesuffix(".gz").endswith(".tsv"):
+            return beir_judgments(self.qrels)
+        return record_judgments(named_records(self.qrels))
 
 
 def files_of(folder: StrPath, split: str) -> Files:
@@ -89,11 +95,14 @@ def nested_folder_hint(root: Path) -> str:
 
 def _judgments_file(folder: Path, prefix: str, split: str) -> Path:
     """Finds the file of judgments of a split."""
-    found = {
-        path.name.removesuffix(".gz").removesuffix(".tsv").removeprefix(prefix): path
-        for path in sorted(folder.glob(f"{prefix}*"))
-        if path.name.removesuffix(".gz").endswith(".tsv")
-    }
+    found: dict[str, Path] = {}
+    for ending in _JUDGMENTS if not prefix else _JUDGMENTS[:1]:
+        named = {
+            path.name.removesuffix(".gz").removesuffix(ending).removeprefix(prefix): path
+            for path in sorted(folder.glob(f"{prefix}*"))
+            if path.name.removesuffix(".gz").endswith(ending)
+        }
+        found = named | found
     if split not in found:
         listed = ", ".join(found) or "none"
         raise FileNotFoundError(f"{folder} has no split {split!r}; it has: {listed}")
@@ -101,6 +110,11 @@ def _judgments_file(folder: Path, prefix: str, split: str) -> Path:
 
 
 def present(folder: Path, name: str) -> Path | None:
-    """Finds a file or folder, or the file compressed with gzip; None if there is neither."""
-    candidates = (folder / name, folder / f"{name}.gz")
+    """Finds a file or folder, the file compressed with gzip, or in place of JSON lines as Parquet.
+
+    Returns None if there is neither.
+    """
+    candidates = [folder / name, folder / f"{name}.gz"]
+    if name.endswith(".jsonl"):
+        candidates.append(folder / f"{name.removesuffix('.jsonl')}.parquet")
     return next((path for path in candidates if path.exists()), None)

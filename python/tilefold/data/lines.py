@@ -14,6 +14,10 @@ from typing import NamedTuple, NoReturn
 
 StrPath = str | os.PathLike[str]
 
+# Those of C, and so of trec_eval. `str.split` and `str.strip` would also take U+00A0, U+3000 and
+# others, which are parts of ids and texts.
+BLANKS = " \t\n\v\f\r"
+
 _GZIP = b"\x1f\x8b"
 _BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 _CHUNK = 1 << 20  # bytes; a record of DPR's files has about 0.1 MB
@@ -50,7 +54,7 @@ def lines(path: StrPath) -> Iterator[tuple[Place, str]]:
 def filled_lines(path: StrPath) -> Iterator[tuple[Place, str]]:
     """Yields every line that is not blank, without its line ending."""
     for place, text in lines(path):
-        if text.strip():
+        if text.strip() or text.strip(BLANKS):  # the first is faster, and mostly enough
             yield place, text.rstrip("\r\n")
 
 
@@ -80,6 +84,22 @@ def opening(path: StrPath, size: int = 4) -> bytes:
     """Returns the first bytes of a file, decompressed."""
     with _failing_at(lambda: Place(path, 1)), _opened(path) as file:
         return file.read(size)
+
+
+def columns_of(text: str, most: int = -1) -> list[str]:
+    r"""Splits a line at runs of blanks into all its columns, or the last one holding the rest.
+
+    >>> columns_of("q1  d\u00a07 rest of it", 3)
+    ['q1', 'd\xa07', 'rest of it']
+    """
+    splits = most - 1 if most > 0 else -1
+    # Four separators of ASCII are blanks to `str.split`, too. Looking for each is four times as
+    # fast as a regular expression.
+    if text.isascii() and not (
+        "\x1c" in text or "\x1d" in text or "\x1e" in text or "\x1f" in text
+    ):
+        return text.split(None, splits)
+    return [part.decode() for part in text.encode().split(None, splits)]  # at ASCII blanks alone
 
 
 def clipped(text: str) -> str:

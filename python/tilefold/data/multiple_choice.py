@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .formats import checked_format
-from .heads import is_json, records
+from .heads import has_records, head_of, records
 from .lines import Place, StrPath
+from .list_cells import decoded
 from .records import Record
 from .tables import rows
 
 _SPLIT = re.compile(r"_(dev|test|val|train|auxiliary_train)$")
-_HEADER = ("question", "answer")
+_MMLU_FIELDS = ("question", "subject", "answer")
+# Of MMLU-Pro, beside question, options and answer.
+_PRO_FIELDS = ("question_id", "answer_index", "cot_content", "category", "src")
 _INSTRUCTION = re.compile(
     r"Please choose the correct answer to the question:\s*(?P<question>.*?)\s*"
     r"(?P<options>Answer1: .*?)\s*Answer format: (?P<labels>[\w/]+)\s*",
@@ -37,8 +40,9 @@ class MultipleChoice:
 def read_choices(path: StrPath, *, format: str | None = None) -> list[MultipleChoice]:
     """Reads MMLU, ARC or CommonsenseQA.
 
-    - MMLU: tables of question, options, and the right one as a letter, or under a header also as
-      an index; the name of the file gives the subject. JSON with question, choices, answer.
+    - MMLU: tables of question, options, and the right one as a letter, without a header; the name
+      of the file gives the subject. Tables with a header, JSON or Parquet with question, answer (a
+      letter or an index) and choices: a list, or a column for each. MMLU-Pro.
     - ARC and CommonsenseQA: JSON with answerKey and question, which has stem and choices.
     - Instructions: JSON with instruction, which has the options as "Answer1: ...", and answer.
 
@@ -91,26 +95,53 @@ def _read_file(path: Path, format: str | None) -> list[MultipleChoice]:
 _Found = Iterator[tuple[Place, MultipleChoice]]
 
 
+_OPTIONS = re.compile(r"choice\d+|[A-J]")
+
+
 def _mmlu(path: Path) -> _Found:
-    return map(_mmlu_record, records(path)) if is_json(path) else _mmlu_table(path)
+    """Reads records with named fields, or rows in the order of the published tables."""
+    if not (has_records(path) or _has_header(path)):
+        return _mmlu_rows(path)
+    subject = _SPLIT.sub("", path.name.partition(".")[0]) if not has_records(path) else ""
+    return (_mmlu_record(record, subject) for record in records(path))
 
 
-def _mmlu_record(record: Record) -> tuple[Place, MultipleChoice]:
-    record.only(("question", "subject", "choices", "answer"))
-    options = tuple(record.strings("choices"))
-    answer = int(record.number("answer"))
-    question = record.string("question")
-    return record.place, MultipleChoice("", question, options, answer, record.optional("subject"))
+def _has_header(path: Path) -> bool:
+    header = head_of(path).header
+    return "question" in header and "answer" in header
 
 
-def _mmlu_table(path: Path) -> _Found:
+def _mmlu_record(record: Record, subject: str) -> tuple[Place, MultipleChoice]:
+    """Reads MMLU with one list of options or a column for each, or MMLU-Pro."""
+    is_pro = "options" in record.fields
+    apart = [name for name in record.fields if _OPTIONS.fullmatch(name)]
+    listed = "options" if is_pro else "choices"
+    named = apart if apart and listed not in record.fields else [listed]
+    record.only((*_MMLU_FIELDS, *named, *(_PRO_FIELDS if is_pro else ())))
+    if named == apart:
+        options = tuple(record.string(name) for name in apart)
+    else:
+        options = tuple(decoded(record, listed).strings(listed))
+    answer = _answer(record)
+    if is_pro and record.integer("answer_index") != answer:
+        record.fail(f"'answer_index' is not that of 'answer', {record.value('answer')!r}")
+    name = record.identifier("question_id") if is_pro else ""
+    subject = record.optional("category" if is_pro else "subject") or subject
+    question = MultipleChoice(name, record.string("question"), options, answer, subject)
+    return record.place, question
+
+
+def _answer(record: Record) -> int:
+    """Returns the row of the right option, which is a letter or an index."""
+    value = record.value("answer")
+    return _index(record.place, value) if isinstance(value, str) else record.integer("answer")
+
+
+def _mmlu_rows(path: Path) -> _Found:
     subject = _SPLIT.sub("", path.name.partition(".")[0])
     width = 0
     for place, cells in rows(path, ","):
-        if not width:
-            width = len(cells)
-            if (cells[0], cells[-1]) == _HEADER:
-                continue
+        width = width or len(cells)
         if len(cells) != width or width < 4:
             place.fail(
                 f"expected a question, {max(width - 2, 2)} options and an answer, got {cells}"

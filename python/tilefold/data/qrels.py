@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .lines import Place, StrPath, filled_lines
+from .lines import BLANKS, Place, StrPath, columns_of, filled_lines
+from .records import Record
+from .written_numbers import parsed_number
 
 IdArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+
+JUDGMENT_FIELDS = ("query-id", "corpus-id", "score")
+# Names under which published files have these columns, with "_" for "-".
+_COLUMNS = (
+    {"query_id", "qid", "query", "queryid"},
+    {"corpus_id", "document_id", "doc_id", "docid", "pid", "document"},
+    {"score", "label", "relevance", "rel", "gain", "grade"},
+)
 
 
 class Qrels(NamedTuple):
@@ -55,18 +65,39 @@ class Judgments:
     qrels: Qrels
 
 
+def is_header(cells: Sequence[str]) -> bool:
+    """Returns whether the cells are the names of the three columns of BEIR.
+
+    >>> is_header(["query-id", "corpus-id", "score"]), is_header(["q1", "d1", "+1"])
+    (True, False)
+    """
+    return len(cells) == 3 and all(
+        cell.strip(BLANKS).lower().replace("-", "_") in names
+        for cell, names in zip(cells, _COLUMNS, strict=True)
+    )
+
+
 def beir_judgments(path: StrPath) -> Iterator[Judgment]:
     """Parses lines `query-id<tab>corpus-id<tab>score`; the header is optional."""
+    first = True
     for place, text in filled_lines(path):
         fields = text.split("\t")
         if len(fields) != 3:
             place.fail(f"expected query-id, corpus-id and score between tabs, got {text!r}")
-        query, document, gain = fields
-        if place.line == 1 and not is_integer(gain):
-            continue
-        if not is_integer(gain):
-            place.fail(f"the score must be an integer, got {gain!r}")
-        yield Judgment(place, query, document, int(gain))
+        if not (first and is_header(fields)):
+            query, document, gain = fields
+            if not (query and document):
+                place.fail(f"an id is empty: {text!r}")
+            yield Judgment(place, query, document, integral(place, gain, "score"))
+        first = False
+
+
+def record_judgments(records: Iterable[Record]) -> Iterator[Judgment]:
+    """Parses records with query-id, corpus-id and score, as MTEB publishes them."""
+    for record in records:
+        record.only(JUDGMENT_FIELDS)
+        query, document = (record.identifier(name) for name in JUDGMENT_FIELDS[:2])
+        yield Judgment(record.place, query, document, record.integer("score"))
 
 
 def trec_judgments(path: StrPath) -> Iterator[Judgment]:
@@ -74,13 +105,11 @@ def trec_judgments(path: StrPath) -> Iterator[Judgment]:
     for place, text in filled_lines(path):
         if text.startswith("#"):
             continue
-        fields = text.split()
+        fields = columns_of(text)
         if len(fields) != 4:
             place.fail(f"expected query, iteration, document and gain, got {text!r}")
         query, _, document, gain = fields
-        if not is_integer(gain):
-            place.fail(f"the gain must be an integer, got {gain!r}")
-        yield Judgment(place, query, document, int(gain))
+        yield Judgment(place, query, document, integral(place, gain, "gain"))
 
 
 def by_query(
@@ -104,6 +133,15 @@ def by_query(
     return judged
 
 
-def is_integer(text: str) -> bool:
-    """Returns whether the text is an integer in digits."""
-    return text.removeprefix("-").isdecimal()
+def integral(place: Place, text: str, name: str) -> int:
+    """Parses an integer, which may be written as "+1" or "1.0".
+
+    Raises:
+        ValueError: any other text or number: with file and line.
+    """
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    number = parsed_number(text)
+    if number is None or not number.is_integer():  # NaN and infinity are no integers
+        place.fail(f"the {name} must be an integer, got {text!r}")
+    return int(number)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from .formats import checked_format
-from .heads import records
+from .heads import has_records, records
 from .lines import Place, StrPath
+from .list_cells import decoded, parsed_list
 from .records import Record
 from .tables import rows
 
 _COUNTS = ("s_pop", "o_pop")  # of PopQA: monthly page views of subject and object
-_LISTS = ("possible_answers", "s_aliases", "o_aliases")  # JSON in a cell of PopQA
+_LISTS = ("possible_answers", "s_aliases", "o_aliases")  # lists in cells of PopQA
 _ANSWERED = ("_id", "answers")
 _RELATION = re.compile(r"P\d+")
 
@@ -45,12 +44,14 @@ class Question:
 def read_questions(path: StrPath, *, format: str | None = None) -> list[Question]:
     """Reads NQ-open, PopQA, DPR's questions, EntityQuestions or answers beside a collection.
 
-    - NQ-open: JSON with question and answer.
+    - NQ-open: JSON or a table with question and answer.
     - PopQA: its table, or JSON, with question, possible_answers and metadata.
-    - DPR: a question, a tab, and answers as a list of JSON or of Python.
-    - EntityQuestions: JSON with question and answers; the name of the file, as P36.dev.json, gives
-      the relation.
+    - DPR: a question, a tab, and answers as a list.
+    - EntityQuestions: JSON or a table with question and answers; the name of the file, as
+      P36.dev.json, gives the relation.
     - Answers: JSON with _id and answers, and any metadata.
+
+    Lists in the cells of tables may be those of JSON, Python (as pandas writes them) or NumPy.
 
     Args:
         path: a file, also packed with gzip, or a folder, all files of which are read.
@@ -102,34 +103,53 @@ _Found = Iterator[tuple[Place, Question]]
 
 
 def _nq_open(path: Path) -> _Found:
+    in_cells = not has_records(path)  # of a table, where a text may be a list
     for record in records(path):
         record.only(("question", "answer"))
+        if in_cells:
+            record = _with_list(record, "answer")
         one = isinstance(record.value("answer"), str)
         answers = [record.string("answer")] if one else record.strings("answer")
         yield record.place, Question("", record.string("question"), tuple(answers))
 
 
 def _entity_questions(path: Path) -> _Found:
+    in_cells = not has_records(path)
     relation = _RELATION.match(path.name)
     metadata = {"prop": relation[0]} if relation else {}
     for record in records(path):
         record.only(("question", "answers"))
-        answers = tuple(record.strings("answers"))
+        answers = tuple(_listed(record, in_cells=in_cells).strings("answers"))
         yield record.place, Question("", record.string("question"), answers, metadata)
 
 
 def _answers(path: Path) -> _Found:
+    in_cells = not has_records(path)
     for record in records(path):
         metadata = {name: value for name, value in record.fields.items() if name not in _ANSWERED}
-        answers = tuple(record.strings("answers"))
+        answers = tuple(_listed(record, in_cells=in_cells).strings("answers"))
         yield record.place, Question(record.identifier("_id"), "", answers, metadata)
+
+
+def _with_list(record: Record, name: str) -> Record:
+    """Returns the record with a list where a cell holds one; other cells are texts."""
+    cell = record.string(name)
+    found = parsed_list(cell)
+    if found is None or not all(isinstance(item, str) for item in found):
+        return decoded(record, name) if cell.startswith("[") else record
+    return record._replace(fields={**record.fields, name: found})
+
+
+def _listed(record: Record, *, in_cells: bool) -> Record:
+    """Returns the record with its answers as a list, also where a cell of a table holds them."""
+    return decoded(record, "answers") if in_cells else record
 
 
 def _popqa(path: Path) -> _Found:
     for record in records(path):
-        lists = {name: _decoded(record, name) for name in _LISTS if record.has(name)}
-        counts = {name: int(record.number(name)) for name in _COUNTS if record.has(name)}
-        fields = Record(record.place, {**record.fields, **lists, **counts})
+        counts = {name: record.integer(name) for name in _COUNTS if record.has(name)}
+        fields = decoded(record, *_LISTS)
+        fields = fields._replace(fields={**fields.fields, **counts})
         kept = ("id", "question", "possible_answers")
         metadata = {name: value for name, value in fields.fields.items() if name not in kept}
         name = record.identifier("id") if record.has("id") else ""
@@ -137,35 +157,12 @@ def _popqa(path: Path) -> _Found:
         yield record.place, Question(name, record.string("question"), answers, metadata)
 
 
-def _decoded(record: Record, name: str) -> Any:
-    """Returns a list, also where it is JSON in a text."""
-    value = record.value(name)
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        record.fail(f"{name!r} is not valid JSON: {error.msg} at column {error.colno}")
-
-
 def _dpr(path: Path) -> _Found:
     for place, cells in rows(path, "\t"):
         if len(cells) != 2:
             place.fail(f"expected a question, a tab and its answers, got {len(cells)} cells")
-        answers = Record(place, {"answers": _literal(place, cells[1])}).strings("answers")
+        answers = decoded(Record(place, {"answers": cells[1]}), "answers").strings("answers")
         yield place, Question("", cells[0], tuple(answers))
-
-
-def _literal(place: Place, text: str) -> Any:
-    """Parses a list as JSON or as Python writes it."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        place.fail(f"answers must be a list in brackets, got {text[:60]!r}")
 
 
 _READERS: dict[str, Callable[[Path], _Found]] = {

@@ -9,8 +9,9 @@ from .collection import Collection, read_collection
 from .formats import FORMATS, detect
 from .multiple_choice import MultipleChoice, read_choices
 from .qrels import Judgments
+from .qrels_reader import read_qrels
 from .questions import Question, read_questions
-from .runs import Run, read_qrels, read_run
+from .runs import Run, read_run
 from .training import read_training
 from .training_set import TrainingSet
 

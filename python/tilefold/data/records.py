@@ -1,20 +1,14 @@
-"""Records: JSON objects, a line each or in an array of any size, checked field by field.
-
-An array is decoded through a window of text that moves on with every record, so that files of many
-gigabytes need the memory of one record.
-"""
+"""Record: named values of a line, a row or a JSON object, checked field by field."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from .lines import Place, StrPath, chunks, clipped, filled_lines
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_LONGEST_TOKEN = 16  # characters; an error nearer to the end may be that of a token cut in two
+from .lines import Place, clipped
+from .written_numbers import parsed_number
 
 
 class Record(NamedTuple):
@@ -69,9 +63,21 @@ class Record(NamedTuple):
             self.fail(f"{name!r} is empty")
         return self._text(name, value)
 
+    def first_identifier(self, *names: str) -> str:
+        """Returns the id under the first of these names that is present; "" for none."""
+        return next((self.identifier(name) for name in names if self.has(name)), "")
+
     def number(self, name: str) -> float:
-        """Returns a number, also where it is written as text."""
+        """Returns a finite number, also where it is written as text."""
         return self._number(name, self.value(name))
+
+    def integer(self, name: str) -> int:
+        """Returns an integer, also where it is written as text or as a number such as 2.0."""
+        given = self.value(name)
+        number = self._number(name, given)
+        if not number.is_integer():
+            self.fail(f"{name!r} must be an integer, got {shown_value(given)}")
+        return given if isinstance(given, int) else int(number)
 
     def strings(self, name: str) -> list[str]:
         """Returns a list of texts; empty where the field is missing or null."""
@@ -92,7 +98,7 @@ class Record(NamedTuple):
     def _record(self, name: str, value: Any) -> Record:
         part = Record(self.place, value, f"{self.within}{name}: ")
         if not isinstance(value, dict):
-            part.fail(f"expected a JSON object, got {_shown(value)}")
+            part.fail(f"expected a JSON object, got {shown_value(value)}")
         return part
 
     def _items(self, name: str) -> list[Any]:
@@ -100,12 +106,12 @@ class Record(NamedTuple):
         if value is None:
             return []
         if not isinstance(value, list | tuple):
-            self.fail(f"{name!r} must be a list, got {_shown(value)}")
+            self.fail(f"{name!r} must be a list, got {shown_value(value)}")
         return list(value)
 
     def _text(self, name: str, value: Any) -> str:
         if not isinstance(value, str):
-            self.fail(f"{name!r} must be a string, got {_shown(value)}")
+            self.fail(f"{name!r} must be a string, got {shown_value(value)}")
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -113,138 +119,25 @@ class Record(NamedTuple):
         return value
 
     def _number(self, name: str, value: Any) -> float:
-        try:
-            if not isinstance(value, bool):
-                return float(value)
-        except (TypeError, ValueError):
-            pass
-        self.fail(f"{name!r} must be a number, got {_shown(value)}")
+        number = parsed_number(value) if isinstance(value, str) else _as_float(value)
+        if number is None or not math.isfinite(number):
+            kind = "a number" if number is None else "finite"
+            self.fail(f"{name!r} must be {kind}, got {shown_value(value)}")
+        return number
 
 
-def json_records(path: StrPath) -> Iterator[Record]:
-    """Yields the objects of a JSON array or of JSON lines, whichever the file holds."""
-    return json_array(path) if first_character(path) == "[" else json_lines(path)
+def _as_float(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
 
 
-def first_character(path: StrPath) -> str:
-    """Returns the first character that is not white space; "" where a file has none."""
-    return next((text.strip()[0] for text in chunks(path) if text.strip()), "")
-
-
-def json_lines(path: StrPath) -> Iterator[Record]:
-    """Yields the JSON object of every line that is not blank."""
-    for place, text in filled_lines(path):
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            place.fail(f"not valid JSON: {error.msg} at column {error.colno}")
-        except (ValueError, RecursionError) as error:  # a number or a nesting beyond all limits
-            place.fail(f"cannot decode JSON: {error}")
-        yield _record(place, value)
-
-
-def json_array(path: StrPath) -> Iterator[Record]:
-    """Yields the objects of a JSON array; only one and a piece of the file are in memory."""
-    window = _Window(path)
-    if window.take() != "[":
-        window.fail("expected a JSON array")
-    if window.peek() == "]":
-        window.take()
-    else:
-        while True:
-            yield _record(*window.decode())
-            separator = window.take()
-            if separator == "]":
-                break
-            if separator != ",":
-                window.fail(
-                    "expected ',' or ']' after a record" if separator else "the array is cut off"
-                )
-    if window.peek():
-        window.fail("the array has ended, but the file goes on")
-
-
-def _record(place: Place, value: Any) -> Record:
-    if not isinstance(value, dict):
-        place.fail(f"expected a JSON object, got {_shown(value)}")
-    return Record(place, value)
-
-
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """Returns a value as JSON writes it, shortened."""
     try:
         return clipped(json.dumps(value))
     except TypeError:  # what a table of Arrow may hold: dates, bytes
         return clipped(repr(value))
-
-
-class _Window:
-    """The part of a JSON text that is being decoded."""
-
-    def __init__(self, path: StrPath) -> None:
-        self._path = path
-        self._chunks = chunks(path)
-        self._decoder = json.JSONDecoder()
-        self._text = ""
-        self._at = 0  # the next character
-        self._line, self._counted = 1, 0  # the line of the character `_counted`
-        self._records = 0
-
-    def peek(self) -> str:
-        """Returns the next character that is not white space; "" at the end."""
-        while True:
-            space = _SPACE.match(self._text, self._at)
-            self._at = space.end() if space else self._at
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._extend():
-                return ""
-
-    def take(self) -> str:
-        """Returns the same character and moves past it."""
-        character = self.peek()
-        self._at += len(character)
-        return character
-
-    def decode(self) -> tuple[Place, Any]:
-        """Decodes the next value; returns it with the place where it begins."""
-        self.peek()
-        place = self._place(self._at)
-        self._records += 1
-        while True:
-            try:
-                value, self._at = self._decoder.raw_decode(self._text, self._at)
-                return place, value
-            except json.JSONDecodeError as error:
-                cut = (
-                    error.msg.startswith("Unterminated string")
-                    or error.pos >= len(self._text) - _LONGEST_TOKEN
-                )
-                if not (cut and self._extend()):
-                    self._place(error.pos).fail(
-                        f"not valid JSON: {error.msg}, in record {self._records} of the array"
-                    )
-            except (ValueError, RecursionError) as error:
-                place.fail(f"cannot decode JSON: {error}, in record {self._records} of the array")
-
-    def fail(self, problem: str) -> NoReturn:
-        """Raises ValueError for the character before the next one."""
-        self._place(max(self._at - 1, 0)).fail(problem)
-
-    def _extend(self) -> bool:
-        """Reads at least as much again as is in the window; returns whether there was anything."""
-        self._place(self._at)
-        kept = self._text[self._at :]
-        pieces = [kept]
-        for piece in self._chunks:
-            pieces.append(piece)
-            if sum(map(len, pieces[1:])) >= len(kept):  # so that a long record costs linear time
-                break
-        self._text, self._at, self._counted = "".join(pieces), 0, 0
-        return len(self._text) > len(kept)
-
-    def _place(self, at: int) -> Place:
-        if at < self._counted:
-            return Place(self._path, self._line)
-        self._line += self._text.count("\n", self._counted, at)
-        self._counted = at
-        return Place(self._path, self._line)

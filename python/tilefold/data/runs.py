@@ -1,4 +1,4 @@
-"""Runs and judgments of TREC: what a system found for each query, and what it should have.
+"""Runs of TREC: what a system found for each query.
 
 Tools break ties in different ways; a run that is read is ordered as trec_eval orders it, and a run
 that is written has no ties.
@@ -6,8 +6,10 @@ that is written has no ties.
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files.atomic import replacing_text
-from .formats import checked_format
-from .lines import Place, StrPath, filled_lines
-from .qrels import IdArray, Judgments, Qrels, beir_judgments, by_query, trec_judgments
+from .dpr_output import Result, retrieved
+from .json_reader import starts_as_json
+from .lines import BLANKS, Place, StrPath, columns_of, filled_lines
+from .qrels import IdArray
+from .text_columns import is_text
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,12 @@ class Run:
     tag: str  # that of the first line
 
     def ranking(
-        self, query_ids: Sequence[str], document_ids: Sequence[str], k: int | None = None
+        self,
+        query_ids: Sequence[str],
+        document_ids: Sequence[str],
+        k: int | None = None,
+        *,
+        remove_query: bool = False,
     ) -> IdArray:
         """Returns ids [n, k] for `evaluate`, numbered as in a collection or in judgments.
 
@@ -44,6 +53,8 @@ class Run:
             document_ids: names of the documents 0, 1, ...; of a collection
                 `[*collection.document_ids, *collection.absent]`.
             k: ranks to keep; None for as many as the longest list has.
+            remove_query: leave out the document with the id of the query, as BEIR does (its
+                `ignore_identical_ids`) and trec_eval does not.
         """
         number = {name: index for index, name in enumerate(document_ids)}
         numbers = np.array(
@@ -56,8 +67,11 @@ class Run:
         for row, name in enumerate(query_ids):
             if name in rows:
                 start, stop = self.offsets[rows[name] : rows[name] + 2]
-                best = self.ids[start : min(stop, start + depth)]
-                found[row, : len(best)] = numbers[best]
+                best = numbers[self.ids[start:stop]]
+                if remove_query:
+                    best = best[best != number.get(name, -1)]
+                best = best[:depth]
+                found[row, : len(best)] = best
         return found
 
 
@@ -67,9 +81,13 @@ def read_run(path: StrPath) -> Run:
     That is by score in fp32, descending, then by document, descending; the ranks of the file do not
     count. The tag is the rest of the line. Lines that begin with # are comments.
 
+    JSON is read as the output of DPR's retriever, and of readers that take it, such as FiD's:
+    questions with ctxs, which have id and score. Its lists keep their order, the tag is "dpr", and
+    questions without an id are "0", "1", ... in the order of the file.
+
     Raises:
         ValueError: too few columns, a score that is no number, a document found twice for a query,
-            an empty file: with file and line.
+            a list of JSON whose scores rise, an empty file: with file and line.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "dense.trec"
@@ -78,22 +96,18 @@ def read_run(path: StrPath) -> Run:
     >>> run.document_ids, run.ids, run.scores
     (['d7', 'd9'], array([1, 0]), array([0.75, 0.5 ], dtype=float32))
     """
+    as_json = starts_as_json(path)
+    results = retrieved(path) if as_json else _trec_results(path)
     queries: dict[str, int] = {}
     documents: dict[str, int] = {}
     owners, ids, scores, numbers = array("q"), array("q"), array("f"), array("q")
     tag = ""
-    for place, text in filled_lines(path):
-        if text.startswith("#"):
-            continue
-        fields = text.split(None, 5)
-        if len(fields) < 6:
-            place.fail(f"expected query, Q0, document, rank, score and tag, got {text!r}")
-        query, _, document, _, score, name = fields
+    for place, query, document, score, name in results:
         owners.append(queries.setdefault(query, len(queries)))
         ids.append(documents.setdefault(document, len(documents)))
-        scores.append(_score(place, score))
+        scores.append(score)
         numbers.append(place.line)
-        tag = tag or name.strip()
+        tag = tag or name.strip(BLANKS)
     if not queries:
         raise ValueError(f"{path}: no results")
     found = _Found(
@@ -105,7 +119,7 @@ def read_run(path: StrPath) -> Run:
         np.array(scores, np.float32),
     )
     _refuse_twice(path, found)
-    order = _order(found)
+    order = np.arange(len(found.ids)) if as_json else _order(found)
     return Run(
         found.queries,
         found.documents,
@@ -116,40 +130,23 @@ def read_run(path: StrPath) -> Run:
     )
 
 
-def read_qrels(path: StrPath, *, format: str | None = None) -> Judgments:
-    """Reads judgments by themselves: four columns of TREC, or the three of BEIR.
-
-    With a collection they are part of it, see `read_collection`.
-
-    Args:
-        path: the file.
-        format: "trec-qrels" or "beir-qrels", to leave nothing to detection.
-
-    Raises:
-        ValueError: neither format, another number of columns, a gain that is no integer, a document
-            judged twice for a query, an empty file: with file and line.
-
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "qrels.txt"
-    >>> _ = path.write_text("q1 0 d7 1\\nq1 0 d9 0\\n")
-    >>> read_qrels(path).document_ids
-    ['d7', 'd9']
-    """
-    name = checked_format(path, format, ("qrels",), "read_qrels")
-    read = trec_judgments if name == "trec-qrels" else beir_judgments
-    judged = by_query(path, read(path), None, "")
-    number: dict[str, int] = {}
-    numbered = [
-        {number.setdefault(document, len(number)): gain for document, gain in gains.items()}
-        for gains in judged.values()
-    ]
-    return Judgments(list(judged), list(number), Qrels.pack(numbered))
+def _trec_results(path: StrPath) -> Iterator[Result]:
+    for place, text in filled_lines(path):
+        if text.startswith("#"):
+            continue
+        fields = columns_of(text, 6)
+        if len(fields) < 6:
+            place.fail(f"expected query, Q0, document, rank, score and tag, got {text!r}")
+        query, _, document, _, score, tag = fields
+        yield place, query, document, _score(place, score), tag
 
 
 def _score(place: Place, text: str) -> float:
     try:
-        score = float(text)
+        score = math.nan if "_" in text else float(text)  # Python reads 1_000, other tools do not
     except ValueError:
+        score = math.nan
+    if score != score and text.lower().lstrip("+-") != "nan":
         place.fail(f"the score must be a number, got {text!r}")
     if score != score:
         place.fail("the score is NaN, which has no rank")
@@ -187,6 +184,35 @@ def _refuse_twice(path: StrPath, found: _Found) -> None:
         place.fail(f"document {document!r} is found twice for query {query!r}")
 
 
+def check_run_names(
+    query_ids: Sequence[str], document_ids: Sequence[str], tag: str = "tilefold"
+) -> None:
+    """Checks that names can stand in a run and are read back, before there are results to write.
+
+    Raises:
+        ValueError: a name that is empty, has white space of any kind (tools split at different
+            ones), is no Unicode text, or occurs twice; one that begins with a byte order mark, or,
+            of a query, with "#", where a line is read as a comment.
+    """
+    for name in (*query_ids, *document_ids, tag):
+        if name.split() != [name]:
+            raise ValueError(
+                f"write_run: {name!r} cannot stand in a run: empty or with white space"
+            )
+        if not name.isascii() and (name.startswith("\ufeff") or not is_text(name)):
+            raise ValueError(
+                f"write_run: {name!r} cannot stand in a run: a byte order mark or half a surrogate "
+                "pair would not be read back"
+            )
+    comment = next((name for name in query_ids if name.startswith("#")), None)
+    if comment is not None:
+        raise ValueError(f"write_run: query {comment!r} begins with '#', as a comment does")
+    for kind, names in (("query", query_ids), ("document", document_ids)):
+        if len(set(names)) < len(names):
+            name = next(name for name, times in Counter(names).items() if times > 1)
+            raise ValueError(f"write_run: {kind} id {name!r} is given twice")
+
+
 def write_run(
     path: StrPath,
     query_ids: Sequence[str],
@@ -199,28 +225,60 @@ def write_run(
     """Writes a TREC run that every tool ranks alike: scores fall strictly, in fp32 and as text.
 
     Tools break ties in different ways, so a score that does not lie below the one before it is
-    lowered to the next fp32 number. The file appears whole or not at all.
+    lowered to the next fp32 number. The file appears whole or not at all, and `read_run` reads it
+    back in the same order.
 
     Args:
         path: file to write; an existing one is replaced.
-        query_ids, document_ids: names of queries and of documents, without white space.
+        query_ids, document_ids: names of queries and of documents, as `check_run_names` has them.
         scores: [n, k] float32, best first.
-        ids: [n, k] document numbers, -1 where there is no result.
+        ids: [n, k] document numbers, -1 after the last result of a query.
         tag: last column of the file.
+
+    Raises:
+        ValueError: names that cannot stand in a run; scores or ids of another shape, a number that
+            is no document's or twice in a row, a result after padding, a score that is NaN or
+            cannot be lowered; no result at all.
     """
-    for name in (*query_ids, *document_ids, tag):
-        if name.split() != [name]:
-            raise ValueError(
-                f"write_run: {name!r} cannot stand in a run: empty or with white space"
-            )
+    check_run_names(query_ids, document_ids, tag)
+    numbers = np.asarray(ids)
+    given = np.array(scores, np.float32)
+    _check_results(given, numbers, len(query_ids), len(document_ids))
+    falling = _strictly_falling(given)
+    if (np.isneginf(falling) & (numbers >= 0)).any():
+        raise ValueError("write_run: a score is -inf, or cannot be lowered below the one before it")
     with replacing_text(path) as file:
-        for query, falling, found in zip(
-            query_ids, _strictly_falling(scores), np.asarray(ids), strict=True
-        ):
-            for rank, (score, document) in enumerate(zip(falling, found, strict=True), 1):
+        for query, row, found in zip(query_ids, falling, numbers, strict=True):
+            for rank, (score, document) in enumerate(zip(row, found, strict=True), 1):
                 if document >= 0:
                     name = document_ids[document]
                     file.write(f"{query} Q0 {name} {rank} {score:.9g} {tag}\n")
+
+
+def _check_results(scores: NDArray[np.float32], ids: NDArray[Any], n: int, m: int) -> None:
+    if ids.ndim != 2 or ids.shape != scores.shape or len(ids) != n or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"write_run: expected scores and integer ids [{n}, k], one row for each query, got "
+            f"{list(scores.shape)} and {ids.dtype} {list(ids.shape)}"
+        )
+    listed = ids >= 0
+    if not listed.any():
+        raise ValueError("write_run: no query has a result, and an empty file is no run")
+    if int(ids.max()) >= m:
+        raise ValueError(
+            f"write_run: ids must be below {m}, the number of documents, got {ids.max()}"
+        )
+    if (listed[:, 1:] & ~listed[:, :-1]).any():
+        raise ValueError("write_run: ids have a result after -1, which ends the results of a query")
+    ranked = np.sort(ids, axis=1)
+    twice = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0)
+    if twice.any():
+        row = int(twice.any(axis=1).argmax())
+        raise ValueError(
+            f"write_run: row {row} has document {ranked[row, 1:][twice[row]][0]} twice"
+        )
+    if (np.isnan(scores) & listed).any():
+        raise ValueError("write_run: a score is NaN, which has no rank")
 
 
 def _strictly_falling(scores: Any) -> NDArray[np.float32]:

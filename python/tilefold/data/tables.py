@@ -7,26 +7,34 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .lines import Place, StrPath, lines
+from .json_reader import json_lines
+from .lines import BLANKS, Place, StrPath, lines
 from .records import Record
 
 
 def rows(path: StrPath, delimiter: str) -> Iterator[tuple[Place, list[str]]]:
-    """Yields the cells of each row; a quoted cell may span several lines.
+    """Yields the cells of each row of a file; a quoted cell may span several lines.
 
     Raises:
         ValueError: quotes that do not close: with file and line.
     """
-    reader = csv.reader((text for _, text in lines(path)), delimiter=delimiter, strict=True)
+    return rows_after(path, 0, (text for _, text in lines(path)), delimiter)
+
+
+def rows_after(
+    path: StrPath, n: int, texts: Iterator[str], delimiter: str
+) -> Iterator[tuple[Place, list[str]]]:
+    """Yields the cells of each row in the lines that follow the first n of a file."""
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     while True:
-        place = Place(path, reader.line_num + 1)
+        place = Place(path, n + reader.line_num + 1)
         try:
             cells = next(reader, None)
         except csv.Error as error:
             place.fail(f"not a table: {error}")
         if cells is None:
             return
-        if any(cell.strip() for cell in cells):
+        if any(cell.strip(BLANKS) for cell in cells):
             yield place, cells
 
 
@@ -40,12 +48,24 @@ def table_records(path: StrPath, delimiter: str) -> Iterator[Record]:
     """Yields the rows of a table, under the names in its first row."""
     table = rows(path, delimiter)
     place, header = next(table, (Place(path, 1), []))
+    return records_under(place, header, table)
+
+
+def records_under(
+    place: Place, header: list[str], table: Iterator[tuple[Place, list[str]]]
+) -> Iterator[Record]:
+    """Yields rows as records, under the names of a header."""
     if len(set(header)) < len(header):
         place.fail(f"a column is named twice: {header}")
     for place, cells in table:
         if len(cells) != len(header):
             place.fail(f"expected {len(header)} cells, as the header has, got {len(cells)}")
         yield Record(place, dict(zip(header, cells, strict=True)))
+
+
+def named_records(path: StrPath) -> Iterator[Record]:
+    """Yields the records of a Parquet file or of JSON lines, opening it once: its name decides."""
+    return parquet_records(path) if str(path).endswith(".parquet") else json_lines(path)
 
 
 def parquet_records(path: StrPath) -> Iterator[Record]:

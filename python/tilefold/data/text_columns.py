@@ -33,3 +33,12 @@ def fill_column(table: Any, name: str, length: int) -> None:
     """Sets an empty column of a frozen dataclass to so many empty texts, 8 bytes each."""
     if not getattr(table, name):
         object.__setattr__(table, name, [""] * length)
+
+
+def is_text(value: str) -> bool:
+    """Returns whether a string can be written: half a surrogate pair cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,9 +1,7 @@
-"""Reads training data of every format into one shape, and writes it for others to train on."""
+"""read_training(): reads training data of every format into one shape."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import columns, dpr, flagembedding, msmarco, tevatron
-from ..files.atomic import replacing_text
 from ..ragged_lists import Lists
 from .collection import read_files
 from .collection_texts import read_corpus, read_queries
 from .formats import checked_format
 from .gathering import Gathering, fail_without_positive
-from .heads import records, source_name
-from .layouts import Files, files_of, msmarco_corpus, msmarco_queries
+from .heads import has_records, head_of, records, source_name
+from .layouts import Files, files_of, msmarco_corpus, msmarco_queries, present
 from .lines import Place, StrPath
-from .passages import Example, Passage
-from .qrels import FloatArray, IdArray, Judgment
+from .passages import Example
+from .qrels import IdArray, Judgment
 from .records import Record
+from .tables import is_dataset
+from .texts import read_documents
 from .training_set import TrainingSet
 
 _RECORD_READERS: dict[str, Callable[[Record], Example]] = {
@@ -40,15 +39,17 @@ def read_training(
     format: str | None = None,
     split: str = "train",
     on_missing_positive: Literal["error", "drop"] = "error",
+    score_threshold: float | None = None,
+    corpus: StrPath | None = None,
 ) -> TrainingSet:
     """Reads queries, positives and hard negatives; the format is detected from the content.
 
     - DPR's JSON: hard negatives, or the other ones of a question that has no hard ones.
-    - Tevatron's JSON lines, with ids and answers.
+    - Tevatron's JSON lines, with ids and answers; or with ids of passages in a corpus (Tevatron 2).
     - FlagEmbedding's JSON lines, with prompts and a teacher's scores.
-    - Columns of sentence-transformers: anchor, positive, negatives, in their order, or a pair and
-      its label or score (positive from 0.5 on), in JSON, a CSV or TSV file, Parquet, or a
-      `datasets.Dataset`. Rows with the same anchor are one query.
+    - Columns of sentence-transformers: anchor, positive, negatives, in their order, perhaps with a
+      list of a teacher's scores; or a pair and its label, 1 or 0; in JSON, a CSV or TSV file with a
+      header, Parquet, or a `datasets.Dataset`. Rows with the same anchor are one query.
     - A folder of BEIR or of MS MARCO: the queries that the split judges, on the whole corpus.
       Gains of 1 or more are positives, lower ones hard negatives.
     - Triples of MS MARCO, as texts, or as ids in a folder with `collection.tsv` and
@@ -60,12 +61,16 @@ def read_training(
 
     Args:
         source: a file, a folder, or a `datasets.Dataset` with one of these sets of columns.
-        format: one of "dpr", "tevatron", "flagembedding", "columns", "msmarco-triples",
-            "msmarco-ids", "beir", "msmarco", to leave nothing to detection. Columns of unusual
-            names need it.
+        format: one of "dpr", "tevatron", "tevatron-ids", "flagembedding", "columns",
+            "msmarco-triples", "msmarco-ids", "beir", "msmarco", to leave nothing to detection.
+            Anchors and positives under unusual names need it.
         split: of a folder, or of triples of ids.
         on_missing_positive: "error", or "drop" to leave out queries without positives and, of
             folders, judgments of documents that the corpus lacks.
+        score_threshold: of pairs with a score instead of a label: the score from which a pair is a
+            positive. Without it they are an error, since scores have no such point of their own.
+        corpus: of "tevatron-ids": the file or folder with the documents, as `read_documents` takes
+            it; by default corpus.jsonl or corpus.parquet beside the file.
 
     Raises:
         ValueError: an unknown format, bad JSON, unknown or missing fields, a repeated id, a
@@ -86,82 +91,74 @@ def read_training(
             f"got {on_missing_positive!r}"
         )
     name = checked_format(source, format, ("training", "collection"), "read_training")
-    if name not in _WITH_SPLITS and split != "train":
-        raise ValueError(f"read_training: {name} has no splits, but split is {split!r}")
+    _check_options(name, split, score_threshold, corpus)
     drop = on_missing_positive == "drop"
     gathering = Gathering(drop=drop)
     if name in ("beir", "msmarco"):
         return _judged(files_of(source, split), drop=drop)
-    for example in _examples(name, source, split, gathering):
+    if name == "columns":
+        found = columns.examples(_column_records(source), score_threshold)
+    elif name == "tevatron-ids":
+        found = _id_examples(source, corpus, gathering)
+    else:
+        found = _examples(name, source, split, gathering)
+    for example in found:
         gathering.add(example)
     return gathering.finish(source_name(source))
 
 
-def write_training(path: StrPath, training: TrainingSet) -> None:
-    """Writes Tevatron's JSON lines, which `read_training` reads back into the same columns.
-
-    Documents that no query lists are not written, so those that are may have other rows when read.
-    A prompt and a teacher's scores are written as fields "prompt" and "score". The file appears
-    whole or not at all.
-
-    Args:
-        path: file to write; an existing one is replaced.
-        training: what to write.
-
-    >>> import pathlib, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (folder / "train.csv").write_text("anchor,positive\\nwho?,she\\n")
-    >>> write_training(folder / "train.jsonl", read_training(folder / "train.csv"))
-    >>> read_training(folder / "train.jsonl").documents
-    ['she']
-    """
-    with replacing_text(path) as file:
-        for row in range(len(training)):
-            file.write(json.dumps(tevatron.fields_of(_example(training, row))) + "\n")
-
-
-def _example(training: TrainingSet, row: int) -> Example:
-    positives = _passages(training, training.positives, training.positive_scores, row)
-    negatives = _passages(training, training.negatives, training.negative_scores, row)
-    return Example(
-        Place("", row),
-        training.queries[row],
-        positives,
-        negatives,
-        name=training.query_ids[row],
-        prompt=training.prompts[row],
-        answers=training.answers[row],
-    )
-
-
-def _passages(
-    training: TrainingSet, lists: Lists, scores: FloatArray | None, row: int
-) -> list[Passage]:
-    places = slice(lists.offsets[row], lists.offsets[row + 1])
-    documents = lists.indices[places].tolist()
-    given = [math.nan] * len(documents) if scores is None else scores[places].tolist()
-    return [
-        Passage(
-            training.documents[document],
-            training.titles[document],
-            training.document_ids[document],
-            score,
-        )
-        for document, score in zip(documents, given, strict=True)
-    ]
+def _check_options(
+    name: str, split: str, score_threshold: float | None, corpus: StrPath | None
+) -> None:
+    """Refuses options that have no effect on a format."""
+    if name not in _WITH_SPLITS and split != "train":
+        raise ValueError(f"read_training: {name} has no splits, but split is {split!r}")
+    if score_threshold is not None and name != "columns":
+        raise ValueError(f"read_training: score_threshold goes with columns, but this is {name}")
+    if score_threshold is not None and not np.isfinite(score_threshold):
+        raise ValueError(f"read_training: score_threshold must be finite, got {score_threshold!r}")
+    if corpus is not None and name != "tevatron-ids":
+        raise ValueError(f"read_training: corpus goes with tevatron-ids, but this is {name}")
 
 
 # ---- from files ----------------------------------------------------------------------------------
 
 
 def _examples(name: str, source: Any, split: str, gathering: Gathering) -> Iterator[Example]:
-    if name == "columns":
-        return columns.examples(records(source))
     if name == "msmarco-triples":
         return msmarco.triples(source)
     if name == "msmarco-ids":
         return _id_triples(Path(source), split, gathering)
     return map(_RECORD_READERS[name], records(source))
+
+
+def _column_records(source: Any) -> Iterator[Record]:
+    """Yields records of columns; the first row of a table must be a header."""
+    if not (is_dataset(source) or has_records(source)):
+        header = list(head_of(source).header)
+        if not columns.names_a_column(header):
+            Place(source, 1).fail(
+                f"expected a header with names such as anchor and positive, got {header}"
+            )
+    return records(source)
+
+
+def _id_examples(source: Any, corpus: StrPath | None, gathering: Gathering) -> Iterator[Example]:
+    """Reads queries with ids of passages, after the corpus."""
+    if corpus is None:
+        found = None if is_dataset(source) else present(Path(source).parent, "corpus.jsonl")
+        if found is None:
+            raise FileNotFoundError(
+                f"{source_name(source)} has ids of passages: their texts are expected in "
+                "corpus.jsonl beside it, or name a file or folder as read_training(corpus=...)"
+            )
+        corpus = found
+    documents = read_documents(corpus)
+    rows = gathering.corpus(documents)
+    return (
+        tevatron.id_example(record, documents, rows, drop=gathering.drop)
+        for record in records(source)
+    )
 
 
 def _id_triples(path: Path, split: str, gathering: Gathering) -> Iterator[Example]:

@@ -76,6 +76,7 @@ class TrainingSet:
 
     def _check_lists(self, name: str, n: int, m: int) -> None:
         lists: Lists = getattr(self, name)
+        _check_kind(lists, name)
         if len(lists.offsets) != n + 1:
             raise ValueError(
                 f"TrainingSet: expected {name} of {n} queries, got {len(lists.offsets) - 1}"
@@ -140,6 +141,21 @@ class TrainingSet:
     def query_groups(self) -> IdArray:
         """Returns int64 ``[n]``, equal for queries with equal prompt and text."""
         return text_groups(self.prompts, self.queries)
+
+
+def _check_kind(lists: Any, name: str) -> None:
+    """Refuses what is no pair of integer arrays, such as a list of lists."""
+    parts: tuple[Any, ...] = tuple(lists) if isinstance(lists, Lists) else ()
+    kinds = [getattr(part, "dtype", None) or type(part).__name__ for part in parts]
+    if not parts or not all(
+        isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype.kind in "iu"
+        for part in parts
+    ):
+        got = f"offsets and indices of {kinds[0]} and {kinds[1]}" if kinds else type(lists).__name__
+        raise ValueError(
+            f"TrainingSet: {name} must be Lists of rows of documents, two arrays of integers such "
+            f"as Lists.pack([[0, 2], [1]]), got {got}"
+        )
 
 
 def _taken(

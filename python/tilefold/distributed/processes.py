@@ -25,6 +25,11 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Returns the number of this process, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
 def leave() -> None:
     """Destroys the process group, if there is one, and waits for the threads of gloo.
 

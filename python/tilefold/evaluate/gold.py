@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Vectors, as_ids, as_vectors, check_dim, widened
+from ..ragged_lists import Lists
 
 FloatArray = NDArray[np.float64]
 
@@ -31,9 +32,11 @@ def average_rank(scores: Any, gold: Any) -> float:
     return float(ranks.mean()) if len(ranks) else float("nan")
 
 
-def average_rank_of(queries: Array, documents: Array, gold: Any) -> float:
+def average_rank_of(
+    queries: Array, documents: Array, gold: Any, *, exclude: Lists | None = None
+) -> float:
     """Computes the mean of `gold_ranks_of` from embeddings."""
-    ranks = gold_ranks_of(queries, documents, gold)
+    ranks = gold_ranks_of(queries, documents, gold, exclude=exclude)
     return float(ranks.mean()) if len(ranks) else float("nan")
 
 
@@ -66,7 +69,9 @@ def gold_ranks(scores: Any, gold: Any) -> FloatArray:
     return ranks
 
 
-def gold_ranks_of(queries: Array, documents: Array, gold: Any) -> FloatArray:
+def gold_ranks_of(
+    queries: Array, documents: Array, gold: Any, *, exclude: Lists | None = None
+) -> FloatArray:
     """Equals `gold_ranks(queries @ documents.T, gold)` without keeping that matrix.
 
     Scores are computed in fp64 and rounded to fp32, as those of `tilefold.search`, so that equal
@@ -76,6 +81,7 @@ def gold_ranks_of(queries: Array, documents: Array, gold: Any) -> FloatArray:
         queries: [n, dim], float32, float16, bfloat16 or int8; NumPy or torch on the CPU.
         documents: [m, dim], the same.
         gold: [n] row of the gold passage.
+        exclude: rows of documents that do not count for a query, such as the query itself.
 
     Returns:
         float64 [n], from 0 to m - 1.
@@ -94,13 +100,33 @@ def gold_ranks_of(queries: Array, documents: Array, gold: Any) -> FloatArray:
     )
     check_dim("gold_ranks_of", "queries", left.shape[1], "documents have", right.shape[1])
     columns = _columns(gold, len(left), len(right), "gold_ranks_of")
+    skipped = Lists.pack([()] * len(left)) if exclude is None else exclude
+    if len(skipped.offsets) != len(left) + 1:
+        raise ValueError(
+            f"gold_ranks_of: exclude must have {len(left) + 1} offsets for {len(left)} queries, "
+            f"got {len(skipped.offsets)}"
+        )
     ranks = np.zeros(len(left))
     for rows in _blocks(len(left), _QUERIES):
-        ranks[rows] = _ranks_of_block(_double(left[rows]), right, columns[rows])
+        pairs = _pairs_of(skipped, rows)
+        ranks[rows] = _ranks_of_block(_double(left[rows]), right, columns[rows], *pairs)
     return ranks
 
 
-def _ranks_of_block(queries: FloatArray, documents: Vectors, gold: NDArray[np.int64]) -> FloatArray:
+def _pairs_of(lists: Lists, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the places of queries in a block, and the documents that are listed for them."""
+    offsets = lists.offsets[rows.start : rows.stop + 1]
+    owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return owners, lists.indices[offsets[0] : offsets[-1]]
+
+
+def _ranks_of_block(
+    queries: FloatArray,
+    documents: Vectors,
+    gold: NDArray[np.int64],
+    skipped_by: NDArray[np.int64],
+    skipped: NDArray[np.int64],
+) -> FloatArray:
     own = np.einsum("nd,nd->n", queries, _double(documents[gold])).astype(np.float32)
     above = np.zeros(len(queries))
     for columns in _blocks(len(documents), _DOCUMENTS):
@@ -108,6 +134,8 @@ def _ranks_of_block(queries: FloatArray, documents: Vectors, gold: NDArray[np.in
         at_least = scores >= own[:, None]
         here = (gold >= columns.start) & (gold < columns.stop)
         at_least[here, gold[here] - columns.start] = False
+        inside = (skipped >= columns.start) & (skipped < columns.stop)
+        at_least[skipped_by[inside], skipped[inside] - columns.start] = False
         above += at_least.sum(1)
     return above
 

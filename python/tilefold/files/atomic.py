@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from .locked import locked
+from .staging import HEX, remove_leftovers, staged
 
 StrPath = str | os.PathLike[str]
-_DIGITS = 12
 
 
 @contextlib.contextmanager
@@ -43,22 +42,18 @@ def replacing(path: StrPath, *, durable: bool = True) -> Iterator[Path]:
         b'123'
     """
     target = _regular(path)
-    _remove_leftovers(target)
+    remove_staging_of(target)
     staging = staging_path(target)
     partial = staging / target.name
-    staging.mkdir()
-    try:
-        with locked(staging):  # so that `_remove_leftovers` keeps it
-            yield partial
-            if target.exists():
-                shutil.copymode(target, partial)
-            if durable:
-                sync(partial)
-            os.replace(partial, target)
+    with staged(staging):
+        yield partial
+        if target.exists():
+            shutil.copymode(target, partial)
+        if durable:
+            sync(partial)
+        os.replace(partial, target)
         if durable:
             sync(target.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -76,15 +71,12 @@ def replacing_text(path: StrPath, *, durable: bool = True) -> Iterator[IO[str]]:
 
 def staging_path(target: Path) -> Path:
     """Returns a new hidden name in the folder of `target`."""
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:_DIGITS]}.partial")
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Removes folders that killed processes left."""
-    pattern = f".{glob.escape(target.name)}.{'[0-9a-f]' * _DIGITS}.partial"
-    for staging in target.parent.glob(pattern):
-        with contextlib.suppress(OSError), locked(staging, wait=False):
-            shutil.rmtree(staging, ignore_errors=True)
+def remove_staging_of(target: Path) -> None:
+    """Removes the staging folders of `target` that killed processes left."""
+    remove_leftovers(target.parent, f".{glob.escape(target.name)}.{HEX}.partial")
 
 
 def sync(path: Path) -> None:

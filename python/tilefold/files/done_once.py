@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import replacing
+from .memory_advice import release
 from .tensors import CorruptedFolderError, map_tensors, write_tensors
 
 _KEY_BYTES = 8  # of names of files and folders; collisions among thousands are unlikely
 _CHECKSUM = "checksum"
-_CHUNK = 8 << 20  # bytes copied at a time of arrays that are not contiguous
+_CHUNK = 8 << 20  # bytes digested at a time of arrays that are mapped or not contiguous
 
 
 def result_key(kind: str, version: int, settings: Any) -> str:
@@ -99,19 +100,24 @@ def digest_of_array(array: NDArray[Any]) -> str:
     """Computes a digest of dtype, shape and contents of an array, 64 hexadecimal digits."""
     contents = ArrayDigest(array.dtype)
     contents.update(np.atleast_1d(array))
-    return hashlib.blake2b(
-        json.dumps([array.shape, contents.hexdigest()]).encode(), digest_size=32
-    ).hexdigest()
+    return _digest_of_shape(array, contents)
 
 
-def write_checked(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+def write_checked(
+    path: Path, tensors: Mapping[str, NDArray[Any]], bfloat16: frozenset[str] = frozenset()
+) -> None:
     """Replaces a safetensors file by one that carries a checksum of its tensors.
+
+    Args:
+        path: the file.
+        tensors: contiguous arrays.
+        bfloat16: names of tensors that hold bits of bfloat16.
 
     Raises:
         OSError: it could not be written; what was there before is intact.
     """
     with replacing(path) as partial:
-        write_tensors(partial, {**tensors, _CHECKSUM: _checksum(tensors)})
+        write_tensors(partial, {**tensors, _CHECKSUM: _checksum(tensors)}, bfloat16)
 
 
 def read_checked(path: Path) -> dict[str, NDArray[Any]]:
@@ -122,23 +128,63 @@ def read_checked(path: Path) -> dict[str, NDArray[Any]]:
         CorruptedFolderError: not a whole safetensors file.
         WrongChecksumError: its tensors are not those that were written.
     """
-    tensors = {name: np.array(tensor) for name, tensor in map_tensors(path).items()}
-    written = tensors.pop(_CHECKSUM, None)
-    if written is None or not np.array_equal(written, _checksum(tensors)):
-        raise WrongChecksumError(
-            f"{path} does not match its checksum: remove it, and it is computed again"
-        )
-    return tensors
+    return _without_checksum(path, {name: np.array(x) for name, x in map_tensors(path).items()})
+
+
+def map_checked(path: Path, *, verify: bool = True) -> dict[str, NDArray[Any]]:
+    """Maps the tensors of `write_checked` into memory.
+
+    Args:
+        path: the file.
+        verify: whether to compare the checksum, which reads every byte once; pages are released
+            behind it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CorruptedFolderError: not a whole safetensors file.
+        WrongChecksumError: it has no checksum, or its tensors are not those that were written.
+    """
+    return _without_checksum(path, map_tensors(path), verify=verify, mapped=True)
 
 
 class WrongChecksumError(CorruptedFolderError):
     """A file was changed after it was written, by a faulty disk for example."""
 
 
-def _checksum(tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    digests = {name: digest_of_array(np.asarray(tensor)) for name, tensor in tensors.items()}
+def _without_checksum(
+    path: Path, tensors: dict[str, NDArray[Any]], *, verify: bool = True, mapped: bool = False
+) -> dict[str, NDArray[Any]]:
+    written = tensors.pop(_CHECKSUM, None)
+    if written is None:
+        raise WrongChecksumError(f"{path} carries no checksum of its tensors")
+    if verify and not np.array_equal(written, _checksum(tensors, mapped)):
+        raise WrongChecksumError(
+            f"{path} does not match its checksum: remove it, and it is computed again"
+        )
+    return tensors
+
+
+def _checksum(tensors: Mapping[str, NDArray[Any]], mapped: bool = False) -> NDArray[np.uint8]:
+    digest = _digest_of_mapped if mapped else digest_of_array
+    digests = {name: digest(np.asarray(tensor)) for name, tensor in tensors.items()}
     text = json.dumps(digests, sort_keys=True)
     return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=32).digest(), np.uint8)
+
+
+def _digest_of_mapped(tensor: NDArray[Any]) -> str:
+    """Computes `digest_of_array` of a tensor of `map_tensors`, and releases its pages."""
+    contents, rows = ArrayDigest(tensor.dtype), np.atleast_1d(tensor)
+    step = max(1, _CHUNK * len(rows) // max(1, rows.nbytes))
+    for begin in range(0, len(rows), step):
+        contents.update(rows[begin : begin + step])
+        release(rows, begin, min(begin + step, len(rows)))
+    return _digest_of_shape(tensor, contents)
+
+
+def _digest_of_shape(array: NDArray[Any], contents: ArrayDigest) -> str:
+    return hashlib.blake2b(
+        json.dumps([array.shape, contents.hexdigest()]).encode(), digest_size=32
+    ).hexdigest()
 
 
 def _as_bytes(rows: NDArray[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def locked_beside(path: Path, *, wait: bool = True) -> Iterator[None]:
 
     Raises:
         BlockingIOError: somebody else holds it, and `wait` is false.
+        FileExistsError: something else has the name of the lock.
         OSError: the folder of `path` does not exist, or cannot be written.
         ImportError: filelock is not installed, and this system has no `flock`.
     """
@@ -63,12 +65,21 @@ def locked_beside(path: Path, *, wait: bool = True) -> Iterator[None]:
     lock = target.with_name(f".{target.name}.lock")
     if not lock.parent.is_dir():  # filelock would create it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(lock.parent))
+    _check_lock_file(lock)
     with _lock_file(lock, wait=wait):
         try:
             yield
         finally:  # removed while it is held: others notice that what they opened has lost its name
             with contextlib.suppress(OSError):  # Windows removes no open files
                 lock.unlink(missing_ok=True)
+
+
+def _check_lock_file(lock: Path) -> None:
+    """Locks are empty files: anything else of the name would be lost by taking it for one."""
+    with contextlib.suppress(FileNotFoundError):
+        found = lock.lstat()
+        if found.st_size or not stat.S_ISREG(found.st_mode):
+            raise FileExistsError(errno.EEXIST, "this is no lock of tilefold", os.fspath(lock))
 
 
 def _lock_file(lock: Path, *, wait: bool) -> contextlib.AbstractContextManager[None]:

@@ -15,11 +15,13 @@ from .tensors import CorruptedFolderError
 
 __all__ = ["Steps", "digest_of"]
 
+_KEY = "key of the step"  # a tensor besides those of the result
+
 Arrays = Mapping[str, NDArray[Any]]
 
 # Raised when the code of a study gives other results for the same inputs between two releases;
 # a release does so by itself.
-VERSION = 1
+VERSION = 2
 
 
 class Steps:
@@ -50,23 +52,33 @@ class Steps:
 
         Raises:
             WrongChecksumError: the file is whole, but not what was written.
+            CorruptedFolderError: the file is that of another step.
         """
         key = result_key("step", VERSION, [__version__, name, depends])
         path = self._folder / f"{name.replace(' ', '-')}-{key}.safetensors"
-        found = _read(path)
+        found = _read(path, key)
         if found is not None:
             self.resumed += 1
             return found
-        made = {key: np.asarray(array) for key, array in make().items()}
-        write_checked(path, made)
+        made = {name: np.asarray(array) for name, array in make().items()}
+        write_checked(path, {**made, _KEY: _as_bytes(key)})
         return made
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]] | None:
+def _read(path: Path, key: str) -> dict[str, NDArray[Any]] | None:
     """Returns None where there is no file or a truncated one."""
     try:
-        return read_checked(path)
+        found = read_checked(path)
     except WrongChecksumError:
         raise
     except (FileNotFoundError, CorruptedFolderError):
         return None
+    if not np.array_equal(found.pop(_KEY, ()), _as_bytes(key)):
+        raise CorruptedFolderError(
+            f"{path} is the result of another step: remove it, and it is computed again"
+        )
+    return found
+
+
+def _as_bytes(key: str) -> NDArray[np.uint8]:
+    return np.frombuffer(key.encode(), np.uint8)

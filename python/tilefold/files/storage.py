@@ -1,8 +1,9 @@
 """Folders on disk: safetensors beside a JSON manifest, published by one rename.
 
 Files are written aside, synced, moved in under fresh names, and only then does a new manifest
-replace the old one; files that no manifest names are removed last. Killed at any moment, the folder
-holds a whole index: the old one or the new one. Nothing is ever unpickled.
+replace the old one; the files of the old manifest are removed last. Killed at any moment, the
+folder holds a whole index: the old one or the new one. What a kill leaves is recorded by name in
+the staging folder, and the next save removes that and nothing else. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,9 +20,12 @@ from typing import Any
 
 from .atomic import sync
 from .locked import locked
+from .staging import HEX, is_marked, remove_leftovers, remove_marked, staged
 from .tensors import CorruptedFolderError
 
 MANIFEST = "manifest.json"
+_RECORD = "files.json"  # in a staging folder: names of the files that a save adds or replaces
+_STAGING = ".saving-"
 _OURS = re.compile(r"[0-9a-f]{12}-[a-z0-9]+\.(safetensors|bin)")
 _CHUNK = 8 << 20
 
@@ -63,13 +66,12 @@ def publish(
         raise ValueError(f"save: {folder} exists and is no {kind}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     generation = uuid.uuid4().hex[:12]
-    staging = folder / f".saving-{generation}"
+    staging = folder / f"{_STAGING}{generation}"
     try:
         with contextlib.ExitStack() as stack:
             with locked(folder):
-                _sweep(folder)
-                staging.mkdir()
-                stack.enter_context(locked(staging))  # so that `_sweep` keeps it
+                remove_leftovers(folder, f"{_STAGING}{HEX}", _clear)
+                stack.enter_context(staged(staging, _clear))
             files = {}
             for suffix, write in writers.items():
                 path = staging / f"{generation}-{suffix}"
@@ -83,12 +85,23 @@ def publish(
             with locked(folder):
                 _replace(folder, staging, [entry["name"] for entry in files.values()])
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
         if created:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
-    shutil.rmtree(staging, ignore_errors=True)
+
+
+def published_checksum(folder: Path) -> str:
+    """Returns the checksum of a published folder's manifest, and so of everything in the folder.
+
+    Raises:
+        FileNotFoundError: there is no manifest.
+        CorruptedFolderError: the manifest has no checksum.
+    """
+    checksum = _manifest(folder / MANIFEST).get("checksum")
+    if not isinstance(checksum, str):
+        raise CorruptedFolderError(f"load: {folder / MANIFEST} has no checksum")
+    return checksum
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -103,32 +116,53 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def _replace(folder: Path, staging: Path, names: list[str]) -> None:
-    """Moves new files into the folder, then the manifest over the old one, then drops old files."""
+    """Moves new files into the folder, and then the manifest over the old one."""
+    replaced: set[str] = set()
+    with contextlib.suppress(CorruptedFolderError):  # the files of an unreadable one stay
+        replaced = _named(folder)
+    record = staging / _RECORD
+    record.write_text(json.dumps([*names, *sorted(replaced)]), encoding="utf-8")
+    for name in names:
+        os.replace(staging / name, folder / name)
+    sync(folder)
+    os.replace(staging / MANIFEST, folder / MANIFEST)
+    sync(folder)
+
+
+def _clear(staging: Path) -> None:
+    """Removes a staging folder, and those of its recorded files that the manifest does not name."""
+    folder = staging.parent
+    recorded = _recorded(staging)
     try:
-        for name in names:
-            os.replace(staging / name, folder / name)
-        sync(folder)
-        os.replace(staging / MANIFEST, folder / MANIFEST)
-        sync(folder)
-    finally:  # whichever manifest is there now, old or new, keeps its files
-        _drop_unnamed(folder)
+        unused = recorded - _named(folder) if recorded else set()
+    except CorruptedFolderError:  # whatever it names is kept
+        unused = set()
+    for name in unused:
+        (folder / name).unlink(missing_ok=True)
+    remove_marked(staging)
 
 
-def _drop_unnamed(folder: Path) -> None:
-    """Removes files of earlier saves, which the manifest does not name."""
+def _recorded(staging: Path) -> set[str]:
+    """Returns the names of the files that a save adds or replaces; none before it does so."""
+    if staging.is_symlink() or not is_marked(staging):
+        return set()
+    try:
+        names = json.loads((staging / _RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):  # killed before files were moved
+        return set()
+    listed = names if isinstance(names, list) else []
+    return {name for name in listed if isinstance(name, str) and _OURS.fullmatch(name)}
+
+
+def _named(folder: Path) -> set[str]:
+    """Returns the names of the files in the manifest of a folder."""
     path = folder / MANIFEST
-    files = _manifest(path)["files"].values() if path.is_file() else []
-    named = {entry["name"] for entry in files}
-    for other in folder.iterdir():
-        if _OURS.fullmatch(other.name) and other.name not in named and other.is_file():
-            other.unlink(missing_ok=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes folders that killed saves left."""
-    for path in folder.glob(".saving-*"):
-        with contextlib.suppress(OSError), locked(path, wait=False):
-            shutil.rmtree(path, ignore_errors=True)
+    if not path.is_file():
+        return set()
+    try:
+        return {entry["name"] for entry in _manifest(path)["files"].values()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptedFolderError(f"save: {path} lacks the entry {error}") from error
 
 
 @contextlib.contextmanager
@@ -201,8 +235,12 @@ def _may_replace(folder: Path, kind: str) -> bool:
     path = folder / MANIFEST
     if path.is_file():
         return bool(_manifest(path).get("kind") == kind)
-    return all(_is_leftover(entry) for entry in folder.iterdir())
+    leftovers = {path for path in folder.glob(f"{_STAGING}{HEX}") if _is_staging(path)}
+    moved = {folder / name for staging in leftovers for name in _recorded(staging)}
+    return set(folder.iterdir()) <= leftovers | moved
 
 
-def _is_leftover(path: Path) -> bool:
-    return bool(_OURS.fullmatch(path.name) or path.name.startswith(".saving-"))
+def _is_staging(path: Path) -> bool:
+    if path.is_symlink() or not path.is_dir():
+        return False
+    return is_marked(path) or not any(path.iterdir())

@@ -6,6 +6,7 @@ import json
 import math
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,16 @@ _DTYPES: dict[str, Any] = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+
+_MALFORMED = (
+    struct.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class CorruptedFolderError(ValueError):
@@ -70,8 +81,12 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     header with dtype, shape and offsets of each tensor, then the data.
 
     Raises:
-        CorruptedFolderError: the file is truncated, or its header does not describe it.
+        CorruptedFolderError: the file is truncated, its header does not describe it, or it is a
+            device or a pipe.
     """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe might never end
+        raise CorruptedFolderError(f"{path}: expected a regular file, got a device or a pipe")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -80,13 +95,27 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("the header is longer than the file")
             header = json.loads(file.read(length))
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            entries = {name: header[name] for name in header if name != "__metadata__"}
+            _check_places(entries)
             return {
                 name: _tensor(data, 8 + length, size, entry)
-                for name, entry in header.items()
-                if name != "__metadata__" and entry["dtype"] in _DTYPES  # NumPy knows no others
+                for name, entry in entries.items()
+                if entry["dtype"] in _DTYPES  # NumPy knows no others
             }
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        except _MALFORMED as error:
             raise CorruptedFolderError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def _check_places(entries: Mapping[str, Any]) -> None:
+    """Raises ValueError where tensors overlap, or a shape or an offset is negative."""
+    previous = 0
+    for begin, end in sorted(entry["data_offsets"] for entry in entries.values()):
+        if not previous <= begin <= end:
+            raise ValueError(f"offsets {begin} to {end} are negative, falling or overlap others")
+        previous = end
+    for entry in entries.values():
+        if any(size < 0 for size in entry["shape"]):
+            raise ValueError(f"the shape {entry['shape']} is negative")
 
 
 def _tensor(data: mmap.mmap, start: int, size: int, entry: dict[str, Any]) -> NDArray[Any]:

@@ -1,16 +1,24 @@
 """Provides losses for the trainer of sentence-transformers.
 
-sentence-transformers itself is not imported: a model is any module that maps the features of a
-column to a dict with "sentence_embedding", and a loss any module with `model`, `get_config_dict`
-and `citation`.
+sentence-transformers itself is not imported; where it is in use, its own function encodes columns
+of texts. A model is any module that maps the features of a column to a dict with
+"sentence_embedding", and a loss any module with `model`, `get_config_dict` and `citation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-import torch
+try:
+    import torch
+except ImportError as error:
+    raise ImportError(
+        f"tilefold.integrations.sentence_transformers needs torch ({error}): "
+        'pip install "tilefold[sentence-transformers]"'
+    ) from error
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -130,12 +138,20 @@ class InBatchContrastiveLoss(nn.Module):
                 "process_group=torch.distributed.group.WORLD, or learn_temperature=False"
             )
         masks = masks_of_duplicates(columns, name) if self.mask_duplicates else {}
-        embeddings = [self._embed(column) for column in columns]
+        embeddings = self._embed_columns(columns)
         _check(name, embeddings)
         if self.normalize:
             embeddings = [F.normalize(x, dim=-1) for x in embeddings]
         loss: Tensor = self.objective(embeddings[0], torch.cat(embeddings[1:]), **masks)
         return loss
+
+    def _embed_columns(self, columns: list[Features]) -> list[Tensor]:
+        """Encodes anchors, and all columns of documents in one forward pass where they allow it."""
+        together = _embed_columns_of_sentence_transformers()
+        if together is None:
+            return [self._embed(column) for column in columns]
+        embeddings: list[Tensor] = together(self.model, columns)
+        return embeddings
 
     def _embed(self, column: Features) -> Tensor:
         embeddings: Tensor = self.model(column)["sentence_embedding"]
@@ -169,6 +185,22 @@ class InBatchContrastiveLoss(nn.Module):
 """
 
 
+def _embed_columns_of_sentence_transformers() -> Callable[..., list[Tensor]] | None:
+    """Returns the function by which its own losses encode columns, if the library is in use.
+
+    From 6.2 on it encodes positives and negatives in one forward pass. That is faster, and dropout
+    draws other numbers than in one pass for each column.
+    """
+    if "sentence_transformers" not in sys.modules:
+        return None
+    try:
+        module = importlib.import_module("sentence_transformers.base.losses.merged_forward")
+    except ImportError:  # before 6.2
+        return None
+    found: Callable[..., list[Tensor]] = module.embed_columns
+    return found
+
+
 def _check(op: str, columns: list[Tensor]) -> None:
     device, rows = columns[0].device, [len(x) for x in columns]
     hint = "train with use_cpu=True, or with MultipleNegativesRankingLoss or its cached form"
@@ -184,10 +216,11 @@ def _check(op: str, columns: list[Tensor]) -> None:
 class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
     """Computes `InBatchContrastiveLoss` for batches larger than memory, by mini-batches.
 
-    The loss and the gradients are those of `InBatchContrastiveLoss`, dropout included, for one more
-    forward pass (see `tilefold.losses.gradcache.cached_embeddings`); memory holds the
-    activations of one mini-batch and the embeddings. Each mini-batch is cut to the longest of its
-    texts, so there is less padding. Losses that change the model while they run, such as
+    The loss and the gradients are those of `InBatchContrastiveLoss` for one more forward pass (see
+    `tilefold.losses.gradcache.cached_embeddings`); memory holds the activations of one mini-batch
+    and the embeddings. With dropout they are those of a forward pass for each mini-batch and
+    column, as in ``CachedMultipleNegativesRankingLoss``. Each mini-batch is cut to the longest of
+    its texts, so there is less padding. Losses that change the model while they run, such as
     `MatryoshkaLoss` and `AdaptiveLayerLoss`, cannot wrap this one.
 
     Args:
@@ -248,6 +281,9 @@ class CachedInBatchContrastiveLoss(InBatchContrastiveLoss):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, mini_batch_size={self.mini_batch_size}"
+
+    def _embed_columns(self, columns: list[Features]) -> list[Tensor]:
+        return [self._embed(column) for column in columns]
 
     def _embed(self, column: Features) -> Tensor:
         chunks = mini_batches(column, self.mini_batch_size, type(self).__name__)

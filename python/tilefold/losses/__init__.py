@@ -1,5 +1,12 @@
 """Losses over all pairs of a batch that never hold the matrix of pairs."""
 
+try:
+    import torch as torch
+except ImportError as error:
+    raise ImportError(
+        f'tilefold.losses needs torch ({error}): pip install "tilefold[torch]"'
+    ) from error
+
 from .alignment_loss import alignment_loss
 from .contrastive_loss import contrastive_loss
 from .gradcache import cached_backward, cached_embeddings

@@ -17,14 +17,14 @@ except ImportError as error:
         'pip install "tilefold[analysis]"'
     ) from error
 
-from .neurons.attribution import (
-    WeightAttribution,
+from .neurons.activation_attribution import (
+    ActivationAttribution,
     activation_attribution,
-    masked_word,
     neuron_activations,
-    retrieval,
-    weight_attribution,
 )
+from .neurons.attribution import WeightAttribution, weight_attribution
+from .neurons.attribution_targets import masked_word, retrieval
+from .neurons.completeness import IncompleteAttributionWarning
 from .neurons.decentralisation import (
     Decentralisation,
     active_counts,
@@ -55,6 +55,7 @@ from .probing.probes import BilinearProbe, ConcatenationProbe, DotProductProbe, 
 from .probing.sweep import Layers, Probed, against_base, layers_of, probe_layers
 
 __all__ = [
+    "ActivationAttribution",
     "BilinearProbe",
     "Candidates",
     "ClozeEffect",
@@ -63,6 +64,7 @@ __all__ = [
     "Decentralisation",
     "DotProductProbe",
     "FeedForward",
+    "IncompleteAttributionWarning",
     "InteractionProbe",
     "Layers",
     "Probed",

@@ -88,7 +88,8 @@ def mine(
         groups: ``[m]`` integers, equal for documents that are the same, such as
             ``np.unique(texts, return_inverse=True)[1]``: the first of them stands for all, and is
             no negative of a query that has another as its positive.
-        exclude: rows of documents for each query that are no negatives, beside its positives.
+        exclude: rows of documents for each query that are no negatives, beside its positives: those
+            of `tilefold.data.own_documents` are the query itself.
         batch_size: queries at a time: memory beyond the result is bounded by `batch_size` times the
             deepest rank that is looked at. The result does not depend on it.
         num_threads: by default `get_num_threads()`. The result does not depend on it.

@@ -43,6 +43,11 @@ class DocumentPool:
         self._segments: tuple[Segment, ...] = ()
         self._vectors: Vectors | None = None
         if isinstance(documents, FlatIndex):
+            if documents.metric != "ip":
+                raise ValueError(
+                    f'{op}: documents must have metric="ip", got "{documents.metric}"; vectors of '
+                    "length one have their cosines as inner products"
+                )
             self._segments, self.dim = documents.segments, documents.dim
             self.size = _count_rows(self._segments, op)
         else:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from ..arrays import Array
 from ..data.prompts import document_texts
+from ..data.self_retrieval import same_texts
 from ..progress import Progress
 from ..ragged_lists import Integers, Lists
-from ..retrieval.bm25 import Bm25
+from ..retrieval.bm25 import Bm25, warn_of_unmatched
 from ..retrieval.running_search import SearchResult
 from .mined import Mined, joined, listed
 from .mining_inputs import Ranks, as_lists, as_positives, checked_batch_size, first_of_groups
@@ -32,6 +34,7 @@ def mine_bm25(
     groups: Array | None = None,
     exclude: Lists | None = None,
     titles: Sequence[str] | None = None,
+    remove_query: Literal["text", "none"] | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Mined:
@@ -39,7 +42,8 @@ def mine_bm25(
 
     The hard negatives of DPR: the best passages by BM25 that do not contain an answer, as
     `is_positive` decides. Ranks count documents that are neither positives nor excluded, including
-    those that `is_positive` rejects; documents that share no word with the query have no rank.
+    those that `is_positive` rejects; documents that share no word with the query have no rank. A
+    warning counts the queries that share no word with any document.
 
     Args:
         queries: n texts.
@@ -54,6 +58,9 @@ def mine_bm25(
         exclude: rows of documents for each query that are no negatives, beside its positives.
         titles: m titles, "" where a document has none: their words count like those of its text.
             None for no titles at all; an index of texts has its own.
+        remove_query: "text" leaves out documents with the text of the query (see
+            `tilefold.data.same_texts`), beside `exclude`; "none" does not. None for "text" where
+            documents are texts; an index has none to compare.
         batch_size: queries at a time. The result does not depend on it.
         progress: called as ``progress(queries_done, queries)``.
 
@@ -63,7 +70,8 @@ def mine_bm25(
 
     Raises:
         ImportError: bm25s is not installed.
-        TypeError: a string in place of texts, no lists, or titles beside an index.
+        TypeError: a string in place of texts, no lists, titles or remove_query="text" beside an
+            index.
         ValueError: a query without positives, rows that are no documents, ranks out of range.
 
     Source: Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP
@@ -93,7 +101,8 @@ def mine_bm25(
     words = documents
     if not isinstance(words, Bm25):
         words = Bm25(document_texts(words, titles))
-    lists = [own] if others is None else [own, others]
+    same = _same_texts(queries, documents, titles, remove_query)
+    lists = [some for some in (own, others, same) if some is not None]
     miner = _Miner(words, ranks, lists, first, is_positive)
     found = []
     for begin in range(0, n, step):
@@ -101,6 +110,7 @@ def mine_bm25(
         found.append(miner.mine(queries[begin:end], begin))
         if progress is not None:
             progress(end, n)
+    warn_of_unmatched("mine_bm25", queries, np.array(miner.unmatched, np.int64))
     scores = [negatives.scores[negatives.ids >= 0] for negatives in found]
     return Mined(
         joined([listed(negatives.ids) for negatives in found]),
@@ -108,6 +118,22 @@ def mine_bm25(
         ranks.n_negatives,
         removed=miner.removed,
     )
+
+
+def _same_texts(
+    queries: Sequence[str],
+    documents: Sequence[str] | Bm25,
+    titles: Sequence[str] | None,
+    remove_query: str | None,
+) -> Lists | None:
+    """Returns the documents with the text of each query; None where they are not left out."""
+    if remove_query not in ("text", "none", None):
+        raise ValueError(f"mine_bm25: remove_query must be 'text' or 'none', got {remove_query!r}")
+    if isinstance(documents, Bm25):
+        if remove_query == "text":
+            raise TypeError("mine_bm25: remove_query='text' needs texts, but documents is an index")
+        return None
+    return None if remove_query == "none" else same_texts(queries, documents, titles)
 
 
 class _Miner:
@@ -124,6 +150,7 @@ class _Miner:
         self._words, self._ranks, self._first = words, ranks, first
         self._left_out, self._is_positive = left_out, is_positive
         self.removed: Counter[str] = Counter()
+        self.unmatched: list[int] = []  # queries that share no word with any document
 
     def mine(self, queries: Sequence[str], begin: int) -> SearchResult:
         """Mines negatives ``[b, n_negatives]`` of queries from row `begin` on, padded with -1."""
@@ -136,8 +163,10 @@ class _Miner:
         pending = list(range(len(queries)))
         while pending:
             depth = min(depth, len(self._words))
-            ranked = self._words.search([queries[row] for row in pending], depth)
+            ranked = self._words.search([queries[row] for row in pending], depth, warn=False)
             for row, scores, ids in zip(pending, *ranked, strict=True):
+                if ids[0] < 0:
+                    self.unmatched.append(begin + row)
                 columns = self._follow(walks[row], ids)
                 result.scores[row, : len(columns)] = scores[columns]
                 result.ids[row, : len(columns)] = ids[columns]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from .checkpoints.weights import find
+from .lora_targets import check_mergeable, check_targets, default_targets
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_ROOT = "base_model.model."  # in front of the names of all weights in a file
 
 
 class Adaptable(Protocol):
@@ -41,7 +42,7 @@ class Lora:
         alpha: the update is scaled by alpha / r.
         dropout: probability of dropping an input of the adapter, in training.
         target_modules: names of the layers, or "all-linear"; None for peft's choice for the
-            architecture, the projections of queries and values in most.
+            architecture, or else the projections of queries and values.
 
     Source: Hu et al., LoRA, ICLR 2022.
     """
@@ -81,8 +82,9 @@ def add_lora(
 
     Raises:
         ImportError: peft is not installed.
-        ValueError: the model has an adapter or a layer of that name; peft knows no target modules
-            for it; a target is tied to the word embeddings, so that merging would change both.
+        ValueError: the model has an adapter or a layer of that name; it has no such layers, or no
+            projections of the usual names; a target has the weights of another layer, such as the
+            word embeddings, so that merging would change both.
 
     >>> from tilefold.models import minilm
     >>> encoder = minilm()
@@ -92,12 +94,12 @@ def add_lora(
     """
     peft = _peft()
     lora = Lora(r, alpha, dropout, target_modules)
-    targets = lora.target_modules
+    targets = default_targets(model.model) if target_modules is None else target_modules
     config = peft.LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets if targets is None or isinstance(targets, str) else list(targets),
+        target_modules=targets if isinstance(targets, str) else list(targets),
         # GPT-2 keeps its weights transposed; peft would find out as well, with a warning.
         fan_in_fan_out=any(type(part).__name__ == "Conv1D" for part in model.model.modules()),
     )
@@ -109,7 +111,8 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
     """Returns the model with an adapter from a folder or hub repository in peft's format.
 
     Args:
-        model: the model that the adapter was trained on; one with adapters is changed in place.
+        model: the model that the adapter was trained on, with or without a head; one with adapters
+            is changed in place.
         folder: holds adapter_config.json and adapter_model.safetensors.
         name: the adapter's name from here on.
 
@@ -124,7 +127,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
     config.inference_mode = False
     adapted = _with_adapter(peft, model, config, name)
     try:
-        state = safetensors.torch.load_file(path)
+        state = _fitted(adapted, name, safetensors.torch.load_file(path))
         report = peft.set_peft_model_state_dict(adapted, state, adapter_name=name)
     except RuntimeError as error:  # torch raises it for shapes that differ
         raise ValueError(f"{folder}: the adapter does not fit the model: {error}") from error
@@ -137,8 +140,26 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
     return adapted
 
 
-def save_adapter(model: Any, name: str, folder: Path) -> None:
+def _fitted(model: Any, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Renames weights of an adapter of a model with a head for one without, or the reverse."""
+    inner = f"{_ROOT}{getattr(model.get_base_model(), 'base_model_prefix', '')}."
+    expected = set(_peft().get_peft_model_state_dict(model, adapter_name=name))
+    for one, other in ((_ROOT, inner), (inner, _ROOT)):
+        renamed = {key.replace(one, other, 1): weight for key, weight in state.items()}
+        if set(renamed) == expected != set(state):
+            return renamed
+    return state
+
+
+def save_adapter(model: Any, name: str, folder: Path, *, below_head: str = "") -> None:
     """Writes one adapter in peft's format; the model itself is only named.
+
+    Args:
+        model: of peft.
+        name: of the adapter.
+        folder: exists.
+        below_head: prefix that names of weights lose, so that the adapter fits the model without
+            its head, as AutoModel loads it.
 
     Raises:
         ValueError: the model has no name, because it was not loaded from anywhere.
@@ -153,13 +174,21 @@ def save_adapter(model: Any, name: str, folder: Path) -> None:
             "one was not loaded from a folder or hub; save that model first, or merge()"
         )
     state = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    state = {
+        key.replace(_ROOT + below_head, _ROOT, 1): tensor.detach().cpu().contiguous()
+        for key, tensor in state.items()
+    }
     safetensors.torch.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     config.save_pretrained(str(folder))
 
 
 def merged(model: Any, name: str) -> nn.Module:
-    """Returns a copy of the model under the adapters, with one of them added to its weights."""
+    """Returns a copy of the model under the adapters, with one of them added to its weights.
+
+    Raises:
+        ValueError: the adapter is on a layer that has the weights of another one.
+    """
+    check_mergeable(model, name)
     plain: nn.Module = copy.deepcopy(model).merge_and_unload(adapter_names=[name])
     return plain.requires_grad_(True)
 
@@ -226,13 +255,23 @@ def _check_checkpointing(model: Any) -> None:
 
 
 def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
+    if not isinstance(name, str):
+        raise TypeError(f"add_lora: name must be a string, got {type(name).__name__}")
     if name in getattr(model, "peft_config", {}):
         raise ValueError(f"add_lora: the model already has an adapter {name!r}; choose a new name")
     # peft takes the name out of those of weights wherever it stands, as in `self.query`.
-    layers = [f".{layer}" for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
-    if not name.isidentifier() or name in "lora_" or layers:
-        raise ValueError(f"add_lora: {name!r} cannot name an adapter {layers[:1]}: choose another")
-    _check_targets(model, config.target_modules)
+    layers = [layer for layer, _ in model.named_modules() if f".{name}" in f".{layer}"]
+    if layers:
+        raise ValueError(
+            f"add_lora: {name!r} cannot name an adapter, as a part of the layer {layers[0]!r} "
+            "begins with it; choose another name"
+        )
+    if not name.isidentifier() or name in "lora_":
+        raise ValueError(
+            f"add_lora: {name!r} cannot name an adapter: expected letters, digits and underscores, "
+            "no digit first, and no part of 'lora_'"
+        )
+    check_targets(model, config.target_modules)
     with warnings.catch_warnings():  # of peft, about the interface of transformers
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         if not hasattr(model, "peft_config"):
@@ -244,30 +283,6 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     for key, weight in model.named_parameters():
         weight.requires_grad_(key in trained or _belongs(key, name))
     return model  # type: ignore[no-any-return]
-
-
-def _check_targets(model: Any, targets: Any) -> None:
-    """Refuses layers whose weights are those of the word embeddings.
-
-    Such an adapter acts on one of the two layers, and merging it changes both: logits were seen to
-    differ by up to 101.
-    """
-    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
-    embeddings = whole.get_input_embeddings()
-    head = whole.get_output_embeddings()
-    shared = getattr(embeddings, "weight", None)
-    if head is None or shared is None or head.weight is not shared or targets is None:
-        return
-    for name, part in whole.named_modules():
-        if isinstance(targets, str):
-            chosen = re.fullmatch(targets, name) is not None
-        else:
-            chosen = any(f".{name}".endswith(f".{target}") for target in targets)
-        if chosen and getattr(part, "weight", None) is shared:
-            raise ValueError(
-                f"add_lora: the layer {name!r} is tied to the word embeddings; choose others as "
-                f"target_modules"
-            )
 
 
 def _belongs(key: str, name: str) -> bool:

@@ -18,6 +18,7 @@ from ..files.published_folder import written_aside
 from .adapters import Lora
 from .checkpoints import encoder_settings
 from .encoder import Encoder
+from .encoder_folder import write_encoder, write_sentence_transformers
 from .towers import Towers, load_one, load_two, two_towers, with_overrides
 
 Document = str | Mapping[str, Any]  # a text, or an object with "text" and perhaps "title"
@@ -253,7 +254,7 @@ class BiEncoder(nn.Module):
         with written_aside(folder, encoder_settings.FILE) as partial:
             if self.tied:
                 record |= {tower: encoder.settings() for tower, encoder in towers.items()}
-                record |= self.query_encoder.write_weights(partial)
+                record |= write_encoder(self.query_encoder, partial)
             else:
                 for tower, encoder in towers.items():
                     encoder.save_pretrained(partial / tower)
@@ -275,7 +276,7 @@ class BiEncoder(nn.Module):
                 "pooling; export query_encoder and document_encoder each"
             )
         with written_aside(folder, encoder_settings.FILE) as partial:
-            record = query.write_sentence_transformers(partial, document)
+            record = write_sentence_transformers(query, partial, document)
             towers = {"query": query.settings(), "document": document.settings()}
             record |= {**towers, "title_format": self.title_format}
             encoder_settings.write(partial, "tied", record)

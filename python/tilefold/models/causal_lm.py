@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ..activations.pooling import last_pool
 from . import adapters
 from .attention_check import check_attention
-from .generation import Decoding, generate_tokens
-from .language_model import LanguageModel
+from .generative_lm import GenerativeLM, Scored
 from .length_batches import Tokens, check_texts
-from .log_likelihood import (
-    LogLikelihoods,
-    add_batch,
-    check_pairs,
-    empty_log_likelihoods,
-    token_log_probabilities,
-)
+from .log_likelihood import token_log_probabilities
 
 Pair = tuple[str, str]  # a prompt and its continuation
 
 
-class CausalLM(LanguageModel):
+class CausalLM(GenerativeLM):
     """A causal language model of transformers, such as Llama, with its tokenizer.
 
     Batches are padded on the right for scores and states, where causal attention never sees the
@@ -56,6 +49,7 @@ class CausalLM(LanguageModel):
     """
 
     _auto_class = "AutoModelForCausalLM"
+    _prompt_side = "left"
 
     def __init__(self, model: nn.Module, tokenizer: Any, **options: Any) -> None:
         if not tokenizer.is_fast:
@@ -83,115 +77,6 @@ class CausalLM(LanguageModel):
         for text, one in zip(texts, tokens, strict=True):
             self._check_length("tokenize", text, len(one["input_ids"]))
         return tokens
-
-    def log_likelihood(
-        self,
-        prompts: Sequence[str],
-        continuations: Sequence[str],
-        *,
-        append_eos: bool = False,
-        batch_size: int = 32,
-        batch_tokens: int | None = None,
-        progress: bool | str = False,
-    ) -> LogLikelihoods:
-        """Computes the log-likelihood of each continuation given its prompt.
-
-        Prompt and continuation are tokenized as one text; a token that has characters of the
-        continuation belongs to it. So a space between the two is written where the tokenizer
-        expects it, usually at the start of the continuation.
-
-        Args:
-            prompts: strings.
-            continuations: one for each prompt. Repeat the prompt for several options.
-            append_eos: whether the end-of-sequence token counts as the continuation's last one.
-            batch_size: maximum number of pairs per forward pass.
-            batch_tokens: maximum number of tokens per forward pass, padding included.
-            progress: whether to show progress on stderr; a string labels it.
-
-        Returns:
-            Sum and mean over tokens, float32 ``[n]`` each.
-
-        Raises:
-            TypeError: texts that are not strings.
-            ValueError: not one continuation for each prompt; a prompt or a continuation without any
-                token; a pair with more than max_length tokens.
-        """
-        check_pairs("CausalLM.log_likelihood", prompts, continuations)
-        eos = self.tokenizer.eos_token_id
-        if append_eos and eos is None:
-            raise ValueError("CausalLM.log_likelihood: append_eos, but there is no such token")
-        pairs = list(zip(prompts, continuations, strict=True))
-        found = empty_log_likelihoods(len(pairs))
-        run = self._inference(
-            "log_likelihood",
-            pairs,
-            lambda some: self._joined(some, [eos] if append_eos else []),
-            batch_size,
-            batch_tokens,
-            progress=progress,
-            characters=lambda pair: len(pair[0]) + len(pair[1]),
-        )
-        with run as batches:
-            for rows, tokens in batches:
-                self._score(found, rows, tokens)
-        return found
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        greedy: bool = True,
-        temperature: float = 1.0,
-        seed: int = 0,
-        batch_size: int = 32,
-        batch_tokens: int | None = None,
-        progress: bool | str = False,
-    ) -> list[str]:
-        """Continues each prompt until the end-of-sequence token or max_new_tokens.
-
-        Neither batches nor the other prompts change a continuation, also if it is sampled.
-
-        Args:
-            prompts: strings.
-            max_new_tokens: maximum number of tokens of a continuation.
-            greedy: whether the most probable token is taken each time; otherwise it is sampled.
-            temperature: of sampling.
-            seed: of sampling; greedy decoding draws nothing.
-            batch_size: maximum number of prompts at a time.
-            batch_tokens: maximum number of tokens at a time, padding and new tokens included.
-            progress: whether to show progress on stderr; a string labels it.
-
-        Returns:
-            The continuations, without the prompts and without special tokens.
-
-        Raises:
-            TypeError: prompts that are not strings.
-            ValueError: a prompt without any token, or with more than max_length tokens together
-                with the new ones; options that exclude each other.
-        """
-        check_texts(prompts, "CausalLM.generate")
-        decoding = Decoding(max_new_tokens, greedy, temperature, seed)
-        decoding.check("CausalLM.generate")
-        found = [""] * len(prompts)
-        run = self._inference(
-            "generate",
-            prompts,
-            lambda some: self._prompts(some, max_new_tokens),
-            batch_size,
-            batch_tokens,
-            progress=progress,
-            new_tokens=max_new_tokens,
-        )
-        with run as batches, adapters.active(self.model, self.adapter):
-            for rows, tokens in batches:
-                batch = self.pad(tokens, side="left")
-                numbers = rows.tolist()
-                ids = generate_tokens(self.model, batch, numbers, decoding, self.tokenizer)
-                new = ids[:, batch["input_ids"].shape[1] :]
-                for row, text in zip(numbers, self._decoded(new), strict=True):
-                    found[row] = text
-        return found
 
     def last_hidden_states(
         self,
@@ -230,9 +115,30 @@ class CausalLM(LanguageModel):
                 found[rows] = last_pool(states, batch["attention_mask"]).float().cpu().numpy()
         return found
 
-    def _score(
-        self, found: LogLikelihoods, rows: NDArray[np.int64], tokens: Sequence[Tokens]
-    ) -> None:
+    def _scores(
+        self,
+        prompts: Sequence[str],
+        continuations: Sequence[str],
+        end: list[int],
+        batch_size: int,
+        batch_tokens: int | None,
+        progress: bool | str,
+    ) -> Generator[Scored]:
+        run = self._inference(
+            "log_likelihood",
+            list(zip(prompts, continuations, strict=True)),
+            lambda some: self._joined(some, end),
+            batch_size,
+            batch_tokens,
+            progress=progress,
+            characters=lambda pair: len(pair[0]) + len(pair[1]),
+        )
+        with run as batches:
+            for rows, tokens in batches:
+                yield rows, *self._log_probabilities(tokens)
+
+    def _log_probabilities(self, tokens: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Returns log-probabilities of tokens from the first continuation on, and the mask."""
         batch = self.pad(tokens)
         ids = batch["input_ids"]
         starts = torch.tensor([row["start"][0] for row in tokens], device=ids.device)
@@ -246,7 +152,10 @@ class CausalLM(LanguageModel):
             logits = self(batch, use_cache=False).logits[:, kept]
         places = kept + 1
         mask = (places >= starts[:, None]) & (places < lengths[:, None])
-        add_batch(found, rows, token_log_probabilities(logits, ids[:, first:]), mask)
+        return token_log_probabilities(logits, ids[:, first:]), mask
+
+    def _n_given(self, batch: Mapping[str, Tensor]) -> int:
+        return batch["input_ids"].shape[1]
 
     def _joined(self, pairs: Sequence[Pair], added: list[int]) -> list[Tokens]:
         """Returns tokens of prompts with continuations, with the place where the latter start."""
@@ -276,7 +185,12 @@ class CausalLM(LanguageModel):
         for prompt, one in zip(prompts, tokens, strict=True):
             if not one["input_ids"]:
                 raise ValueError("CausalLM.generate: a prompt has no token")
-            self._check_length("generate", prompt, len(one["input_ids"]) + new)
+            length = len(one["input_ids"])
+            if length + new > self.max_length:
+                raise ValueError(
+                    f"CausalLM.generate: a prompt of length {length} and max_new_tokens {new} "
+                    f"exceed max_length {self.max_length}: {prompt!r:.60}"
+                )
         return tokens
 
     def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
@@ -291,7 +205,3 @@ class CausalLM(LanguageModel):
             names = ("input_ids", "attention_mask", "offset_mapping")
             found.append({name: batch[name][row][:length] for name in names})
         return found
-
-    def _decoded(self, ids: Any) -> list[str]:
-        texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return texts

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from ..activations.pooling import POOLINGS
 from ..files.published_folder import written_aside
 from . import adapters
-from . import projection as projections
 from .checkpoints import encoder_settings
-from .checkpoints import sentence_transformers_folder as st
-from .checkpoints.checkpoint import load
-from .checkpoints.weights import quiet
+from .checkpoints.announced_tokens import warn_of_missing_tokens
+from .checkpoints.checkpoint import base_model_name, describe, existing, load
+from .encoder_folder import write_encoder, write_sentence_transformers
 from .length_batches import Tokens, by_length, check_batches, check_texts, evaluating
 from .text_model import TextModel
 
@@ -33,7 +32,8 @@ class Encoder(TextModel):
     returns tensors.
 
     Args:
-        model: its output has `last_hidden_state`.
+        model: its output has `last_hidden_state`; or a language model, whose head is not used, such
+            as the model of a `CausalLM`, which is shared then: see `Encoder.over`.
         tokenizer: the tokenizer of the model.
         pooling: "mean" (over the tokens of the text), "cls" (first token), "last" (last token), or
             "decoder" (first state of the decoder of an encoder-decoder model such as T5, as in
@@ -114,7 +114,11 @@ class Encoder(TextModel):
         Raises:
             OSError: there is no such model.
             ValueError: the checkpoint lacks weights of the model, which would stay random, or has
-                some of other shapes; its settings for queries and for documents differ.
+                some of other shapes; its settings for queries, documents and other texts differ.
+
+        Warns:
+            UserWarning: the tokenizer's configuration announces a first or last token that it does
+                not add.
         """
         chosen = {key: options[key] for key in ("pooling", "adapter") if options.get(key)}
         model, tokenizer, description = load(name, **chosen)
@@ -125,7 +129,49 @@ class Encoder(TextModel):
                 f"Encoder.from_pretrained: {name} has another {min(differ - set(options))} for "
                 f"queries than for documents; use BiEncoder.from_pretrained, or pass it here"
             )
+        default = description.default_prefix
+        if default not in (None, query.get("prefix")) and "prefix" not in options:
+            raise ValueError(
+                f"Encoder.from_pretrained: {name} has the prompt {default!r} for texts that are "
+                f"neither queries nor documents, and {query['prefix']!r} for these; pass one as "
+                f"prefix"
+            )
+        warn_of_missing_tokens(tokenizer, {**query, **options})
         return cls(model, tokenizer, **{**query, **options})
+
+    @classmethod
+    def over(cls, other: TextModel, name: str | Path, *, adapter: str, **options: Any) -> Self:
+        """Loads an adapter over the model of a `CausalLM`, or of an encoder, which both share.
+
+        A retriever and a generator may have an adapter each over one model in memory, and switch
+        to it when they run.
+
+        Args:
+            other: has an adapter; its model gets another one.
+            name: folder or hub name of an encoder's adapter.
+            adapter: name of the adapter from here on.
+            **options: of `Encoder`, which take precedence over those of the folder.
+
+        Raises:
+            ValueError: there is no adapter, it belongs to another model, or does not fit; its name
+                is taken.
+
+        Example:
+            >>> lm = CausalLM.from_pretrained("generator", adapter="generation")  # doctest: +SKIP
+            >>> Encoder.over(lm, "retriever", adapter="retrieval").adapter  # doctest: +SKIP
+            'retrieval'
+        """
+        if other.adapter is None:
+            raise ValueError("Encoder.over: the other model has no adapter; see add_lora")
+        source = existing(name)
+        bases = base_model_name(source), adapters.base_name(other.model)
+        if bases[0] != bases[1]:
+            raise ValueError(
+                f"Encoder.over: {name} is an adapter of {bases[0]}, and the model is {bases[1]}"
+            )
+        model = adapters.load_adapter(other.model, source, adapter)
+        settings = describe(source).query
+        return cls(model, other.tokenizer, **{**settings, **options, "adapter": adapter})
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that AutoModel, AutoTokenizer and `from_pretrained` can load.
@@ -140,7 +186,7 @@ class Encoder(TextModel):
         """
         with written_aside(folder, encoder_settings.FILE) as partial:
             encoder_settings.write(
-                partial, "encoder", {**self.settings(), **self.write_weights(partial)}
+                partial, "encoder", {**self.settings(), **write_encoder(self, partial)}
             )
 
     def export_sentence_transformers(self, folder: str | os.PathLike[str]) -> None:
@@ -152,7 +198,7 @@ class Encoder(TextModel):
                 sentence-transformers lacks.
         """
         with written_aside(folder, encoder_settings.FILE) as partial:
-            record = self.write_sentence_transformers(partial, self)
+            record = write_sentence_transformers(self, partial, self)
             encoder_settings.write(partial, "encoder", {**self.settings(), **record})
 
     def settings(self) -> dict[str, Any]:
@@ -181,15 +227,27 @@ class Encoder(TextModel):
     def forward(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Computes embeddings ``[n, dim]``, at least float32, of a padded batch with its mask."""
         tokens = _padded_on_the_right(tokens)
-        mask = tokens["attention_mask"]
-        with adapters.active(self.model, self.adapter):
-            hidden = self.model(**tokens, **self._decoder_inputs(mask)).last_hidden_state
-        pooled = POOLINGS[self.pooling](hidden, mask)
+        hidden = self.run(tokens).last_hidden_state
+        pooled = POOLINGS[self.pooling](hidden, tokens["attention_mask"])
         if self.projection is not None:
             weight = next(self.projection.parameters(), pooled)
             pooled = self.projection(pooled.to(weight.dtype))
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
+
+    def run(self, tokens: Mapping[str, Tensor], **options: Any) -> Any:
+        """Calls the model, without a head that it may have, with the adapter in use.
+
+        Args:
+            tokens: a padded batch with its mask.
+            **options: other arguments of the model, such as output_hidden_states.
+
+        Returns:
+            The output of the model, which has `last_hidden_state`.
+        """
+        inputs = self._decoder_inputs(tokens["attention_mask"])
+        with adapters.active(self.model, self.adapter):
+            return self.below()(**tokens, **inputs, **options)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Returns the tokens of each text with its prefix, cut to max_length and not padded."""
@@ -243,43 +301,16 @@ class Encoder(TextModel):
                 embeddings[rows] = self(self.pad(tokens)).float().cpu().numpy()
         return embeddings
 
-    def write_weights(self, folder: Path) -> dict[str, Any]:
-        """Writes model or adapter, tokenizer and projection; returns the settings of the latter."""
-        activations = projections.save(self.projection, folder)
-        if self.adapter is not None:
-            adapters.save_adapter(self.model, self.adapter, folder)
-        else:
-            model: Any = self.model
-            _check_saveable(model)
-            with quiet():
-                model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        return {"projection": activations}
+    @property
+    def below_head(self) -> str:
+        """Prefix of the names of weights in a model with a head, "model." in Llama; or ""."""
+        whole = self._without_adapters()
+        below = getattr(whole, "base_model", whole)
+        return "" if below is whole else f"{whole.base_model_prefix}."
 
-    def write_sentence_transformers(self, folder: Path, documents: Encoder) -> dict[str, Any]:
-        """Writes weights and modules; `documents` may differ in prefix and length alone."""
-        if self.adapter is not None:
-            raise ValueError("export_sentence_transformers: there is an adapter; merge() it first")
-        if self.append_eos or documents.append_eos:
-            raise ValueError(
-                "export_sentence_transformers: it appends no tokens; let the tokenizer's own "
-                "post-processor do that rather than append_eos"
-            )
-        record = self.write_weights(folder)
-        towers = {"query": self, "document": documents}
-        same = self.prefix == documents.prefix
-        model: Any = self.model
-        st.write(
-            folder,
-            pooling=self.pooling,
-            normalize=self.normalize,
-            dim=model.config.hidden_size,
-            projection_module=self.projection,
-            prefixes={task: encoder.prefix for task, encoder in towers.items()},
-            max_lengths={task: encoder.max_length for task, encoder in towers.items()},
-            default="document" if same and self.prefix else None,
-        )
-        return record
+    def below(self) -> Any:
+        """Returns the model without its head, if it has one; adapters in it stay in effect."""
+        return self._without_adapters().base_model if self.below_head else self.model
 
     def _ended(self, tokens: Tokens) -> Tokens:
         eos = self.tokenizer.eos_token_id
@@ -318,17 +349,3 @@ def _padded_on_the_right(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Moves padding to the right: positions then count from the first token."""
     order = tokens["attention_mask"].argsort(dim=1, descending=True, stable=True)
     return {name: rows.gather(1, order) for name, rows in tokens.items()}
-
-
-def _check_saveable(model: Any) -> None:
-    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
-
-    if hasattr(model, "peft_config"):
-        raise ValueError("save_pretrained: the model has adapters; name one with `adapter`")
-    mappings: list[Any] = [MODEL_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING]
-    kinds = [mapping.get(type(model.config), None) for mapping in mappings]
-    if type(model) not in kinds:
-        raise ValueError(
-            f"save_pretrained: a {type(model).__name__} saved alone could not be loaded again; "
-            f"AutoModel would expect another class"
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from . import adapters
-from .generation import Decoding, generate_tokens
-from .language_model import LanguageModel
+from .generative_lm import GenerativeLM, Scored
 from .length_batches import Tokens, check_texts
-from .log_likelihood import (
-    LogLikelihoods,
-    add_batch,
-    check_pairs,
-    empty_log_likelihoods,
-    token_log_probabilities,
-)
-
-Pair = tuple[str, str]  # a prompt and its continuation
+from .log_likelihood import token_log_probabilities
 
 
-class EncoderDecoderLM(LanguageModel):
+class EncoderDecoderLM(GenerativeLM):
     """An encoder-decoder language model of transformers, such as Flan-T5, with its tokenizer.
 
     The encoder reads prompts, the decoder writes continuations; both are padded on the right.
@@ -52,6 +42,7 @@ class EncoderDecoderLM(LanguageModel):
     """
 
     _auto_class = "AutoModelForSeq2SeqLM"
+    _prompt_side = "right"
 
     def __init__(self, model: nn.Module, tokenizer: Any, **options: Any) -> None:
         config: Any = model.config
@@ -79,109 +70,6 @@ class EncoderDecoderLM(LanguageModel):
                 raise ValueError("EncoderDecoderLM.tokenize: a text has no token")
             self._check_length("tokenize", text, len(ids))
             found.append({"input_ids": ids, "attention_mask": [1] * len(ids)})
-        return found
-
-    def log_likelihood(
-        self,
-        prompts: Sequence[str],
-        continuations: Sequence[str],
-        *,
-        append_eos: bool = False,
-        batch_size: int = 32,
-        batch_tokens: int | None = None,
-        progress: bool | str = False,
-    ) -> LogLikelihoods:
-        """Computes the log-likelihood of each continuation given its prompt.
-
-        Args:
-            prompts: strings, which the encoder reads.
-            continuations: one for each prompt; tokenized without special tokens.
-            append_eos: whether the end-of-sequence token counts as the continuation's last one.
-            batch_size: maximum number of pairs per forward pass.
-            batch_tokens: maximum number of tokens per forward pass, padding included: prompts as
-                long as the longest of the batch, continuations as the longest of all.
-            progress: whether to show progress on stderr; a string labels it.
-
-        Returns:
-            Sum and mean over tokens, float32 ``[n]`` each.
-
-        Raises:
-            TypeError: texts that are not strings.
-            ValueError: not one continuation for each prompt; a prompt or a continuation without any
-                token; a prompt with more than max_length tokens.
-        """
-        check_pairs("EncoderDecoderLM.log_likelihood", prompts, continuations)
-        targets = self._targets(continuations, append_eos)
-        found = empty_log_likelihoods(len(targets))
-        run = self._inference(
-            "log_likelihood",
-            prompts,
-            self.tokenize,
-            batch_size,
-            batch_tokens,
-            progress=progress,
-            new_tokens=max(map(len, targets), default=0),
-        )
-        with run as batches:
-            for rows, tokens in batches:
-                self._score(found, rows, tokens, [targets[row] for row in rows])
-        return found
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        greedy: bool = True,
-        temperature: float = 1.0,
-        seed: int = 0,
-        batch_size: int = 32,
-        batch_tokens: int | None = None,
-        progress: bool | str = False,
-    ) -> list[str]:
-        """Writes a continuation of each prompt.
-
-        Neither batches nor the other prompts change a continuation, also if it is sampled.
-
-        Args:
-            prompts: strings.
-            max_new_tokens: maximum number of tokens of a continuation.
-            greedy: whether the most probable token is taken each time; otherwise it is sampled.
-            temperature: of sampling.
-            seed: of sampling; greedy decoding draws nothing.
-            batch_size: maximum number of prompts at a time.
-            batch_tokens: maximum number of tokens at a time, padding and new tokens included.
-            progress: whether to show progress on stderr; a string labels it.
-
-        Returns:
-            The continuations, without special tokens.
-
-        Raises:
-            TypeError: prompts that are not strings.
-            ValueError: a prompt without any token, or with more than max_length; options that
-                exclude each other.
-        """
-        check_texts(prompts, "EncoderDecoderLM.generate")
-        decoding = Decoding(max_new_tokens, greedy, temperature, seed)
-        decoding.check("EncoderDecoderLM.generate")
-        found = [""] * len(prompts)
-        run = self._inference(
-            "generate",
-            prompts,
-            self.tokenize,
-            batch_size,
-            batch_tokens,
-            progress=progress,
-            new_tokens=max_new_tokens,
-        )
-        with run as batches, adapters.active(self.model, self.adapter):
-            for rows, tokens in batches:
-                numbers = rows.tolist()
-                batch = self.pad(tokens)
-                ids = generate_tokens(self.model, batch, numbers, decoding, self.tokenizer)
-                texts = self.tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
-                for row, text in zip(numbers, texts, strict=True):
-                    found[row] = text
         return found
 
     def last_hidden_states(
@@ -223,13 +111,34 @@ class EncoderDecoderLM(LanguageModel):
                 found[rows] = output.decoder_hidden_states[-1][:, 0].float().cpu().numpy()
         return found
 
-    def _score(
+    def _scores(
         self,
-        found: LogLikelihoods,
-        rows: NDArray[np.int64],
-        tokens: Sequence[Tokens],
-        targets: Sequence[list[int]],
-    ) -> None:
+        prompts: Sequence[str],
+        continuations: Sequence[str],
+        end: list[int],
+        batch_size: int,
+        batch_tokens: int | None,
+        progress: bool | str,
+    ) -> Generator[Scored]:
+        targets = self._targets(continuations, end)
+        run = self._inference(
+            "log_likelihood",
+            prompts,
+            self.tokenize,
+            batch_size,
+            batch_tokens,
+            progress=progress,
+            new_tokens=max(map(len, targets), default=0),
+        )
+        with run as batches:
+            for rows, tokens in batches:
+                own = [targets[row] for row in rows]
+                yield rows, *self._log_probabilities(tokens, own)
+
+    def _log_probabilities(
+        self, tokens: Sequence[Tokens], targets: Sequence[list[int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns log-probabilities of the tokens of continuations, and the mask."""
         batch = self.pad(tokens)
         written = nn.utils.rnn.pad_sequence(
             [torch.tensor(ids) for ids in targets], batch_first=True, padding_value=-1
@@ -239,14 +148,15 @@ class EncoderDecoderLM(LanguageModel):
         start: Tensor = written.new_full((len(written), 1), self._start)
         inputs = torch.cat([start, written[:, :-1]], dim=1)
         logits = self(batch, decoder_input_ids=inputs, use_cache=False).logits
-        add_batch(found, rows, token_log_probabilities(logits, written), mask)
+        return token_log_probabilities(logits, written), mask
 
-    def _targets(self, continuations: Sequence[str], append_eos: bool) -> list[list[int]]:
-        eos = self.tokenizer.eos_token_id
-        if append_eos and eos is None:
-            raise ValueError(
-                "EncoderDecoderLM.log_likelihood: append_eos, but there is no such token"
-            )
+    def _prompts(self, prompts: Sequence[str], new: int) -> list[Tokens]:
+        return self.tokenize(prompts)
+
+    def _n_given(self, batch: Mapping[str, Tensor]) -> int:
+        return 1  # the start token of the decoder
+
+    def _targets(self, continuations: Sequence[str], end: list[int]) -> list[list[int]]:
         if not continuations:
             return []
         ids = self.tokenizer(text_target=list(continuations), add_special_tokens=False)["input_ids"]
@@ -255,4 +165,4 @@ class EncoderDecoderLM(LanguageModel):
                 raise ValueError(
                     f"EncoderDecoderLM.log_likelihood: a continuation has no token: {text!r:.60}"
                 )
-        return [[*one, eos] if append_eos else one for one in ids]
+        return [[*one, *end] for one in ids]

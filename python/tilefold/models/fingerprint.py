@@ -103,13 +103,32 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 
 def _weights(model: Fingerprinted) -> Iterator[tuple[str, Tensor]]:
-    for name, weight in model.state_dict().items():
-        adapter = _ADAPTER_WEIGHT.search(name)
+    weights = dict(_without_head(model))
+    matches = {name: _ADAPTER_WEIGHT.search(name) for name in weights}
+    own = {name[: m.start()] for name, m in matches.items() if m and m[2] == model.adapter}
+    for name, weight in weights.items():
+        adapter = matches[name]
         unused = "pooler" in name.split(".") or (
             adapter is not None and model.adapter not in (None, adapter[2])
         )
-        if not unused:
+        if unused:
+            continue
+        layer, _, kind = name.partition(".base_layer.")
+        if kind and model.adapter is not None and layer not in own:
+            yield f"{layer}.{kind}", weight  # another adapter alone is on this layer
+        else:
             yield name if model.adapter is None else _ADAPTER_WEIGHT.sub(r"\1", name), weight
+
+
+def _without_head(model: Fingerprinted) -> Iterator[tuple[str, Tensor]]:
+    """Yields weights by their names in a model without the head that an encoder does not use."""
+    root = "model.base_model.model." if hasattr(model.model, "get_base_model") else "model."
+    inner = root + getattr(model, "below_head", "")
+    for name, weight in model.state_dict().items():
+        if name.startswith(inner):
+            yield root + name.removeprefix(inner), weight
+        elif not name.startswith(root):  # a projection
+            yield name, weight
 
 
 def _configuration(model: Fingerprinted) -> dict[str, Any]:

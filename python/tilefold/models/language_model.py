@@ -16,6 +16,7 @@ from torch import Tensor
 from ..files.published_folder import written_aside
 from . import adapters
 from .checkpoints import encoder_settings
+from .checkpoints.announced_tokens import warn_of_missing_tokens
 from .checkpoints.language_model_checkpoint import load_language_model
 from .checkpoints.weights import quiet
 from .length_batches import Text, Tokens, by_length, check_batches, check_texts, evaluating
@@ -54,6 +55,9 @@ class LanguageModel(TextModel):
             OSError: there is no such model.
             ValueError: the checkpoint lacks weights, such as the head, or has some of other shapes
                 or that the model does not use; another dtype.
+
+        Warns:
+            UserWarning: the tokenizer's configuration announces a first token that it does not add.
         """
         import transformers
 
@@ -65,6 +69,8 @@ class LanguageModel(TextModel):
         named = {"adapter": options["adapter"]} if options.get("adapter") else {}
         kind = getattr(transformers, cls._auto_class)
         model, tokenizer, settings = load_language_model(kind, name, dtype=dtype, **named)
+        # Nothing is to follow the last token of a text that is continued.
+        warn_of_missing_tokens(tokenizer, {"append_eos": True}, begin="begin each text with {!r}")
         return cls(model, tokenizer, **{**settings, **options})
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

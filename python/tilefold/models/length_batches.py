@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..progress import show_progress
+from ..retrieval.search_options import as_integer
 
 Tokens = dict[str, list[int]]  # of one text, under the tokenizer's names
 Text = TypeVar("Text")
@@ -90,20 +91,20 @@ def split_rows(
 
 
 def check_batches(op: str, batch_size: int, batch_tokens: int | None) -> None:
-    """Raises ValueError, naming `op`, for limits below 1."""
-    if batch_size < 1:
+    """Raises TypeError or ValueError, naming `op`, for limits that are no integers or below 1."""
+    if as_integer(batch_size, op, "batch_size") < 1:
         raise ValueError(f"{op}: batch_size must be at least 1, got {batch_size}")
-    if batch_tokens is not None and batch_tokens < 1:
+    if batch_tokens is not None and as_integer(batch_tokens, op, "batch_tokens") < 1:
         raise ValueError(f"{op}: batch_tokens must be at least 1 or None, got {batch_tokens}")
 
 
-def check_texts(texts: Sequence[str], op: str = "Encoder.encode") -> None:
-    """Raises TypeError, naming `op`, unless `texts` is a list of strings."""
+def check_texts(texts: Sequence[str], op: str = "Encoder.encode", name: str = "texts") -> None:
+    """Raises TypeError, naming `op` and the argument, unless it is a list of strings."""
     if isinstance(texts, str):
-        raise TypeError(f"{op}: texts is one string; pass a list of strings")
+        raise TypeError(f"{op}: {name} is one string; pass a list of strings")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"{op}: texts must be strings, got {type(text).__name__} at {index}")
+            raise TypeError(f"{op}: {name} must be strings, got {type(text).__name__} at {index}")
 
 
 @contextlib.contextmanager

@@ -68,8 +68,8 @@ def token_log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
 
 def check_pairs(op: str, prompts: Sequence[str], continuations: Sequence[str]) -> None:
     """Raises, naming `op`, unless these are two lists of strings of one length."""
-    check_texts(prompts, op)
-    check_texts(continuations, op)
+    check_texts(prompts, op, "prompts")
+    check_texts(continuations, op, "continuations")
     if len(prompts) != len(continuations):
         raise ValueError(
             f"{op}: expected one continuation for each prompt, got {len(continuations)} and "

@@ -94,7 +94,7 @@ class MaskedLM(LanguageModel):
         Raises:
             ValueError: a word that the tokenizer does not know, or splits into several tokens.
         """
-        check_texts(words, "MaskedLM.word_ids")
+        check_texts(words, "MaskedLM.word_ids", "words")
         found = []
         for word in words:
             ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
@@ -161,9 +161,14 @@ class MaskedLM(LanguageModel):
             float32 ``[texts]``.
 
         Raises:
+            TypeError: a single string, or items that are not strings.
             ValueError: not as many words as texts; a word that is not one token, or is not among
                 the candidates; a candidate given twice.
         """
+        check_texts(texts, "MaskedLM.probabilities", "texts")
+        check_texts(words, "MaskedLM.probabilities", "words")
+        if candidates is not None:
+            check_texts(candidates, "MaskedLM.probabilities", "candidates")
         if len(words) != len(texts):
             raise ValueError(
                 f"MaskedLM.probabilities: expected as many words as texts, got {len(words)} and "

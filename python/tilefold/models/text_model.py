@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..retrieval.search_options import as_integer
 from . import adapters
 from .checkpoints.checkpoint import limit
 from .fingerprint import fingerprint
@@ -48,6 +49,7 @@ class TextModel(nn.Module):
         longest = limit(model, tokenizer)
         if max_length is None:
             max_length = min(self._default_max_length or longest, longest)
+        max_length = as_integer(max_length, kind, "max_length")
         if not 1 <= max_length <= longest:
             raise ValueError(
                 f"{kind}: max_length must be between 1 and the model's {longest}, got {max_length}"

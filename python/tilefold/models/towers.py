@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .adapters import CONFIG, Lora, add_lora, load_adapter
 from .checkpoints import encoder_settings
+from .checkpoints.announced_tokens import warn_of_missing_tokens
 from .checkpoints.checkpoint import describe, existing, load
 from .checkpoints.weights import find
 from .encoder import Encoder
@@ -86,8 +87,10 @@ def load_one(name: str | Path, query: Mapping[str, Any], document: Mapping[str, 
     """Loads both towers from one checkpoint; one object where their settings are equal."""
     poolings = {options.get("pooling") for options in (query, document)}
     model, tokenizer, description = load(name, pooling=poolings.pop())
-    encoder = Encoder(model, tokenizer, **{**description.query, **query})
+    own = {**description.query, **query}
+    encoder = Encoder(model, tokenizer, **own)
     options = {**description.document, **document, "projection": encoder.projection}
+    warn_of_missing_tokens(tokenizer, own, options)
     other = Encoder(model, tokenizer, **options)
     same = other.settings() == encoder.settings()
     return Towers(encoder, encoder if same else other, description.title_format)

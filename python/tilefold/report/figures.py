@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 # Okabe and Ito's colours, which people of any colour vision distinguish; shapes differ as well.
@@ -145,6 +146,7 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
     "font.size": 10,
+    "text.parse_math": False,  # a dollar in a label is a dollar
 }
 
 
@@ -161,6 +163,8 @@ def _svg(canvas: Canvas, name: str) -> str:
 
     The bytes are the same every time: no date, and a fixed salt for ids.
     """
+    for text in canvas.findobj(Text):  # those that were made outside of the style
+        text.set_parse_math(False)
     written = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         canvas.savefig(written, format="svg", metadata={"Date": None, "Creator": None})

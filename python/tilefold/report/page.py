@@ -10,6 +10,8 @@ from pathlib import Path
 import jinja2
 
 from ..files.atomic import replacing_text
+from ..files.printable import escaped
+from ..files.secrets import redacted
 from ..version import __version__
 
 
@@ -144,7 +146,7 @@ class Report:
         )
         environment.filters |= {"plain": _plain, "block": _block}
         found: str = environment.get_template(template).render(report=self, version=__version__)
-        return found
+        return redacted(escaped(found, lines=True))
 
 
 # Characters with a meaning within a line of Markdown ("_" at the edge of a word, "(" after a

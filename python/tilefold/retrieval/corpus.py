@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..files.tensors import map_tensors, write_tensors
-from .encode_shards import named, names_of, plan_of, shards_of, with_names
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files.done_once import read_checked, write_checked
+from ..files.published_folder import written_aside
+from ..files.storage import published_checksum
+from ..files.tensors import CorruptedFolderError, map_tensors
+from .encode_shards import plan_of, shards_of
+from .encoded_shard import named, names_of, with_names
 from .flat_index import FlatIndex
 from .running_search import SearchResult
 from .shards import search_shards
 
-_INDEX, _NAMES, _MODEL = "index", "names.safetensors", "model.json"
+_INDEX, _NAMES = "index", "names.safetensors"
 _COMPARED = ("weights", "pooling", "normalize")  # queries have to be encoded with the same
 
 
@@ -39,14 +44,15 @@ class Corpus:
     model: Mapping[str, Any] | None
     _search: Callable[..., Any]
 
-    def search(self, queries: Any, k: int) -> SearchResult:
+    def search(self, queries: Any, k: int, *, exclude: Any = None) -> SearchResult:
         """Returns scores and ids of the k documents with the largest inner products.
 
         Args:
             queries: ``[n, dim]`` vectors.
             k: results per query.
+            exclude: places in `names` that a query may not retrieve, as in `tilefold.search`.
         """
-        found = self._search(queries, k=k)
+        found = self._search(queries, k=k, exclude=exclude)
         return SearchResult(found.scores, found.ids)
 
     def check_model(self, record: Mapping[str, Any], dim: int) -> None:
@@ -74,16 +80,20 @@ class Corpus:
             )
 
 
-def open_corpus(folder: str | Path) -> Corpus:
+def open_corpus(folder: str | Path, *, verify: bool = True) -> Corpus:
     """Opens shards that `encode_shards` wrote, or an index that `save_index` wrote.
 
     Vectors are mapped from the files and read when they are searched.
 
     Args:
         folder: with shards, or with an index.
+        verify: whether to compare checksums, which reads every byte once, as `FlatIndex.load` does.
+            Without, a vector that a faulty disk changed gives other answers, and nothing says so.
+            Sizes, headers, ids, and what belongs together are always checked.
 
     Raises:
-        FileNotFoundError: the folder has neither.
+        FileNotFoundError: the folder has neither, or lacks a shard.
+        CorruptedFolderError: a file is truncated, was changed, or belongs to another corpus.
 
     Example:
         >>> corpus = open_corpus("vectors")  # doctest: +SKIP
@@ -92,10 +102,10 @@ def open_corpus(folder: str | Path) -> Corpus:
     """
     root = Path(folder)
     if (root / _NAMES).is_file():
-        index = FlatIndex.load(root / _INDEX)
-        model = json.loads((root / _MODEL).read_text(encoding="utf-8"))
-        return Corpus(root, named(map_tensors(root / _NAMES)), index.dim, model, index.search)
-    paths = shards_of(root)
+        index = FlatIndex.load(root / _INDEX, verify=verify)
+        names, model = _read_names(root)
+        return Corpus(root, names, index.dim, model, index.search)
+    paths = shards_of(root, verify=verify)
     search = partial(_search_shards, paths)
     return Corpus(root, names_of(paths), _dim(paths[0]), plan_of(root).model, search)
 
@@ -122,20 +132,40 @@ def save_index(folder: str | Path, shards: str | Path) -> FlatIndex:
     for path in paths:
         tensors = map_tensors(path)
         index.add(tensors["vectors"], ids=tensors["ids"])
-    aside = root.with_name(f".{root.name}.{os.getpid()}.partial")
-    try:
-        aside.mkdir(parents=True)
+    with written_aside(root, _NAMES) as aside:
         index.save(aside / _INDEX)
-        write_tensors(aside / _NAMES, with_names(names_of(paths)))
-        (aside / _MODEL).write_text(json.dumps(plan_of(shards).model), encoding="utf-8")
-        aside.rename(root)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _write_names(aside, names_of(paths), plan_of(shards).model)
     return index
 
 
-def _search_shards(paths: list[Path], queries: Any, *, k: int) -> Any:
-    return search_shards(queries, paths, k)
+def _write_names(folder: Path, names: list[str], model: Any) -> None:
+    """Writes names and model, and the checksum of the index that they belong to."""
+    texts = {"model": json.dumps(model), "index": published_checksum(folder / _INDEX)}
+    tensors: dict[str, NDArray[Any]] = {
+        **with_names(names),
+        **{key: np.frombuffer(text.encode(), np.uint8) for key, text in texts.items()},
+    }
+    write_checked(folder / _NAMES, tensors)
+
+
+def _read_names(folder: Path) -> tuple[list[str], Any]:
+    tensors = read_checked(folder / _NAMES)
+    try:
+        names, model = named(tensors), json.loads(tensors["model"].tobytes())
+        index = tensors["index"].tobytes().decode()
+    except (KeyError, ValueError) as error:
+        raise CorruptedFolderError(
+            f"{folder / _NAMES}: not the names of an index: {error}"
+        ) from error
+    if index != published_checksum(folder / _INDEX):
+        raise CorruptedFolderError(
+            f"{folder / _NAMES} belongs to another index than {folder / _INDEX}; write both again"
+        )
+    return names, model
+
+
+def _search_shards(paths: list[Path], queries: Any, *, k: int, exclude: Any) -> Any:
+    return search_shards(queries, paths, k, exclude=exclude)
 
 
 def _dim(shard: Path) -> int:

@@ -22,7 +22,7 @@ def check_disjoint(parts: Sequence[Part], memory: int, op: str) -> None:
     ordered = sorted((part for part in parts if part.rows), key=Part.id_range)
     ranges = [part.id_range() for part in ordered]
     apart = all(left[1] <= right[0] for left, right in itertools.pairwise(ranges))
-    if apart and all(part.has_unique_ids() for part in ordered):
+    if apart and all(part.has_unique_ids(memory) for part in ordered):
         return
     classes = 1 + sum(part.rows for part in ordered) * _BYTES_PER_ID // max(memory, 1)
     for residue in range(classes):

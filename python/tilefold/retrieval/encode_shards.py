@@ -1,29 +1,30 @@
 """A corpus as shards of embeddings on disk: each whole or absent, so that work can stop anywhere.
 
-A shard is one safetensors file for `search_shards`: vectors, the row of each in the corpus, and the
-name of each as text. Machines may write different shards of one folder at the same time.
+A shard is one safetensors file for `search_shards`: vectors, the row of each in the corpus, the
+name of each as text, the key of its plan and a checksum of everything. Machines may write different
+shards of one folder at the same time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files.atomic import replacing, replacing_text
-from ..files.done_once import digest_of_columns
-from ..files.tensors import map_tensors, write_tensors
+from ..files.atomic import replacing_text
+from ..files.done_once import WrongChecksumError, digest_of, digest_of_columns, write_checked
+from ..files.tensors import CorruptedFolderError
+from .encoded_shard import check_shard, with_names
 
 Encode = Callable[..., NDArray[np.float32]]
 
 _OP = "encode_shards"
 _PLAN = "shards.json"
-_VERSION = 1
+_VERSION = 2
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -36,6 +37,11 @@ class Plan(NamedTuple):
     model: Any  # what encodes, as JSON
     corpus: str  # digest of names and texts
     version: int = 0  # of the format; plans before version 1 do not have it
+
+    @property
+    def key(self) -> str:
+        """Returns a digest of the plan, which each of its shards carries."""
+        return digest_of(self._asdict())
 
     def rows(self, shard: int) -> range:
         """Rows of the corpus that a shard holds."""
@@ -57,8 +63,9 @@ def encode_shards(
 ) -> Iterator[Path]:
     """Encodes a corpus, or one shard of it, and writes what is not there yet.
 
-    Shards that are there are left as they are; one whose writer was killed is written again, from
-    its beginning. Nothing is encoded before the iterator is asked.
+    Shards that are there are compared with their checksums and left as they are; one whose writer
+    was killed is written again, from its beginning. Nothing is encoded before the iterator is
+    asked.
 
     Args:
         encode: from texts, or from texts and titles where there are any, to float32
@@ -69,7 +76,8 @@ def encode_shards(
         num_shards: parts of nearly one size.
         shard: the one to write, from 0; all by default.
         dtype: "float32", "float16" or "bfloat16" on disk.
-        model: says what encodes, in JSON's terms; shards of another model are refused.
+        model: says what encodes, in JSON's terms; shards of another model are refused. With None,
+            a folder that was encoded by another model without a name is not noticed.
         titles: of all documents, "" where there is none; None for no titles at all.
 
     Yields:
@@ -77,8 +85,8 @@ def encode_shards(
 
     Raises:
         ValueError: a shard out of range, names or titles that do not fit texts, a folder with
-            shards of another corpus, model, dtype or number; vectors that are not finite in that
-            dtype.
+            shards of another corpus, model, dtype or number; a finished shard that is truncated or
+            was changed; vectors that are not finite in that dtype.
         OSError: the folder cannot be written; shards that were finished stay.
 
     Example:
@@ -98,85 +106,81 @@ def encode_shards(
     root.mkdir(parents=True, exist_ok=True)
     _agree(root / _PLAN, plan)
     for number in range(num_shards) if shard is None else [shard]:
-        path = root / f"{number:05}-of-{num_shards:05}.safetensors"
-        if not path.exists():
-            rows = plan.rows(number)
+        path, rows = _path(root, plan, number), plan.rows(number)
+        if path.exists():
+            check_shard(path, plan.key, rows)
+        else:
             vectors = encode(*(column[rows.start : rows.stop] for column in columns))
-            _write(path, vectors, rows, [names[row] for row in rows], dtype)
+            _write(path, plan, vectors, rows, [names[row] for row in rows])
         yield path
 
 
 def plan_of(folder: str | Path) -> Plan:
-    """What the shards of a folder are.
+    """Returns what the shards of a folder have in common.
 
     Raises:
         FileNotFoundError: it holds none.
+        ValueError: the plan cannot be read, was changed, or is of another version.
     """
     plan = _read(Path(folder) / _PLAN)
     if plan is None:
         raise FileNotFoundError(f"{folder} holds no shards of a corpus: there is no {_PLAN}")
+    if plan.version != _VERSION:
+        raise ValueError(
+            f"{folder} holds shards of format version {plan.version}, expected {_VERSION}: encode "
+            "the corpus again"
+        )
     return plan
 
 
-def shards_of(folder: str | Path) -> list[Path]:
-    """The shards of a folder, in order, for `search_shards`.
+def shards_of(folder: str | Path, *, verify: bool = True) -> list[Path]:
+    """Returns the shards of a folder, in order, for `search_shards`.
+
+    Args:
+        folder: with shards that `encode_shards` wrote.
+        verify: whether to compare checksums, which reads every byte once. Without, a changed vector
+            or name is not noticed. Headers, ids and plans are always checked.
 
     Raises:
         FileNotFoundError: the folder has no plan, or shards are missing: names them.
+        CorruptedFolderError: a shard is truncated, was changed, holds other documents than the plan
+            says, or belongs to another folder.
     """
     root = Path(folder)
     plan = plan_of(root)
-    paths = [root / f"{i:05}-of-{plan.num_shards:05}.safetensors" for i in range(plan.num_shards)]
+    paths = [_path(root, plan, number) for number in range(plan.num_shards)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if missing:
         raise FileNotFoundError(
             f"{root} lacks {len(missing)} of {plan.num_shards} shards, such as {missing[0]}; "
             f"encode with --shard {missing[0]}"
         )
+    for number, path in enumerate(paths):
+        check_shard(path, plan.key, plan.rows(number), verify=verify)
     return paths
-
-
-def names_of(paths: Sequence[str | Path]) -> list[str]:
-    """Names of documents, by row of the corpus.
-
-    Args:
-        paths: all shards, of `shards_of`.
-    """
-    return [name for path in paths for name in named(map_tensors(Path(path)))]
-
-
-def with_names(names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Names as tensors: their bytes, and where each ends."""
-    encoded = [name.encode() for name in names]
-    return {
-        "names": np.frombuffer(b"".join(encoded), np.uint8),
-        "name_ends": np.cumsum([len(name) for name in encoded], dtype=np.int64),
-    }
-
-
-def named(tensors: Mapping[str, NDArray[Any]]) -> list[str]:
-    """The names of `with_names`."""
-    text, ends = tensors["names"].tobytes(), tensors["name_ends"].tolist()
-    return [text[begin:end].decode() for begin, end in pairwise([0, *ends])]
 
 
 # ---- one shard -----------------------------------------------------------------------------------
 
 
+def _path(root: Path, plan: Plan, number: int) -> Path:
+    return root / f"{number:05}-of-{plan.num_shards:05}.safetensors"
+
+
 def _write(
-    path: Path, vectors: NDArray[np.float32], rows: range, names: Sequence[str], dtype: str
+    path: Path, plan: Plan, vectors: NDArray[np.float32], rows: range, names: Sequence[str]
 ) -> None:
     if vectors.ndim != 2 or len(vectors) != len(rows):
         raise ValueError(
             f"{_OP}: encode must return [{len(rows)}, dim] for as many texts, got {vectors.shape}"
         )
     tensors: dict[str, NDArray[Any]] = {
-        "vectors": _narrowed(vectors, dtype, rows),
+        "vectors": _narrowed(vectors, plan.dtype, rows),
         "ids": np.arange(rows.start, rows.stop, dtype=np.int64),
         **with_names(names),
+        "plan": np.frombuffer(plan.key.encode(), np.uint8),
     }
-    with replacing(path) as partial:
-        write_tensors(partial, tensors, frozenset({"vectors"} if dtype == "bfloat16" else ()))
+    write_checked(path, tensors, frozenset({"vectors"} if plan.dtype == "bfloat16" else ()))
 
 
 def _narrowed(vectors: NDArray[np.float32], dtype: str, rows: range) -> NDArray[Any]:
@@ -215,8 +219,9 @@ def _agree(path: Path, plan: Plan) -> None:
     """Writes the plan, or refuses another one than is there."""
     there = _read(path)
     if there is None:
+        content = {**plan._asdict(), "checksum": plan.key}
         with replacing_text(path) as file:
-            file.write(json.dumps(plan._asdict(), indent=1) + "\n")
+            file.write(json.dumps(content, indent=1) + "\n")
         return
     for field, mine, theirs in zip(Plan._fields, plan, there, strict=True):
         if mine != theirs:
@@ -228,9 +233,14 @@ def _agree(path: Path, plan: Plan) -> None:
 
 def _read(path: Path) -> Plan | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Plan(**content)
+        content = json.loads(path.read_bytes())
+        checksum = content.pop("checksum", None)
+        plan = Plan(**content)
+        key = plan.key
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not the plan of shards: {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptedFolderError(f"{path}: not the plan of shards: {error}") from error
+    if checksum != key and (checksum is not None or plan.version == _VERSION):
+        raise WrongChecksumError(f"{path} does not match its checksum: encode the corpus again")
+    return plan

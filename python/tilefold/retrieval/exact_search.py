@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import Array, Vectors, as_vectors, check_dim
 from ..progress import Progress
 from .foreign_names import explains_names
-from .packing import BLOCK_ROWS, can_pack, flags, pack
+from .packing import BLOCK_ROWS, QUERIES_WORTH_PACKING, can_pack, flags, pack
 from .running_search import (
     CertifiedResult,
     RunningSearch,
@@ -19,8 +19,6 @@ from .running_search import (
 )
 from .search_options import SearchOptions
 
-# Packing a document costs about as much as scoring it canonically for a dozen queries.
-_QUERIES_WORTH_PACKING = 16
 _CHUNK_BYTES = 32 << 20
 
 
@@ -130,7 +128,7 @@ def fold_array(
     dim = documents.shape[1]
     check_dim(running.op, "queries", running.queries.shape[1], "documents have", dim)
     chunk = max(1, _CHUNK_BYTES // dim // BLOCK_ROWS) * BLOCK_ROWS
-    packs = can_pack(dim) and len(running.queries) >= _QUERIES_WORTH_PACKING
+    packs = can_pack(dim) and len(running.queries) >= QUERIES_WORTH_PACKING
     for begin in range(0, len(documents), chunk):
         part = documents[begin : begin + chunk]
         if packs:

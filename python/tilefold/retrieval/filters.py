@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,21 @@ class Filters:
     def restrict(self) -> bool:
         """Whether `allowed` excludes documents for all queries."""
         return self.allowed_mask is not None or self.allowed_ids is not None
+
+    def of_rows(self, rows: NDArray[np.int64]) -> Filters:
+        """Returns the filters of some of the queries."""
+        offsets, ids = self.exclude_offsets, self.exclude_ids
+        if offsets is not None and ids is not None:
+            lists = [ids[offsets[row] : offsets[row + 1]] for row in rows]
+            offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+            ids = np.concatenate([*lists, np.empty(0, np.int64)])
+        return replace(
+            self,
+            exclude_offsets=offsets,
+            exclude_ids=ids,
+            min_score=None if self.min_score is None else self.min_score[rows],
+            max_score=None if self.max_score is None else self.max_score[rows],
+        )
 
     def allows(self, ids: NDArray[np.int64], op: str) -> NDArray[np.bool_]:
         """Returns a mask of the documents with these ids that may be retrieved.

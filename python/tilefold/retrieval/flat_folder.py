@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import BFLOAT16, as_vectors
+from ..arrays import BFLOAT16, as_vectors, check_unique
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
+from .metrics import Metric, checked_metric, stored_dim
 from .packing import BLOCK_ROWS, Packed
 from .search_options import as_integer
 from .segment import Segment
@@ -36,10 +38,14 @@ def checked_dim(dim: Any, op: str) -> int:
     return number
 
 
-def write_folder(folder: Path, dim: int, segments: tuple[Segment, ...], next_id: int) -> None:
+def write_folder(
+    folder: Path, dim: int, metric: Metric, segments: tuple[Segment, ...], next_id: int
+) -> None:
     """Replaces a folder by the saved form of an index; see `FlatIndex.save`."""
+    segments = tuple(s for s in segments if len(s))
     manifest = {
         "dim": dim,
+        "metric": metric,
         "next_id": next_id,
         "rotated": [bool(s.packed and s.packed.rotated) for s in segments],
     }
@@ -47,13 +53,15 @@ def write_folder(folder: Path, dim: int, segments: tuple[Segment, ...], next_id:
     publish(folder, _KIND, _VERSION, manifest, writers)
 
 
-def read_folder(folder: Path, *, mmap: bool, verify: bool) -> tuple[int, tuple[Segment, ...], int]:
-    """Reads the dim, the segments and the next id of a saved index.
+def read_folder(
+    folder: Path, *, mmap: bool, verify: bool
+) -> tuple[int, Metric, tuple[Segment, ...], int]:
+    """Reads the dim, the metric, the segments and the next id of a saved index.
 
     Args:
         folder: the folder.
         mmap: whether to map the tensors into memory instead of reading them.
-        verify: whether to compare checksums.
+        verify: whether to compare checksums, and to look for repeated ids.
 
     Raises:
         FileNotFoundError: no index there.
@@ -62,17 +70,21 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> tuple[int, tuple[S
     with open_folder(folder, _KIND, _VERSION, verify=verify) as (manifest, files):
         try:
             dim = checked_dim(manifest["dim"], "FlatIndex")
+            # Folders of before there were metrics have none.
+            metric = checked_metric(manifest.get("metric", "ip"), "FlatIndex")
+            width = stored_dim(dim, metric)
             rotated = _checked_rotated(manifest["rotated"], len(files))
             segments = tuple(
-                _read_segment(files[f"{i}.safetensors"], dim, is_rotated, mmap)
+                _read_segment(files[f"{i}.safetensors"], width, is_rotated, mmap)
                 for i, is_rotated in enumerate(rotated)
             )
+            _check_ids(segments, verify)
             next_id = _checked_next_id(manifest["next_id"], segments)
         except CorruptedFolderError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptedFolderError(f"load: {folder} has a wrong manifest: {error}") from error
-    return dim, segments, next_id
+    return dim, metric, segments, next_id
 
 
 def _segment_writer(segment: Segment) -> Callable[[Path], None]:
@@ -120,6 +132,8 @@ def _check_tensors(path: Path, tensors: dict[str, NDArray[Any]], dim: int) -> No
             raise CorruptedFolderError(
                 f"load: {path} has {name} of dtype {tensor.dtype}, expected {_DTYPES[name]}"
             )
+        if tensor.dtype == np.bool_ and (tensor.view(np.uint8) > 1).any():
+            raise CorruptedFolderError(f"load: {path} has values in {name} besides 0 and 1")
 
 
 def _checked_rotated(value: Any, n_segments: int) -> list[bool]:
@@ -129,6 +143,25 @@ def _checked_rotated(value: Any, n_segments: int) -> list[bool]:
     if len(value) != n_segments:
         raise ValueError(f"rotated must have {n_segments} entries, one per file, got {len(value)}")
     return value
+
+
+def _check_ids(segments: tuple[Segment, ...], verify: bool) -> None:
+    """Raises ValueError for a negative id, and with `verify` for one that is there twice.
+
+    A removed row keeps its id, which a later segment may have again.
+    """
+    every = [s.ids for s in segments if len(s.ids)]
+    if any(ids.min() < 0 for ids in every):
+        raise ValueError(f"ids must not be negative, got {min(int(ids.min()) for ids in every)}")
+    if not verify:
+        return
+    rising = all((ids[1:] > ids[:-1]).all() for ids in every)
+    if rising and all(a[-1] < b[0] for a, b in itertools.pairwise(every)):
+        return
+    for ids in every:
+        check_unique("ids", ids)
+    if every:
+        check_unique("ids", np.concatenate([s.live_ids() for s in segments]))
 
 
 def _checked_next_id(value: Any, segments: tuple[Segment, ...]) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import BFLOAT16, BFLOAT16_BITS, as_ids, as_vectors
+from ..files.done_once import map_checked
 from ..files.storage import MANIFEST
 from ..files.tensors import map_tensors
 from .flat_index import FlatIndex
@@ -20,13 +21,19 @@ Shard = Any  # a path to .npy, .safetensors or a saved index; a FlatIndex; or an
 _VECTOR_NAMES = ("vectors", "embeddings")
 
 
-def open_shards(shards: Iterable[Shard], op: str) -> list[Part]:
+def open_shards(shards: Iterable[Shard], op: str, *, verify: bool = False) -> list[Part]:
     """Opens shards in order; ids of shards without any continue from the shard before.
+
+    Args:
+        shards: paths and objects.
+        op: name of the operation, for messages.
+        verify: whether to compare the checksums of files, each of which must carry some.
 
     Raises:
         TypeError: shards is neither a list nor a generator.
         FileNotFoundError: a path does not exist.
-        ValueError: a file is corrupted or of another kind, or ids would reach 2^63.
+        ValueError: a file is corrupted, of another kind or without a checksum to verify, or ids
+            would reach 2^63.
     """
     if isinstance(shards, Iterator):
         shards = list(shards)
@@ -36,7 +43,7 @@ def open_shards(shards: Iterable[Shard], op: str) -> list[Part]:
     next_id = 0
     for number, shard in enumerate(shards):
         if isinstance(shard, (str, Path)):
-            opened = _open_path(Path(shard), next_id, op)
+            opened = _open_path(Path(shard), next_id, op, verify)
         else:
             opened = _open_object(shard, f"shards[{number}]", next_id, op)
         parts += opened
@@ -46,21 +53,26 @@ def open_shards(shards: Iterable[Shard], op: str) -> list[Part]:
     return parts
 
 
-def _open_path(path: Path, first_id: int, op: str) -> list[Part]:
+def _open_path(path: Path, first_id: int, op: str, verify: bool) -> list[Part]:
     name = str(path)
     if (path / MANIFEST).is_file():
-        return _parts_of_index(FlatIndex.load(path, verify=False), name, path)
+        return _parts_of_index(FlatIndex.load(path, verify=verify), name, path, op)
     if path.suffix == ".npy" and path.is_file():
+        if verify:
+            raise ValueError(
+                f"{op}: {path} carries no checksum to verify, as no .npy array does; save it as an "
+                "index, or pass verify=False"
+            )
         return [Part(name, _checked(_load_npy(path, op), op, name), None, first_id, path)]
     if path.suffix == ".safetensors" and path.is_file():
-        return [_open_safetensors(path, first_id, op)]
+        return [_open_safetensors(path, first_id, op, verify)]
     if not path.exists():
         raise FileNotFoundError(f"{op}: {path} does not exist")
     raise ValueError(f"{op}: {path} is no .npy, .safetensors or saved index")
 
 
-def _open_safetensors(path: Path, first_id: int, op: str) -> Part:
-    tensors = map_tensors(path)
+def _open_safetensors(path: Path, first_id: int, op: str, verify: bool) -> Part:
+    tensors = map_checked(path) if verify else map_tensors(path)
     found = [tensors[name] for name in _VECTOR_NAMES if name in tensors]
     if not found:
         raise ValueError(f"{op}: {path} has no tensor named vectors; got {sorted(tensors)}")
@@ -74,7 +86,7 @@ def _open_safetensors(path: Path, first_id: int, op: str) -> Part:
 
 def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
     if isinstance(shard, FlatIndex):
-        return _parts_of_index(shard, name, None)
+        return _parts_of_index(shard, name, None, op)
     vectors = as_vectors(shard, op, name)
     if vectors.dtype == BFLOAT16:
         # Part.fold_into calls as_vectors again, which rejects uint16 without this metadata.
@@ -82,7 +94,11 @@ def _open_object(shard: Shard, name: str, first_id: int, op: str) -> list[Part]:
     return [Part(name, vectors, first_id=first_id)]
 
 
-def _parts_of_index(index: FlatIndex, name: str, path: Path | None) -> list[Part]:
+def _parts_of_index(index: FlatIndex, name: str, path: Path | None, op: str) -> list[Part]:
+    if index.metric != "ip":
+        raise ValueError(
+            f'{op}: {name} has metric="{index.metric}", expected "ip"; FlatIndex.search searches it'
+        )
     if not index.segments:
         return [Part(name, np.empty((0, index.dim), np.float32))]
     return [Part(name, segment, path=path) for segment in index.segments]

@@ -11,6 +11,8 @@ from .. import _native
 from ..arrays import Vectors
 
 BLOCK_ROWS: int = _native.BLOCK_ROWS
+# Packing a document costs about as much as scoring it canonically for a dozen queries.
+QUERIES_WORTH_PACKING = 16
 _SAMPLE_ROWS = 1024
 # Rotating costs a fifth of packing, so it must reduce the sum of radii by at least as much.
 _ROTATION_GAIN = 0.8

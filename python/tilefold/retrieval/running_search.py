@@ -6,8 +6,9 @@ corpus that does not fit into memory. The order and the size of the parts do not
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +85,8 @@ class RunningSearch:
         k: answers per query.
         options: checked options; their filters are checked here, against the queries.
         total: number of documents, for the progress.
+        convert: makes the vectors that are searched from the queries ``[n, dim]``; raises where
+            they do not fit.
     """
 
     def __init__(
@@ -93,12 +96,15 @@ class RunningSearch:
         options: SearchOptions,
         *,
         total: int = 0,
+        convert: Callable[[Vectors], Vectors] | None = None,
     ) -> None:
         self.op = options.op
         self.k = _checked_k(k, self.op)
         self.nonfinite = options.nonfinite
         self.num_threads = options.threads
         self.queries, self._single = as_queries(queries, self.op)
+        if convert is not None:
+            self.queries = convert(self.queries)
         self._kind = kind_of(queries)
         self._progress, self._total, self._done = options.progress, total, 0
         n = len(self.queries)
@@ -155,13 +161,49 @@ class RunningSearch:
             num_threads=self.num_threads,
             progress=self._reporter(rows),
         )
-        self._done += rows
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+        self.advance(rows)
 
     def skip(self, rows: int) -> None:
         """Counts documents as done that an earlier run has folded, for progress."""
         self._done += rows
+
+    def advance(self, rows: int) -> None:
+        """Counts documents as done that other searches have folded, and reports progress."""
+        self._done += rows
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def searched_queries(self) -> NDArray[np.int64]:
+        """Returns the rows of the queries without NaN and infinity."""
+        return np.flatnonzero(~self._bad_queries)
+
+    def restarted(self, rows: NDArray[np.int64], k: int) -> RunningSearch:
+        """Returns a search for other k of some of the queries, with their filters, from the start.
+
+        Args:
+            rows: of queries.
+            k: answers per query.
+        """
+        other = copy.copy(self)
+        other.k, other.queries, other.filters = k, self.queries[rows], self.filters.of_rows(rows)
+        other.scores = np.full((len(rows), k), -np.inf, np.float32)
+        other.ids = np.full((len(rows), k), -1, np.int64)
+        other._bad_queries = self._bad_queries[rows]
+        other._refined = other._bound = other._progress = None
+        return other
+
+    def with_min_score(self, min_score: NDArray[np.float32]) -> RunningSearch:
+        """Returns this search with other lowest scores ``[n]``."""
+        return self._with_filters(replace(self.filters, min_score=min_score))
+
+    def without_score_filters(self) -> RunningSearch:
+        """Returns this search without lowest and highest scores."""
+        return self._with_filters(replace(self.filters, min_score=None, max_score=None))
+
+    def _with_filters(self, filters: Filters) -> RunningSearch:
+        other = copy.copy(self)
+        other.filters = filters
+        return other
 
     def result(self) -> SearchResult | CertifiedResult:
         """Returns the answers in the kind of array that the queries have."""
@@ -182,6 +224,10 @@ class RunningSearch:
             self.nonfinite_documents,
         )
         return CertifiedResult(scores, ids, certificate)
+
+    def as_kind(self, array: NDArray[Any]) -> Any:
+        """Converts an array to the library of the queries."""
+        return self._kind(array)
 
     def _converted(self, array: NDArray[Any]) -> Any:
         return self._kind(array[0] if self._single else array)

@@ -60,7 +60,7 @@ def _fold_rest(
         part.fold_into(running, chunk, digest)
         contents.append(digest.hexdigest())
         _keep(running, checkpoint, key, contents)
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.resolve().unlink(missing_ok=True)  # a link to it stays
     return running.result()
 
 
@@ -85,6 +85,7 @@ def _restore(
     if "key" not in map_tensors(checkpoint):
         raise _another_search(running, checkpoint)
     kept = read_checked(checkpoint)
+    _check_answers(running, kept, checkpoint)
     if kept["key"].tobytes().decode() != key:
         raise _another_search(running, checkpoint)
     done = int(kept["done"][0])
@@ -99,6 +100,22 @@ def _restore(
             raise _another_search(running, checkpoint)
     running.scores[:], running.ids[:] = kept["scores"], kept["ids"]
     return contents
+
+
+def _check_answers(running: RunningSearch, kept: dict[str, NDArray[Any]], checkpoint: Path) -> None:
+    """Raises where answers of a checkpoint cannot be those of any search, whoever wrote it."""
+    names = {"key", "contents", "scores", "ids", "done"}
+    if kept.keys() != names:
+        raise CorruptedFolderError(
+            f"{running.op}: {checkpoint} has the tensors {sorted(kept)}, expected {sorted(names)}"
+        )
+    for name, own in (("scores", running.scores), ("ids", running.ids), ("done", np.zeros(1, int))):
+        if (kept[name].shape, kept[name].dtype) != (own.shape, own.dtype):
+            raise _another_search(running, checkpoint)
+    if (kept["ids"] < -1).any() or np.isnan(kept["scores"]).any():
+        raise CorruptedFolderError(
+            f"{running.op}: {checkpoint} has negative ids or scores that are no numbers; remove it"
+        )
 
 
 def _keep(running: RunningSearch, checkpoint: Path, key: str, contents: list[str]) -> None:

@@ -26,6 +26,7 @@ class Segment:
         packed: None where the dim is too large for the filter.
         live: ``[rows]`` False for removed rows; None if no row is removed.
         nonfinite: ``[rows]`` rows with NaN or infinity, never retrieved; None if there are none.
+        kept: ``[rows]`` removed rows that can be restored; None if there are none.
     """
 
     vectors: Vectors
@@ -33,6 +34,7 @@ class Segment:
     packed: Packed | None
     live: NDArray[np.bool_] | None = None
     nonfinite: NDArray[np.bool_] | None = None
+    kept: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Returns the number of documents, removed ones not counted."""
@@ -55,11 +57,36 @@ class Segment:
         """Returns the ids of documents that are not removed, in the order of addition."""
         return self.ids if self.live is None else self.ids[self.live]
 
-    def without(self, rows: NDArray[np.int64]) -> Segment:
+    def n_stored(self) -> int:
+        """Returns the number of documents, with removed ones that can be restored."""
+        return len(self) + (0 if self.kept is None else int(self.kept.sum()))
+
+    def without(self, rows: NDArray[np.int64], *, keep: bool = False) -> Segment:
         """Returns a copy of the segment with some rows removed; vectors are shared."""
         live = np.ones(len(self.ids), np.bool_) if self.live is None else self.live.copy()
         live[rows] = False
-        return replace(self, live=live)
+        if not keep:
+            return replace(self, live=live)
+        kept = np.zeros(len(self.ids), np.bool_) if self.kept is None else self.kept.copy()
+        kept[rows] = True
+        return replace(self, live=live, kept=kept)
+
+    def kept_ids(self) -> NDArray[np.int64]:
+        """Returns the ids of removed documents that can be restored."""
+        return self.ids[:0] if self.kept is None else self.ids[self.kept]
+
+    def restored(self, ids: NDArray[np.int64]) -> Segment:
+        """Returns a copy in which kept rows with these ids are no longer removed."""
+        if self.kept is None or self.live is None:
+            return self
+        rows = self.kept & np.isin(self.ids, ids)
+        return replace(self, live=self.live | rows, kept=self.kept & ~rows)
+
+    def forgetting(self, ids: NDArray[np.int64]) -> Segment:
+        """Returns a copy in which rows with these ids are no longer kept."""
+        if self.kept is None:
+            return self
+        return replace(self, kept=self.kept & ~np.isin(self.ids, ids))
 
     def fold_into(self, running: RunningSearch, *, begin: int = 0, end: int | None = None) -> None:
         """Folds rows [begin, end) into a running search; begin must be a multiple of 32."""
@@ -103,8 +130,20 @@ def make_segment(vectors: Vectors, ids: NDArray[np.int64], num_threads: int = 0)
 
 
 def merge(segments: list[Segment]) -> Segment:
-    """Returns one segment with the documents of several, removed ones left out."""
-    rows = [slice(None) if s.live is None else s.live for s in segments]
-    vectors = np.concatenate([s.vectors[r] for s, r in zip(segments, rows, strict=True)])
-    ids = np.concatenate([s.live_ids() for s in segments])
-    return make_segment(vectors, ids)
+    """Returns one segment with the documents of several.
+
+    Removed ones are left out, but for those that can be restored.
+    """
+    stored, kept = zip(*map(_stored_rows, segments), strict=True)
+    vectors = np.concatenate([s.vectors[r] for s, r in zip(segments, stored, strict=True)])
+    ids = np.concatenate([s.ids[r] for s, r in zip(segments, stored, strict=True)])
+    removed = np.concatenate([k[r] for k, r in zip(kept, stored, strict=True)])
+    merged = make_segment(vectors, ids)
+    return replace(merged, live=~removed, kept=removed) if removed.any() else merged
+
+
+def _stored_rows(segment: Segment) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns masks of the rows that stay when a segment is rewritten, and of the kept ones."""
+    n = len(segment.ids)
+    kept = np.zeros(n, np.bool_) if segment.kept is None else segment.kept
+    return (np.ones(n, np.bool_) if segment.live is None else segment.live | kept), kept

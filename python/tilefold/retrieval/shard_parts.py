@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from ..arrays import Vectors, as_vectors
 from ..files.done_once import ArrayDigest, digest_of
+from ..files.memory_advice import read_ahead, release
 from .exact_search import fold_array
-from .memory_advice import read_ahead, release
 from .running_search import RunningSearch
 from .segment import Segment
 
 # Ids read at once where an operation goes over all of them.
 _ID_CHUNK = 1 << 16
+# Numbers for each id, above which ids are not dense.
+_SPARSE = 8
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,38 @@ class Part:
         chunks = [(int(ids.min()), int(ids.max()) + 1) for ids in self.id_chunks() if len(ids)]
         return (min(c[0] for c in chunks), max(c[1] for c in chunks)) if chunks else (0, 0)
 
-    def has_unique_ids(self) -> bool:
-        """Returns True if ids are an index's or increase; False means that they may repeat."""
-        if isinstance(self.documents, Segment) or self.ids is None:
+    def has_unique_ids(self, memory: int) -> bool:
+        """Returns True if no id can be there twice; False where a comparison has to decide.
+
+        Ids that an index in memory holds are unique. Others are if they increase, or if they are so
+        dense that each can be ticked off.
+
+        Args:
+            memory: bytes that may be used.
+        """
+        of_index = isinstance(self.documents, Segment)
+        if (of_index and self.path is None) or (not of_index and self.ids is None):
             return True
+        return self._ids_increase() or self._ids_are_dense_and_unique(memory)
+
+    def _ids_increase(self) -> bool:
         last = -1
-        for ids in self.id_chunks():
+        for ids in filter(len, self.id_chunks()):
             if ids[0] <= last or not (ids[1:] > ids[:-1]).all():
                 return False
             last = int(ids[-1])
         return True
+
+    def _ids_are_dense_and_unique(self, memory: int) -> bool:
+        """Ticks off ids, which takes a few ns for each, where sorting them takes tens."""
+        first, end = self.id_range()
+        if end - first > min(memory, _SPARSE * self.rows):
+            return False
+        seen, count = np.zeros(end - first, np.bool_), 0
+        for ids in self.id_chunks():
+            seen[ids - first] = True
+            count += len(ids)
+        return int(np.count_nonzero(seen)) == count
 
     def fold_into(
         self, running: RunningSearch, chunk: int, contents: PartDigest | None = None

@@ -27,6 +27,7 @@ def search_shards(
     *,
     memory_limit: int = 1 << 30,
     checkpoint: str | Path | None = None,
+    verify: bool = False,
     allowed: Array | None = None,
     exclude: Any = None,
     min_score: Any = None,
@@ -47,9 +48,8 @@ def search_shards(
         shards: paths to ``.npy`` arrays, to ``.safetensors`` files with a tensor ``vectors`` (or
             ``embeddings``) and perhaps ``ids``, to folders that `FlatIndex.save` wrote; or
             `FlatIndex` objects and arrays; a list, or a generator, which is read to its end
-            first. Shards without ids of their own continue the numbering:
-            the first row of a shard follows the largest id of the shards before it. For saved
-            indexes, sizes and headers are checked, but not checksums.
+            first. Shards without ids of their own continue the numbering: the first row of a shard
+            follows the largest id of the shards before it.
         k: answers per query.
         memory_limit: bytes that this call may add to the memory of the process, results included;
             arrays and indexes already in memory do not count. float64 on disk is converted chunk
@@ -58,6 +58,10 @@ def search_shards(
             same arguments resumes after the last finished shard; the file is removed at the end.
             It stores digests of finished shards, which takes about a second per GB: once while
             they are searched, and once more, reading them again, when a search resumes.
+        verify: whether to compare the checksums of saved indexes and of shards that `tilefold
+            encode` wrote, which reads every file once more, about a second per GB. Without, sizes
+            and headers are checked, but a bit that a faulty disk or cable changed gives another
+            answer, and nothing says so. Other files carry no checksums and are refused.
         allowed, exclude, min_score, max_score, nonfinite, num_threads, return_certificate: as in
             `search`; ids are those of the corpus. A resumed search gives no certificate.
         progress: called as ``progress(documents_done, documents)`` a few times a second.
@@ -69,8 +73,8 @@ def search_shards(
         FileNotFoundError: a shard does not exist.
         TypeError: shards is neither a list nor a generator, or vectors have a dtype that cannot be
             searched.
-        ValueError: a shard has another dim, is another kind of file, or repeats an id of an
-            earlier one; the checkpoint belongs to another search, is corrupted or in use; the
+        ValueError: a shard has another dim, is another kind of file, is corrupted, or repeats an id
+            of an earlier one; the checkpoint belongs to another search, is corrupted or in use; the
             memory limit is too low for one chunk.
 
     Example:
@@ -93,7 +97,7 @@ def search_shards(
         progress=progress,
         return_certificate=return_certificate,
     )
-    parts = open_shards(shards, _OP)
+    parts = open_shards(shards, _OP, verify=verify)
     running = RunningSearch(queries, k, options, total=sum(part.rows for part in parts))
     dim = running.queries.shape[1]
     for part in parts:

@@ -112,7 +112,8 @@ class Study(Generic[Settings, Result]):
         name: of its command, its package and its file of results.
         purpose: what it finds out, as a sentence without a subject.
         settings: the class of its settings.
-        result: the class of its result, a frozen dataclass with ``settings`` and ``version``.
+        result: the class of its result, a frozen dataclass with ``settings`` and ``version``; with
+            ``title`` and ``constants`` where it makes a report.
         run: settings to result.
         summary: result to tables for a terminal.
         sections: result to sections of a report.

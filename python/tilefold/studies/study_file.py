@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..files.atomic import replacing_text
+from ..files.done_once import digest_of
 from .study import Study
 from .typed_values import to_json, to_type
 
-_FORMAT = 2  # raised whenever a result gets other fields
+_FORMAT = 3  # raised whenever a result gets other fields
 Result = TypeVar("Result")
 
 
 def result_to_json(study: Study[Any, Result], result: Result) -> str:
-    """Returns the text of a result, with the study and the version of the format; NaN is null."""
-    header = {"format": _FORMAT, "study": study.name}
-    written = {**header, **to_json(result)}
+    """Returns the text of a result; NaN is null.
+
+    It begins with the version of the format, the study, and a checksum of the result.
+    """
+    made = to_json(result)
+    header = {"format": _FORMAT, "study": study.name, "checksum": digest_of(made)}
+    written = {**header, **made}
     return json.dumps(written, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -30,14 +35,22 @@ def result_from_json(study: Study[Any, Result], text: str, source: str = "result
         source: how errors name it.
 
     Raises:
-        ValueError: another study or another version wrote it.
+        ValueError: it is not JSON, was changed after it was written, or another study or another
+            version wrote it.
         TypeError: a value has another type than its field.
     """
-    found: dict[str, Any] = json.loads(text)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{source}: expected a JSON object, got {type(found).__name__}")
     if found.pop("format", None) != _FORMAT:
         raise ValueError(f"{source} was written by another version of tilefold; run it again")
     if (name := found.pop("study", None)) != study.name:
         raise ValueError(f"{source}: expected a result of {study.name}, got one of {name}")
+    if found.pop("checksum", None) != digest_of(found):
+        raise ValueError(f"{source} does not match its checksum: run {study.name} again")
     made: Result = to_type(found, study.result, source, nulls=True)
     return made
 
@@ -53,6 +66,12 @@ def read_result(path: Path, study: Study[Any, Result]) -> Result:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: another study or another version wrote it.
+        ValueError: it was changed after it was written, or another study or another version wrote
+            it.
     """
-    return result_from_json(study, path.read_text(encoding="utf-8"), str(path))
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not valid UTF-8: {error}") from error
+    return result_from_json(study, text, str(path))

@@ -92,13 +92,14 @@ def _world_subject(
 
 def _file_subject(settings: SubjectSettings, progress: Reporter) -> Subject:
     """Loads both models; the base gets the retriever's pooling, prefixes and lengths."""
+    assert settings.data is not None
+    data = read_training(settings.data, split=settings.split or "train")  # before any download
     from ..models.model_record import open_model
 
     preset = settings.published
     name, base_name = (preset.model, preset.base) if preset else (settings.model, settings.base)
     assert name is not None
     assert base_name is not None
-    assert settings.data is not None
     retriever = _open_retriever(settings, name)
     queries, documents = retriever.query_encoder, retriever.document_encoder
     base = open_model(
@@ -111,7 +112,6 @@ def _file_subject(settings: SubjectSettings, progress: Reporter) -> Subject:
         query_max_length=queries.max_length,
         document_max_length=documents.max_length,
     )
-    data = read_training(settings.data, split=settings.split or "train")
     data = data.joined(retriever.title_format)
     title = f"{name} against {base_name}, on {settings.data}"
     progress.started(title)

@@ -4,6 +4,13 @@ Checks that need the values of arguments (indices out of range, a scale that is 
 done here, because a compiled graph has no values earlier.
 """
 
+try:
+    import torch as torch
+except ImportError as error:
+    raise ImportError(
+        f'tilefold.torch_ops needs torch ({error}): pip install "tilefold[torch]"'
+    ) from error
+
 from ..torch_ops import contrastive as contrastive
 from ..torch_ops import divergence as divergence
 from ..torch_ops import statistics as statistics

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from ..data.self_retrieval import Identity, checked_identity
 from .schedule import Schedule
 
 
@@ -141,6 +142,13 @@ class RetrieverTrainingArguments(TrainingArguments):
     negative_passage_no_shuffle: bool = field(
         default=False, metadata={"help": "always take the first hard negatives"}
     )
+    remove_query: str = field(
+        default="auto",
+        metadata={
+            "help": "passages that are the query itself are no negatives: text, id, both or none; "
+            "auto is text, for collections of BEIR also id, which then holds for validation, too"
+        },
+    )
     temperature: float = field(default=1.0, metadata={"help": "scores are divided by it"})
     learn_temperature: bool = field(default=False, metadata={"help": "train the temperature, too"})
     symmetric: bool = field(
@@ -210,6 +218,8 @@ class RetrieverTrainingArguments(TrainingArguments):
         for name in ("refresh_steps", "refresh_skip", "positives_per_query"):
             _check_minimum(name, getattr(self, name), 0)
         _check_minimum("refresh_negatives", self.refresh_negatives, 1)
+        if self.remove_query != "auto":
+            checked_identity(self.remove_query, "remove_query")
         self._check_objective()
         room = self.refresh_depth - self.refresh_skip
         if self.refresh_negatives > room:
@@ -217,6 +227,12 @@ class RetrieverTrainingArguments(TrainingArguments):
                 f"refresh_negatives: expected at most refresh_depth - refresh_skip, {room}, "
                 f"got {self.refresh_negatives}"
             )
+
+    @property
+    def removal(self) -> Identity:
+        """The rule of `remove_query`; "text" for "auto", where no file is known."""
+        choice = "text" if self.remove_query == "auto" else self.remove_query
+        return checked_identity(choice, "remove_query")
 
     @property
     def contrastive_schedule(self) -> Schedule:
@@ -247,8 +263,6 @@ class RetrieverTrainingArguments(TrainingArguments):
                 weights[name] = Schedule.parse(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            if weights[name].lowest < 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         contrastive, distillation = weights.values()
         if contrastive.is_zero and distillation.is_zero:
             raise ValueError("contrastive_weight and distillation_weight: expected one above 0")

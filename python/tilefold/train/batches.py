@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import TrainingSet
+from ..data import TrainingSet, own_documents
+from ..data.self_retrieval import Identity
 from ..losses import count_negatives
 from ..ragged_lists import Integers, Lists
 
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
     positives: Tensor | tuple[Tensor, Tensor]  # [n] int64 rows of documents, or CSR lists of them
     query_ids: Tensor  # [n] int64: equal queries have one id
     document_ids: Tensor  # [m] int64
-    exclude_ids: tuple[Tensor, Tensor]  # CSR: document_ids of all known positives
+    exclude_ids: tuple[Tensor, Tensor]  # CSR: document_ids of known positives and the query itself
     titles: list[str] | None = None  # m, "" where a document has none; joined when tokenized
     prompts: list[str] | None = None  # n, "" where a query has none; the same
     query_views: tuple[list[str], ...] = ()  # other wordings of the queries, n in each view
@@ -66,10 +67,14 @@ class BatchBuilder:
 
     Args:
         data: queries, passages and their lists.
+        remove_query: which passages are no negatives of a query as they are the query itself, see
+            `tilefold.data.own_documents`.
     """
 
-    def __init__(self, data: TrainingSet) -> None:
+    def __init__(self, data: TrainingSet, *, remove_query: Identity = "text") -> None:
         self.data = data
+        self.remove_query = remove_query
+        self._own = own_documents(data, remove_query)
         # Equal texts are one query or one passage, whatever ids the file gives them.
         self._query_ids = data.query_groups()
         self._document_ids = data.document_groups()
@@ -101,7 +106,7 @@ class BatchBuilder:
             _lists_of_positives(groups, starts) if several else first,
             torch.from_numpy(self._query_ids[np.asarray(rows, np.int64)]),
             torch.from_numpy(self._document_ids[documents]),
-            self._known_positives(rows),
+            self._no_negatives(rows),
             titles=[self.data.titles[row] for row in documents],
             prompts=[self.data.prompts[int(row)] for row in rows],
             teacher=self._teacher(rows, groups, starts),
@@ -129,11 +134,30 @@ class BatchBuilder:
         listed = torch.arange(len(scores))
         return TeacherScores(torch.from_numpy(starts), listed, torch.from_numpy(scores))
 
-    def _known_positives(self, rows: Sequence[int] | Integers) -> tuple[Tensor, Tensor]:
-        """Returns ids of all positives of each query, which are masked on every process."""
-        known = [self._document_ids[self.data.positives.of(int(row))] for row in rows]
+    def _no_negatives(self, rows: Sequence[int] | Integers) -> tuple[Tensor, Tensor]:
+        """Returns ids of each query's positives and own documents, masked on every process."""
+        lists = (self.data.positives, self._own)
+        known = [
+            self._document_ids[np.concatenate([some.of(int(row)) for some in lists])]
+            for row in rows
+        ]
         offsets, ids = Lists.pack(known)
         return torch.from_numpy(offsets), torch.from_numpy(ids)
+
+
+def checked_rows(rows: Sequence[int] | Integers, n: int, op: str) -> Integers:
+    """Returns rows of a training set of n queries as an array.
+
+    Raises:
+        ValueError: rows that are no integers, or out of range.
+    """
+    found = np.asarray(rows)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"{op}: rows must be a sequence of integers, got {rows!r}")
+    wrong = found[(found < 0) | (found >= n)]
+    if len(wrong):
+        raise ValueError(f"{op}: rows must be 0 to {n - 1}, got {wrong[0]}")
+    return found.astype(np.int64)
 
 
 def _lists_of_positives(groups: Sequence[Group], starts: Integers) -> tuple[Tensor, Tensor]:

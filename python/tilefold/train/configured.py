@@ -81,6 +81,7 @@ def configured_policy(data: TrainingSet, args: RetrieverTrainingArguments) -> Dr
             seed=args.seed,
             first_positive=args.positive_passage_no_shuffle,
             first_negatives=args.negative_passage_no_shuffle,
+            remove_query=args.removal,
         )
     return DrawSeveral(
         data,
@@ -89,6 +90,7 @@ def configured_policy(data: TrainingSet, args: RetrieverTrainingArguments) -> Dr
         seed=args.seed,
         first_positives=args.positive_passage_no_shuffle,
         first_negatives=args.negative_passage_no_shuffle,
+        remove_query=args.removal,
     )
 
 

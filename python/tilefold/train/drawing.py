@@ -9,9 +9,10 @@ import numpy as np
 from numpy.random import Generator
 
 from ..data import TrainingSet
+from ..data.self_retrieval import Identity
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
-from .batches import Batch, BatchBuilder, Group
+from .batches import Batch, BatchBuilder, Group, checked_rows
 
 
 class DrawingPolicy(Protocol):
@@ -44,6 +45,8 @@ class Draw:
         seed: of the random draws.
         first_positive: take the first positive instead of a random one.
         first_negatives: take the first hard negatives instead of random ones.
+        remove_query: which passages are no negatives as they are the query itself: those with its
+            "text", its "id", "both" or "none"; see `tilefold.data.own_documents`.
 
     Raises:
         TypeError: group_size is no integer.
@@ -66,6 +69,7 @@ class Draw:
         seed: int,
         first_positive: bool = False,
         first_negatives: bool = False,
+        remove_query: Identity = "text",
     ) -> None:
         self.data = data
         self.group_size = as_integer(group_size, "Draw", "group_size")
@@ -74,7 +78,7 @@ class Draw:
         self.seed = seed
         self.first_positive = first_positive
         self.first_negatives = first_negatives
-        self._builder = BatchBuilder(data)
+        self._builder = BatchBuilder(data, remove_query=remove_query)
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries.
@@ -82,7 +86,11 @@ class Draw:
         Args:
             rows: the queries, as rows of the training set.
             step: of the optimizer.
+
+        Raises:
+            ValueError: rows that are no integers, or no queries of the training set.
         """
+        rows = checked_rows(rows, len(self.data), "Draw")
         return self._builder.build(rows, [self._group(int(row), step) for row in rows], step=step)
 
     def with_data(self, data: TrainingSet) -> Draw:
@@ -93,10 +101,11 @@ class Draw:
             seed=self.seed,
             first_positive=self.first_positive,
             first_negatives=self.first_negatives,
+            remove_query=self._builder.remove_query,
         )
 
     def _group(self, row: int, step: int) -> Group:
-        rng = generator_of("Draw", self.data, self.seed, step, row)
+        rng = generator_of("Draw", self.seed, step, row)
         n = len(self.data.positives.of(row))
         positive = 0 if self.first_positive else int(rng.integers(n))
         negatives = random_places(
@@ -105,27 +114,22 @@ class Draw:
         return Group(np.array([positive]), negatives)
 
 
-def generator_of(
-    op: str, data: TrainingSet, seed: int, step: int, row: int, *further: int
-) -> Generator:
+def generator_of(op: str, seed: int, step: int, row: int, *further: int) -> Generator:
     """Returns the random numbers of a query at a step, the same in every process.
 
     Args:
         op: the drawing policy, for messages.
-        data: the training set.
         seed: of the policy.
         step: of the optimizer.
         row: the query, as a row of the training set.
         further: numbers that keep several generators of a policy independent.
 
     Raises:
-        ValueError: a negative seed or step, or no row of the training set.
+        ValueError: a negative seed or step.
     """
     for name, value in (("seed", seed), ("step", step)):
         if value < 0:
             raise ValueError(f"{op}: {name} must be 0 or more, got {value}")
-    if not 0 <= row < len(data):
-        raise ValueError(f"{op}: rows must be 0 to {len(data) - 1}, got {row}")
     return np.random.default_rng([seed, step, row, *further])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..data import TrainingSet
 from ..ragged_lists import Integers
-from .batches import Batch
+from .batches import Batch, checked_rows
 from .drawing import DrawingPolicy, generator_of, random_places
 
 
@@ -60,6 +60,7 @@ class DrawViews:
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
+        rows = checked_rows(rows, len(self.rewrites), "DrawViews")
         by_query = [self._views(int(row), step) for row in rows]
         views = tuple([texts[view] for texts in by_query] for view in range(self.n_views))
         return self.policy.batch(rows, step=step)._replace(query_views=views)
@@ -71,7 +72,7 @@ class DrawViews:
 
     def _views(self, row: int, step: int) -> list[str]:
         # The last number keeps these draws independent of a policy's with the same seed.
-        rng = generator_of("DrawViews", self.data, self.seed, step, row, 1)
+        rng = generator_of("DrawViews", self.seed, step, row, 1)
         texts = self.rewrites[row]
         chosen = [texts[i] for i in random_places(rng, len(texts), self.n_views, first=False)]
         return chosen + [self.data.queries[row]] * (self.n_views - len(chosen))

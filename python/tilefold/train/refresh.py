@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..data import TrainingSet
+from ..data import TrainingSet, own_documents
+from ..data.self_retrieval import Identity
 from ..data.text_columns import text_groups
 from ..distributed.processes import encode_together
 from ..mining import mine
@@ -25,6 +26,8 @@ class Refresh:
         relative_margin: leave out passages whose score is closer than this share to the positive's.
         batch_size: texts encoded at once.
         seed: of the random draws.
+        remove_query: which passages are not mined as they are the query itself, see
+            `tilefold.data.own_documents`.
 
     Source:
         Xiong et al., Approximate Nearest Neighbor Negative Contrastive Learning for Dense Text
@@ -39,6 +42,7 @@ class Refresh:
     relative_margin: float | None = None
     batch_size: int = 64
     seed: int = 0
+    remove_query: Identity = "text"
 
     def due(self, step: int) -> bool:
         """Returns whether negatives are mined before this optimizer step."""
@@ -74,6 +78,7 @@ class Refresh:
             relative_margin=self.relative_margin,
             sampling="random",
             groups=text_groups(model.document_texts(data.documents, data.titles)),
+            exclude=own_documents(data, self.remove_query),
             seed=self.seed + step,
         )
         negatives: Lists = mined.negatives

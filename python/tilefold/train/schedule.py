@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from numbers import Real
+from typing import Any, Self
+
+from ..retrieval.search_options import as_integer
 
 SHAPES = ("constant", "linear", "cosine")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A value as a function of the optimizer step alone.
+    """A weight, 0 or more, as a function of the optimizer step alone.
 
     A schedule keeps no state: a resumed training continues it from the step that it resumes at.
     With progress ``p = min(step / steps, 1)``:
@@ -27,7 +30,9 @@ class Schedule:
         shape: "constant", "linear" or "cosine".
 
     Raises:
-        ValueError: an unknown shape, a value that is not finite, steps that do not fit the shape.
+        TypeError: a value that is no number, steps that are no integer.
+        ValueError: an unknown shape, a value that is negative or not finite, steps that do not fit
+            the shape.
 
     Example:
         >>> ramp = Schedule(1.0, start=0.0, steps=10, shape="linear")
@@ -44,8 +49,8 @@ class Schedule:
         if self.shape not in SHAPES:
             raise ValueError(f"Schedule: shape must be one of {SHAPES}, got {self.shape!r}")
         for name in ("start", "end"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"Schedule: {name} must be finite, got {getattr(self, name)}")
+            _check_value(name, getattr(self, name))
+        as_integer(self.steps, "Schedule", "steps")
         if self.shape == "constant" and self.steps != 0:
             raise ValueError(f"Schedule: steps must be 0 for a constant, got {self.steps}")
         if self.shape != "constant" and self.steps < 1:
@@ -64,11 +69,6 @@ class Schedule:
     def is_zero(self) -> bool:
         """True if the value is 0 at every step."""
         return self.end == 0 and (self.shape == "constant" or self.start == 0)
-
-    @property
-    def lowest(self) -> float:
-        """The smallest value at any step; every shape is monotonic."""
-        return self.end if self.shape == "constant" else min(self.start, self.end)
 
     @classmethod
     def parse(cls, text: str | float) -> Self:
@@ -95,3 +95,11 @@ class Schedule:
                 "Schedule: expected a number or SHAPE:START:END:STEPS such as linear:0:1:1000, "
                 f"got {text!r} ({error})"
             ) from error
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Raises TypeError or ValueError unless it is a weight: finite, and 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Schedule: {name} must be a number, got {value!r}")
+    if not 0 <= float(value) < math.inf:
+        raise ValueError(f"Schedule: {name} must be finite and 0 or more, got {value}")

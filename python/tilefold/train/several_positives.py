@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..data import TrainingSet
+from ..data.self_retrieval import Identity
 from ..ragged_lists import Integers
 from ..retrieval.search_options import as_integer
-from .batches import Batch, BatchBuilder, Group
+from .batches import Batch, BatchBuilder, Group, checked_rows
 from .drawing import generator_of, random_places
 
 
@@ -25,6 +26,8 @@ class DrawSeveral:
         seed: of the random draws.
         first_positives: take the first positives instead of random ones.
         first_negatives: take the first hard negatives instead of random ones.
+        remove_query: which passages are no negatives as they are the query itself: those with its
+            "text", its "id", "both" or "none"; see `tilefold.data.own_documents`.
 
     Raises:
         ValueError: fewer than one positive, a negative number of negatives.
@@ -48,6 +51,7 @@ class DrawSeveral:
         seed: int,
         first_positives: bool = False,
         first_negatives: bool = False,
+        remove_query: Identity = "text",
     ) -> None:
         if max_positives is not None:
             max_positives = as_integer(max_positives, "DrawSeveral", "max_positives")
@@ -64,10 +68,11 @@ class DrawSeveral:
         self.seed = seed
         self.first_positives = first_positives
         self.first_negatives = first_negatives
-        self._builder = BatchBuilder(data)
+        self._builder = BatchBuilder(data, remove_query=remove_query)
 
     def batch(self, rows: Sequence[int] | Integers, *, step: int) -> Batch:
         """Draws the batch of some queries; arguments as in `Draw.batch`."""
+        rows = checked_rows(rows, len(self.data), "DrawSeveral")
         groups = [self._group(int(row), step) for row in rows]
         return self._builder.build(rows, groups, step=step, several=True)
 
@@ -80,10 +85,11 @@ class DrawSeveral:
             seed=self.seed,
             first_positives=self.first_positives,
             first_negatives=self.first_negatives,
+            remove_query=self._builder.remove_query,
         )
 
     def _group(self, row: int, step: int) -> Group:
-        rng = generator_of("DrawSeveral", self.data, self.seed, step, row)
+        rng = generator_of("DrawSeveral", self.seed, step, row)
         n, hard = len(self.data.positives.of(row)), len(self.data.negatives.of(row))
         wanted = n if self.max_positives is None else self.max_positives
         # A query whose positives are all taken draws no random numbers for them: nothing to choose.

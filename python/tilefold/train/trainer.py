@@ -14,12 +14,23 @@ import safetensors.torch
 import torch
 from torch import Tensor
 from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data import TrainingSet
 from ..distributed import processes
 from ..models import BiEncoder
 from .arguments import RetrieverTrainingArguments
-from .checkpoints import MODEL, WEIGHTS, check_resumable, load_negatives, save_negatives
+from .checkpoints import (
+    MODEL,
+    WEIGHTS,
+    begin_checkpoint,
+    check_limit,
+    check_resumable,
+    check_whole,
+    finish_checkpoint,
+    load_negatives,
+    save_negatives,
+)
 from .configured import (
     OBJECTIVE_ARGUMENTS,
     POLICY_ARGUMENTS,
@@ -59,7 +70,8 @@ class RetrieverTrainer(Trainer):
     Raises:
         ValueError: worker processes for the data (they would hold old negatives); no query; teacher
             scores that distillation needs and the data lack; an objective of another model, a
-            policy of other data, or arguments that either of them leaves without effect.
+            policy of other data, or arguments that either of them leaves without effect; a limit of
+            checkpoints that would remove a folder of somebody else.
     """
 
     def __init__(
@@ -74,6 +86,7 @@ class RetrieverTrainer(Trainer):
         **options: Any,
     ) -> None:
         _check(model, args, data, objective, policy)
+        check_limit(args.output_dir, args.save_total_limit)
         everyone = torch.distributed.group.WORLD if processes.world() > 1 else None
         self.validation = validation
         self.refresh = Refresh(
@@ -85,6 +98,7 @@ class RetrieverTrainer(Trainer):
             args.refresh_relative_margin,
             args.encode_batch_size,
             args.seed,
+            args.removal,
         )
         self.draw = configured_policy(data, args) if policy is None else policy
         self._mined_at: int | None = None
@@ -175,23 +189,31 @@ class RetrieverTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
+        begin_checkpoint(folder)
         self.training_objective.model.save_pretrained(folder / MODEL)
         safetensors.torch.save_model(self.training_objective, str(folder / WEIGHTS))
         if self._mined_at is not None:
-            save_negatives(folder, self.draw.data.negatives, self._mined_at)
+            save_negatives(folder, self.draw.data, self._mined_at)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial))
+            finish_checkpoint(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         check_resumable(folder)
+        check_whole(folder)
         safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
-        mined = load_negatives(folder)
+        mined = load_negatives(folder, self.draw.data)
         if mined is not None:
             negatives, self._mined_at = mined
             self.draw = self.draw.with_data(self.draw.data.with_negatives(negatives))
 
     def _load_best_model(self) -> None:
         folder = Path(str(self.state.best_model_checkpoint))
+        check_whole(folder)
         safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
 
 

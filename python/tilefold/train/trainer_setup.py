@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ..data import TrainingSet, read_collection, read_training
+from ..data.self_retrieval import chosen_identity, relevant_documents
 from ..evaluate import Measure
 from ..models import BiEncoder, Lora, find_model
+from ..models.checkpoints.model_names import existing
 from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
@@ -19,7 +21,11 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
     """
     model, data, training = arguments
     _check_measures(data, training)
-    train_set, validation = _read(data, training.encode_batch_size, training.seed)
+    existing(find_model(model.model_name_or_path))  # before the data are read
+    train_set, validation = _read(data, training)
+    training.remove_query = chosen_identity(
+        training.remove_query, data.train_path, train_set, train_set.positives, texts=True
+    )
     bi_encoder = _load(model, data.title_format)
     return RetrieverTrainer(bi_encoder, training, train_set, validation=validation)
 
@@ -38,17 +44,27 @@ def _check_measures(data: DataArguments, training: RetrieverTrainingArguments) -
         )
 
 
-def _read(data: DataArguments, batch_size: int, seed: int) -> tuple[TrainingSet, Validation | None]:
+def _read(
+    data: DataArguments, training: RetrieverTrainingArguments
+) -> tuple[TrainingSet, Validation | None]:
     train_set = read_training(data.train_path, split=data.train_split)
     if data.dev_holdout and data.dev_path:
         raise ValueError("dev_holdout: give dev_path or dev_holdout, not both")
     if data.dev_holdout:
-        train_set, collection = hold_out(train_set, data.dev_holdout, seed=seed)
+        train_set, collection = hold_out(train_set, data.dev_holdout, seed=training.seed)
     elif data.dev_path:
         collection = read_collection(data.dev_path, split=data.dev_split)
     else:
         return train_set, None
-    return train_set, Validation(collection, tuple(data.dev_measures), batch_size)
+    rule = chosen_identity(
+        training.remove_query,
+        data.dev_path or data.train_path,
+        collection,
+        relevant_documents(collection.qrels),
+        texts=False,
+    )
+    measures, batch_size = tuple(data.dev_measures), training.encode_batch_size
+    return train_set, Validation(collection, measures, batch_size, rule)
 
 
 def _load(model: ModelArguments, title_format: str) -> BiEncoder:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Collection, Qrels, TrainingSet
-from ..distributed.processes import encode_together
+from ..data import Collection, Qrels, TrainingSet, own_documents
+from ..data.self_retrieval import Identity
+from ..distributed.processes import encode_together, rank
 from ..evaluate import Measure, average_rank_of, evaluate, mean
 from ..models import BiEncoder
+from ..progress import show_progress
+from ..ragged_lists import Lists
 from ..retrieval.exact_search import search
 
 
@@ -24,14 +27,24 @@ class Validation:
         measures: such as "nDCG@10". The average rank is computed as well, as DPR validates: the
             mean 0-based rank of the first relevant document of each query among all documents.
         batch_size: texts encoded at once.
+        remove_query: which documents are not ranked as they are the query itself, see
+            `tilefold.data.own_documents`.
     """
 
     collection: Collection
     measures: Sequence[str] = ("nDCG@10", "RR@10")
     batch_size: int = 64
+    remove_query: Identity = "none"
 
     def run(self, model: BiEncoder) -> dict[str, float]:
-        """Encodes the collection and returns the mean of every measure, and "average_rank"."""
+        """Encodes the collection and returns the mean of every measure, and "average_rank".
+
+        The first of several processes shows progress, also while documents are ranked.
+        """
+        with show_progress("validate", show=rank() == 0):
+            return self._measured(model)
+
+    def _measured(self, model: BiEncoder) -> dict[str, float]:
         texts = self.collection
         queries, documents = (
             encode_together(encode, *columns, batch_size=self.batch_size)
@@ -42,17 +55,23 @@ class Validation:
         )
         measures = [Measure.parse(name) for name in self.measures]
         k = max(measure.cutoff or len(documents) for measure in measures)
-        found = search(queries, documents, k)
+        own = own_documents(texts, self.remove_query)
+        with show_progress("search", show=rank() == 0) as display:
+            excluded = own if len(own.indices) else None
+            found = search(queries, documents, k, exclude=excluded, progress=display)
         values = evaluate(found.ids, texts.qrels, measures)
         result = {name: mean(value) for name, value in values.items()}
-        judged, gold = self._gold()
-        return result | {"average_rank": average_rank_of(queries[judged], documents, gold)}
+        judged, gold = self._gold(own)
+        ranked = Lists.pack([own.of(int(row)) for row in judged])
+        average = average_rank_of(queries[judged], documents, gold, exclude=ranked)
+        return result | {"average_rank": average}
 
-    def _gold(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns queries with a relevant document in the collection, and the first of each."""
+    def _gold(self, own: Lists) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns queries with a relevant document to be ranked, and the first of each."""
         offsets, ids, gains = self.collection.qrels
         rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        relevant = (gains >= 1) & (ids < len(self.collection.documents))
+        m = len(self.collection.documents)
+        relevant = (gains >= 1) & (ids < m) & ~np.isin(rows * m + ids, own.keys(m))
         queries, first = np.unique(rows[relevant], return_index=True)
         return queries, ids[relevant][first]
 

@@ -52,7 +52,8 @@ def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
         raise ValueError(str(error)) from error
     unknown: list[str] = rest[-1] if rest else []
     if unknown:
-        raise ValueError(_unknown(unknown[0].partition("=")[0], reader))
+        source = f"{config}: " if unknown[0] in from_file and unknown[0] not in words else ""
+        raise ValueError(source + _unknown(unknown[0].partition("=")[0], reader))
     return model, data, training
 
 
@@ -67,10 +68,10 @@ def _raise(message: str) -> None:
     raise ValueError(message)
 
 
-def _words(path: str | Path) -> list[str]:
+def _words(path: str | Path, *, expand: bool = True) -> list[str]:
     """Returns the mapping of a YAML file as words of a command line."""
     words: list[str] = []
-    for name, value in read_settings(path).items():
+    for name, value in read_settings(path, expand=expand).items():
         if isinstance(value, list):
             words += [f"--{name}", *value]
         else:  # with "=", as a value may begin with "-"
@@ -81,8 +82,8 @@ def _words(path: str | Path) -> list[str]:
 def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
     """Returns the arguments that `parse` was given, as YAML for another run.
 
-    Defaults are left out: they are those of the versions, which are in the first line.
-
+    Defaults are left out: they are those of the versions, which are in the first line. References
+    to environment variables stay references, and a token on the command line becomes one.
 
     Args:
         words, config: as of `parse`.
@@ -94,7 +95,7 @@ def resolved(words: Sequence[str], config: str | Path | None = None) -> str:
     """
     merged: dict[str, list[str]] = {}
     name = ""
-    for word in [*([] if config is None else _words(config)), *words]:
+    for word in [*([] if config is None else _words(config, expand=False)), *words]:
         if word.startswith("--"):
             name, equals, value = word.removeprefix("--").partition("=")
             merged[name] = [value] if equals else []

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..files.done_once import result_key
+from ..files.folder_digests import DIGESTS, check_digests, write_digests
 from ..files.locked import locked_beside
 from ..files.published_folder import written_aside
 from ..losses import ContrastiveLoss
 from ..models import BiEncoder, MaskedLM
-from ..models.checkpoints.encoder_settings import FILE
 from ..progress import show_progress
 from ..train import ContrastiveObjective, Draw, train_step
 from .facts import World
@@ -118,15 +118,22 @@ def _kept(
     folder: str | Path | None,
     make: Callable[[Path], None],
 ) -> Path:
-    """Returns the folder of a model that was trained before, or trains it."""
+    """Returns the folder of a model that was trained before, or trains it.
+
+    Raises:
+        WrongChecksumError: a file of the model was changed after it was trained.
+        CorruptedFolderError: a file is missing.
+    """
     root = (cache_folder() if folder is None else Path(folder)) / "world"
     path = root / f"{kind}-{world.size}-{model_digest(world, kind, options)}"
-    if not path.is_dir():
+    if not (path / DIGESTS).is_file():  # also a model that was kept before there were digests
         root.mkdir(parents=True, exist_ok=True)
         with locked_beside(path):  # a second process waits here, and finds the model afterwards
-            if not path.is_dir():
-                with written_aside(path, FILE) as partial:
+            if not (path / DIGESTS).is_file():
+                with written_aside(path, "config.json") as partial:
                     make(partial)
+                    write_digests(partial, path.name)
+    check_digests(path, path.name)
     return path
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import Collection, Qrels, document_texts, query_texts
+from ...data import Collection, Qrels, document_texts, query_texts, without_own
 from ...evaluate import Interval, bootstrap
 from ...progress import show_progress
+from ...ragged_lists import Lists
 from ...retrieval.bm25 import Bm25
 from ...retrieval.fusion import fuse
 from ...retrieval.running_search import SearchResult
+from ..shown_warnings import warnings_as_facts
 from ..terminal import count, fact, table
 
 if TYPE_CHECKING:
@@ -63,7 +65,9 @@ def embed(collection: Collection, model: BiEncoder, *, batch_size: int = 32) -> 
     return Embedded(documents, queries)
 
 
-def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, SearchResult]:
+def lexical(
+    collection: Collection, dense: SearchResult, k: int, own: Lists
+) -> dict[str, SearchResult]:
     """Ranks by BM25, and fuses that ranking with the dense one.
 
     BM25 counts the words of titles like those of texts, whatever the dense model makes of titles.
@@ -72,6 +76,7 @@ def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, Se
         collection: documents and queries.
         dense: the dense ranking, `[n_queries, k]`.
         k: results per query.
+        own: documents that a query may not retrieve, as they are the query itself.
 
     Returns:
         The rankings by name; an empty dictionary without bm25s, after a line that names the extra.
@@ -82,9 +87,12 @@ def lexical(collection: Collection, dense: SearchResult, k: int) -> dict[str, Se
     except ImportError as error:
         fact("BM25", f"left out: {error}")
         return {}
-    with show_progress("search words", len(collection.queries)) as display:
+    progress = show_progress("search words", len(collection.queries))
+    with warnings_as_facts("BM25"), progress as display:
         texts = query_texts(collection.queries, collection.prompts)
-        result = words.search(texts, k, progress=display)
+        # As many more as are removed afterwards, so that k remain.
+        depth = k + int(np.diff(own.offsets).max(initial=0))
+        result = without_own(words.search(texts, depth, progress=display), own, k)
     return {"BM25": result, "dense + BM25": fuse([dense.ids, result.ids], k)}
 
 

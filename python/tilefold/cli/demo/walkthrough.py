@@ -27,6 +27,8 @@ from ...retrieval.hnsw import HnswIndex
 from ...retrieval.running_search import SearchResult
 from ...testing import assert_same_up_to_rounding, measure
 from ...threads import get_num_threads
+from ..query_removal import add_remove_query, evaluated_own, excluding
+from ..sources import check_source
 from ..terminal import clip, count, fact, heading, note, say, table, title, width
 from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from .pydocs import read_pydocs
@@ -79,11 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also fine-tune MiniLM on this documentation, which takes several minutes",
     )
+    add_remove_query(parser, "id for collections of BEIR, else none")
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold demo`."""
     _check_options(args)
+    if args.data:
+        check_source(args.data)
     described = args.data or f"the documentation of Python {platform.python_version()}"
     title(f"tilefold demo: search {described}")
     from ...models import BiEncoder, minilm
@@ -127,12 +132,14 @@ def _compare(collection: Collection, model: BiEncoder, args: argparse.Namespace)
         )
     index = FlatIndex(model.dim)
     index.add(embedded.documents)
-    exact = SearchResult(*index.search(embedded.queries, _K)[:2])
+    own = evaluated_own(collection, args.remove_query, args.data)
+    found = index.search(embedded.queries, _K, exclude=excluding(own))
+    exact = SearchResult(*found[:2])
     rankings = {"dense, exact": exact}
     approximate = _hnsw(embedded)
     if approximate is not None:
-        rankings["dense, HNSW"] = approximate.search(embedded.queries, _K)
-    rankings |= lexical(collection, exact, _K)
+        rankings["dense, HNSW"] = approximate.search(embedded.queries, _K, exclude=excluding(own))
+    rankings |= lexical(collection, exact, _K, own)
     heading(f"Quality: mean over {len(collection.queries):,} queries, 95% bootstrap interval")
     show_quality({n: evaluate(r.ids, collection.qrels, MEASURES) for n, r in rankings.items()})
     if approximate is not None:

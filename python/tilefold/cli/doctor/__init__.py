@@ -26,7 +26,8 @@ def main(args: argparse.Namespace) -> int:
     """Runs `tilefold doctor`: 0 when all is well, 1 when a self-test fails."""
     diagnosis = diagnose(import_torch=args.torch)
     if args.json:
-        say(json.dumps(dataclasses.asdict(diagnosis), indent=2))
+        for line in json.dumps(dataclasses.asdict(diagnosis), indent=2).splitlines():
+            say(line)
     else:
         render(diagnosis)
     return 1 if diagnosis.problems else 0

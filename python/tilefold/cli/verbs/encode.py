@@ -11,7 +11,9 @@ from ...data import read_documents
 from ...retrieval.encode_shards import DTYPES, encode_shards
 from ..command_parser import CommandParser
 from ..model_options import add_model_arguments, load_model
+from ..option_types import positive
 from ..saved_options import options_of, save_options
+from ..sources import check_source
 from ..terminal import count, fact, note, title
 
 
@@ -22,7 +24,8 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the shards")
     option = parser.add_argument
-    option("--num-shards", type=int, default=1, metavar="N", help="number of shards (default: 1)")
+    shards = "number of shards (default: 1)"
+    option("--num-shards", type=positive, default=1, metavar="N", help=shards)
     option("--shard", type=int, metavar="I", help="write this shard alone, from 0 (default: all)")
     option(
         "--dtype",
@@ -35,6 +38,9 @@ def add_arguments(parser: CommandParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold encode`."""
+    check_source(args.data)
+    if args.shard is not None and not 0 <= args.shard < args.num_shards:
+        raise ValueError(f"--shard must be 0 to {args.num_shards - 1}, got {args.shard}")
     from ...models.model_record import model_record
 
     model = load_model(args)

@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Collection, read_collection, read_questions, write_run
+from ...data.runs import check_run_names
 from ...evaluate import Measure, answer_hits, bootstrap, evaluate, holm, paired_test, top_k_accuracy
 from ...progress import show_progress
+from ...ragged_lists import Lists
 from ...retrieval.exact_search import search
 from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
 from ..demo.comparison import MEASURES, describe, embed, lexical, show_quality
 from ..destination import check_writable
 from ..model_options import add_model_arguments, load_model
+from ..option_types import positive
+from ..query_removal import add_remove_query, evaluated_own, excluding
 from ..results import Gain, write_results
 from ..saved_options import options_of, save_options
 from ..terminal import fact, heading, note, title
@@ -45,11 +49,12 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="NAME",
         help=f"names of ir_measures (default: {' '.join(MEASURES)})",
     )
-    option("--k", type=_depth, default=100, metavar="N", help="results per query (default: 100)")
+    option("--k", type=positive, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
     option("--out", metavar="FILE", help="write all measures as JSON")
     option("--answers", metavar="FILE", help="questions with answers, for top-k accuracy as in DPR")
     option("--baseline", metavar="NAME", help="model to compare with, with its own settings")
+    add_remove_query(parser, "id for collections of BEIR, else none")
     add_model_arguments(parser, "query", "document")
 
 
@@ -62,10 +67,13 @@ def main(args: argparse.Namespace) -> int:
     check_writable(args.run, "--run")
     check_writable(args.out, "--out")
     collection = read_collection(args.data, args.split)
+    if args.run:
+        check_run_names(collection.query_ids, collection.document_ids)
     answers = _answers(args, collection) if args.answers else None
     title(f"{args.data}, split {args.split}")
     describe(collection)
-    dense = _dense(args, collection, load_model(args), args.model)
+    own = evaluated_own(collection, args.remove_query, args.data)
+    dense = _dense(args, collection, own, load_model(args), args.model)
     rankings = {"dense": dense}
     if args.baseline:
         from ...models.model_record import open_model
@@ -73,8 +81,8 @@ def main(args: argparse.Namespace) -> int:
         length = args.document_max_length
         options = {} if length is None else {"document_max_length": length}
         baseline = open_model(args.baseline, **options)
-        rankings["baseline"] = _dense(args, collection, baseline, args.baseline)
-    rankings |= lexical(collection, dense, args.k)
+        rankings["baseline"] = _dense(args, collection, own, baseline, args.baseline)
+    rankings |= lexical(collection, dense, args.k, own)
     heading("Mean over queries, 95% bootstrap interval")
     values = {
         name: evaluate(ranking.ids, collection.qrels, args.measures)
@@ -85,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
     show_quality(values)
     gains = _compare(args, values["dense"], values["baseline"]) if args.baseline else {}
     if args.out:
-        write_results(args.out, args, values, gains)
+        write_results(args.out, args, values, gains, removed=len(own.indices))
     if args.run:
         write_run(args.run, collection.query_ids, collection.document_ids, *dense)
         save_options(options_of(args), f"{args.run}.yaml")
@@ -94,14 +102,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _dense(
-    args: argparse.Namespace, collection: Collection, model: BiEncoder, name: str
+    args: argparse.Namespace, collection: Collection, own: Lists, model: BiEncoder, name: str
 ) -> SearchResult:
     """Ranks documents by a model, which joins titles and texts by its own title_format."""
     pooling = model.document_encoder.pooling
     fact("model", f"{name}, {model.dim} dimensions, {pooling} pooling")
     embedded = embed(collection, model, batch_size=args.batch_size)
     with show_progress("search", len(embedded.documents)) as display:
-        found = search(embedded.queries, embedded.documents, args.k, progress=display)
+        found = search(
+            embedded.queries,
+            embedded.documents,
+            args.k,
+            exclude=excluding(own),
+            progress=display,
+        )
     return SearchResult(*found[:2])
 
 
@@ -147,9 +161,3 @@ def _measure(text: str) -> Measure:
         return Measure.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _depth(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return int(text)

@@ -17,6 +17,7 @@ from ..command_parser import CommandParser
 from ..destination import check_folder, check_writable
 from ..saved_options import save_options
 from ..settings_options import add_settings_options, options_of_settings, settings_from_options
+from ..sources import check_source
 from ..study_progress import TerminalReporter, show_summary
 from ..terminal import note
 
@@ -55,6 +56,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _run_study(study: Study[Any, Any], args: argparse.Namespace) -> None:
     settings = settings_from_options(args, study.settings)
+    if getattr(settings, "data", None) is not None:
+        check_source(settings.data)
     folder = check_folder(args.out, "--out")
     steps = Steps(folder / "steps")
     result = study.run(settings, steps=steps, progress=TerminalReporter())

@@ -13,11 +13,17 @@ from ...data import TITLE_FORMAT, TrainingSet, read_training, write_training
 from ...data.prompts import check_title_format
 from ...data.text_columns import text_groups
 from ...mining import mine, mine_bm25
+from ...mining.mining_inputs import Ranks, ScoreWindow
 from ...progress import show_progress
+from ...ragged_lists import Lists
 from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_settings
+from ..option_types import positive
+from ..query_removal import add_remove_query, mined_own
 from ..saved_options import options_of, save_options
+from ..shown_warnings import warnings_as_facts
+from ..sources import check_source
 from ..terminal import count, fact, note, title
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ def add_arguments(parser: CommandParser) -> None:
     option("--title-format", metavar="TEXT", help="with --bm25 (default: {title} {text})")
     option(
         "--negatives",
-        type=int,
+        type=positive,
         default=10,
         metavar="N",
         help="negatives for each query (default: 10)",
@@ -59,6 +65,7 @@ def add_arguments(parser: CommandParser) -> None:
         help="best or random ones (default: top)",
     )
     option("--seed", type=int, help="seed of random sampling (default: 0)")
+    add_remove_query(parser, "text, and id for collections of BEIR")
     add_model_arguments(parser, "query", "document", default=None)
 
 
@@ -66,15 +73,22 @@ def main(args: argparse.Namespace) -> int:
     """Runs `tilefold mine`."""
     check_writable(args.out, "--out")
     _check_options(args)
+    check_source(args.data)
     if not args.bm25:
         args.model, args.seed = args.model or "minilm", args.seed or 0
     model = None if args.bm25 else load_model(args)
     data = read_training(args.data, split=args.split)
     title(f"Hard negatives for {args.data}")
     fact("queries", f"{len(data):,} on {len(data.documents):,} documents")
+    own = mined_own(data, args.remove_query, args.data)
     # The file keeps titles and prompts apart; what is ranked has them joined.
     joined = data.joined(args.title_format or TITLE_FORMAT if model is None else model.title_format)
-    mined = _mine_bm25(joined, args) if model is None else _mine_dense(joined, model, args)
+    if model is None:
+        mined = _mine_bm25(joined, own, args)
+    else:
+        mined = _mine_dense(joined, own, model, args)
+    if data.negative_scores is not None:
+        fact("teacher scores", "those of the negatives in the file go with them")
     counts = np.diff(mined.negatives.offsets)
     write_training(args.out, data.with_negatives(mined.negatives))
     save_options(options_of(args), f"{args.out}.yaml")
@@ -85,7 +99,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    """Refuses options without effect: BM25 has no scores to compare, no draws and no model."""
+    """Refuses options out of range before the work, and those without effect with BM25."""
+    Ranks("mine", args.negatives, args.range_min, args.range_max)
+    window = (args.min_score, args.max_score, args.absolute_margin, args.relative_margin)
+    ScoreWindow("mine", *window)
     if not args.bm25:
         if args.title_format is not None:
             raise ValueError("--title-format goes with --bm25; a model has its own")
@@ -99,8 +116,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError(f"--{given[0].replace('_', '-')} does not go with --bm25")
 
 
-def _mine_bm25(data: TrainingSet, args: argparse.Namespace) -> Any:
-    with show_progress("mine", len(data)) as display:
+def _mine_bm25(data: TrainingSet, own: Lists, args: argparse.Namespace) -> Any:
+    with warnings_as_facts("BM25"), show_progress("mine", len(data)) as display:
         return mine_bm25(
             data.queries,
             data.documents,
@@ -109,6 +126,8 @@ def _mine_bm25(data: TrainingSet, args: argparse.Namespace) -> Any:
             range_min=args.range_min,
             range_max=args.range_max,
             groups=_groups(data),
+            exclude=own,
+            remove_query="none",  # own has those of texts without prompts and titles
             is_positive=_has_answer(data),
             progress=display,
         )
@@ -128,7 +147,7 @@ def _has_answer(data: TrainingSet) -> Callable[[int, int], bool] | None:
     return lambda query, document: has_answer(data.documents[document], data.answers[query])
 
 
-def _mine_dense(data: TrainingSet, model: BiEncoder, args: argparse.Namespace) -> Any:
+def _mine_dense(data: TrainingSet, own: Lists, model: BiEncoder, args: argparse.Namespace) -> Any:
     queries, documents = (
         encode(texts, batch_size=args.batch_size)
         for encode, texts in (
@@ -144,6 +163,7 @@ def _mine_dense(data: TrainingSet, model: BiEncoder, args: argparse.Namespace) -
             data.positives,
             n_negatives=args.negatives,
             groups=_groups(data),
+            exclude=own,
             progress=display,
             **{
                 name: getattr(args, name)

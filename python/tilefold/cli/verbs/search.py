@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 
 from ...data import read_query_texts, write_run
+from ...data.runs import check_run_names
+from ...data.self_retrieval import same_ids, searched_identity
 from ...progress import show_progress
+from ...ragged_lists import Lists
 from ...retrieval.corpus import Corpus, open_corpus
 from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..model_options import add_model_arguments, load_model
+from ..option_types import positive
+from ..query_removal import add_remove_query, excluding, show_removed
 from ..saved_options import options_of, save_options
-from ..terminal import clip, fact, heading, note, say, title, width
+from ..terminal import clip, fact, heading, note, say, shown, title, width
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -21,38 +26,56 @@ def add_arguments(parser: CommandParser) -> None:
     option = parser.add_argument
     option("--queries", metavar="FILE", help="a file of queries, or a folder of a collection")
     option("--query", nargs="+", action="extend", metavar="TEXT", help="the queries")
-    option("--k", type=int, default=100, metavar="N", help="results per query (default: 100)")
+    option("--k", type=positive, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write a TREC run")
+    add_remove_query(parser, "id for queries of BEIR, else none", rules=("id", "none"))
     add_model_arguments(parser, "query")
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold search`."""
-    from ...models.model_record import model_record
-
     if bool(args.query) == bool(args.queries):
         raise ValueError("expected --queries FILE or --query TEXT, and not both")
     if args.queries and not args.run:
         raise ValueError("--queries needs --run FILE for the results")
+    # Whatever would make the results useless is found before the model is loaded.
     check_writable(args.run, "--run")
     corpus = open_corpus(args.corpus)
     typed = {f"q{i}": text for i, text in enumerate(args.query or [], 1)}
     queries = read_query_texts(args.queries) if args.queries else typed
-    texts = list(queries.values())
+    if args.run:
+        check_run_names(list(queries), corpus.names)
+        title(f"{args.queries or 'queries'} against {args.corpus}")
+        fact("queries", f"{len(queries):,} on {len(corpus.names):,} documents, k = {args.k}")
+    own = _own_documents(args, list(queries), corpus)
+    found = _search(args, corpus, list(queries.values()), own)
+    if args.run:
+        write_run(args.run, list(queries), corpus.names, found.scores, found.ids)
+        save_options(options_of(args), f"{args.run}.yaml")
+        note(f"Wrote {args.run}.")
+    else:
+        _show(corpus, list(queries.values()), found)
+    return 0
+
+
+def _own_documents(args: argparse.Namespace, names: list[str], corpus: Corpus) -> Lists:
+    """Lists the documents with the id of each query where they are left out."""
+    rule = args.remove_query
+    if rule == "auto":
+        rule = searched_identity(args.queries)
+    own = same_ids(names, corpus.names if rule == "id" else [])
+    show_removed(own, rule)
+    return own
+
+
+def _search(args: argparse.Namespace, corpus: Corpus, texts: list[str], own: Lists) -> SearchResult:
+    from ...models.model_record import model_record
+
     model = load_model(args)
     corpus.check_model(model_record(model, args.model), model.dim)
     vectors = model.encode_queries(texts, batch_size=args.batch_size)
     with show_progress("search"):
-        found = corpus.search(vectors, args.k)
-    if args.run:
-        write_run(args.run, list(queries), corpus.names, found.scores, found.ids)
-        save_options(options_of(args), f"{args.run}.yaml")
-        title(f"{args.queries or 'queries'} against {args.corpus}")
-        fact("queries", f"{len(texts):,} on {len(corpus.names):,} documents, k = {args.k}")
-        note(f"Wrote {args.run}.")
-    else:
-        _show(corpus, texts, found)
-    return 0
+        return corpus.search(vectors, args.k, exclude=excluding(own))
 
 
 def _show(corpus: Corpus, texts: list[str], found: SearchResult) -> None:
@@ -60,4 +83,4 @@ def _show(corpus: Corpus, texts: list[str], found: SearchResult) -> None:
         heading(clip(text, width()))
         for score, row in zip(best, rows, strict=True):
             if row >= 0:
-                say(f"  {score:>9.4f}  {corpus.names[row]}")
+                say(f"  {score:>9.4f}  {shown(corpus.names[row])}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files.yaml_settings import read_settings
 from ..command_parser import CommandParser
+from ..sources import check_source
 from ..terminal import count, fact, heading, note, table, title
 
 
@@ -27,9 +29,14 @@ def add_arguments(parser: CommandParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold train`."""
-    from ...distributed.processes import leave
-    from ...train.yaml_arguments import parse, parser, resolved
-
+    if args.config is not None and not Path(args.config).is_file():
+        raise FileNotFoundError(f"--config {args.config}: there is no such file")
+    try:
+        from ...distributed.processes import leave
+        from ...train.yaml_arguments import parse, parser, resolved
+    except ImportError:
+        _check_paths(args.unknown, args.config)
+        raise
     if args.list_arguments:
         parser().print_help()
         return 0
@@ -38,9 +45,25 @@ def main(args: argparse.Namespace) -> int:
     return status
 
 
+def _check_paths(words: Sequence[str], config: str | None) -> None:
+    """Checks the paths of data where the real parser cannot be imported."""
+    settings = {} if config is None else read_settings(config)
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("train_path", "dev_path"):
+        reader.add_argument(f"--{name}", default=settings.get(name))
+    try:
+        paths = vars(reader.parse_known_args(list(words))[0])
+    except argparse.ArgumentError:  # an option without a value
+        return
+    for path in filter(None, paths.values()):
+        check_source(path)
+
+
 def _train(arguments: Any, resolved_arguments: str) -> int:
+    from ...data import own_documents
     from ...train.checkpoints import MODEL, remove_unfinished
     from ...train.trainer_setup import prepare
+    from ..query_removal import show_removed
     from ..training_log import show_lines, show_steps
 
     model, data, training = arguments
@@ -56,8 +79,13 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
         if resume is not None:
             remove_unfinished(output)
         title(f"Training {model.model_name_or_path} on {data.train_path}")
+        _show_teacher(trainer.draw.data, training)
         n = trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
+        show_removed(own_documents(n, training.removal), training.removal)
+        if trainer.validation is not None:
+            rule = trainer.validation.remove_query
+            show_removed(own_documents(trainer.validation.collection, rule), rule)
     before = trainer.evaluate() if trainer.validation is not None else {}
     begin = time.perf_counter()
     with show_steps(trainer):
@@ -72,6 +100,18 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
             f"{output / MODEL}, its arguments in {written}."
         )
     return 0
+
+
+def _show_teacher(data: Any, training: Any) -> None:
+    """Shows whether a teacher's scores are used, where the training file has them."""
+    if data.positive_scores is None and data.negative_scores is None:
+        return
+    weight = training.distillation_weight
+    unused = training.distillation_schedule.is_zero
+    fact(
+        "teacher scores",
+        "in the file, not used: --distillation_weight is 0" if unused else f"weight {weight}",
+    )
 
 
 def _report(before: Mapping[str, float], after: Mapping[str, float]) -> None:

@@ -1,29 +1,28 @@
-"""Computes attribution scores of feed-forward neurons by integrated gradients.
+"""Computes attribution scores of the weights of feed-forward layers by integrated gradients.
 
-Of weights, as in the reproducibility study (its section 5.1): a neuron is a row of a dense
-sub-layer's weights, and the target is the length of the embedding. Of activations, as in Dai et
-al., "Knowledge Neurons in Pretrained Transformers" (2022, section 3.1): the target is the
-probability of a masked word, or any other function of a model's output, such as the
-log-probability of the relevant passage.
+As in the reproducibility study of "Dense Passage Retrieval: Is it Retrieving?" (Yao, Wang & Zuccon,
+2025, section 5.1): a neuron is a row of a dense sub-layer's weights, and the target is the length
+of the embedding. `activation_attribution` has the scores of activations.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from ...models import Encoder
-from ...models.length_batches import by_length, check_texts, evaluating
-from ...models.masked_lm import mask_logits
-from .feedforward import NAMES, FeedForward, feed_forwards
-from .path_gradients import Target, Tokens, frozen, mean_gradient
+from ...models.length_batches import by_length, check_texts
+from .completeness import warn_of_gap
+from .feedforward import NAMES, FeedForward, check_widths, dense_weight, feed_forwards
+from .path_gradients import frozen, mean_gradient
+from .recorded_pass import RecordedPass, Tokens
+from .shared_weights import mean_weight_gradient
 
 Floats = NDArray[np.float32]
 _FIRST = 1e-6  # the first alpha of the study's path, which includes both ends
@@ -35,14 +34,17 @@ class WeightAttribution(NamedTuple):
     Zeros for a text without any token.
     """
 
-    intermediate: Floats  # [texts, layers, neurons]
+    intermediate: Floats  # [texts, layers, rows of the intermediate layer]
     output: Floats  # [texts, layers, width]
+    # [texts, layers, 2] for both sub-layers: the sum of IG over weights and biases, without the
+    # change of the length between the ends of the path. 0 for infinitely many steps.
+    gap: Floats
 
     def relative(self) -> WeightAttribution:
         """Returns scores divided by the maximum of each text over layers and sub-layers."""
         largest = np.maximum(self.intermediate.max((1, 2)), self.output.max((1, 2)))
         scale = np.where(largest > 0, largest, np.float32(1))[:, None, None].astype(np.float32)
-        return WeightAttribution(self.intermediate / scale, self.output / scale)
+        return WeightAttribution(self.intermediate / scale, self.output / scale, self.gap / scale)
 
     def flat(self) -> Floats:
         """Returns the scores of both sub-layers, ``[texts, neurons]``."""
@@ -67,7 +69,8 @@ def weight_attribution(
     alpha_k b) / dW`` with P the length of the embedding, and alpha_k from 1e-6 to 1; neuron i has
     ``a_i = sum over j of |IG_ij|`` (reproducibility study, section 5.1). Scaling W and b scales the
     output of the sub-layer, and ``dP/dW`` is the product of the gradient at the output with the
-    input: gradients at outputs are averaged, and those of weights are never formed.
+    input: gradients at outputs are averaged, and those of weights are never formed. A layer that
+    several blocks share is scaled in all of them, and its gradient is the sum over them.
 
     Args:
         encoder: its embeddings are taken before normalization.
@@ -78,13 +81,20 @@ def weight_attribution(
         names: see `feed_forwards`.
         progress: whether to show progress on stderr; a string labels it.
 
+    Returns:
+        Scores, and the gaps of completeness.
+
     Raises:
         TypeError: texts that are no strings.
         ValueError: no texts, fewer than two steps, a model without such sub-layers.
 
+    Warns:
+        IncompleteAttributionWarning: a text's gap is above a quarter of the largest change that a
+            layer makes.
+
     Example:
         >>> from tilefold.models import minilm
-        >>> found = weight_attribution(minilm(), ["who wrote Hamlet"], steps=2)
+        >>> found = weight_attribution(minilm(), ["who wrote Hamlet"])
         >>> found.intermediate.shape, found.output.shape
         ((1, 6, 1536), (1, 6, 384))
     """
@@ -95,17 +105,15 @@ def weight_attribution(
         raise ValueError(f"weight_attribution: steps must be at least 2, got {steps}")
     plain = encoder.with_options(normalize=False)
     parts = feed_forwards(plain, names)
-    alphas = torch.linspace(_FIRST, 1, steps, dtype=torch.float64).tolist()
-    wide, width = parts[0].intermediate.out_features, parts[0].output.out_features
+    wide, width = check_widths("weight_attribution", parts)
+    path = _Path(plain, parts, steps, rows_at_once)
+    shape = len(texts), len(parts)
     found = WeightAttribution(
-        np.zeros((len(texts), len(parts), wide), np.float32),
-        np.zeros((len(texts), len(parts), width), np.float32),
+        np.zeros((*shape, wide), np.float32),
+        np.zeros((*shape, width), np.float32),
+        np.zeros((*shape, 2), np.float32),
     )
-
-    def length(tokens: Tokens, _: Tensor) -> Tensor:
-        lengths: Tensor = plain(tokens).norm(dim=1)
-        return lengths
-
+    effects = torch.zeros(*shape, 2, dtype=torch.float64)
     batches = by_length(
         texts,
         plain.tokenize,
@@ -115,204 +123,78 @@ def weight_attribution(
     )
     with frozen(plain), contextlib.closing(batches):
         for rows, lists in batches:
-            tokens = plain.pad(lists)
-            recorded = _Recorded(parts, tokens, length)
+            path.begin(plain.pad(lists))
             for layer, part in enumerate(parts):
-                for into, module, name in (
-                    (found.intermediate, part.intermediate, part.intermediate_name),
-                    (found.output, part.output, part.output_name),
-                ):
-                    inputs, outputs = recorded.inputs[name], recorded.outputs[name]
-                    gradient = mean_gradient(
-                        plain,
-                        part,
-                        name,
-                        tokens,
-                        outputs,
-                        tokens["attention_mask"],
-                        alphas,
-                        length,
-                        recorded.blocks,
-                        rows_at_once=rows_at_once,
-                    )
-                    for row, g, x in zip(rows, gradient, inputs, strict=True):
-                        into[row, layer] = _row_sums(module.weight, g, x).numpy()
+                for kind, into in enumerate((found.intermediate, found.output)):
+                    scores, gap, effect = path.attribute(part, kind)
+                    into[rows, layer] = scores.numpy()
+                    found.gap[rows, layer, kind] = gap.numpy()
+                    effects[rows, layer, kind] = effect
+    warn_of_gap("weight_attribution", torch.from_numpy(found.gap).double(), effects, steps)
     return found
+
+
+class _Path:
+    """The path from weights of nearly 0 to those of the model, for one batch of texts at a time."""
+
+    def __init__(
+        self, encoder: Encoder, parts: Sequence[FeedForward], steps: int, rows_at_once: int
+    ) -> None:
+        self._encoder = encoder
+        self._parts = parts
+        self._alphas = torch.linspace(_FIRST, 1, steps, dtype=torch.float64).tolist()
+        self._rows_at_once = rows_at_once
+
+    def begin(self, tokens: Tokens) -> None:
+        """Records the sub-layers for a batch of texts."""
+        self._tokens = tokens
+        shape = tokens["attention_mask"].shape
+        self._recorded = RecordedPass(self._parts, tokens, shape, self._length)
+
+    def attribute(self, part: FeedForward, kind: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns scores ``[n, rows]`` of a sub-layer, gaps ``[n]`` and effects ``[n]``."""
+        name = (part.intermediate_name, part.output_name)[kind]
+        module = (part.intermediate, part.output)[kind]
+        outputs = self._recorded.outputs(name)
+        options = {"rows_at_once": self._rows_at_once}
+        weight = dense_weight(module)
+        if len(outputs) > 1:
+            n = len(outputs[0])
+            shared = mean_weight_gradient(
+                module, self._tokens, n, self._alphas, self._length, **options
+            )
+            scores = (weight * shared.weight).abs().sum(2)
+            explained = (weight * shared.weight).double().sum((1, 2))
+            if module.bias is not None:
+                explained += (module.bias * shared.bias).double().sum(1)
+            first = shared.first
+        else:
+            mean = mean_gradient(
+                self._encoder,
+                part,
+                name,
+                self._tokens,
+                outputs,
+                self._tokens["attention_mask"],
+                self._alphas,
+                self._length,
+                self._recorded,
+                **options,
+            )
+            gradient, inputs = mean.gradients[0], self._recorded.inputs(name)[0]
+            pairs = zip(gradient, inputs, strict=True)
+            scores = torch.stack([_row_sums(weight, g, x) for g, x in pairs])
+            # Of W and b together: outputs are Wx + b.
+            explained = (gradient * outputs[0]).double().sum((1, 2))
+            first = mean.first
+        effect = self._recorded.reached.double() - first.double()
+        return scores, explained - effect, effect
+
+    def _length(self, tokens: Tokens, _: Tensor) -> Tensor:
+        lengths: Tensor = self._encoder(tokens).norm(dim=1)
+        return lengths
 
 
 def _row_sums(weight: Tensor, gradient: Tensor, inputs: Tensor) -> Tensor:
     """Computes ``sum over j of |W * G^T X|`` for one text."""
     return (weight * (gradient.T @ inputs)).abs().sum(1)
-
-
-def activation_attribution(
-    model: nn.Module,
-    tokens: Tokens,
-    target: Target,
-    positions: Tensor,
-    *,
-    steps: int = 20,
-    rule: Literal["left", "ends"] = "left",
-    rows_at_once: int = 64,
-    names: Sequence[tuple[str, str]] = NAMES,
-) -> Floats:
-    """Computes attribution scores of a target to each neuron's activation.
-
-    All neurons of a layer are scaled together from 0 to their activations w, at some positions:
-    ``w * mean over k of dP(alpha_k w) / dw``, summed over the positions (Dai et al., 2022, equation
-    3). The sum over neurons tends to P(1) - P(0) as steps grow (completeness).
-
-    Args:
-        model: the model of transformers that `target` calls.
-        tokens: a batch of texts with their ``attention_mask``.
-        target: function of a batch of tokens and the numbers of its texts; returns a number each.
-        positions: ``[texts, tokens]``, 1 where neurons are scaled: a [MASK], or every token.
-        steps: number of points on the path.
-        rule: "left" has alphas k / steps from k = 0 (Dai et al.'s code), "ends" includes both ends
-            (EasyEdit's).
-        rows_at_once: maximum number of texts times steps in a forward pass.
-        names: see `feed_forwards`.
-
-    Raises:
-        ValueError: a model without such sub-layers, an unknown rule, no step.
-
-    Example:
-        >>> from tilefold.models import minilm
-        >>> encoder = minilm()
-        >>> tokens = encoder.pad(encoder.tokenize(["who wrote Hamlet"]))
-        >>> passages = torch.from_numpy(encoder.encode(["a play by Shakespeare", "a recipe"]))
-        >>> target = retrieval(encoder, passages, torch.tensor([0]))
-        >>> activation_attribution(encoder, tokens, target, tokens["attention_mask"], steps=2).shape
-        (1, 6, 1536)
-    """
-    if rule not in ("left", "ends"):
-        raise ValueError(f'activation_attribution: rule must be "left" or "ends", got {rule!r}')
-    if steps < 1:
-        raise ValueError(f"activation_attribution: steps must be at least 1, got {steps}")
-    parts = feed_forwards(model, names)
-    path = torch.linspace(0, 1, steps if rule == "ends" else steps + 1, dtype=torch.float64)
-    alphas = path[:steps].tolist()
-    layers = []
-    with frozen(model):
-        recorded = _Recorded(parts, tokens, target)
-        for part in parts:
-            activations = recorded.inputs[part.output_name]  # after the activation function
-            gradient = mean_gradient(
-                model,
-                part,
-                f"{part.output_name}:input",
-                tokens,
-                activations,
-                positions,
-                alphas,
-                target,
-                recorded.blocks,
-                rows_at_once=rows_at_once,
-            )
-            layers.append((activations * gradient * positions[..., None]).sum(1).float())
-    return torch.stack(layers, dim=1).numpy()
-
-
-def neuron_activations(
-    model: nn.Module,
-    tokens: Tokens,
-    positions: Tensor,
-    *,
-    names: Sequence[tuple[str, str]] = NAMES,
-) -> Floats:
-    """Computes the activations of neurons, the baseline of Dai et al. for attribution.
-
-    Args:
-        model: of transformers, called with the tokens as keywords.
-        tokens: a batch of texts with their ``attention_mask``.
-        positions: ``[texts, tokens]``, 1 where activations are summed: a [MASK].
-        names: see `feed_forwards`.
-
-    Returns:
-        float32 ``[texts, layers, neurons]``.
-
-    Raises:
-        ValueError: a model without such sub-layers.
-
-    Example:
-        >>> from tilefold.models import minilm
-        >>> encoder = minilm()
-        >>> tokens = encoder.pad(encoder.tokenize(["who wrote Hamlet"]))
-        >>> neuron_activations(encoder.model, tokens, tokens["attention_mask"]).shape
-        (1, 6, 1536)
-    """
-    parts = feed_forwards(model, names)
-    with evaluating(model):
-        recorded = _Recorded(parts, tokens, lambda own, _: model(**own))
-    found = [recorded.inputs[part.output_name] for part in parts]
-    return torch.stack([(x * positions[..., None]).sum(1).float() for x in found], dim=1).numpy()
-
-
-def masked_word(model: nn.Module, answers: Tensor, mask_token: int) -> Target:
-    """Returns the probability of the right word at a [MASK] as a target of attribution.
-
-    Args:
-        model: a masked language model of transformers, such as `MaskedLM.model`.
-        answers: ``[texts]`` ids of the words.
-        mask_token: id of [MASK]; each text has one.
-
-    Returns:
-        A function of a batch of tokens and the numbers of its texts: ``[rows]``.
-    """
-
-    def target(tokens: Tokens, rows: Tensor) -> Tensor:
-        probabilities = mask_logits(model, tokens, mask_token).softmax(1)
-        return probabilities.gather(1, answers[rows][:, None]).squeeze(1)
-
-    return target
-
-
-def retrieval(encoder: Encoder, passages: Tensor, relevant: Tensor) -> Target:
-    """Returns the log-probability of the relevant passage as a target of attribution.
-
-    Args:
-        encoder: of queries.
-        passages: embeddings ``[passages, dim]``, or ``[texts, passages, dim]`` for each text.
-        relevant: ``[texts]`` number of the relevant passage.
-
-    Returns:
-        A function of a batch of tokens and the numbers of its texts: ``[rows]``.
-    """
-
-    def target(tokens: Tokens, rows: Tensor) -> Tensor:
-        queries = encoder(tokens)
-        own = passages[rows] if passages.ndim == 3 else passages.expand(len(rows), -1, -1)
-        scores = torch.einsum("nd,npd->np", queries, own.to(queries.dtype))
-        return -F.cross_entropy(scores, relevant[rows], reduction="none")
-
-    return target
-
-
-class _Recorded:
-    """Records inputs and outputs of every sub-layer, and outputs of blocks, in a forward pass."""
-
-    def __init__(self, parts: list[FeedForward], tokens: Tokens, target: Target) -> None:
-        self.inputs: dict[str, Tensor] = {}
-        self.outputs: dict[str, Tensor] = {}
-        self.blocks: list[Any] = []
-        hooks = []
-        for part in parts:
-            for name, module in (
-                (part.intermediate_name, part.intermediate),
-                (part.output_name, part.output),
-            ):
-                hooks.append(module.register_forward_hook(self._keep(name)))
-        for block in parts[0].blocks:
-            hooks.append(block.register_forward_hook(lambda _, __, out: self.blocks.append(out)))
-        try:
-            with torch.no_grad():
-                target(tokens, torch.arange(len(tokens["input_ids"])))
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _keep(self, name: str) -> Any:
-        def keep(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-            self.inputs[name], self.outputs[name] = args[0], out
-
-        return keep

@@ -14,10 +14,10 @@ from ...evaluate import evaluate
 from ...models import Encoder
 from ...models.length_batches import evaluating
 from ...retrieval.exact_search import search
-from .attribution import masked_word
+from .attribution_targets import masked_word
 from .feedforward import NAMES, feed_forwards
 from .knowledge_neurons import Neuron, Neurons, scaled_neurons
-from .path_gradients import Tokens
+from .recorded_pass import Tokens
 
 Floats = NDArray[np.float64]
 _DEPTH = 100  # of rankings
@@ -150,7 +150,7 @@ def random_neurons(
         >>> sorted(layer for layer, _ in random_neurons(encoder, {(0, 1), (5, 7)}))
         [0, 5]
     """
-    widths = {part.layer: part.output.in_features for part in feed_forwards(model, names)}
+    widths = {part.layer: part.neurons for part in feed_forwards(model, names)}
     rng = np.random.default_rng(seed)
     drawn: list[Neuron] = []
     for layer in sorted({layer for layer, _ in like}):

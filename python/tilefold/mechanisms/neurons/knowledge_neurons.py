@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...activations.capture import patch
+from ...activations.patching import patch
 from .feedforward import NAMES, feed_forwards
 
 Neuron = tuple[int, int]  # layer, and place in it
@@ -146,7 +146,7 @@ def scaled_neurons(
     parts = {part.layer: part for part in feed_forwards(model, names)}
     places: dict[int, list[int]] = {}
     for layer, place in sorted(neurons):
-        if layer not in parts or not 0 <= place < parts[layer].output.in_features:
+        if layer not in parts or not 0 <= place < parts[layer].neurons:
             raise ValueError(f"scaled_neurons: there is no neuron {place} in layer {layer}")
         places.setdefault(layer, []).append(place)
     edits = {

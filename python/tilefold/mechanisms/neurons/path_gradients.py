@@ -7,18 +7,22 @@ their outputs do not change, and no gradient of weights is formed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ...activations.capture import patch
+from ...activations.patching import patch
 from .feedforward import FeedForward
+from .recorded_pass import RecordedPass, Target, Tokens, repeated
 
-Tokens = Mapping[str, Tensor]
-# The function that is attributed: of a batch of tokens and the numbers of its texts, [rows].
-Target = Callable[[Tokens, Tensor], Tensor]
+
+class PathMean(NamedTuple):
+    """Gradients averaged over a path, and the target where the path begins."""
+
+    gradients: list[Tensor]  # [n, tokens, width] float32 for each run of the sub-layer
+    first: Tensor  # [n]
 
 
 def mean_gradient(
@@ -26,46 +30,57 @@ def mean_gradient(
     part: FeedForward,
     site: str,
     tokens: Tokens,
-    outputs: Tensor,
+    values: Sequence[Tensor],
     scaled: Tensor,
     alphas: Sequence[float],
     target: Target,
-    below: list[Any],
+    recorded: RecordedPass,
     *,
     rows_at_once: int,
-) -> Tensor:
-    """Computes the gradient of a target at the output of a site, averaged over a path.
+) -> PathMean:
+    """Computes the gradient of a target at a site, averaged over a path.
 
     Args:
         model: the model that `target` calls.
         part: the feed-forward sub-layer of the site.
         site: name of the site, as in `patch`.
         tokens: a batch of texts.
-        outputs: ``[n, tokens, width]`` outputs of the site for these texts.
-        scaled: ``[n, tokens]`` 1 where outputs are multiplied by alpha, 0 where they are kept.
+        values: ``[n, tokens, width]`` values of the site for these texts, for each time that it
+            runs; all runs are scaled together.
+        scaled: ``[n, tokens]`` 1 where values are multiplied by alpha, 0 where they are kept.
         alphas: steps of the path.
         target: called with the tokens of repeated texts, and the numbers of these texts.
-        below: outputs of all blocks for these texts.
+        recorded: the pass of these texts.
         rows_at_once: maximum number of texts times steps in a forward pass.
-
-    Returns:
-        ``[n, tokens, width]`` float32.
     """
-    n = len(outputs)
+    n = len(values[0])
     together = max(1, rows_at_once // n)
-    total = torch.zeros_like(outputs, dtype=torch.float32)
+    totals = [torch.zeros_like(x, dtype=torch.float32) for x in values]
+    first = None
     for begin in range(0, len(alphas), together):
-        some = torch.tensor(alphas[begin : begin + together], dtype=outputs.dtype)
+        some = torch.tensor(alphas[begin : begin + together], dtype=values[0].dtype)
         k = len(some)
-        factor = 1 + scaled[None].to(outputs.dtype) * (some[:, None, None] - 1)
-        leaf = (factor[..., None] * outputs).flatten(0, 1).requires_grad_()
-        repeated = {name: x.repeat(k, *[1] * (x.ndim - 1)) for name, x in tokens.items()}
-        rows = torch.arange(n).repeat(k)
-        with _skipping(part, below, k), patch(model, {site: _always(leaf)}):
-            reached = target(repeated, rows)
-        (gradient,) = torch.autograd.grad(reached.sum(), leaf)
-        total += gradient.reshape(k, *outputs.shape).sum(0)
-    return total / len(alphas)
+        factor = 1 + scaled[None].to(values[0].dtype) * (some[:, None, None] - 1)
+        leaves = [(factor[..., None] * x).flatten(0, 1).requires_grad_() for x in values]
+        with _skipping(part, recorded.below, n, k), patch(model, {site: _in_turn(leaves)}):
+            reached = target(repeat_tokens(tokens, k), torch.arange(n).repeat(k))
+        gradients = torch.autograd.grad(reached.sum(), leaves)
+        for total, gradient in zip(totals, gradients, strict=True):
+            total += gradient.reshape(k, *total.shape).sum(0)
+        if first is None:
+            first = reached[:n].detach()
+    assert first is not None
+    return PathMean([total / len(alphas) for total in totals], first)
+
+
+def repeat_tokens(tokens: Tokens, k: int) -> dict[str, Tensor]:
+    """Repeats a batch of texts k times.
+
+    Args:
+        tokens: a batch of texts.
+        k: repetitions.
+    """
+    return {name: x.repeat(k, *[1] * (x.ndim - 1)) for name, x in tokens.items()}
 
 
 @contextlib.contextmanager
@@ -85,17 +100,22 @@ def frozen(model: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _always(leaf: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda _: leaf
+def _in_turn(leaves: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+    """Returns an edit that gives the leaf of each run, in the shape that the model has.
+
+    A copy, as some models add to an output in place.
+    """
+    left = iter(leaves)
+    return lambda x: next(left).reshape(x.shape).clone()
 
 
 @contextlib.contextmanager
-def _skipping(part: FeedForward, below: list[Any], k: int) -> Iterator[None]:
+def _skipping(part: FeedForward, below: Sequence[Any], n: int, k: int) -> Iterator[None]:
     """Makes blocks below the sub-layer return their recorded outputs, repeated k times."""
-    passed = list(part.blocks)[: part.layer]
+    passed = list(part.blocks)[: part.layer] if below else []
     try:
         for block, output in zip(passed, below, strict=False):
-            block.forward = _returning(_repeated(output, k))
+            block.forward = _returning(repeated(output, n, k))
         yield
     finally:
         for block in passed:
@@ -104,11 +124,3 @@ def _skipping(part: FeedForward, below: list[Any], k: int) -> Iterator[None]:
 
 def _returning(output: Any) -> Callable[..., Any]:
     return lambda *_, **__: output
-
-
-def _repeated(output: Any, k: int) -> Any:
-    if isinstance(output, Tensor):
-        return output.repeat(k, *[1] * (output.ndim - 1))
-    if isinstance(output, tuple):
-        return tuple(_repeated(x, k) for x in output)
-    return output

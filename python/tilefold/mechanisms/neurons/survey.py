@@ -28,7 +28,8 @@ class Survey:
 
     Example:
         >>> rows = np.array([[[4.0, 1.0, 0.0]], [[2.0, 2.0, 2.0]]])  # [texts, layers, neurons]
-        >>> survey = Survey.of(WeightAttribution(rows, np.zeros((2, 1, 1))), threshold=0.5)
+        >>> nothing = np.zeros((2, 1, 2))
+        >>> survey = Survey.of(WeightAttribution(rows, nothing, nothing), threshold=0.5)
         >>> survey.active[:, survey.thresholds.index(0.5)].tolist()
         [1, 3]
         >>> survey.shares()["0 intermediate"].tolist()
@@ -175,7 +176,7 @@ def survey_neurons(
     Example:
         >>> from tilefold.models import minilm
         >>> encoder = minilm()
-        >>> survey = survey_neurons(encoder, ["who wrote Hamlet"], steps=4)
+        >>> survey = survey_neurons(encoder, ["who wrote Hamlet"])
         >>> survey.at(0.1).shape  # neurons engaged in each sub-layer
         (12,)
     """

@@ -55,7 +55,7 @@ def top_texts(
     """
     parts = {part.layer: part for part in feed_forwards(encoder, names)}
     for layer, place in neurons:
-        if layer not in parts or not 0 <= place < parts[layer].output.in_features:
+        if layer not in parts or not 0 <= place < parts[layer].neurons:
             raise ValueError(f"top_texts: there is no neuron {place} in layer {layer}")
     sites = {layer: f"{part.output_name}:input" for layer, part in parts.items()}
     layers = sorted({layer for layer, _ in neurons})

@@ -50,7 +50,8 @@ def layer_rows(
     with evaluating(encoder), torch.inference_mode(), contextlib.closing(batches):
         for rows, tokens in batches:
             batch = encoder.pad(tokens)
-            states = encoder.model(**batch, output_hidden_states=True).hidden_states
+            output = encoder.run(batch, output_hidden_states=True)
+            states = getattr(output, "hidden_states", None)
             if not states or len({state.shape[-1] for state in states}) > 1:
                 raise ValueError("layer_rows: the model does not return hidden states of one width")
             pooled = torch.stack([pool(state, batch["attention_mask"]).float() for state in states])

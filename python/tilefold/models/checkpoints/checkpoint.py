@@ -12,6 +12,7 @@ from ..adapters import CONFIG as ADAPTER
 from ..adapters import load_adapter
 from . import encoder_settings, sentence_transformers_folder
 from .dpr_weights import load_dpr
+from .model_names import existing as existing
 from .weights import find, load_weights, quiet
 
 _NO_LIMIT = 2**30
@@ -23,6 +24,7 @@ class Description(NamedTuple):
     query: dict[str, Any]
     document: dict[str, Any]
     title_format: str | None = None
+    default_prefix: str | None = None  # of texts that are neither, where the folder has one
 
     def updated(self, other: Description) -> Description:
         """Returns these settings, replaced by those that the other description has."""
@@ -30,6 +32,7 @@ class Description(NamedTuple):
             {**self.query, **other.query},
             {**self.document, **other.document},
             other.title_format or self.title_format,
+            self.default_prefix if other.default_prefix is None else other.default_prefix,
         )
 
 
@@ -41,7 +44,12 @@ class Checkpoint(NamedTuple):
     description: Description
 
 
-def load(name: str | Path, *, pooling: str | None = None, adapter: str = "default") -> Checkpoint:
+def load(
+    name: str | Path,
+    *,
+    pooling: str | None = None,
+    adapter: str = "default",
+) -> Checkpoint:
     """Loads a model in float32, its tokenizer, and settings such as pooling from its folder.
 
     Args:
@@ -55,7 +63,14 @@ def load(name: str | Path, *, pooling: str | None = None, adapter: str = "defaul
         OSError: there is no such model.
         ValueError: weights are missing, or the folder has a setting that is not supported.
     """
-    source = existing(name)
+    found = _load(existing(name), pooling=pooling, adapter=adapter)
+    model, tokenizer, (query, document, *_) = found
+    for settings in (query, document):
+        settings.update(_length(model, tokenizer, settings))
+    return found
+
+
+def _load(source: str, *, pooling: str | None, adapter: str = "default") -> Checkpoint:
     description = describe(source)
     pooling = pooling or description.query.get("pooling")
     if find(source, ADAPTER) is None:
@@ -63,16 +78,13 @@ def load(name: str | Path, *, pooling: str | None = None, adapter: str = "defaul
         tokenizer = load_tokenizer(source)
         description = Description(own, own).updated(description)
     else:
-        below = load(base_model_name(source), pooling=pooling)
+        below = _load(existing(base_model_name(source)), pooling=pooling)
         model = load_adapter(below.model, source, adapter)
         has_tokenizer = find(source, "tokenizer_config.json") is not None
         tokenizer = load_tokenizer(source) if has_tokenizer else below.tokenizer
         adapted = {"adapter": adapter}
         description = below.description.updated(description)
         description = description.updated(Description(adapted, adapted))
-    for settings in (description.query, description.document):
-        if settings.get("max_length", 0) is None:
-            settings["max_length"] = limit(model, tokenizer)
     return Checkpoint(model, tokenizer, description)
 
 
@@ -80,7 +92,8 @@ def describe(name: str | Path) -> Description:
     """Reads the settings that save_pretrained or sentence-transformers wrote; none otherwise."""
     path = find(name, encoder_settings.FILE)
     if path is None:
-        return Description(*sentence_transformers_folder.read(name))
+        query, document, default_prefix = sentence_transformers_folder.read(name)
+        return Description(query, document, default_prefix=default_prefix)
     kind, record = encoder_settings.read(path)
     if kind == "language model":  # which has no pooling
         return Description({}, {})
@@ -100,19 +113,30 @@ def describe(name: str | Path) -> Description:
 def limit(model: Any, tokenizer: Any) -> int:
     """Returns the maximum number of tokens that the model can read."""
     places = getattr(model.config, "max_position_embeddings", _NO_LIMIT)
-    return int(min(places, tokenizer.model_max_length, _NO_LIMIT))
+    return int(min(places, _places_behind_padding(model), tokenizer.model_max_length, _NO_LIMIT))
 
 
-def existing(name: str | Path) -> str:
-    """Returns the absolute path of a folder, or the name of a model of the hub.
+def _length(model: Any, tokenizer: Any, settings: dict[str, Any]) -> dict[str, int]:
+    """Returns the maximum length where the folder leaves it open, or has more than can be read."""
+    length = settings.get("max_length", 0)
+    if length is None:
+        return {"max_length": limit(model, tokenizer)}
+    places = _places_behind_padding(model)
+    if places < length <= model.config.max_position_embeddings:
+        return {"max_length": places}
+    return {}
 
-    Raises:
-        FileNotFoundError: the name is a path, and there is no such folder.
+
+def _places_behind_padding(model: nn.Module) -> int:
+    """Returns the number of positions of RoBERTa and its like, which number them behind padding.
+
+    With padding 1, positions are 2, 3, ...: a configuration of 514 positions reads 512 tokens.
     """
-    looks_like_path = isinstance(name, Path) or name.startswith(("/", ".", "~"))
-    if looks_like_path and not Path(name).is_dir():  # transformers would ask the hub
-        raise FileNotFoundError(f"from_pretrained: there is no folder {name}")
-    return str(Path(name).absolute()) if Path(name).is_dir() else str(name)
+    for name, part in model.named_modules():
+        numbered = isinstance(part, nn.Embedding) and name.endswith("position_embeddings")
+        if numbered and part.padding_idx is not None:
+            return int(part.num_embeddings - part.padding_idx - 1)
+    return _NO_LIMIT
 
 
 def _model(name: str, *, decoder: bool) -> tuple[nn.Module, dict[str, Any]]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...files.strict_json import read_strict
+
 FILE = "tilefold.json"
 VERSION = 1
 _TOWER = {"pooling": str, "normalize": bool, "max_length": int, "prefix": str, "append_eos": bool}
@@ -43,10 +45,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Reads the JSON object in a file, or raises a ValueError that names the file."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    record = read_strict(path)
     if not isinstance(record, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(record).__name__}")
     return record

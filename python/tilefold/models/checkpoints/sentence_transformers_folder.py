@@ -7,15 +7,18 @@ that would change vectors, is an error that names it.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import nn
 
+from ...files.strict_json import read_strict
 from .. import projection
+from . import encoder_settings
 from .weights import find
 
 MODULES = "modules.json"
@@ -36,12 +39,20 @@ _EXPECTED = {  # of the module Transformer; None: not set, or empty
     **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs")),
     **dict.fromkeys(("model_args", "tokenizer_args", "config_args")),  # their names before 6
 }
-# The first of these that is not empty, as sentence-transformers documents; 6.2 itself takes an
-# empty "document", which it adds, for the first one.
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+# Prompts that sentence-transformers documents for documents, and 6.2 does not reach: it adds an
+# empty "document", which comes first.
+_NOT_REACHED = ("passage", "corpus")
 
 
-def read(name: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+class Settings(NamedTuple):
+    """Arguments of an Encoder of queries and of one of documents, and the default prompt."""
+
+    query: dict[str, Any]
+    document: dict[str, Any]
+    default_prefix: str | None = None  # of texts that are neither
+
+
+def read(name: str | Path) -> Settings:
     """Reads modules and prompts as arguments of an Encoder of queries and of one of documents.
 
     Args:
@@ -51,14 +62,22 @@ def read(name: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         pooling, normalize, projection, prefix and max_length (None: as many as the model can read),
         for each of the two; empty without modules.json.
 
+    Warns:
+        UserWarning: a prompt of documents that sentence-transformers does not apply.
+
     Raises:
         ValueError: a module or an option that has no counterpart here.
     """
     path = find(name, MODULES)
     if path is None:
-        return {}, {}
-    modules = json.loads(path.read_text(encoding="utf-8"))
+        return Settings({}, {})
+    modules = _read_modules(path)
     kinds = [module["type"].rpartition(".")[2] for module in modules]
+    if "Router" in kinds:
+        raise ValueError(
+            f"{path}: a Router is not supported; save the modules of each route as a folder of "
+            "its own; BiEncoder.from_pretrained takes that of queries, and document= the other"
+        )
     after_pooling = kinds[2:]
     dense = [index for index, kind in enumerate(kinds) if kind == "Dense"]
     in_order = ["Dense"] * len(dense) + ["Normalize"] * ("Normalize" in after_pooling)
@@ -70,17 +89,19 @@ def read(name: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if modules[0]["path"]:
         raise ValueError(f"{path}: the module Transformer is in {modules[0]['path']!r}, not beside")
     steps = [_read_dense(name, modules[index]["path"]) for index in dense]
+    query_prefix, document_prefix, default = _read_prompts(name)
+    _check_include_prompt(name, modules[1]["path"], query_prefix, document_prefix)
     shared = {
         "pooling": _read_pooling(name, modules[1]["path"]),
         "normalize": "Normalize" in kinds,
         "projection": projection.build(steps),
     }
-    prefixes, lengths = _read_prompts(name), _read_lengths(name)
+    prefixes = query_prefix, document_prefix
     query, document = (
         {**shared, "prefix": prefix, "max_length": length}
-        for prefix, length in zip(prefixes, lengths, strict=True)
+        for prefix, length in zip(prefixes, _read_lengths(name), strict=True)
     )
-    return query, document
+    return Settings(query, document, default)
 
 
 def write(
@@ -144,9 +165,16 @@ def _read_pooling(name: str | Path, folder: str) -> str:
     ours = {mode: mine for mine, mode in _POOLINGS.items()}
     if len(modes) != 1 or modes[0] not in ours:
         raise ValueError(f"{path}: expected one pooling of {list(ours)}, got {modes}")
-    if not config.get("include_prompt", True):
-        raise ValueError(f"{path}: include_prompt is false, but prefixes are always pooled here")
     return ours[modes[0]]
+
+
+def _check_include_prompt(name: str | Path, folder: str, *prefixes: str) -> None:
+    path, config = _config(name, f"{folder}/config.json")
+    if any(prefixes) and not config.get("include_prompt", True):
+        raise ValueError(
+            f"{path}: include_prompt is false, but prefixes are always pooled here, and there is "
+            f"the prompt {max(prefixes)!r}"
+        )
 
 
 def _read_dense(name: str | Path, folder: str) -> projection.Dense:
@@ -180,7 +208,9 @@ def _write_dense(folder: Path, step: projection.Dense) -> None:
         "activation_function": f"{kind.__module__}.{kind.__name__}",
     }
     _write_json(folder / "config.json", config)
-    tensors = {f"linear.{key}": t.detach().cpu() for key, t in linear.state_dict().items()}
+    tensors = {
+        f"linear.{key}": t.detach().cpu().contiguous() for key, t in linear.state_dict().items()
+    }
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
 
 
@@ -194,20 +224,53 @@ def _read_lengths(name: str | Path) -> tuple[int | None, int | None]:
     return config.get("query_length") or whole, config.get("document_length") or whole
 
 
-def _read_prompts(name: str | Path) -> tuple[str, str]:
-    """Reads the prefixes of queries and of documents."""
+def _read_prompts(name: str | Path) -> tuple[str, str, str | None]:
+    """Reads the prefixes of queries, of documents, and of texts that are neither.
+
+    As sentence-transformers applies them: the default is for texts that are neither alone.
+    """
     path, config = _config(name, _PROMPTS)
     if config.get("truncate_dim"):
-        raise ValueError(f"{path}: truncate_dim={config['truncate_dim']} is not supported")
-    prompts = {key: text for key, text in (config.get("prompts") or {}).items() if text}
-    default = prompts.get(config.get("default_prompt_name") or "", "")
-    documents = [prompts[key] for key in _DOCUMENT_PROMPTS if key in prompts]
-    return prompts.get("query", default), documents[0] if documents else default
+        raise ValueError(
+            f"{path}: truncate_dim={config['truncate_dim']} is not supported; without it, vectors "
+            "have all dimensions"
+        )
+    prompts = {"query": "", "document": ""}
+    for key, text in (config.get("prompts") or {}).items():
+        if not isinstance(text, str | None):
+            raise ValueError(f"{path}: the prompt {key!r} must be a string, got {text!r}")
+        prompts[key] = text or ""
+    default = config.get("default_prompt_name")
+    if default is not None and default not in prompts:
+        raise ValueError(
+            f"{path}: default_prompt_name must be one of {list(prompts)}, got {default!r}"
+        )
+    unused = [key for key in _NOT_REACHED if prompts.get(key) and not prompts["document"]]
+    if unused:
+        warnings.warn(
+            f"{path}: sentence-transformers puts no prompt before documents, as "
+            f"'document' is empty or missing; to use that of {unused[0]!r}, pass "
+            f"document_prefix={prompts[unused[0]]!r}",
+            stacklevel=2,
+        )
+    return prompts["query"], prompts["document"], prompts[default] if default else None
 
 
 def _config(name: str | Path, filename: str) -> tuple[Path | None, dict[str, Any]]:
     path = find(name, filename)
-    return path, {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    return path, {} if path is None else encoder_settings.read_json(path)
+
+
+def _read_modules(path: Path) -> list[dict[str, str]]:
+    """Reads the list of modules, each with its type and its folder."""
+    modules = read_strict(path)
+    for module in modules if isinstance(modules, list) else [None]:
+        fields = module if isinstance(module, dict) else {}
+        if not all(isinstance(fields.get(name), str) for name in ("type", "path")):
+            raise ValueError(
+                f"{path}: expected a list of modules with 'type' and 'path', got {modules!r:.80}"
+            )
+    return list(modules)
 
 
 def _write_json(path: Path, value: Any) -> None:

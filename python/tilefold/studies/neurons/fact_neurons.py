@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files.steps import digest_of
 from ..study import Reporter, StepStore
 from ..subject import BASE, Subject
 from .neuron_result import FactEffect, FactNeurons, KnowledgeNeurons
@@ -41,7 +42,7 @@ def study_facts(
     rng = np.random.default_rng([settings.seed, 10])
     known = [n for n, f in enumerate(world.facts) if f.exposed]
     facts = sorted(known[i] for i in rng.permutation(len(known))[: settings.n_facts])
-    depends = [subject.fingerprints(BASE), world.size, world.seed, facts, settings.steps]
+    depends = dependencies(settings, subject, facts)
     make_scores = partial(_attribute, settings.steps, subject, facts, progress)
     scores = steps.once("facts read", depends, make_scores)
     chosen = {
@@ -58,6 +59,22 @@ def study_facts(
         for by, refined in chosen.items()
     )
     return FactNeurons(len(facts), tuple(described), tuple(effects))
+
+
+def dependencies(settings: NeuronSettings, subject: Subject, facts: Sequence[int]) -> list[Any]:
+    """Returns everything that attributions of facts depend on, as JSON can hold it.
+
+    Args:
+        settings: number of steps of integrated gradients.
+        subject: of a world; the name of its masked language model has a digest of the training.
+        facts: numbers of the facts.
+    """
+    assert subject.world is not None
+    assert subject.masked_lm is not None
+    world = subject.world
+    prompts = [[*world.clozes(n), world.facts[n].object] for n in facts]
+    model = [subject.masked_lm.name, *subject.fingerprints(BASE)]
+    return [model, digest_of(prompts), settings.steps]
 
 
 def _describe(
@@ -94,7 +111,7 @@ def _attribute(
         tokens, answers = _prompts(subject, tokenizer, n)
         target = masked_word(model, answers, tokenizer.mask_token_id)
         gap = (tokens["input_ids"] == tokenizer.mask_token_id).to(torch.int64)
-        scores = activation_attribution(model, tokens, target, gap, steps=n_steps)
+        scores = activation_attribution(model, tokens, target, gap, steps=n_steps).scores
         found["attribution"].append(scores)
         found["activation"].append(neuron_activations(model, tokens, gap))
     return {by: np.stack(arrays) for by, arrays in found.items()}

@@ -197,7 +197,8 @@ def _attribution(
         shown = torch.from_numpy(candidates[begin : begin + _BATCH])
         target = retrieval(encoder, shown, torch.zeros(len(some), dtype=torch.int64))
         positions = tokens["attention_mask"]
-        found.append(activation_attribution(encoder, tokens, target, positions, steps=n_steps))
+        own = activation_attribution(encoder, tokens, target, positions, steps=n_steps)
+        found.append(own.scores)
     return np.concatenate(found)
 
 

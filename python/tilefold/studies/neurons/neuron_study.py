@@ -11,6 +11,7 @@ from ..study import NoStepStore, Reporter, StepStore
 from ..subject import BASE, RETRIEVER, Subject, load_subject
 from .drawn_texts import PARAPHRASES, draw_passages, draw_queries
 from .fact_neurons import COARSE_SHARES, RELATION_SHARE, study_facts
+from .gap_reports import reported_gaps
 from .knock_out import ATTRIBUTED_QUERIES, RANDOM_DRAWS, knock_out_rankings
 from .neuron_result import NeuronResult, TopNeuron, TopPassage
 from .neuron_settings import NeuronSettings
@@ -50,6 +51,11 @@ def run_neurons(
         Interval(mean=31.2, low=24.5, high=38.0)
     """
     steps, progress = steps or NoStepStore(), progress or Reporter()
+    with reported_gaps(progress):
+        return _run(settings, steps, progress)
+
+
+def _run(settings: NeuronSettings, steps: StepStore, progress: Reporter) -> NeuronResult:
     subject = load_subject(settings, paraphrases=PARAPHRASES, progress=progress)
     rows, groups = draw_queries(subject, settings.queries, settings.seed)
     queries = subject.data.take(rows)

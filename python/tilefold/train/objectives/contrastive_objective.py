@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...losses import ContrastiveLoss
 from ...models import BiEncoder
 from ..batches import Batch
-from .objective import BiEncoderObjective, ObjectiveLoss, widened
+from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, widened
 
 
 class ContrastiveObjective(BiEncoderObjective):
@@ -30,6 +30,7 @@ class ContrastiveObjective(BiEncoderObjective):
 
     def __init__(self, model: BiEncoder, loss: ContrastiveLoss) -> None:
         super().__init__(model)
+        check_kind(self, "loss", loss, ContrastiveLoss)
         self.loss = loss
 
     def loss_parameters(self) -> list[nn.Parameter]:

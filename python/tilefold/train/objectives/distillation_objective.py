@@ -10,7 +10,7 @@ from torch import Tensor
 from ...losses import AlignmentLoss
 from ...models import BiEncoder
 from ..batches import Batch
-from .objective import BiEncoderObjective, ObjectiveLoss, widened
+from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, widened
 
 
 class DistillationObjective(BiEncoderObjective):
@@ -47,6 +47,7 @@ class DistillationObjective(BiEncoderObjective):
         process_group: torch.distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__(model)
+        check_kind(self, "loss", loss, AlignmentLoss)
         if loss.options["reduction"] != "mean":
             raise ValueError(
                 "DistillationObjective: the reduction of the loss must be 'mean', got "

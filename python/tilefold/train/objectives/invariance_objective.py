@@ -12,7 +12,7 @@ from ...distributed import processes
 from ...losses import InvarianceLoss
 from ...models import BiEncoder
 from ..batches import Batch
-from .objective import BiEncoderObjective, ObjectiveLoss, widened
+from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, widened
 
 
 class InvarianceObjective(BiEncoderObjective):
@@ -34,6 +34,7 @@ class InvarianceObjective(BiEncoderObjective):
 
     def __init__(self, model: BiEncoder, loss: InvarianceLoss) -> None:
         super().__init__(model)
+        check_kind(self, "loss", loss, InvarianceLoss)
         self.loss = loss
 
     def sides(self, batch: Batch) -> dict[str, Sequence[str]]:

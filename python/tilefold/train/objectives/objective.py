@@ -61,10 +61,14 @@ class BiEncoderObjective(nn.Module, abc.ABC):
 
     Args:
         model: the bi-encoder to train.
+
+    Raises:
+        TypeError: another kind of model.
     """
 
     def __init__(self, model: BiEncoder) -> None:
         super().__init__()
+        check_kind(self, "model", model, BiEncoder)
         self.model = model
 
     def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
@@ -121,6 +125,15 @@ class BiEncoderObjective(nn.Module, abc.ABC):
     def _encoder(self, side: str) -> Any:
         queries = _tower(side) == "queries"
         return self.model.query_encoder if queries else self.model.document_encoder
+
+
+def check_kind(objective: nn.Module, name: str, value: Any, expected: type) -> None:
+    """Raises TypeError, naming objective and argument, for a value of another kind."""
+    if not isinstance(value, expected):
+        raise TypeError(
+            f"{type(objective).__name__}: {name} must be of type {expected.__name__}, "
+            f"got {type(value).__name__}"
+        )
 
 
 def widened(embeddings: Tensor) -> Tensor:

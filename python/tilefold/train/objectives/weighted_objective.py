@@ -43,6 +43,12 @@ class WeightedObjective(BiEncoderObjective):
         objectives: Mapping[str, BiEncoderObjective],
         weights: Mapping[str, Schedule | float] | None = None,
     ) -> None:
+        for name, objective in objectives.items():
+            if not isinstance(objective, BiEncoderObjective):
+                raise TypeError(
+                    f"WeightedObjective: {name} must be an objective of a BiEncoder, "
+                    f"got {type(objective).__name__}"
+                )
         models = {id(objective.model): objective.model for objective in objectives.values()}
         if len(models) != 1:
             raise ValueError(
@@ -56,10 +62,10 @@ class WeightedObjective(BiEncoderObjective):
                 f"WeightedObjective: weights must be of {', '.join(objectives)}, got {unknown[0]!r}"
             )
         for name, weight in schedules.items():
-            if weight.lowest < 0 or weight.is_zero:
+            if weight.is_zero:
                 raise ValueError(
-                    f"WeightedObjective: the weight of {name} must be 0 or more, and positive at "
-                    f"some step, got {weight}"
+                    f"WeightedObjective: the weight of {name} must be positive at some step, "
+                    f"got {weight}"
                 )
         self.objectives = nn.ModuleDict(objectives)
         self.weights = {name: schedules.get(name, Schedule(1.0)) for name in objectives}
@@ -105,4 +111,4 @@ class WeightedObjective(BiEncoderObjective):
 
 
 def _schedule(weight: Schedule | float) -> Schedule:
-    return weight if isinstance(weight, Schedule) else Schedule(float(weight))
+    return weight if isinstance(weight, Schedule) else Schedule(weight)

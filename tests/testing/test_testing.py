@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilefold import _native, reference, testing
-from tilefold.testing import assert_as_close_as_torch, assert_same_up_to_rounding, measure
+from tilefold import _native, reference
+from tilefold.testing import (
+    assert_as_close_as_torch,
+    assert_same_up_to_rounding,
+    environment,
+    machine,
+    measure,
+    memory,
+    peak_memory,
+)
 
 TRUTH = np.array([[1.0, -2.0, 3.0], [0.25, 0.0, 4.0]])
 EXACT = TRUTH.astype(np.float32)  # the truth is representable
@@ -196,11 +204,11 @@ def test_measuring_nothing_is_refused():
 
 @pytest.mark.parametrize("permitted", [True, False])
 def test_the_peak_within_the_block_is_seen(permitted, monkeypatch):
-    if permitted and not testing._reset_high_water_mark():
+    if permitted and not memory._reset_high_water_mark():
         pytest.skip("this system does not let a process reset its high-water mark")
     if not permitted:
-        monkeypatch.setattr(testing, "_reset_high_water_mark", lambda: False)
-    with testing.peak_memory() as peak:
+        monkeypatch.setattr(memory, "_reset_high_water_mark", lambda: False)
+    with peak_memory() as peak:
         large = np.ones(48 << 20, np.uint8)
         time.sleep(0.05)  # the sampler's chance
         del large
@@ -209,10 +217,10 @@ def test_the_peak_within_the_block_is_seen(permitted, monkeypatch):
 
 
 def test_an_earlier_peak_does_not_count():
-    if not testing._reset_high_water_mark():
+    if not memory._reset_high_water_mark():
         pytest.skip("this system does not let a process reset its high-water mark")
     np.ones(48 << 20, np.uint8)
-    with testing.peak_memory() as peak:
+    with peak_memory() as peak:
         np.ones(4 << 20, np.uint8)
     assert peak.bytes < 16 << 20
 
@@ -220,14 +228,14 @@ def test_an_earlier_peak_does_not_count():
 @pytest.mark.parametrize("permitted", [True, False])
 def test_the_peak_is_known_after_an_error(permitted, monkeypatch):
     if not permitted:
-        monkeypatch.setattr(testing, "_reset_high_water_mark", lambda: False)
+        monkeypatch.setattr(memory, "_reset_high_water_mark", lambda: False)
     kept = []
 
     def fill_and_fail():
         kept.append(np.ones(48 << 20, np.uint8))
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), testing.peak_memory() as peak:
+    with pytest.raises(ZeroDivisionError), peak_memory() as peak:
         fill_and_fail()
     assert peak.bytes > 32 << 20
 
@@ -237,7 +245,7 @@ def test_the_peak_is_known_after_an_error(permitted, monkeypatch):
 
 def test_the_machine_is_described_completely(monkeypatch):
     monkeypatch.setenv("TILEFOLD_ISA", "scalar")
-    found = testing.machine()
+    found = machine()
     assert json.loads(json.dumps(found)) == found
     assert found["row"] == "scalar"
     assert found["threads"] == _native.num_threads()
@@ -248,7 +256,7 @@ def test_the_machine_is_described_completely(monkeypatch):
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(testing, "__file__", str(tmp_path / "testing.py"))
-    assert testing.machine()["commit"] is None
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
+    assert machine()["commit"] is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert testing.machine()["commit"] is None
+    assert machine()["commit"] is None

@@ -1,0 +1,192 @@
+"""Commands find what is wrong before they encode, load a model, ask the hub or need a package."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from counting_encoder import WordEncoder, stand_in
+
+from tilefold.cli.main import main
+from tilefold.retrieval.encode_shards import encode_shards
+
+
+@pytest.fixture
+def encoders(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    return stand_in(monkeypatch)
+
+
+def encoded(folder: Path, names: list[str]) -> Path:
+    record = {"name": "words", "weights": "words"}
+    list(encode_shards(WordEncoder().encode_documents, names, names, folder, model=record))
+    return folder
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    path = tmp_path / "queries.jsonl"
+    path.write_text(json.dumps({"_id": "q1", "text": "fox"}) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "query"), [("two words", "q1"), ("d1", "two words")], ids=["document", "query"]
+)
+def test_search_reads_the_names_of_a_run_before_it_encodes(tmp_path, encoders, capsys, name, query):
+    path = tmp_path / "queries.jsonl"
+    path.write_text(json.dumps({"_id": query, "text": "fox"}) + "\n")
+    vectors, run = encoded(tmp_path / "vectors", [name]), tmp_path / "run.trec"
+    assert main(["search", str(vectors), "--queries", str(path), "--run", str(run)]) == 1
+    assert "'two words' cannot stand in a run" in capsys.readouterr().err
+    assert encoders == {}
+    assert not run.exists()
+
+
+def test_eval_reads_the_names_of_a_run_before_it_encodes(tmp_path, encoders, capsys):
+    folder = tmp_path / "collection"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "two words", "text": "fox"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "fox"}\n')
+    (folder / "qrels" / "test.tsv").write_text("q1\ttwo words\t1\n")
+    assert main(["eval", str(folder), "--run", str(tmp_path / "run")]) == 1
+    assert "'two words' cannot stand in a run" in capsys.readouterr().err
+    assert encoders == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--run", "no/run"], "no/run: its folder does not exist"),
+        (["--queries", "nowhere", "--run", "run"], "there is no file nowhere"),
+    ],
+)
+def test_search_says_what_is_wrong_before_it_encodes(
+    tmp_path, queries, encoders, capsys, monkeypatch, words, complaint
+):
+    monkeypatch.chdir(tmp_path)
+    vectors = encoded(tmp_path / "vectors", ["d1"])
+    assert main(["search", str(vectors), "--queries", str(queries), *words]) == 1
+    assert complaint in capsys.readouterr().err
+    assert encoders == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "vectors", "--query", "fox", "--k", "0"],
+        ["search", "vectors", "--query", "fox", "--batch-size", "0"],
+        ["mine", "data", "--out", "out", "--negatives", "0"],
+        ["encode", "data", "--out", "out", "--num-shards", "0"],
+        ["eval", "data", "--query-max-length", "-1"],
+    ],
+)
+def test_numbers_out_of_range_are_wrong_usage(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "must be at least 1, got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["mine", "{data}", "--out", "out", "--range-min", "-1"], "range_min must not be negative"),
+        (["mine", "{data}", "--out", "out", "--relative-margin", "-1"], "margin must be 0"),
+        (["encode", "{data}", "--out", "out", "--shard", "1"], "--shard must be 0 to 0, got 1"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_the_model_is_loaded(
+    words, complaint, queries, encoders, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([word.format(data=queries) for word in words]) == 1
+    assert complaint in capsys.readouterr().err
+    assert encoders == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "nowhere"],
+        ["mine", "nowhere", "--out", "out"],
+        ["encode", "nowhere", "--out", "out"],
+        ["search", "nowhere", "--query", "fox"],
+        ["index", "nowhere", "--out", "out"],
+        ["demo", "--data", "nowhere"],
+        ["train", "--config", "nowhere"],
+        ["train", "--train_path", "nowhere", "--output_dir", "out"],
+        ["mechanisms", "probe", "--model", "a", "--base", "b", "--data", "nowhere"],
+        ["mechanisms", "neurons", "--preset", "dpr", "--data", "nowhere"],
+    ],
+    ids="-".join,
+)
+def test_a_wrong_path_is_an_error_before_a_missing_package(words, tmp_path, monkeypatch):
+    """In a process of its own, where torch and what needs it cannot be imported."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'sklearn', 'scipy', 'yaml', 'bm25s'):\n"
+        "    sys.modules[name] = None\n"
+        "from tilefold.cli.main import main\n"
+        f"sys.exit(main({words}))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 1, done.stderr
+    assert "nowhere" in done.stderr
+    assert "pip install" not in done.stderr.replace('pip install "tilefold[data]"', "")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_preset_reads_its_data_before_it_asks_the_hub(tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    from tilefold.models import model_record
+    from tilefold.studies.probe import ProbeSettings, run_probe
+
+    def ask(name: str, **options: object) -> None:
+        pytest.fail(f"{name} was opened before the data were read")
+
+    monkeypatch.setattr(model_record, "open_model", ask)
+    path = tmp_path / "train.jsonl"
+    path.write_text("{}\n")
+    with pytest.raises(ValueError, match=r"train\.jsonl"):
+        run_probe(ProbeSettings(preset="dpr", data=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("tilefold.losses", "torch", "torch"),
+        ("tilefold.activations", "torch", "torch"),
+        ("tilefold.torch_ops", "torch", "torch"),
+        ("tilefold.models", "torch", "train"),
+        ("tilefold.train", "accelerate", "train"),
+        ("tilefold.mechanisms", "scipy", "analysis"),
+        ("tilefold.report", "jinja2", "analysis"),
+        ("tilefold.integrations.sentence_transformers", "torch", "sentence-transformers"),
+    ],
+)
+def test_an_import_without_its_package_names_the_extra_in_quotes(module, missing, extra):
+    """Quoted, as a shell would read the brackets."""
+    code = f"import sys; sys.modules[{missing!r}] = None; import {module}"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: {module}"[:20])
+    assert missing in last
+    assert f'pip install "tilefold[{extra}]"' in last
+
+
+def test_a_file_of_settings_without_yaml_names_the_extra(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    path = tmp_path / "eval.yaml"
+    path.write_text("data: x\n")
+    with contextlib.suppress(SystemExit):  # of the parser, which reads the file
+        assert main(["eval", "--config", str(path)]) == 1
+    assert 'pip install "tilefold[cli]"' in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""README and the pages of docs: examples run, and names, paths, links and commands exist."""
+
+import importlib
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tilefold.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+FOLDERS = ("bench", "csrc", "docs", "examples", "findings", "python", "tests")
+FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")] + [*ROOT.iterdir()]
+PATHS = [f"/{path.relative_to(ROOT).as_posix()}" for path in FILES]
+PLANNED = {"mechanisms/editing/"}  # ARCHITECTURE.md says that it does not exist yet
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def code_spans(page: Path) -> list[str]:
+    """Words in backticks of the prose, without those of blocks of code."""
+    prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.M | re.S)
+    return [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", prose)]
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    """Blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def resolve(name: str) -> None:
+    """Imports the module of a dotted name, and looks up what follows."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError as error:
+            if not name.startswith(error.name or ""):
+                pytest.skip(f"{error.name} is not installed")
+            continue
+        for attribute in parts[end:]:
+            found = getattr(found, attribute)
+        return
+
+
+EXAMPLES = {
+    f"{page.stem}-{i}": code for page in PAGES for i, code in enumerate(code_blocks(page, "python"))
+}
+
+
+@pytest.mark.parametrize("code", EXAMPLES.values(), ids=EXAMPLES)
+def test_an_example_runs(code: str, tmp_path, monkeypatch):
+    if "import torch" in code:
+        pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "example", "exec"), {})
+
+
+def test_the_readme_has_examples():
+    assert len(code_blocks(ROOT / "README.md", "python")) >= 2
+
+
+@each_page
+def test_dotted_names_can_be_imported(page: Path):
+    for name in code_spans(page):
+        if re.fullmatch(r"tilefold(\.\w+)+(\(.*\))?", name):
+            resolve(name.partition("(")[0])
+
+
+@each_page
+def test_paths_exist(page: Path):
+    for name in code_spans(page):
+        if re.fullmatch(r"[\w./-]+(/|\.(py|pyi|h|cpp|md|yaml|sh|txt|toml))", name):
+            tail = f"/{name.strip('/')}"
+            assert name in PLANNED or any(path.endswith(tail) for path in PATHS), name
+
+
+@each_page
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+@each_page
+def test_commands_exist(page: Path):
+    blocks = chain.from_iterable(block.splitlines() for block in code_blocks(page, ""))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for line in (*code_spans(page), *blocks):
+        words = line.split()
+        if words[:1] == ["make"] and len(words) > 1:
+            assert words[1] in targets, line
+        elif words[:1] == ["tilefold"] and len(words) > 1 and words[1].isalpha():
+            assert words[1] in main._VERBS, line
