@@ -242,7 +242,10 @@ def test_names_as_ids_are_answered_with_the_way(ids):
 @pytest.mark.parametrize(
     ("options", "way"),
     [
-        ({"metric": "cosine"}, "scores are inner products: for cosine similarity divide"),
+        (
+            {"metric": "cosine"},
+            "scores are inner products: for cosine similarity search a FlatIndex",
+        ),
         ({"top_k": 3}, "the number of answers is k"),
         ({"n_jobs": 2}, "the number of threads is num_threads"),
     ],

@@ -9,7 +9,8 @@ from typing import Any
 from ..wrapping import Wrapped, in_place_of
 
 _INNER_PRODUCT = (
-    "scores are inner products: for cosine similarity divide queries and documents by their norms"
+    'scores are inner products: for cosine similarity search a FlatIndex(dim, metric="cosine"), or '
+    "divide queries and documents by their norms"
 )
 _NUMBER = "the number of answers is k"
 _THREADS = "the number of threads is num_threads"
