@@ -277,3 +277,9 @@ def test_documents_nearer_than_the_rounding_of_scores_are_found(seed):
     found = filled(documents, "l2").search(query, 5, return_certificate=True)
     assert_same(found, expected(query, documents, 5, "l2"))
     assert found.certificate.holds
+
+
+@METRICS
+def test_a_graph_says_where_the_metric_is(metric):
+    with pytest.raises(ValueError, match=r'HnswIndex: metric must be "ip".*FlatIndex\(dim'):
+        tilefold.HnswIndex(4, metric=metric)
