@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import tilefold
 from tilefold import FlatIndex, reference
+from tilefold.files import storage
+from tilefold.files.tensors import CorruptedFolderError
 
 METRICS = pytest.mark.parametrize("metric", ["l2", "cosine"])
 
@@ -218,6 +220,35 @@ def test_a_folder_of_an_earlier_release_is_an_index_of_inner_products(tmp_path):
     assert manifest["version"] == 1
     assert "metric" not in manifest
     assert FlatIndex.load(tmp_path / "index").metric == "ip"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("metric", "dot", "metric must be"),
+        ("metric", "ip", "has vectors of shape"),  # one column less
+        ("exponent", 1000, "exponent must be -60 to 60, got 1000"),
+        ("exponent", "3", "exponent must be an integer"),
+        ("exponent", None, "no exponent"),
+    ],
+)
+def test_a_folder_with_a_wrong_metric_is_refused(key, value, message, tmp_path):
+    filled(np.eye(3, dtype=np.float32), "l2").save(tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text()) | {key: value}
+    manifest["checksum"] = storage._checksum(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptedFolderError, match=message):
+        FlatIndex.load(tmp_path)
+
+
+def test_a_removed_document_that_is_there_is_refused(tmp_path):
+    index = filled(np.eye(3, dtype=np.float32), "ip")
+    index.remove([1], keep=True)
+    index._segments = filled(np.eye(3, dtype=np.float32), "ip").segments
+    index.save(tmp_path)
+    with pytest.raises(CorruptedFolderError, match="both there and removed"):
+        FlatIndex.load(tmp_path)
 
 
 def test_an_unknown_metric_is_named():
