@@ -314,3 +314,23 @@ def test_documents_nearer_than_the_rounding_of_scores_are_found(seed):
 def test_a_graph_says_where_the_metric_is(metric):
     with pytest.raises(ValueError, match=r'HnswIndex: metric must be "ip".*FlatIndex\(dim'):
         tilefold.HnswIndex(4, metric=metric)
+
+
+@METRICS
+@pytest.mark.parametrize("kind", ["tiny", "magnitudes"])
+def test_flushing_subnormal_numbers_changes_no_bit(metric, kind):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(8)
+    documents, queries = drawn(rng, kind, (300, 12)), drawn(rng, kind, (9, 12))
+    truth = expected(queries, documents, 20, metric)
+    limits = np.sort(reference.canonical_scores(queries, documents), axis=1)[:, 99]
+    hits = reference.range_search(queries, documents, limits)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this machine cannot flush subnormal numbers")
+    try:
+        found = by_index(queries, documents, 20, metric)
+        ours = tilefold.range_search(queries, documents, limits)
+    finally:
+        torch.set_flush_denormal(False)
+    assert [a.tobytes() for a in found] == [a.tobytes() for a in truth]
+    assert [a.tobytes() for a in ours] == [a.tobytes() for a in hits]
