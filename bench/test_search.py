@@ -161,6 +161,63 @@ def test_random_vectors(compare, corpus, n, k, targets):
     compare_searches(compare, corpus, n, k, targets)
 
 
+def range_search_numpy(documents: np.ndarray, queries: np.ndarray, limits: np.ndarray) -> Any:
+    found, scores = [], []
+    for query, limit in zip(queries, limits, strict=True):
+        of_query = documents @ query
+        found.append(np.flatnonzero(of_query >= limit))
+        scores.append(of_query[found[-1]])
+    return found, scores
+
+
+def same_hits(limits: np.ndarray, name: str, ours: Any, theirs: Any) -> int:
+    """Hits that one side alone has, all of them within the rounding of fp32 of the limit."""
+    differing = 0
+    for query, limit in enumerate(limits):
+        own = slice(*ours.offsets[query : query + 2])
+        ids, scores = theirs[0][query], theirs[1][query]
+        only_ours = ours.scores[own][~np.isin(ours.ids[own], ids)]
+        only_theirs = scores[~np.isin(ids, ours.ids[own])]
+        for score in (*only_ours, *only_theirs):
+            assert abs(score - limit) <= 1e-4 * max(1, abs(limit)), (name, query)
+        differing += len(only_ours) + len(only_theirs)
+    return differing
+
+
+@pytest.mark.parametrize(
+    "share", [pytest.param(1e-4, id="few_hits"), pytest.param(0.05, id="many_hits")]
+)
+def test_range_search(compare, corpus, share):
+    queries = corpus.queries[:64]
+    rank = max(1, int(share * len(corpus.documents)))
+    # The scores at one rank, so that every query has as many hits.
+    limits = corpus.index.search(queries, rank).scores[:, -1].copy()
+    contenders: dict[str, Callable[[], Any]] = {
+        "tilefold": partial(corpus.index.range_search, queries, limits),
+        "numpy": partial(range_search_numpy, corpus.documents, queries, limits),
+    }
+    if faiss:  # one threshold for all queries, so it searches them one by one
+        contenders["faiss"] = partial(range_search_faiss, corpus.faiss_index, queries, limits)
+    compare.run(
+        f"range search, {len(queries)} queries, {rank:,} hits each",
+        contenders,
+        {"faiss": None},
+        work=corpus.work(len(queries)),
+        check=partial(same_hits, limits),
+        missing=() if faiss else ("faiss",),
+    )
+
+
+def range_search_faiss(index: Any, queries: np.ndarray, limits: np.ndarray) -> Any:
+    """Hits above limits; faiss leaves out scores equal to a limit."""
+    ids, scores = [], []
+    for query, limit in zip(queries, limits, strict=True):
+        _, found, names = index.range_search(query[None], float(limit))
+        ids.append(names)
+        scores.append(found)
+    return ids, scores
+
+
 @pytest.mark.parametrize(
     ("k", "target"), [pytest.param(10, 3.5, id="k_10"), pytest.param(100, 2.5, id="k_100")]
 )

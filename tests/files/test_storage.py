@@ -727,8 +727,8 @@ def change(folder: Path, *keys, to=None, checksum: bool = True) -> None:
 
 
 def test_a_newer_format_says_what_to_do(folder):
-    change(folder, "version", to=2)
-    with pytest.raises(ValueError, match="format version 2, and this tilefold reads up to 1; upg"):
+    change(folder, "version", to=3)
+    with pytest.raises(ValueError, match="format version 3, and this tilefold reads up to 2; upg"):
         FlatIndex.load(folder)
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import tilefold
 from tilefold import FlatIndex, reference
+from tilefold.files import storage
+from tilefold.files.tensors import CorruptedFolderError
 
 METRICS = pytest.mark.parametrize("metric", ["l2", "cosine"])
 
@@ -220,6 +222,35 @@ def test_a_folder_of_an_earlier_release_is_an_index_of_inner_products(tmp_path):
     assert FlatIndex.load(tmp_path / "index").metric == "ip"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("metric", "dot", "metric must be"),
+        ("metric", "ip", "has vectors of shape"),  # one column less
+        ("exponent", 1000, "exponent must be -60 to 60, got 1000"),
+        ("exponent", "3", "exponent must be an integer"),
+        ("exponent", None, "no exponent"),
+    ],
+)
+def test_a_folder_with_a_wrong_metric_is_refused(key, value, message, tmp_path):
+    filled(np.eye(3, dtype=np.float32), "l2").save(tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text()) | {key: value}
+    manifest["checksum"] = storage._checksum(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptedFolderError, match=message):
+        FlatIndex.load(tmp_path)
+
+
+def test_a_removed_document_that_is_there_is_refused(tmp_path):
+    index = filled(np.eye(3, dtype=np.float32), "ip")
+    index.remove([1], keep=True)
+    index._segments = filled(np.eye(3, dtype=np.float32), "ip").segments
+    index.save(tmp_path)
+    with pytest.raises(CorruptedFolderError, match="both there and removed"):
+        FlatIndex.load(tmp_path)
+
+
 def test_an_unknown_metric_is_named():
     message = 'metric must be "ip", "l2" or "cosine", got \'dot\''
     with pytest.raises(ValueError, match=f"FlatIndex: {message}"):
@@ -277,3 +308,29 @@ def test_documents_nearer_than_the_rounding_of_scores_are_found(seed):
     found = filled(documents, "l2").search(query, 5, return_certificate=True)
     assert_same(found, expected(query, documents, 5, "l2"))
     assert found.certificate.holds
+
+
+@METRICS
+def test_a_graph_says_where_the_metric_is(metric):
+    with pytest.raises(ValueError, match=r'HnswIndex: metric must be "ip".*FlatIndex\(dim'):
+        tilefold.HnswIndex(4, metric=metric)
+
+
+@METRICS
+@pytest.mark.parametrize("kind", ["tiny", "magnitudes"])
+def test_flushing_subnormal_numbers_changes_no_bit(metric, kind):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(8)
+    documents, queries = drawn(rng, kind, (300, 12)), drawn(rng, kind, (9, 12))
+    truth = expected(queries, documents, 20, metric)
+    limits = np.sort(reference.canonical_scores(queries, documents), axis=1)[:, 99]
+    hits = reference.range_search(queries, documents, limits)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this machine cannot flush subnormal numbers")
+    try:
+        found = by_index(queries, documents, 20, metric)
+        ours = tilefold.range_search(queries, documents, limits)
+    finally:
+        torch.set_flush_denormal(False)
+    assert [a.tobytes() for a in found] == [a.tobytes() for a in truth]
+    assert [a.tobytes() for a in ours] == [a.tobytes() for a in hits]

@@ -114,6 +114,8 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
             _check_ids(segments, verify)
             next_id = _checked_next_id(manifest["next_id"], segments)
             _check_removed(removed, segments, next_id)
+            if metric == "l2" and exponent is None and (segments or len(removed)):
+                raise ValueError("an index of L2 distances has no exponent")
         except CorruptedFolderError:
             raise
         except (KeyError, TypeError, ValueError) as error:

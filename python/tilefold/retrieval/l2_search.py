@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..arrays import Array, Vectors, as_queries, check_dim, kind_of, widened
 from .document_fold import finite_rows, nonfinite_error
 from .filters import Filters
-from .metric import squared_distances, squared_norms
+from .metric import sort_keys, squared_distances, squared_norms
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import Certificate, CertifiedResult, RunningSearch, SearchResult
 from .search_options import SearchOptions, as_integer
@@ -35,6 +35,8 @@ _SPARE = 16
 # Queries of one range search. With few, many documents at one distance do not fill the memory.
 _TIED_QUERIES = 16
 _RANGE_QUERIES = 4096
+# What is lost at most where subnormal numbers are rounded, or flushed to zero.
+_FLUSHED = 2.0**-123
 _GATHERED_BYTES = 32 << 20
 
 
@@ -191,19 +193,20 @@ class L2Search:
         With r the distance, such a document has ``|x| <= |q| + r = b``, and every term of its score
         is at most ``m = |q| b + b^2``. Rounding the last column and the score to fp32 takes at most
         ``2^-24 m`` each, the sums in fp64 ``dim 2^-52 m``, and what underflows in the last column
-        ``2^(e - 150)``. The constants below are at least twice that.
+        ``2^(e - 126)``. The constants below are at least twice that.
         """
         dim = self._dim + 32
         with np.errstate(invalid="ignore", over="ignore"):
             norms = squared_norms(self._vectors[queries])
             reach = np.maximum(distances.astype(np.float64), 0)
             # The distance was rounded to fp32 itself.
-            reach = reach * (1 + 2.0**-22 + dim * 2.0**-50) + 2.0**-146
+            reach = reach * (1 + 2.0**-22 + dim * 2.0**-50) + _FLUSHED
             within = (np.sqrt(norms) + np.sqrt(reach)) * (1 + 2.0**-20)
             largest = np.sqrt(norms) * within + within * within
-            slack = largest * (2.0**-21 + dim * 2.0**-49) + 2.0 ** (self._exponent - 147)
-            lowest = (norms - reach) / 2 - slack - 2.0**-147
+            slack = largest * (2.0**-21 + dim * 2.0**-49) + _FLUSHED * 2.0**self._exponent
+            lowest = (norms - reach) / 2 - slack - _FLUSHED
             lowest = np.where(np.isinf(distances), -np.inf, lowest).astype(np.float32)
+        lowest = np.where(np.abs(lowest) < 2.0**-120, np.float32(-(2.0**-120)), lowest)
         lowest[np.isnan(lowest)] = -np.inf  # of queries that are not finite, which get no answers
         return np.nextafter(lowest, np.float32(-np.inf))
 
@@ -234,9 +237,9 @@ class L2Search:
             assert isinstance(hits, CertifiedRangeResult)
             pairs = np.repeat(np.arange(len(group)), np.diff(hits.offsets))
             distances = self._distances(group[pairs], hits.ids)
-            kept = distances <= limit[group[pairs]]
+            kept = sort_keys(distances) <= sort_keys(limit)[group[pairs]]
             pairs, distances, ids = pairs[kept], distances[kept], hits.ids[kept]
-            order = np.lexsort((ids, distances, pairs))
+            order = np.lexsort((ids, sort_keys(distances), pairs))
             counts = np.bincount(pairs, minlength=len(group))
             offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
             yield group, hits._replace(offsets=offsets, scores=distances[order], ids=ids[order])
@@ -249,10 +252,10 @@ class L2Search:
         pairs = np.nonzero(found)[0]
         distances = np.full(ids.shape, np.inf, np.float32)
         distances[found] = self._distances(pairs, ids[found])
-        left_out = distances > limit[:, None]
+        left_out = sort_keys(distances) > sort_keys(limit)[:, None]
         ids = np.where(left_out, -1, ids)
         distances[left_out] = np.inf
-        order = np.lexsort((ids, distances), axis=-1)
+        order = np.lexsort((ids, sort_keys(distances)), axis=-1)
         return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
 
     def _distances(self, queries: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -41,7 +41,7 @@ def unit_vectors(vectors: Vectors) -> NDArray[np.float32]:
         wide = _as_float64(vectors[rows])
         with np.errstate(invalid="ignore"):
             norms = np.sqrt(_sum_of_squares(wide))
-            result[rows] = wide / np.where(norms == 0, 1, norms)[:, None]
+            result[rows] = _as_float32(wide / np.where(norms == 0, 1, norms)[:, None])
     return result
 
 
@@ -68,8 +68,34 @@ def squared_distances(
     result = np.empty(len(pairs), np.float32)
     for rows in _row_chunks(*documents.shape):
         differences = _as_float64(queries[pairs[rows]]) - _as_float64(documents[rows])
-        with np.errstate(over="ignore"):
-            result[rows] = _sum_of_squares(differences)
+        result[rows] = _as_float32(_sum_of_squares(differences))
+    return result
+
+
+def sort_keys(numbers: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Returns integers in the order of numbers; both zeros get the same.
+
+    A process may have set its processor to take subnormal numbers for zeros
+    (`torch.set_flush_denormal`). Comparisons of integers do not depend on that.
+    """
+    bits = np.ascontiguousarray(numbers).view(np.int32)
+    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+
+def _flushes_subnormals() -> bool:
+    smallest = np.array([1], np.uint32).view(np.float32)
+    return not (smallest * np.float32(2)).view(np.uint32)[0]
+
+
+def _as_float32(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Rounds to fp32, to subnormal numbers also where the processor would flush them."""
+    with np.errstate(over="ignore"):
+        result = numbers.astype(np.float32)
+    if _flushes_subnormals():
+        small = np.abs(numbers) < 2.0**-126
+        bits = np.rint(np.abs(numbers[small]) * 2.0**149).astype(np.uint32)
+        bits |= np.signbit(numbers[small]).astype(np.uint32) << 31
+        result[small] = bits.view(np.float32)
     return result
 
 
@@ -79,7 +105,13 @@ def _row_chunks(rows: int, dim: int) -> Iterator[slice]:
 
 
 def _as_float64(vectors: Vectors) -> NDArray[np.float64]:
-    return widened(vectors).astype(np.float64)
+    narrow = np.ascontiguousarray(widened(vectors))
+    wide = narrow.astype(np.float64)
+    if _flushes_subnormals():
+        bits = narrow.view(np.uint32)
+        small = (bits & 0x7F800000) == 0
+        wide[small] = np.copysign((bits[small] & 0x7FFFFF) * 2.0**-149, narrow[small])
+    return wide
 
 
 def _sum_of_squares(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .. import _native
 from ..arrays import Array, Vectors
 from .document_fold import DocumentFold
+from .metric import sort_keys
 from .packing import BLOCK_ROWS, Packed, bitmap
 from .running_search import Certificate
 from .search_options import SearchOptions
@@ -213,6 +214,6 @@ def _assembled(
         free[part.queries] += part.counts
     for query in np.flatnonzero(chunks > 1):
         own = slice(offsets[query], offsets[query + 1])
-        order = np.lexsort((ids[own], -scores[own]))
+        order = np.lexsort((ids[own], -sort_keys(scores[own])))
         scores[own], ids[own] = scores[own][order], ids[own][order]
     return offsets, scores, ids

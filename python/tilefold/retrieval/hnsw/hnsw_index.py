@@ -59,6 +59,7 @@ class HnswIndex:
         ef_construction: candidates considered when a document is linked.
         ef_search: candidates considered by a search; may be set later.
         seed: seed of the random layers that documents are assigned to.
+        metric: "ip", the only one here; `FlatIndex` has others.
 
     Raises:
         ImportError: hnswlib is not installed.
@@ -86,7 +87,13 @@ class HnswIndex:
         ef_construction: int = 200,
         ef_search: int = 64,
         seed: int = 100,
+        metric: str = "ip",
     ) -> None:
+        if metric != "ip":
+            raise ValueError(
+                f'HnswIndex: metric must be "ip", got {metric!r}; for cosines add and search unit '
+                'vectors, and for L2 distances use FlatIndex(dim, metric="l2")'
+            )
         import_hnswlib()  # fails here, rather than in the first add
         self._settings = HnswSettings(dim, m, ef_construction, ef_search, seed)
         self._table = VectorTable.empty(self.dim)

@@ -31,7 +31,7 @@ class HnswSettings:
             value = _integer(field.name, getattr(self, field.name), *_RANGES[field.name])
             object.__setattr__(self, field.name, value)
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, Any]:
         """Returns the parameters by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
