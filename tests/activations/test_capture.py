@@ -333,8 +333,8 @@ def test_an_interrupt_while_a_capture_begins_leaves_nothing_behind(model, batch,
         calls.append(site)
         return register(site, act)
 
-    register = capture_module._hook
-    monkeypatch.setattr(capture_module, "_hook", interrupted)
+    register = capture_module.add_hook
+    monkeypatch.setattr(capture_module, "add_hook", interrupted)
     with pytest.raises(KeyboardInterrupt), seen:
         pytest.fail("the block began")
     monkeypatch.undo()

@@ -153,6 +153,8 @@ def test_help_imports_nothing_heavy():
         (ValueError("two\n  lines"), 1, "tilefold eval: two lines\n"),
         (FileNotFoundError("no file"), 1, "tilefold eval: no file\n"),
         (ImportError("pip install x"), 1, "tilefold eval: pip install x\n"),
+        (ValueError("id \x1b[2J"), 1, "tilefold eval: id \\x1b[2J\n"),
+        (OSError("https://me:secret@x/y"), 1, "tilefold eval: https://me:[redacted]@x/y\n"),
         (KeyboardInterrupt(), 130, "\ninterrupted\n"),
     ],
 )

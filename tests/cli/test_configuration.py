@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
 
+from tilefold.cli.verbs.train import save_arguments
 from tilefold.files.yaml_settings import as_yaml, read_settings
 from tilefold.train.yaml_arguments import parse, resolved
 
@@ -121,3 +122,14 @@ def test_saved_options_keep_references(tmp_path, monkeypatch):
     save_options(saved, tmp_path / "saved.yaml")
     assert TOKEN not in (tmp_path / "saved.yaml").read_text()
     assert parser.parse_args(["--config", str(tmp_path / "saved.yaml")]).k == 7
+
+
+def test_a_users_own_file_is_not_replaced_by_arguments(tmp_path):
+    path = tmp_path / "train.yaml"
+    save_arguments(path, resolved(["--bf16"]))
+    save_arguments(path, resolved(["--learning_rate", "1e-5"]))
+    assert "learning_rate: 1e-5" in path.read_text()
+    path.write_text("notes: mine\n")
+    with pytest.raises(FileExistsError, match="no file of tilefold"):
+        save_arguments(path, resolved(["--bf16"]))
+    assert path.read_text() == "notes: mine\n"

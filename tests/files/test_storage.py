@@ -23,7 +23,8 @@ import safetensors.numpy
 from tilefold import FlatIndex, HnswIndex, reference, search_shards
 from tilefold.files import storage
 from tilefold.files import tensors as tensor_files
-from tilefold.retrieval.flat_folder import write_folder
+from tilefold.retrieval.flat_folder import SavedIndex, write_folder
+from tilefold.retrieval.removed_rows import no_rows
 from tilefold.retrieval.segment import make_segment
 
 # A forked child of a process with threads: what one test is about, and what Python warns of.
@@ -594,7 +595,8 @@ def crafted(folder: Path, ids) -> None:
     """An index whose checksums are right, with ids that no index has."""
     rows = vectors(4)
     segments = tuple(make_segment(rows, np.array(own)) for own in ids)
-    write_folder(folder, DIM, segments, 1 + max(map(max, ids)))
+    content = SavedIndex(DIM, segments, 1 + max(map(max, ids)), no_rows(DIM))
+    write_folder(folder, content)
 
 
 @pytest.mark.parametrize("kind", IDS)

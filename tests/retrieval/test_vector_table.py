@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from tilefold.files.tensors import CorruptedFolderError
 from tilefold.retrieval.document_ids import new_ids
 from tilefold.retrieval.hnsw.vector_table import REMOVED, VectorTable
 
@@ -53,6 +54,17 @@ def test_compacting_drops_removed_rows_but_not_the_memory_of_their_ids():
     np.testing.assert_array_equal(small.vectors, VECTORS[1:3])
     assert small.next_id == 5
     assert table.n_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([0, -2, 3, 4], "ids must not be negative, got -2"), ([5, 2, 5, 4], "id 5 is repeated")],
+)
+def test_saved_ids_that_no_index_has_are_refused(ids, message):
+    with pytest.raises(CorruptedFolderError, match=f"load: {message}"):
+        VectorTable.restored(VECTORS, np.array(ids), 3, next_id=9)
+    removed = np.array([REMOVED, 2, REMOVED, 4])
+    assert len(VectorTable.restored(VECTORS, removed, 3, next_id=9)) == 2
 
 
 def test_an_absent_id_is_named():

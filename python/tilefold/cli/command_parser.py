@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from ..files.printable import escaped
+from ..files.secrets import redacted
 from ..files.yaml_settings import read_settings
 
 
@@ -70,7 +72,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints an error of usage and exits with status 2."""
-        self.exit(2, f"{self.prog}: {message}\n'{self.prog} --help' shows its options.\n")
+        text = redacted(escaped(message, lines=True))
+        self.exit(2, f"{self.prog}: {text}\n'{self.prog} --help' shows its options.\n")
 
     def _prepared(self, words: list[str]) -> list[str]:
         """Adds the options, and returns the words of the file and of the command line."""
@@ -109,13 +112,15 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 def one_line(error: Exception) -> str:
     """Returns the message of an error as one line, with "PATH: reason" for errors of the system.
 
+    Tokens are redacted, and characters that command a terminal are escaped.
+
     Example:
         >>> one_line(FileNotFoundError(2, "No such file or directory", "a.yaml"))
         'a.yaml: No such file or directory'
     """
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        return redacted(escaped(f"{error.filename}: {error.strerror}"))
+    return redacted(escaped(" ".join(str(error).split())))
 
 
 def did_you_mean(option: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files.atomic import replacing_text
 from ...files.yaml_settings import read_settings
 from ..command_parser import CommandParser
 from ..sources import check_source
@@ -75,7 +76,7 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
     if first:
         output.mkdir(parents=True, exist_ok=True)
         written = output / ("train.yaml" if resume is None else f"train-from-{resume.name}.yaml")
-        written.write_text(resolved_arguments, encoding="utf-8")
+        save_arguments(written, resolved_arguments)
         if resume is not None:
             remove_unfinished(output)
         title(f"Training {model.model_name_or_path} on {data.train_path}")
@@ -112,6 +113,18 @@ def _show_teacher(data: Any, training: Any) -> None:
         "teacher scores",
         "in the file, not used: --distillation_weight is 0" if unused else f"weight {weight}",
     )
+
+
+def save_arguments(path: Path, arguments: str) -> None:
+    """Writes the arguments of a training as YAML; a file of another kind is not replaced.
+
+    Raises:
+        FileExistsError: the name is that of a user's own file.
+    """
+    if path.exists() and not path.read_text("utf-8", "replace").startswith("# tilefold "):
+        raise FileExistsError(f"{path} is no file of tilefold; rename it, or name another folder")
+    with replacing_text(path) as file:
+        file.write(arguments)
 
 
 def _report(before: Mapping[str, float], after: Mapping[str, float]) -> None:

@@ -42,13 +42,19 @@ class VectorTable:
         """Creates a table from arrays that were saved.
 
         Raises:
-            CorruptedFolderError: shapes or dtype do not fit.
+            CorruptedFolderError: shapes or dtype do not fit, or ids that no index has.
         """
         if vectors.shape != (len(ids), dim) or vectors.dtype != np.float32:
             raise CorruptedFolderError(
                 f"load: vectors are {vectors.dtype} of shape {vectors.shape}, "
                 f"expected float32 of shape ({len(ids)}, {dim})"
             )
+        live = np.sort(ids[ids != REMOVED])
+        if len(live) and live[0] < 0:
+            raise CorruptedFolderError(f"load: ids must not be negative, got {live[0]}")
+        repeated = live[1:][live[1:] == live[:-1]]
+        if len(repeated):
+            raise CorruptedFolderError(f"load: id {repeated[0]} is repeated")
         return cls(vectors, ids, len(ids), next_id)
 
     def __len__(self) -> int:
