@@ -310,7 +310,7 @@ def by_bm25(folder: Path, split: str) -> tuple[np.ndarray, Qrels]:
     collection = read_beir(folder, split)
     ids = (
         index(tuple(document_texts(collection.documents, collection.titles)))
-        .search(collection.queries, 100)
+        .search(collection.queries, 100, warn=False)
         .ids
     )
     return ids, collection.qrels
