@@ -333,7 +333,7 @@ def spoiled(rng: Generator, value: Any) -> Any:
 
 def spoiled_array(rng: Generator, x: np.ndarray) -> Any:
     changes: list[Callable[[], Any]] = [
-        lambda: x.astype(DTYPES[rng.integers(len(DTYPES))]),
+        lambda: converted(x, DTYPES[rng.integers(len(DTYPES))]),
         lambda: x[: max(0, len(x) - 1)] if x.ndim else x,
         lambda: np.concatenate([x, x[:1]]) if x.ndim and len(x) else x,
         lambda: x[:0] if x.ndim else x,
@@ -356,6 +356,14 @@ def spoiled_array(rng: Generator, x: np.ndarray) -> Any:
         lambda: Malformed(x, [None, (1,), "cpu", (1, 2, 3), (2**40, 0)][rng.integers(5)]),
     ]
     return changes[rng.integers(len(changes))]()
+
+
+def converted(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """The array in a dtype; itself where NumPy cannot convert it, such as objects with infinity."""
+    try:
+        return x.astype(dtype)
+    except (OverflowError, TypeError, ValueError):
+        return x
 
 
 def misaligned(x: np.ndarray) -> np.ndarray:
