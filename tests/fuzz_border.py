@@ -333,7 +333,7 @@ def spoiled(rng: Generator, value: Any) -> Any:
 
 def spoiled_array(rng: Generator, x: np.ndarray) -> Any:
     changes: list[Callable[[], Any]] = [
-        lambda: converted(x, DTYPES[rng.integers(len(DTYPES))]),
+        lambda: x.astype(DTYPES[rng.integers(len(DTYPES))]),
         lambda: x[: max(0, len(x) - 1)] if x.ndim else x,
         lambda: np.concatenate([x, x[:1]]) if x.ndim and len(x) else x,
         lambda: x[:0] if x.ndim else x,
@@ -355,14 +355,9 @@ def spoiled_array(rng: Generator, x: np.ndarray) -> Any:
         lambda: Library(x, int(rng.choice([1, 2, 3, 10, 13, 99]))),
         lambda: Malformed(x, [None, (1,), "cpu", (1, 2, 3), (2**40, 0)][rng.integers(5)]),
     ]
-    return changes[rng.integers(len(changes))]()
-
-
-def converted(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """The array in a dtype; itself where NumPy cannot convert it, such as objects with infinity."""
     try:
-        return x.astype(dtype)
-    except (OverflowError, TypeError, ValueError):
+        return changes[rng.integers(len(changes))]()
+    except (OverflowError, TypeError, ValueError):  # of NumPy, which cannot make such an array
         return x
 
 
@@ -438,7 +433,7 @@ def run(rng: Generator) -> tuple[str, bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
+    parser.add_argument("--seconds", type=float, default=120, help="how long (default: 120)")
     parser.add_argument("--calls", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--seed", type=int, default=None, help="by default a new one")
     parser.add_argument("--case", type=int, default=None, help="run this case alone")
