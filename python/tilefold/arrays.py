@@ -225,8 +225,8 @@ def _from_protocol(array: Array, op: str, name: str) -> NDArray[Any]:
 
 def _names_hint(array: NDArray[Any]) -> str:
     """Returns how to search by names, where ids are names."""
-    names = array.dtype.kind in "US" or (array.dtype == np.object_ and array.size)
-    if not names or not isinstance(array.flat[0], (str, bytes)):
+    names = array.dtype.kind in "US" or array.dtype == np.object_
+    if not names or not array.size or not isinstance(array.flat[0], (str, bytes)):
         return ""
     return "; keep names in a list, and use their places in it as ids"
 
