@@ -240,7 +240,7 @@ def test_names_as_ids_are_answered_with_the_way(ids):
 
 
 def test_an_empty_array_of_names_is_no_array_of_ids():
-    with pytest.raises(TypeError, match="exclude must be integers, got <U1$"):
+    with pytest.raises(TypeError, match=r"exclude must be integers, got <U1$"):
         tilefold.search(QUERIES, X, 2, exclude=(np.zeros(len(QUERIES) + 1, int), np.empty(0, "U1")))
 
 
