@@ -28,7 +28,7 @@ def python(code: str) -> str:
         env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,  # under a sanitizer, on a busy machine
     )
     assert child.returncode == 0, f"exit status {child.returncode}\n{child.stderr[-2000:]}"
     return child.stdout

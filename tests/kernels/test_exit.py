@@ -67,7 +67,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": paths, "TILEFOLD_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,  # under a sanitizer, on a busy machine
     )
 
 
