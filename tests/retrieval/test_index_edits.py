@@ -234,3 +234,21 @@ def test_adding_an_id_that_is_there_says_that_replace_does_it():
     with pytest.raises(ValueError, match=r"id 1 is already in the index; replace\(\) gives"):
         index.add(np.ones((1, 3), np.float32), [1])
     assert index.reconstruct(1).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("first", DTYPES)
+@pytest.mark.parametrize("second", DTYPES)
+def test_documents_of_two_dtypes_are_not_kept_together(first, second):
+    vectors = np.full((2, 3), 3)
+    index = filled(vectors.astype(first))
+    index.remove([0, 1], keep=True)
+    index.add(vectors.astype(second), [2, 3])  # an empty index takes any dtype
+    before = index.reconstruct([2, 3])
+    if first is second:
+        index.remove([2, 3], keep=True)
+        index.restore([2, 3])
+    else:
+        with pytest.raises(TypeError, match=r"FlatIndex\.remove: keep=True is not possible for"):
+            index.remove([2, 3], keep=True)
+    assert index.ids.tolist() == [2, 3]
+    assert index.reconstruct([2, 3]).tobytes() == before.tobytes()

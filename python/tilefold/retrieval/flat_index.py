@@ -246,15 +246,17 @@ class FlatIndex:
                 are given again.
 
         Raises:
+            TypeError: documents of another dtype are kept; no document is removed then.
             ValueError: an id is not in the index, or twice in `ids`; no document is removed then.
         """
-        id_list, _ = as_id_list(ids, "FlatIndex.remove", "ids")
-        check_unique("FlatIndex.remove", id_list)
+        op = "FlatIndex.remove"
+        id_list, _ = as_id_list(ids, op, "ids")
+        check_unique(op, id_list)
         with self._lock:
-            rows_by_segment = locate(self._segments, id_list, "FlatIndex.remove")
+            rows_by_segment = locate(self._segments, id_list, op)
             if keep and len(id_list):
                 vectors = gathered(self._segments, rows_by_segment)
-                self._removed = self._removed.with_rows(vectors, id_list.copy())
+                self._removed = self._removed.with_rows(vectors, id_list.copy(), op)
             self._segments = compacted(_without(self._segments, rows_by_segment))
 
     def restore(self, ids: Array) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Vectors
+from ..arrays import Vectors, dtype_name
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,20 @@ class RemovedRows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def with_rows(self, vectors: Vectors, ids: NDArray[np.int64]) -> RemovedRows:
-        """Returns these documents and some more."""
+    def with_rows(self, vectors: Vectors, ids: NDArray[np.int64], op: str) -> RemovedRows:
+        """Returns these documents and some more.
+
+        Raises:
+            TypeError: the two have different dtypes, as after all documents of one were removed.
+        """
         if not len(self):
             return RemovedRows(vectors, ids)
+        if vectors.dtype != self.vectors.dtype:
+            raise TypeError(
+                f"{op}: keep=True is not possible for {dtype_name(vectors)} documents while "
+                f"{dtype_name(self.vectors)} ones are kept; restore those first, or add theirs ids "
+                "again"
+            )
         return RemovedRows(np.concatenate([self.vectors, vectors]), np.concatenate([self.ids, ids]))
 
     def without(self, ids: NDArray[np.int64]) -> RemovedRows:
