@@ -334,3 +334,12 @@ def test_flushing_subnormal_numbers_changes_no_bit(metric, kind):
         torch.set_flush_denormal(False)
     assert [a.tobytes() for a in found] == [a.tobytes() for a in truth]
     assert [a.tobytes() for a in ours] == [a.tobytes() for a in hits]
+
+
+@pytest.mark.parametrize("way", [by_array, by_index])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32])
+def test_k_may_be_a_small_integer_of_numpy(way, kind):
+    documents = drawn(np.random.default_rng(5), "random", (200, 8))
+    k = min(250, np.iinfo(kind).max)
+    found = way(documents[:3], documents, kind(k), "l2")
+    assert_same(found, expected(documents[:3], documents, k, "l2"))

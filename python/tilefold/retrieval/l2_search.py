@@ -22,7 +22,13 @@ from .document_fold import finite_rows, nonfinite_error
 from .filters import Filters
 from .metric import sort_keys, squared_distances, squared_norms
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
-from .running_search import Certificate, CertifiedResult, RunningSearch, SearchResult
+from .running_search import (
+    Certificate,
+    CertifiedResult,
+    RunningSearch,
+    SearchResult,
+    checked_k,
+)
 from .search_options import SearchOptions, as_integer
 from .segment import Segment, gathered, make_segment
 from .segment_list import locate
@@ -123,7 +129,7 @@ class L2Search:
         n = len(self._vectors)
         limit = np.full(n, np.inf, np.float32) if self._limit is None else self._limit
         certain = self._lowest_scores(np.arange(n), limit)
-        RunningSearch(self._augmented[:0], k, SearchOptions(op=self._op))  # checks k
+        k = checked_k(k, self._op)
         options = replace(self._options, min_score=certain, max_score=None, return_certificate=True)
         running = RunningSearch(self._augmented, k + _SPARE, options, total=self._total)
         for segment in self._segments:

@@ -95,7 +95,7 @@ class RunningSearch(DocumentFold):
         *,
         total: int = 0,
     ) -> None:
-        self.k = _checked_k(k, options.op)
+        self.k = checked_k(k, options.op)
         super().__init__(queries, options, total=total)
         n = len(self.queries)
         self.scores: NDArray[np.float32] = np.full((n, self.k), -np.inf, np.float32)
@@ -176,7 +176,8 @@ class RunningSearch(DocumentFold):
         return self._kind(array[0] if self._single else array)
 
 
-def _checked_k(k: int, op: str) -> int:
+def checked_k(k: int, op: str) -> int:
+    """Checks and returns a number of answers."""
     number = as_integer(k, op, "k")
     if not 1 <= number < 2**31 - 64:
         raise ValueError(f"{op}: k must be at least 1 and below 2^31, got {number}")
