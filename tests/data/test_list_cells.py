@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,13 @@ def test_a_text_that_begins_with_a_bracket_is_no_json(tmp_path: Path, start: str
     assert read_questions(path)[0].question == start
     path.write_text(f"{start}\tshe is\tit is\n")
     assert detect(path) == "msmarco-triples"
+
+
+def test_a_string_that_looks_like_a_dtype_stays():
+    assert parsed_list("array(['a, dtype=b', 'c'], dtype=object)") == ["a, dtype=b", "c"]
+
+
+def test_a_cell_takes_time_in_proportion_to_its_length():
+    start = time.perf_counter()
+    assert parsed_list("array(" + ", dtype=" * 20_000) is None
+    assert time.perf_counter() - start < 5  # 20 s in quadratic time, here milliseconds

@@ -17,7 +17,7 @@ from .records import Record
 _VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"""
 # A value, which NumPy 2 shows as np.str_('a') where it stands in a list.
 _ITEM = re.compile(rf"np\.\w+\(({_VALUE})\)|({_VALUE})", re.DOTALL)
-_ARRAY = re.compile(r"\s*array\((.*?)(?:,\s*dtype=[^()]*)?\)\s*", re.DOTALL)
+_DTYPE = re.compile(r",\s*dtype=[^()]*")
 _OPENING = re.compile(r"\s*([\[(])\s*")
 _CLOSING = re.compile(r"\s*([\])])\s*")
 _SEPARATOR = re.compile(r"\s*(,)\s*|\s+")
@@ -61,8 +61,7 @@ def decoded(record: Record, *names: str) -> Record:
 
 def _scanned(text: str) -> list[Any] | None:
     """Parses a list of Python, or an array of NumPy; None where it is neither."""
-    array = _ARRAY.fullmatch(text)
-    text = array[1] if array else text
+    text = _without_array(text.strip())
     opening = _OPENING.match(text)
     if opening is None:
         return None
@@ -80,6 +79,16 @@ def _scanned(text: str) -> list[Any] | None:
         return None
     # Commas everywhere or nowhere: otherwise a string of Python may be written in two parts.
     return values if len(set(separators)) <= 1 and None not in values else None
+
+
+def _without_array(text: str) -> str:
+    """Returns the list in ``array(..., dtype=...)``; other texts stay."""
+    if not (text.startswith("array(") and text.endswith(")")):
+        return text
+    inside = text[len("array(") : -1]
+    # The last comma: a string in the list may look like the dtype, too.
+    comma = inside.rfind(",")
+    return inside[:comma] if comma >= 0 and _DTYPE.fullmatch(inside, comma) else inside
 
 
 def _value(text: str) -> str | float | None:
