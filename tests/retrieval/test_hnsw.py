@@ -762,6 +762,7 @@ def test_a_damaged_folder_is_refused(shared_index, tmp_path, suffix, damage):
         ({"kind": "tilefold.FlatIndex"}, "FlatIndex"),
         ({"dim": 31}, "shape"),
         ({"dim": "x"}, "dim must be an integer"),
+        ({"dim": True}, "dim must be an integer, got bool"),
         ({"m": None}, "'m'"),
         ({"m": 1}, "m must be"),
         ({"next_id": None}, "next_id"),

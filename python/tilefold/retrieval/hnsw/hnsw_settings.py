@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, fields
 from typing import Any
+
+from ..search_options import as_integer
 
 # Largest value of each parameter; hnswlib counts the bytes of a vector, and candidates, in an int.
 _RANGES = {
@@ -53,11 +54,7 @@ def import_hnswlib() -> Any:
 
 
 def _integer(name: str, value: Any, minimum: int, maximum: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"HnswIndex: {name} must be an integer, got {kind}") from None
+    number = as_integer(value, "HnswIndex", name)
     if not minimum <= number <= maximum:
         raise ValueError(f"HnswIndex: {name} must be {minimum} to {maximum}, got {number}")
     return number
