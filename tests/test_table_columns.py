@@ -267,6 +267,33 @@ def test_names_of_other_libraries_are_answered_with_the_way(options, way):
         tilefold.search(QUERIES, X, 2, nonsense=1)
 
 
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [({"threshold": 3}, "the least score is min_score"), ({"metric": "l2"}, "cosines and L2")],
+)
+def test_range_searches_answer_names_of_other_libraries(options, way):
+    index = tilefold.FlatIndex(6)
+    index.add(X)
+    name = next(iter(options))
+    for op, call in {
+        "range_search": lambda **o: tilefold.range_search(QUERIES, X, **o),
+        "FlatIndex.range_search": lambda **o: index.range_search(QUERIES, **o),
+        "range_search_shards": lambda **o: tilefold.range_search_shards(QUERIES, [X], **o),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{op}: there is no argument {name}; {way}"):
+            call(**options)
+
+
+def test_no_function_names_an_argument_that_it_does_not_have():
+    for call in (
+        lambda: tilefold.search(QUERIES, X, 2, M=16),
+        lambda: tilefold.search(QUERIES, X, 2, ef=16),
+        lambda: tilefold.range_search(QUERIES, X, 0.5, top_k=3),
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            call()
+
+
 def test_the_graph_index_answers_names_of_other_libraries():
     pytest.importorskip("hnswlib", reason="not installed: pip install tilefold[hnsw]")
     for options, way in (
@@ -276,6 +303,10 @@ def test_the_graph_index_answers_names_of_other_libraries():
     ):
         with pytest.raises(TypeError, match=f"^HnswIndex: .*{way}"):
             tilefold.HnswIndex(6, **options)
+    with pytest.raises(TypeError, match=r"^HnswIndex\.search: .*candidates .* are ef_search"):
+        tilefold.HnswIndex(6).search(QUERIES, 2, ef=9)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'top_k'"):
+        tilefold.HnswIndex(6, top_k=3)
 
 
 def test_an_empty_index_answers_with_padding_and_a_warning():

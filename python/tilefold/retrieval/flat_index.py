@@ -400,6 +400,7 @@ class FlatIndex:
         self._fold(running, segments)
         return running.result()
 
+    @explains_names("FlatIndex.range_search")
     def range_search(
         self,
         queries: Array,

@@ -9,14 +9,21 @@ from typing import Any
 from ..wrapping import Wrapped, in_place_of
 
 _METRIC = (
+    "",
     'cosines and L2 distances are those of FlatIndex(dim, metric="cosine") and of '
-    'tilefold.search(..., metric="l2"); elsewhere scores are inner products'
+    'tilefold.search(..., metric="l2"); elsewhere scores are inner products',
 )
-_NUMBER = "the number of answers is k"
-_THREADS = "the number of threads is num_threads"
-_FILTER = "documents that may be retrieved are allowed"
-_NO_LIMIT = "an index grows as documents are added"
-# Keywords of faiss, hnswlib, usearch, sentence-transformers, scikit-learn and of vector databases.
+_NUMBER = ("k", "the number of answers is k")
+_THREADS = ("num_threads", "the number of threads is num_threads")
+_FILTER = ("allowed", "documents that may be retrieved are allowed")
+_NO_LIMIT = ("", "an index grows as documents are added")
+_LEAST = ("min_score", "the least score is min_score")
+_LINKS = ("m", "links per document are m")
+_SEARCHED = ("ef_search", "candidates of a search are ef_search")
+_CONSTRUCTED = ("ef_construction", "candidates of an addition are ef_construction")
+# Keywords of faiss, hnswlib, usearch, sentence-transformers, scikit-learn and of vector databases,
+# with the argument that does the same, if it is one, and the way. A function without that argument
+# does not name it.
 _WAYS = {
     "metric": _METRIC,
     "space": _METRIC,
@@ -35,25 +42,26 @@ _WAYS = {
     "filter": _FILTER,
     "where": _FILTER,
     "labels": _FILTER,
-    "batch_size": "queries are divided as memory and threads require",
-    "threshold": "the least score is min_score",
-    "score_threshold": "the least score is min_score",
+    "batch_size": ("", "queries are divided as memory and threads require"),
+    "threshold": _LEAST,
+    "score_threshold": _LEAST,
     "max_elements": _NO_LIMIT,
     "capacity": _NO_LIMIT,
-    "M": "links per document are m",
-    "connectivity": "links per document are m",
-    "ef": "candidates of a search are ef_search",
-    "expansion_search": "candidates of a search are ef_search",
-    "efConstruction": "candidates of an addition are ef_construction",
-    "expansion_add": "candidates of an addition are ef_construction",
+    "M": _LINKS,
+    "connectivity": _LINKS,
+    "ef": _SEARCHED,
+    "expansion_search": _SEARCHED,
+    "efConstruction": _CONSTRUCTED,
+    "expansion_add": _CONSTRUCTED,
 }
 
 
-def explains_names(op: str) -> Callable[[Wrapped], Wrapped]:
+def explains_names(op: str, *attributes: str) -> Callable[[Wrapped], Wrapped]:
     """Decorates a function that refuses other libraries' keywords and names what it has instead.
 
     Args:
         op: the public function, for messages.
+        *attributes: of its object, which may be named like its arguments.
 
     Example:
         >>> @explains_names("nearest")
@@ -64,8 +72,13 @@ def explains_names(op: str) -> Callable[[Wrapped], Wrapped]:
     """
 
     def decorate(function: Wrapped) -> Wrapped:
-        unknown = frozenset(_WAYS.keys() - inspect.signature(function).parameters.keys())
-        ways = {name: f"there is no argument {name}; {_WAYS[name]}" for name in unknown}
+        arguments = inspect.signature(function).parameters
+        ways = {
+            name: f"there is no argument {name}; {way}"
+            for name, (argument, way) in _WAYS.items()
+            if name not in arguments and argument in {"", *arguments, *attributes}
+        }
+        unknown = frozenset(ways)
 
         def call(*args: Any, **options: Any) -> Any:
             if not unknown.isdisjoint(options):

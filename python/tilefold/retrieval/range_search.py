@@ -7,10 +7,12 @@ from typing import Any
 from ..arrays import Array, as_vectors
 from ..progress import Progress
 from .exact_search import fold_array
+from .foreign_names import explains_names
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .search_options import SearchOptions
 
 
+@explains_names("range_search")
 def range_search(
     queries: Array,
     documents: Array,

@@ -112,6 +112,7 @@ def search_shards(
     return resumable_search(running, parts, chunk, Path(checkpoint))
 
 
+@explains_names("range_search_shards")
 def range_search_shards(
     queries: Array,
     shards: Iterable[Shard],

@@ -315,7 +315,7 @@ class HnswIndex:
 
     # ---- search ----------------------------------------------------------------------------------
 
-    @explains_names("HnswIndex.search")
+    @explains_names("HnswIndex.search", "ef_search")
     def search(
         self,
         queries: Array,
