@@ -68,7 +68,7 @@ def as_vectors(array: Array, op: str, name: str, *, warn: bool = True) -> Vector
     if row_stride < 0 or inner_stride < 0:
         raise ValueError(f"{op}: {name} has negative strides; pass np.ascontiguousarray({name})")
     itemsize = vectors.itemsize
-    # Not flags.aligned, which NumPy sets for every array that comes through DLPack.
+    # Kernels need multiples of the item size; flags.aligned asks for those of the C type alone.
     aligned = vectors.__array_interface__["data"][0] % itemsize == 0
     readable = inner_stride == itemsize and row_stride % itemsize == 0 and aligned
     return vectors if readable else vectors.copy(order="C")
