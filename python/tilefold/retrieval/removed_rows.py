@@ -31,8 +31,8 @@ class RemovedRows:
         if vectors.dtype != self.vectors.dtype:
             raise TypeError(
                 f"{op}: keep=True is not possible for {dtype_name(vectors)} documents while "
-                f"{dtype_name(self.vectors)} ones are kept; restore those first, or add theirs ids "
-                "again"
+                f"{dtype_name(self.vectors)} ones are kept; remove without it, or give the ids of "
+                "those again"
             )
         return RemovedRows(np.concatenate([self.vectors, vectors]), np.concatenate([self.ids, ids]))
 
