@@ -24,6 +24,7 @@ FLOORS = [
     {"_native", "reference"},
     {
         "devices",
+        "integers",
         "progress",
         "ragged_lists",
         "table_columns",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from .. import _native
 from ..devices import check_device
 from ..files.tensors import map_tensors, write_tensors
+from ..integers import as_integer
 from ..torch_ops.dispatch import host_array
 
 _OP = "ActivationStatistics"
@@ -42,19 +42,8 @@ STATISTICS_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def check_options(op: str, *, thresholds: Any, top: Any, **_: Any) -> None:
     """Raises the errors of `ActivationStatistics` for its options, in the name of a function."""
-    _checked_count(op, "top", top, 0)
+    as_integer(top, op, "top", at_least=0)
     _checked_thresholds(op, thresholds)
-
-
-def _checked_count(op: str, name: str, value: Any, lowest: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
-    if count < lowest:
-        raise ValueError(f"{op}: {name} must be at least {lowest}, got {count}")
-    return count
 
 
 def _checked_thresholds(op: str, thresholds: Any) -> list[float]:
@@ -110,8 +99,8 @@ class ActivationStatistics:
         histogram: bool = False,
         second_moment: bool = False,
     ) -> None:
-        width = _checked_count(_OP, "width", width, 1)
-        top = _checked_count(_OP, "top", top, 0)
+        width = as_integer(width, _OP, "width", at_least=1)
+        top = as_integer(top, _OP, "top", at_least=0)
         limits = torch.tensor(_checked_thresholds(_OP, thresholds), dtype=torch.float32)
         self.width = width
         with torch.inference_mode(False):  # inference tensors could not be merged outside

@@ -70,6 +70,14 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
         return namespace, unknown
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Checks a value against the choices of its option, and names the most similar one."""
+        if action.choices is not None and value not in action.choices:
+            names = [str(choice) for choice in action.choices]
+            similar = did_you_mean(str(value), names)
+            text = similar or f" (choose from {', '.join(names)})"
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{text}")
+
     def error(self, message: str) -> NoReturn:
         """Prints an error of usage and exits with status 2."""
         text = redacted(escaped(message, lines=True))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..models import BiEncoder
 
 BATCH_SIZE = 32
+POOLINGS = ("cls", "mean", "last", "decoder")  # of tilefold.models, which needs torch
 _SETTINGS = ("pooling", "normalize")
 _SETTINGS_OF_SIDES = ("prefix", "max_length")
 
@@ -33,7 +34,12 @@ def add_model_arguments(
         metavar="NAME",
         help="folder or Hugging Face name (default: the offline MiniLM)",
     )
-    option("--pooling", help="cls, mean, last or decoder (default: the model's own, or mean)")
+    option(
+        "--pooling",
+        choices=POOLINGS,
+        metavar="NAME",
+        help=f"{', '.join(POOLINGS)} (default: the model's own, or mean)",
+    )
     option("--normalize", action=argparse.BooleanOptionalAction, help="scale vectors to length 1")
     for side in sides:
         option(f"--{side}-prefix", metavar="TEXT", help=f"text before every {side}")

@@ -31,7 +31,9 @@ def add_remove_query(
         "--remove-query",
         choices=("auto", *rules),
         default="auto",
-        help=f"leave out documents that are the query itself, by id or text (default: {default})",
+        metavar="RULE",
+        help=f"leave out documents that are the query itself: auto, {', '.join(rules)} "
+        f"(default: auto, which is {default})",
     )
 
 

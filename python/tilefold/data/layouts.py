@@ -40,6 +40,8 @@ def files_of(folder: StrPath, split: str) -> Files:
         return Files("beir", *dataset_split(str(folder), split))
     root = Path(folder)
     layout = layout_of(root)
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {root}{install_hint(folder)}")
     if layout is None:
         raise FileNotFoundError(
             f"{root} holds no collection: expected {_BEIR_PARTS}, or "

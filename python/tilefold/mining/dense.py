@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Vectors, as_vectors, check_dim
+from ..integers import as_integer
 from ..progress import Progress
 from ..ragged_lists import Lists, united
 from ..retrieval.flat_index import FlatIndex
-from ..retrieval.search_options import as_integer
 from .document_pool import DocumentPool
 from .mined import Mined, joined, listed, part
 from .miner import Batch, Miner

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Vectors, as_ids
+from ..integers import as_integer
 from ..ragged_lists import Integers, Lists, checked
 from ..retrieval.running_search import finite_rows
-from ..retrieval.search_options import as_integer
 
 
 def as_lists(lists: Any, op: str, name: str, n: int, m: int) -> Lists:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ..integers import as_integer
 from ..progress import show_progress
-from ..retrieval.search_options import as_integer
 
 Tokens = dict[str, list[int]]  # of one text, under the tokenizer's names
 Text = TypeVar("Text")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..retrieval.search_options import as_integer
+from ..integers import as_integer
 from . import adapters
 from .checkpoints.checkpoint import limit
 from .fingerprint import fingerprint

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ..arrays import BFLOAT16, as_vectors, check_unique
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
+from ..integers import as_integer
 from .l2_search import checked_exponent
 from .metric import checked_metric
 from .packing import BLOCK_ROWS, Packed
 from .removed_rows import RemovedRows, no_rows
-from .search_options import as_integer
 from .segment import Segment
 
 _KIND = "tilefold.FlatIndex"

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array, Vectors, as_queries, check_dim, kind_of, widened
+from ..integers import as_integer
 from .document_fold import finite_rows, nonfinite_error
 from .filters import Filters
 from .metric import sort_keys, squared_distances, squared_norms
@@ -29,7 +30,7 @@ from .running_search import (
     SearchResult,
     checked_k,
 )
-from .search_options import SearchOptions, as_integer
+from .search_options import SearchOptions
 from .segment import Segment, gathered, make_segment
 from .segment_list import locate
 

@@ -11,6 +11,23 @@ from numpy.typing import NDArray
 from ..arrays import Array, Vectors, as_queries, kind_of, widened
 
 METRICS = ("ip", "l2", "cosine")
+# Names of faiss, hnswlib, usearch, scikit-learn, sentence-transformers and vector databases.
+_OTHER_NAMES = {
+    "ip": "ip",
+    "inner_product": "ip",
+    "innerproduct": "ip",
+    "dot": "ip",
+    "dot_score": "ip",
+    "dotproduct": "ip",
+    "l2": "l2",
+    "l2sq": "l2",
+    "euclid": "l2",
+    "euclidean": "l2",
+    "sqeuclidean": "l2",
+    "cos": "cosine",
+    "cos_sim": "cosine",
+    "cosine": "cosine",
+}
 # Bytes of fp64 vectors that are converted at once.
 _CHUNK_BYTES = 8 << 20
 _LANES = 16
@@ -19,7 +36,9 @@ _LANES = 16
 def checked_metric(metric: str, op: str) -> str:
     """Checks the name of a metric."""
     if metric not in METRICS:
-        raise ValueError(f'{op}: metric must be "ip", "l2" or "cosine", got {metric!r}')
+        similar = _OTHER_NAMES.get(metric.lower()) if isinstance(metric, str) else None
+        hint = f"; did you mean {similar!r}?" if similar else ""
+        raise ValueError(f'{op}: metric must be "ip", "l2" or "cosine", got {metric!r}{hint}')
     return metric
 
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import Array, Vectors
+from ..integers import as_integer
 from .document_fold import DocumentFold
 from .document_fold import finite_rows as finite_rows
 from .document_fold import nonfinite_error as nonfinite_error
 from .packing import Packed, bitmap
-from .search_options import SearchOptions, as_integer
+from .search_options import SearchOptions
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Array, frames_of_this_package
+from ..integers import as_integer
 from ..progress import Progress
 from .filters import Filters, make_filters
 
@@ -79,17 +79,6 @@ def checked_threads(num_threads: int | None, op: str) -> int:
     if not 1 <= number <= 1024:
         raise ValueError(f"{op}: num_threads must be 1 to 1024, got {number}")
     return number
-
-
-def as_integer(value: Any, op: str, name: str) -> int:
-    """Converts an integer of any library; a bool is refused."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
 
 
 def warn_of_empty(op: str) -> None:

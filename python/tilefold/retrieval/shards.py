@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, check_dim
+from ..integers import as_integer
 from ..progress import Progress
 from .disjoint_ids import check_disjoint
 from .document_fold import DocumentFold
@@ -16,7 +17,7 @@ from .open_shards import Shard, open_shards
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_checkpoint import resumable_search
-from .search_options import SearchOptions, as_integer
+from .search_options import SearchOptions
 from .shard_parts import Part
 
 _OP = "search_shards"

@@ -10,8 +10,8 @@ from numpy.random import Generator
 
 from ..data import TrainingSet
 from ..data.self_retrieval import Identity
+from ..integers import as_integer
 from ..ragged_lists import Integers
-from ..retrieval.search_options import as_integer
 from .batches import Batch, BatchBuilder, Group, checked_rows
 
 

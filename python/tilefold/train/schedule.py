@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Self
 
-from ..retrieval.search_options import as_integer
+from ..integers import as_integer
 
 SHAPES = ("constant", "linear", "cosine")
 

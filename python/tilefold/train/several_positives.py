@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..data import TrainingSet
 from ..data.self_retrieval import Identity
+from ..integers import as_integer
 from ..ragged_lists import Integers
-from ..retrieval.search_options import as_integer
 from .batches import Batch, BatchBuilder, Group, checked_rows
 from .drawing import generator_of, random_places
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
     """
     from_file = [] if config is None else _words(config)
     reader = parser()
+    for source, given in ((f"{config}: ", from_file), ("", words)):
+        _check_known(given, reader, source)
     reader.exit_on_error = False
     reader.error = _raise  # type: ignore[method-assign,assignment]
     try:
@@ -50,18 +53,25 @@ def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
         )
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
-    unknown: list[str] = rest[-1] if rest else []
-    if unknown:
-        source = f"{config}: " if unknown[0] in from_file and unknown[0] not in words else ""
-        raise ValueError(source + _unknown(unknown[0].partition("=")[0], reader))
+    if rest and rest[-1]:
+        raise ValueError(f"unexpected argument {rest[-1][0]}")
     return model, data, training
 
 
-def _unknown(option: str, reader: argparse.ArgumentParser) -> str:
-    """Returns the message for an unknown option, with the most similar known one."""
+def _check_known(words: Sequence[str], reader: argparse.ArgumentParser, source: str) -> None:
+    """Checks names of options before argparse looks for missing ones.
+
+    Raises:
+        ValueError: an unknown option, with the most similar known one. Those of the model and of
+            the data come before those of the trainer, which are many.
+    """
     known = [name for action in reader._actions for name in action.option_strings]
-    similar = difflib.get_close_matches(option, known, n=1)
-    return f"unknown option {option}{f'; did you mean {similar[0]}?' if similar else ''}"
+    own = {f"--{f.name}" for kind in (ModelArguments, DataArguments) for f in fields(kind)}
+    for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+        if option not in known:
+            near = [difflib.get_close_matches(option, names, n=1) for names in (own, known)]
+            similar = next((f"; did you mean {found[0]}?" for found in near if found), "")
+            raise ValueError(f"{source}unknown option {option}{similar}")
 
 
 def _raise(message: str) -> None:

@@ -23,6 +23,7 @@ from ..option_types import positive
 from ..query_removal import add_remove_query, evaluated_own, excluding
 from ..results import Gain, write_results
 from ..saved_options import options_of, save_options
+from ..sources import check_source
 from ..terminal import fact, heading, note, title
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
     check_writable(args.run, "--run")
     check_writable(args.out, "--out")
+    check_source(args.data)
+    model = load_model(args)
     collection = read_collection(args.data, args.split)
     if args.run:
         check_run_names(collection.query_ids, collection.document_ids)
@@ -73,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
     title(f"{args.data}, split {args.split}")
     describe(collection)
     own = evaluated_own(collection, args.remove_query, args.data)
-    dense = _dense(args, collection, own, load_model(args), args.model)
+    dense = _dense(args, collection, own, model, args.model)
     rankings = {"dense": dense}
     if args.baseline:
         from ...models.model_record import open_model

@@ -36,6 +36,8 @@ def main(args: argparse.Namespace) -> int:
     """Runs `tilefold search`."""
     if bool(args.query) == bool(args.queries):
         raise ValueError("expected --queries FILE or --query TEXT, and not both")
+    if any(not text.strip() for text in args.query or []):
+        raise ValueError("--query: expected a text, got a blank one")
     if args.queries and not args.run:
         raise ValueError("--queries needs --run FILE for the results")
     # Whatever would make the results useless is found before the model is loaded.

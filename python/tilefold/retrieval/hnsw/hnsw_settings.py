@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..search_options import as_integer
+from ...integers import as_integer
 
 # Largest value of each parameter; hnswlib counts the bytes of a vector, and candidates, in an int.
 _RANGES = {

@@ -11,9 +11,7 @@ from ...report import Figure, Figures, Listing, Paragraph, Section, Table, heat_
 from ...report.figures import Line
 from ...report.number_format import comparison_columns
 from .intervention_report import fact_section, ranking_section
-from .neuron_result import NeuronResult, SurveyComparison, TopNeuron
-
-_SIDES = ("queries", "passages")
+from .neuron_result import SIDES, NeuronResult, SurveyComparison, TopNeuron
 
 
 def neuron_sections(result: NeuronResult) -> list[Section]:
@@ -28,7 +26,7 @@ def neuron_sections(result: NeuronResult) -> list[Section]:
         f"reproducibility study); in a text where it exceeds {result.threshold:g} of the text's "
         "largest score, the neuron is active."
     )
-    sides = [(side, getattr(result, side)) for side in _SIDES]
+    sides = [(side, getattr(result, side)) for side in SIDES]
     sections = [
         Section(
             "Active neurons",

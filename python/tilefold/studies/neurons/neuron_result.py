@@ -9,6 +9,8 @@ from ...version import __version__
 from ..paired_comparison import PairedComparison
 from .neuron_settings import NeuronSettings
 
+SIDES = ("queries", "passages")  # fields of the result
+
 
 @dataclass(frozen=True)
 class ActiveNeurons:

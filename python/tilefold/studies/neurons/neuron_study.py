@@ -13,9 +13,9 @@ from .drawn_texts import PARAPHRASES, draw_passages, draw_queries
 from .fact_neurons import COARSE_SHARES, RELATION_SHARE, study_facts
 from .gap_reports import reported_gaps
 from .knock_out import ATTRIBUTED_QUERIES, RANDOM_DRAWS, knock_out_rankings
-from .neuron_result import NeuronResult, TopNeuron, TopPassage
+from .neuron_result import SIDES, NeuronResult, TopNeuron, TopPassage
 from .neuron_settings import NeuronSettings
-from .surveys import SIDES, compare_surveys, encoder_of, survey_texts
+from .surveys import compare_surveys, encoder_of, survey_texts
 
 if TYPE_CHECKING:
     from ...mechanisms import Survey

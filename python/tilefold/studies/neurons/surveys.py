@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ...mechanisms import Survey
     from ...models import Encoder
 
-SIDES = ("queries", "passages")
 _CHUNK = 32  # texts of a step: so much is lost when the study is stopped
 _BINS = 64  # of neurons in a heat map: it is 340 pixels wide
 
