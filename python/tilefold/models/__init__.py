@@ -1,7 +1,7 @@
 """Models of transformers with their tokenizers: text encoders and language models.
 
-`Encoder` and `BiEncoder` compute embeddings; `MaskedLM`, `CausalLM` and `EncoderDecoderLM` compute
-probabilities and text. All share loading that refuses missing weights, batches by length and by
+`Encoder` and `BiEncoder` compute embeddings; `MaskedLM`, `CausalLM`, `EncoderDecoderLM` and
+`FusionInDecoder` compute probabilities and text. All share loading that refuses missing weights, batches by length and by
 tokens, LoRA adapters, and a fingerprint. They load and write folders of transformers, of
 sentence-transformers and of peft, and read DPR's.
 """
@@ -23,6 +23,7 @@ from .causal_lm import CausalLM
 from .encoder import Encoder
 from .encoder_decoder import EncoderDecoderLM
 from .fingerprint import fingerprint
+from .fusion_in_decoder import FusionInDecoder
 from .log_likelihood import LogLikelihoods
 from .masked_lm import MaskedLM
 from .offline import find_model, minilm
@@ -33,6 +34,7 @@ __all__ = [
     "CausalLM",
     "Encoder",
     "EncoderDecoderLM",
+    "FusionInDecoder",
     "LogLikelihoods",
     "Lora",
     "MaskedLM",

@@ -137,6 +137,12 @@ class CausalLM(GenerativeLM):
             for rows, tokens in batches:
                 yield rows, *self._log_probabilities(tokens)
 
+    def _pair_log_probabilities(
+        self, prompts: Sequence[str], continuations: Sequence[str], end: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        pairs = list(zip(prompts, continuations, strict=True))
+        return self._log_probabilities(self._joined(pairs, end))
+
     def _log_probabilities(self, tokens: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Returns log-probabilities of tokens from the first continuation on, and the mask."""
         batch = self.pad(tokens)

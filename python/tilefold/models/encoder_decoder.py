@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from . import adapters
 from .generative_lm import GenerativeLM, Scored
 from .length_batches import Tokens, check_texts
 from .log_likelihood import token_log_probabilities
@@ -104,9 +105,11 @@ class EncoderDecoderLM(GenerativeLM):
         with run as batches:
             for rows, tokens in batches:
                 batch = self.pad(tokens)
-                start = batch["input_ids"].new_full((len(tokens), 1), self._start)
                 output = self(
-                    batch, decoder_input_ids=start, output_hidden_states=True, use_cache=False
+                    batch,
+                    decoder_input_ids=self._starts(len(tokens)),
+                    output_hidden_states=True,
+                    use_cache=False,
                 )
                 found[rows] = output.decoder_hidden_states[-1][:, 0].float().cpu().numpy()
         return found
@@ -133,20 +136,72 @@ class EncoderDecoderLM(GenerativeLM):
         with run as batches:
             for rows, tokens in batches:
                 own = [targets[row] for row in rows]
-                yield rows, *self._log_probabilities(tokens, own)
+                yield rows, *self._log_probabilities(self.pad(tokens), own)
+
+    def _option_scores(
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        end: list[int],
+        batch_size: int,
+        batch_tokens: int | None,
+        progress: bool | str,
+    ) -> Generator[Scored]:
+        """Encodes each prompt once, and repeats its states for every option."""
+        targets = [self._targets(own, end) for own in options]
+        first = np.cumsum([0, *map(len, targets)])
+        run = self._inference(
+            "option_log_likelihoods",
+            prompts,
+            self.tokenize,
+            batch_size,
+            batch_tokens,
+            progress=progress,
+            new_tokens=max((sum(map(len, own)) for own in targets), default=0),
+        )
+        with run as batches:
+            for rows, tokens in batches:
+                counts = torch.tensor([len(targets[row]) for row in rows], device=self.device)
+                encoded = self._encoded(self.pad(tokens), counts)
+                numbers = [np.arange(first[row], first[row + 1]) for row in rows]
+                own = [target for row in rows for target in targets[row]]
+                yield np.concatenate(numbers), *self._log_probabilities(encoded, own)
+
+    def _pair_log_probabilities(
+        self, prompts: Sequence[str], continuations: Sequence[str], end: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        targets = self._targets(continuations, end)
+        return self._log_probabilities(self.pad(self.tokenize(prompts)), targets)
+
+    def _encoded(self, batch: Mapping[str, Any], counts: Tensor) -> dict[str, Any]:
+        """Runs the encoder, and repeats the states of each prompt as often as `counts` says."""
+        if "encoder_outputs" in batch:
+            states = batch["encoder_outputs"].last_hidden_state
+        else:
+            with adapters.active(self.model, self.adapter):
+                states = self._without_adapters().get_encoder()(**batch).last_hidden_state
+        mask: Tensor = batch["attention_mask"]
+        return encoded_batch(states.repeat_interleave(counts, 0), mask.repeat_interleave(counts, 0))
+
+    def _starts(self, n: int) -> Tensor:
+        """Returns the start token of the decoder, ``[n, 1]``."""
+        return torch.full((n, 1), self._start, device=self.device)
 
     def _log_probabilities(
-        self, tokens: Sequence[Tokens], targets: Sequence[list[int]]
+        self, batch: Mapping[str, Any], targets: Sequence[list[int]]
     ) -> tuple[Tensor, Tensor]:
-        """Returns log-probabilities of the tokens of continuations, and the mask."""
-        batch = self.pad(tokens)
+        """Returns log-probabilities of the tokens of continuations, and the mask.
+
+        Args:
+            batch: padded prompts, or the encoder's states of them.
+            targets: tokens of a continuation of each.
+        """
         written = nn.utils.rnn.pad_sequence(
             [torch.tensor(ids) for ids in targets], batch_first=True, padding_value=-1
         ).to(self.device)
         mask = written >= 0
         written = written.clamp_min(0)  # any token: causal attention never sees what follows
-        start: Tensor = written.new_full((len(written), 1), self._start)
-        inputs = torch.cat([start, written[:, :-1]], dim=1)
+        inputs = torch.cat([self._starts(len(written)), written[:, :-1]], dim=1)
         logits = self(batch, decoder_input_ids=inputs, use_cache=False).logits
         return token_log_probabilities(logits, written), mask
 
@@ -166,3 +221,16 @@ class EncoderDecoderLM(GenerativeLM):
                     f"EncoderDecoderLM.log_likelihood: a continuation has no token: {text!r:.60}"
                 )
         return [[*one, *end] for one in ids]
+
+
+def encoded_batch(states: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Returns states of an encoder as arguments of a model, in place of tokens.
+
+    Args:
+        states: ``[n, tokens, hidden size]``.
+        mask: ``[n, tokens]``, 0 at padding.
+    """
+    from transformers.modeling_outputs import BaseModelOutput
+
+    outputs = BaseModelOutput(last_hidden_state=states)  # type: ignore[arg-type]
+    return {"encoder_outputs": outputs, "attention_mask": mask}

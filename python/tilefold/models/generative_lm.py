@@ -14,7 +14,14 @@ from . import adapters
 from .generation import Decoding, generate_tokens
 from .language_model import LanguageModel
 from .length_batches import Tokens, check_texts
-from .log_likelihood import LogLikelihoods, add_batch, check_pairs, empty_log_likelihoods
+from .log_likelihood import (
+    LogLikelihoods,
+    add_batch,
+    check_pairs,
+    checked_options,
+    empty_log_likelihoods,
+    split_log_likelihoods,
+)
 
 Scored = tuple[NDArray[Any], Tensor, Tensor]  # rows, log-probabilities of tokens, and their mask
 
@@ -64,17 +71,82 @@ class GenerativeLM(LanguageModel):
                 token; a pair, or an encoder's prompt, with more than max_length tokens.
         """
         op = f"{type(self).__name__}.log_likelihood"
+        self._check_prompts(prompts, op)
         check_pairs(op, prompts, continuations)
-        eos = self.tokenizer.eos_token_id
-        if append_eos and eos is None:
-            raise ValueError(f"{op}: append_eos, but there is no such token")
-        end = [eos] if append_eos else []
+        end = self._end(op, append_eos)
         found = empty_log_likelihoods(len(prompts))
         batches = self._scores(prompts, continuations, end, batch_size, batch_tokens, progress)
         with contextlib.closing(batches):
             for rows, log_p, mask in batches:
                 add_batch(found, rows, log_p, mask)
         return found
+
+    def option_log_likelihoods(
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        *,
+        append_eos: bool = False,
+        batch_size: int = 32,
+        batch_tokens: int | None = None,
+        progress: bool | str = False,
+    ) -> list[LogLikelihoods]:
+        """Computes the log-likelihood of every option of each prompt: rank classification.
+
+        The option with the largest mean is the answer of length-normalized rank classification, as
+        in T0 and AAR. An encoder-decoder encodes each prompt once for all of its options.
+
+        Args:
+            prompts: strings.
+            options: of each prompt, at least one.
+            append_eos, batch_size, batch_tokens, progress: of `log_likelihood`; a batch has all
+                options of a prompt.
+
+        Returns:
+            For each prompt the log-likelihoods of its options.
+
+        Raises:
+            TypeError: texts that are not strings.
+            ValueError: as of `log_likelihood`, or a prompt without options.
+        """
+        op = f"{type(self).__name__}.option_log_likelihoods"
+        self._check_prompts(prompts, op)
+        counts = checked_options(op, prompts, options)
+        end = self._end(op, append_eos)
+        found = empty_log_likelihoods(sum(counts))
+        batches = self._option_scores(prompts, options, end, batch_size, batch_tokens, progress)
+        with contextlib.closing(batches):
+            for rows, log_p, mask in batches:
+                add_batch(found, rows, log_p, mask)
+        return split_log_likelihoods(found, counts)
+
+    def loss(
+        self,
+        prompts: Sequence[str],
+        continuations: Sequence[str],
+        *,
+        append_eos: bool = True,
+    ) -> Tensor:
+        """Computes the mean negative log-likelihood of the tokens of continuations, to train on.
+
+        Differentiable; one forward pass in the mode that the model is in.
+
+        Args:
+            prompts, continuations: of `log_likelihood`, at least one.
+            append_eos: whether the end-of-sequence token counts as the continuation's last one.
+
+        Raises:
+            TypeError, ValueError: as of `log_likelihood`.
+        """
+        op = f"{type(self).__name__}.loss"
+        self._check_prompts(prompts, op)
+        check_pairs(op, prompts, continuations)
+        if not prompts:
+            raise ValueError(f"{op}: expected one prompt or more, got none")
+        log_p, mask = self._pair_log_probabilities(
+            prompts, continuations, self._end(op, append_eos)
+        )
+        return -log_p.masked_fill(~mask, 0.0).sum() / mask.sum()
 
     def generate(
         self,
@@ -111,7 +183,7 @@ class GenerativeLM(LanguageModel):
                 together with the new ones; options that exclude each other.
         """
         op = f"{type(self).__name__}.generate"
-        check_texts(prompts, op, "prompts")
+        self._check_prompts(prompts, op)
         decoding = Decoding(max_new_tokens, greedy, temperature, seed)
         decoding.check(op)
         found = [""] * len(prompts)
@@ -135,6 +207,23 @@ class GenerativeLM(LanguageModel):
                     found[row] = text
         return found
 
+    def _check_prompts(self, prompts: Sequence[Any], op: str) -> None:
+        """Raises TypeError, naming `op`, unless these are texts that the model reads."""
+        check_texts(prompts, op, "prompts")
+
+    def _end(self, op: str, append_eos: bool) -> list[int]:
+        """Returns the tokens after a continuation."""
+        eos = self.tokenizer.eos_token_id
+        if append_eos and eos is None:
+            raise ValueError(f"{op}: append_eos, but there is no such token")
+        return [eos] if append_eos else []
+
+    @abstractmethod
+    def _pair_log_probabilities(
+        self, prompts: Sequence[str], continuations: Sequence[str], end: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns log-probabilities of the tokens of continuations, and the mask."""
+
     @abstractmethod
     def _scores(
         self,
@@ -146,6 +235,28 @@ class GenerativeLM(LanguageModel):
         progress: bool | str,
     ) -> Generator[Scored]:
         """Yields batches: rows ``[n]``, log-probabilities ``[n, tokens]``, continuations' mask."""
+
+    def _option_scores(
+        self,
+        prompts: Sequence[str],
+        options: Sequence[Sequence[str]],
+        end: list[int],
+        batch_size: int,
+        batch_tokens: int | None,
+        progress: bool | str,
+    ) -> Generator[Scored]:
+        """Yields batches as `_scores`, of the options of all prompts, numbered in order."""
+        pairs = [
+            (prompt, text) for prompt, own in zip(prompts, options, strict=True) for text in own
+        ]
+        yield from self._scores(
+            [prompt for prompt, _ in pairs],
+            [text for _, text in pairs],
+            end,
+            batch_size,
+            batch_tokens,
+            progress,
+        )
 
     @abstractmethod
     def _prompts(self, prompts: Sequence[str], new: int) -> list[Tokens]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,12 +66,37 @@ def token_log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     return chosen - wide.logsumexp(-1)
 
 
-def check_pairs(op: str, prompts: Sequence[str], continuations: Sequence[str]) -> None:
-    """Raises, naming `op`, unless these are two lists of strings of one length."""
-    check_texts(prompts, op, "prompts")
+def check_pairs(op: str, prompts: Sequence[Any], continuations: Sequence[str]) -> None:
+    """Raises, naming `op`, unless there is one continuation, a string, for each prompt."""
     check_texts(continuations, op, "continuations")
     if len(prompts) != len(continuations):
         raise ValueError(
             f"{op}: expected one continuation for each prompt, got {len(continuations)} and "
             f"{len(prompts)} prompts"
         )
+
+
+def checked_options(op: str, prompts: Sequence[Any], options: Sequence[Sequence[str]]) -> list[int]:
+    """Returns the number of options of each prompt.
+
+    Raises:
+        TypeError: options that are no lists of strings.
+        ValueError: not one list for each prompt, or an empty one.
+    """
+    if len(prompts) != len(options):
+        raise ValueError(
+            f"{op}: expected options of each prompt, got {len(options)} lists and "
+            f"{len(prompts)} prompts"
+        )
+    for row, own in enumerate(options):
+        check_texts(own, op, f"options of prompt {row}")
+        if not own:
+            raise ValueError(f"{op}: expected one option or more of each prompt, got none at {row}")
+    return [len(own) for own in options]
+
+
+def split_log_likelihoods(found: LogLikelihoods, counts: Sequence[int]) -> list[LogLikelihoods]:
+    """Splits log-likelihoods of all options into those of each prompt."""
+    ends = np.cumsum(counts)[:-1] if len(counts) else np.zeros(0, np.int64)
+    parts = [np.split(column, ends) for column in found]
+    return [LogLikelihoods(*own) for own in zip(*parts, strict=True)] if len(counts) else []
