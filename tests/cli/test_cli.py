@@ -90,6 +90,14 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys):
         (["eval", "x", "--modle", "y"], "unrecognized arguments: --modle y; did you mean --model?"),
         (["mine", "x"], "the following arguments are required: --out"),
         (
+            ["eval", "x", "--pooling", "men"],
+            "argument --pooling: invalid choice: 'men'; did you mean mean?",
+        ),
+        (
+            ["search", "x", "--remove-query", "text"],
+            "argument --remove-query: invalid choice: 'text' (choose from auto, id, none)",
+        ),
+        (
             ["mechanisms", "probe", "--world", "tiny", "--epoch", "3"],
             "unrecognized arguments: --epoch 3; did you mean --epochs?",
         ),
@@ -100,6 +108,33 @@ def test_errors_of_usage_name_the_command_and_the_similar_option(words, message,
         main.main(words)
     command = "tilefold mechanisms probe" if words[0] == "mechanisms" else f"tilefold {words[0]}"
     assert capsys.readouterr().err.startswith(f"{command}: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evall"], "argument VERB: invalid choice: 'evall'; did you mean eval?"),
+        (["mechanisms", "prob"], "argument STUDY: invalid choice: 'prob'; did you mean probe?"),
+    ],
+)
+def test_misspelled_verbs_are_answered_with_the_similar_one(words, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(words)
+    assert message in capsys.readouterr().err
+
+
+def test_poolings_of_the_command_are_those_of_models():
+    models = pytest.importorskip("tilefold.models")
+    from tilefold.cli.model_options import POOLINGS
+
+    assert set(POOLINGS) == set(models.POOLINGS)
+
+
+def test_the_help_of_search_shows_the_rules_that_it_takes(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main.main(["search", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "the query itself: auto, id, none (default: auto" in text
 
 
 @pytest.mark.parametrize(

@@ -339,6 +339,8 @@ def test_a_file_of_settings_that_does_not_fit_is_refused(tmp_path, capsys, text,
 def test_search_names_the_options_that_it_needs(collection, tiny_bert, tmp_path, capsys):
     assert main(["search", str(tmp_path), "--query", "a"]) == 1
     assert "holds no shards of a corpus" in capsys.readouterr().err
+    assert main(["search", str(tmp_path), "--query", "a", " "]) == 1
+    assert "--query: expected a text, got a blank one" in capsys.readouterr().err
     assert main(["search", str(tmp_path)]) == 1
     assert "expected --queries FILE or --query TEXT" in capsys.readouterr().err
 
@@ -350,6 +352,11 @@ def test_search_names_the_options_that_it_needs(collection, tiny_bert, tmp_path,
             ["train", "--lerning_rate", "3", "--model_name_or_path", "x", "--train_path", "y"],
             "unknown option --lerning_rate; did you mean --learning_rate?",
         ),
+        (
+            ["train", "--lerning_rate", "3"],
+            "unknown option --lerning_rate; did you mean --learning_rate?",
+        ),
+        (["train", "--moddel", "x"], "unknown option --moddel; did you mean --model_name_or_path?"),
         (
             ["mechanisms", "probe", "--world", "tiny", "--candidates", "9"],
             "--candidates: expected 2 to 5, got 9",

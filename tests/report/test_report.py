@@ -17,6 +17,7 @@ from tilefold.report import (
     Paragraph,
     Report,
     Section,
+    SideBySide,
     Table,
     heat_maps,
     lines,
@@ -74,6 +75,7 @@ def whole() -> Report:
         Figures([Figure(line, "flat lines", "Lines."), Figure(heat, 'a "map"', "Maps.")]),
         Table(["model", "x"], [["base", "<1"]], "A table."),
         Listing([("Neuron <3>", ["text & more"])]),
+        SideBySide([("Which <b>?", {"human & LM": ["one", "two"], "LM": []})]),
     ]
     return Report("Title <T>", "Summary.", [Section("One", blocks), Section("Two", [])])
 
@@ -96,6 +98,8 @@ def test_texts_are_escaped():
     assert "<td>&lt;1</td>" in html
     assert "Neuron &lt;3&gt;" in html
     assert 'aria-label="a &#34;map&#34;"' in html
+    assert "Which &lt;b&gt;?" in html
+    assert "<h3>human &amp; LM</h3><ol>\n<li>one</li>\n<li>two</li>\n</ol>" in html
 
 
 def test_pictures_have_words_and_are_the_same_every_time():
@@ -110,6 +114,8 @@ def test_one_colour_bar_serves_all_maps():
     maps = {"low": np.zeros((2, 3)), "high": np.ones((2, 3))}
     svg = heat_maps("h", ["a", "b"], maps, x_label="x", bar_label="share of texts")
     assert svg.count("share of texts") == 1
+    named = heat_maps("h", ["a", "b"], maps, x_label="x", bar_label="y", columns=["c", "d", "e f"])
+    assert named.count(">e f</text>") == 1  # maps share their columns
     flat = heat_maps("h", ["a"], {"flat": np.zeros((1, 3))}, x_label="x", bar_label="y")
     assert "<svg" in flat
 
@@ -134,6 +140,13 @@ def test_as_markdown_it_has_tables_and_words_for_pictures(tmp_path):
     assert lines[table - 1] == ""
     assert lines[table + 1 : table + 3] == ["| --- | --- |", "| base | \\<1 |"]
     assert lines[lines.index("- Neuron \\<3>") + 1] == "  - text & more"
+    columns = lines.index("- Which \\<b>?")
+    assert lines[columns + 1 : columns + 5] == [
+        "  - human & LM",
+        "    1. one",
+        "    2. two",
+        "  - LM",
+    ]
     assert "## Two" in lines
     assert "\n\n\n" not in path.read_text()
 

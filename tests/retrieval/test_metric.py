@@ -252,7 +252,7 @@ def test_a_removed_document_that_is_there_is_refused(tmp_path):
 
 
 def test_an_unknown_metric_is_named():
-    message = 'metric must be "ip", "l2" or "cosine", got \'dot\''
+    message = 'metric must be "ip", "l2" or "cosine", got \'dot\'; did you mean \'ip\''
     with pytest.raises(ValueError, match=f"FlatIndex: {message}"):
         FlatIndex(2, metric="dot")
     with pytest.raises(ValueError, match=f"search: {message}"):

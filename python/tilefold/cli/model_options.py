@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .option_types import positive
@@ -61,6 +62,21 @@ def model_settings(args: argparse.Namespace) -> dict[str, Any]:
     ]
     given = {name: getattr(args, name, None) for name in names}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def check_model(name: str) -> None:
+    """Checks that there is a model of this name, before data are read.
+
+    A package that is missing is left to `load_model`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, and no such model on the hub.
+    """
+    with contextlib.suppress(ImportError):
+        from ..models.checkpoints.model_names import existing
+        from ..models.offline import find_model
+
+        existing(find_model(name))
 
 
 def load_model(args: argparse.Namespace) -> BiEncoder:

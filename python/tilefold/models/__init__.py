@@ -1,9 +1,9 @@
 """Models of transformers with their tokenizers: text encoders and language models.
 
 `Encoder` and `BiEncoder` compute embeddings; `MaskedLM`, `CausalLM`, `EncoderDecoderLM` and
-`FusionInDecoder` compute probabilities and text. All share loading that refuses missing weights, batches by length and by
-tokens, LoRA adapters, and a fingerprint. They load and write folders of transformers, of
-sentence-transformers and of peft, and read DPR's.
+`FusionInDecoder` compute probabilities and text. All share loading that refuses missing weights,
+batches by length and by tokens, LoRA adapters, and a fingerprint. They load and write folders of
+transformers, of sentence-transformers and of peft, and read DPR's.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ except ImportError as error:
     ) from error
 
 from .figures import heat_maps, lines
-from .page import Figure, Figures, Listing, Paragraph, Report, Section, Table
+from .page import Figure, Figures, Listing, Paragraph, Report, Section, SideBySide, Table
 
 __all__ = [
     "Figure",
@@ -20,6 +20,7 @@ __all__ = [
     "Paragraph",
     "Report",
     "Section",
+    "SideBySide",
     "Table",
     "heat_maps",
     "lines",

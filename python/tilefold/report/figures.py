@@ -98,6 +98,7 @@ def heat_maps(
     *,
     x_label: str,
     bar_label: str,
+    columns: Sequence[str] = (),
 ) -> str:
     """Draws heat maps of the same rows below each other, with one colour bar, as SVG.
 
@@ -107,6 +108,7 @@ def heat_maps(
         maps: ``[rows, columns]`` values by the name of the map.
         x_label: of the columns.
         bar_label: of the colours.
+        columns: labels of the columns; by default they have none.
 
     Returns:
         An svg element, for `Figure`.
@@ -119,7 +121,9 @@ def heat_maps(
     low = min(float(np.min(values)) for values in maps.values())
     high = max(float(np.max(values)) for values in maps.values())
     map_height = 0.55 + 0.17 * len(rows)  # inches: a title, and 17 pixels for each row
-    canvas = Canvas(figsize=(_WIDTH, map_height * len(maps) + 0.75), dpi=100, layout="constrained")
+    names_height = 0.07 * max(map(len, columns), default=0)
+    height = map_height * len(maps) + names_height + 0.75
+    canvas = Canvas(figsize=(_WIDTH, height), dpi=100, layout="constrained")
     with matplotlib.rc_context(_STYLE):
         grid = canvas.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
         image: Any = None
@@ -134,7 +138,7 @@ def heat_maps(
             )
             axes.set_title(label, fontsize=11, loc="left")
             axes.set_yticks(range(len(rows)), rows, fontsize=9)
-            axes.set_xticks([])
+            axes.set_xticks(range(len(columns)), columns, fontsize=9, rotation=90)
         grid[-1].set_xlabel(x_label, fontsize=10)
         bar = canvas.colorbar(image, ax=list(grid), location="bottom", shrink=0.9, aspect=28)
         bar.set_label(bar_label, fontsize=10)

@@ -83,7 +83,20 @@ class Listing:
     kind: str = "listing"
 
 
-Block = Paragraph | Figures | Table | Listing
+@dataclass(frozen=True)
+class SideBySide:
+    """Lists of texts in columns, under headings that are folded until they are opened.
+
+    Args:
+        items: a heading, and texts by the name of their column; below each other on a narrow
+            screen.
+    """
+
+    items: Sequence[tuple[str, Mapping[str, Sequence[str]]]]
+    kind: str = "side by side"
+
+
+Block = Paragraph | Figures | Table | Listing | SideBySide
 
 
 @dataclass(frozen=True)

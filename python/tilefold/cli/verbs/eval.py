@@ -18,7 +18,7 @@ from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
 from ..demo.comparison import MEASURES, describe, embed, lexical, show_quality
 from ..destination import check_writable
-from ..model_options import add_model_arguments, load_model
+from ..model_options import add_model_arguments, check_model, load_model
 from ..option_types import positive
 from ..query_removal import add_remove_query, evaluated_own, excluding
 from ..results import Gain, write_results
@@ -68,7 +68,8 @@ def main(args: argparse.Namespace) -> int:
     check_writable(args.run, "--run")
     check_writable(args.out, "--out")
     check_source(args.data)
-    model = load_model(args)
+    for name in filter(None, (args.model, args.baseline)):
+        check_model(name)
     collection = read_collection(args.data, args.split)
     if args.run:
         check_run_names(collection.query_ids, collection.document_ids)
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
     title(f"{args.data}, split {args.split}")
     describe(collection)
     own = evaluated_own(collection, args.remove_query, args.data)
-    dense = _dense(args, collection, own, model, args.model)
+    dense = _dense(args, collection, own, load_model(args), args.model)
     rankings = {"dense": dense}
     if args.baseline:
         from ...models.model_record import open_model
