@@ -38,7 +38,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         return WordEncoder()
 
     module = SimpleNamespace(
-        open_model=load, model_record=lambda model, name: {"name": name, "weights": "words"}
+        open_model=load,
+        check_model=lambda name: None,
+        model_record=lambda model, name: {"name": name, "weights": "words"},
     )
     monkeypatch.setitem(sys.modules, "tilefold.models.model_record", module)
     return asked

@@ -301,7 +301,7 @@ def test_eval_writes_a_run_that_scores_like_its_table(folder: Path, encoders, tm
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["nowhere"], "nowhere holds no collection: expected corpus.jsonl"),
+        (["nowhere"], "there is no file or folder nowhere"),
         (["{folder}", "--split", "dev"], "has no split 'dev'; it has: test"),
         (["{folder}", "--measures", "R@1000"], "R@1000 needs --k 1000, got --k 100"),
         (["{folder}", "--run", "{folder}/no/run"], "no/run: its folder does not exist"),

@@ -73,10 +73,9 @@ def check_model(name: str) -> None:
         FileNotFoundError: there is no such folder, and no such model on the hub.
     """
     with contextlib.suppress(ImportError):
-        from ..models.checkpoints.model_names import existing
-        from ..models.offline import find_model
+        from ..models.model_record import check_model as check
 
-        existing(find_model(name))
+        check(name)
 
 
 def load_model(args: argparse.Namespace) -> BiEncoder:

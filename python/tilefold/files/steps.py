@@ -54,8 +54,7 @@ class Steps:
             WrongChecksumError: the file is whole, but not what was written.
             CorruptedFolderError: the file is that of another step.
         """
-        key = result_key("step", VERSION, [__version__, name, depends])
-        path = self._folder / f"{name.replace(' ', '-')}-{key}.safetensors"
+        path, key = self._path(name, depends)
         found = _read(path, key)
         if found is not None:
             self.resumed += 1
@@ -63,6 +62,25 @@ class Steps:
         made = {name: np.asarray(array) for name, array in make().items()}
         write_checked(path, {**made, _KEY: _as_bytes(key)})
         return made
+
+    def folder(self, name: str, depends: Any) -> Path:
+        """Returns a folder, created if absent, for a step that keeps files of its own.
+
+        The same arguments give the same folder, so that a training that was stopped finds its
+        checkpoints.
+
+        Args:
+            name: name of the step, for people.
+            depends: everything that its files depend on, as JSON can hold it.
+        """
+        path = self._path(name, depends)[0].with_suffix("")
+        path.mkdir(exist_ok=True)
+        return path
+
+    def _path(self, name: str, depends: Any) -> tuple[Path, str]:
+        """Returns the file of a step, and its key."""
+        key = result_key("step", VERSION, [__version__, name, depends])
+        return self._folder / f"{name.replace(' ', '-')}-{key}.safetensors", key
 
 
 def _read(path: Path, key: str) -> dict[str, NDArray[Any]] | None:

@@ -114,7 +114,8 @@ class _LayerScores:
         """Projects states, and splits them into heads: ``[n, heads, places, head size]``."""
         name = self._names[("query", "key", "value").index(role)]
         projected: Tensor = getattr(self._layer, name)(states)
-        return projected.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+        n, places, width = projected.shape
+        return projected.view(n, places, self._heads, width // self._heads).transpose(1, 2)
 
 
 @contextlib.contextmanager

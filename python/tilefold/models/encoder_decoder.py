@@ -232,5 +232,5 @@ def encoded_batch(states: Tensor, mask: Tensor) -> dict[str, Any]:
     """
     from transformers.modeling_outputs import BaseModelOutput
 
-    outputs = BaseModelOutput(last_hidden_state=states)  # type: ignore[arg-type]
+    outputs = BaseModelOutput(last_hidden_state=states)
     return {"encoder_outputs": outputs, "attention_mask": mask}

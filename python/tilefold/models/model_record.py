@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .bi_encoder import BiEncoder
+from .checkpoints.model_names import existing
 from .fingerprint import weights_digest
 from .offline import find_model
 
@@ -26,6 +27,19 @@ def open_model(name: str, **settings: Any) -> BiEncoder:
         384
     """
     return BiEncoder.from_pretrained(find_model(name), **settings)
+
+
+def check_model(name: str) -> None:
+    """Checks that there is a model of this name, without loading it.
+
+    Args:
+        name: as of `open_model`.
+
+    Raises:
+        ImportError: minilm is not installed.
+        FileNotFoundError: there is no such folder, and no such model on the hub.
+    """
+    existing(find_model(name))
 
 
 def model_record(model: BiEncoder, name: str) -> dict[str, Any]:

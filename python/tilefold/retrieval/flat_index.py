@@ -22,6 +22,7 @@ from ..arrays import (
     dtype_name,
     widened,
 )
+from ..integers import as_integer
 from ..progress import Progress
 from .document_fold import DocumentFold, nonfinite_error
 from .document_ids import new_ids
@@ -35,7 +36,6 @@ from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import (
     SearchOptions,
-    as_integer,
     checked_policy,
     checked_threads,
     warn_of_empty,

@@ -36,7 +36,7 @@ _LANES = 16
 def checked_metric(metric: str, op: str) -> str:
     """Checks the name of a metric."""
     if metric not in METRICS:
-        similar = _OTHER_NAMES.get(metric.lower()) if isinstance(metric, str) else None
+        similar = _OTHER_NAMES.get(str(metric).lower())
         hint = f"; did you mean {similar!r}?" if similar else ""
         raise ValueError(f'{op}: metric must be "ip", "l2" or "cosine", got {metric!r}{hint}')
     return metric

@@ -1,4 +1,4 @@
-"""Joins results of studies of one pair of models to a report."""
+"""Joins results of studies to a report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mechanisms_report(results: Sequence[tuple[Study[Any, Any], Any]]) -> Report:
     if not results:
         raise ValueError("mechanisms_report: expected one result or more, got none")
     sections = [section for study, result in results for section in study.sections(result)]
-    sections.append(_settings(results))
+    sections.append(_settings(results, "mechanisms {name}"))
     titles = list(dict.fromkeys(str(result.title) for _, result in results))
     summary = (
         "A retriever beside the model that it was trained from: how well probes of their layers "
@@ -32,7 +32,22 @@ def mechanisms_report(results: Sequence[tuple[Study[Any, Any], Any]]) -> Report:
     return Report(f"Mechanisms: {'; '.join(titles)}", summary, sections)
 
 
-def _settings(results: Sequence[tuple[Study[Any, Any], Any]]) -> Section:
+def aar_report(study: Study[Any, Any], result: Any) -> Report:
+    """Returns the report of a run of AAR.
+
+    Args:
+        study: AAR.
+        result: of it.
+    """
+    summary = (
+        "A retriever adapted to the passages that a source language model prefers (AAR: Yu et al., "
+        "ACL 2023), and the accuracy of target language models that read its passages."
+    )
+    settings = _settings([(study, result)], "aar run")
+    return Report(f"AAR: {result.title}", summary, [*study.sections(result), settings])
+
+
+def _settings(results: Sequence[tuple[Study[Any, Any], Any]], command: str) -> Section:
     blocks = []
     for study, result in results:
         values = {**to_json(result.settings), **to_json(result.constants)}
@@ -42,7 +57,9 @@ def _settings(results: Sequence[tuple[Study[Any, Any], Any]]) -> Section:
             if value is not None
         ]
         rows.append(["tilefold", result.version])
-        blocks.append(Table(["setting", "value"], rows, f"tilefold mechanisms {study.name}"))
+        blocks.append(
+            Table(["setting", "value"], rows, f"tilefold {command.format(name=study.name)}")
+        )
     return Section("Settings and seeds", blocks)
 
 

@@ -7,13 +7,16 @@ nothing: a command line fills the settings, passes a `Reporter`, and shows the s
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files.done_once import digest_of
 from .settings import StudySettings
 
 if TYPE_CHECKING:
@@ -32,13 +35,31 @@ class StepStore(Protocol):
         """Returns the arrays that `make` returns, or those of an earlier run."""
         ...
 
+    def folder(self, name: str, depends: Any) -> Path:
+        """Returns a folder for a step that keeps files of its own, such as a training."""
+        ...
+
 
 class NoStepStore:
-    """Keeps nothing: every step is computed, and a run that is stopped starts again."""
+    """Keeps nothing: every step is computed, and a run that is stopped starts again.
+
+    Folders are removed with the object.
+    """
+
+    def __init__(self) -> None:
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def once(self, name: str, depends: Any, make: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
         """Returns the arrays that `make` returns."""
         return {key: np.asarray(array) for key, array in make().items()}
+
+    def folder(self, name: str, depends: Any) -> Path:
+        """Returns a temporary folder."""
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="tilefold-")
+        path = Path(self._temporary.name) / f"{name.replace(' ', '-')}-{digest_of(depends)}"
+        path.mkdir(exist_ok=True)
+        return path
 
 
 class Reporter:

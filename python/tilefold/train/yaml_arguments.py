@@ -53,8 +53,9 @@ def parse(words: Sequence[str], config: str | Path | None = None) -> Arguments:
         )
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
-    if rest and rest[-1]:
-        raise ValueError(f"unexpected argument {rest[-1][0]}")
+    unexpected: list[str] = rest[-1] if rest else []
+    if unexpected:
+        raise ValueError(f"unexpected argument {unexpected[0]}")
     return model, data, training
 
 
@@ -66,12 +67,20 @@ def _check_known(words: Sequence[str], reader: argparse.ArgumentParser, source: 
             the data come before those of the trainer, which are many.
     """
     known = [name for action in reader._actions for name in action.option_strings]
-    own = {f"--{f.name}" for kind in (ModelArguments, DataArguments) for f in fields(kind)}
     for option in (word.partition("=")[0] for word in words if word.startswith("--")):
         if option not in known:
-            near = [difflib.get_close_matches(option, names, n=1) for names in (own, known)]
-            similar = next((f"; did you mean {found[0]}?" for found in near if found), "")
-            raise ValueError(f"{source}unknown option {option}{similar}")
+            raise ValueError(f"{source}unknown option {option}{_did_you_mean(option, known)}")
+
+
+def _did_you_mean(option: str, known: Sequence[str]) -> str:
+    """Returns "; did you mean ...?", or "" where no known option is similar."""
+    own = [f"--{f.name}" for kind in (ModelArguments, DataArguments) for f in fields(kind)]
+    begins = {name.partition("_")[0]: name for name in reversed(own)}  # "--model" of its name
+    for names in (own, begins, known):
+        found = difflib.get_close_matches(option, names, n=1)
+        if found:
+            return f"; did you mean {begins.get(found[0], found[0])}?"
+    return ""
 
 
 def _raise(message: str) -> None:
