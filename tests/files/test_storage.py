@@ -919,3 +919,27 @@ def test_ctrl_c_ends_a_save_and_leaves_nothing_behind(folder):
         saver.communicate()
     large = folder.parent / "large"
     assert not large.exists() or {p.name for p in large.iterdir()} == named_files(large)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_ctrl_c_during_the_removal_of_old_files_is_raised_after_it(folder, monkeypatch, times):
+    """The interrupt comes with a removal of the new save, which is published already."""
+    index = filled(40)
+    index.save(folder)
+    index.add(vectors(9, seed=4))
+    calls = []
+
+    def interrupted(path, *args, unlink=Path.unlink, **options):
+        unlink(path, *args, **options)
+        if path.parent == folder or path.parent.name.startswith(".saving-"):
+            calls.append(path.name)
+            if len(calls) == times:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        index.save(folder)
+    assert calls
+    monkeypatch.undo()
+    assert {path.name for path in folder.iterdir()} == named_files(folder)
+    assert answers(FlatIndex.load(folder)) == answers(index)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .atomic import remove_staging_of, staging_path, sync
-from .staging import staged
+from .staging import staged, to_the_end
 
 # Paths of the files that a save wrote, one list for each folder: what is not in it is a user's.
 RECORD = ".tilefold-files"
@@ -77,7 +77,7 @@ def _take_place(partial: Path, target: Path, old: Path) -> None:
         old.rename(target)
         raise
     _keep_others(old, target)
-    shutil.rmtree(old)
+    to_the_end(shutil.rmtree, old)
 
 
 def _keep_others(old: Path, target: Path) -> None:

@@ -65,7 +65,21 @@ def staged(folder: Path, clear: Callable[[Path], None] = remove_marked) -> Itera
             _create(folder, stack)
             yield
         finally:
-            clear(folder)
+            to_the_end(clear, folder)
+
+
+def to_the_end(remove: Callable[[Path], object], folder: Path) -> None:
+    """Removes a folder, also where Ctrl-C interrupts that; the interrupt is raised afterwards.
+
+    Args:
+        remove: may be called a second time, for what the first call left.
+        folder: what is removed.
+    """
+    try:
+        remove(folder)
+    except KeyboardInterrupt:
+        remove(folder)
+        raise
 
 
 def remove_leftovers(
