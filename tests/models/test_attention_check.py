@@ -7,9 +7,8 @@ transformers = pytest.importorskip(
     "transformers", reason="not installed: pip install tilefold[train]"
 )
 
-from tiny_language_models import save
-
 from tilefold.models import CausalLM, EncoderDecoderLM, MaskedLM
+from tiny_language_models import save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,10 +11,9 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
 )
 
-from tiny_language_models import save, save_words
-
 from tilefold.models import CausalLM
 from tilefold.testing import assert_as_close_as_torch
+from tiny_language_models import save, save_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = ["the red fox", "a", "", "the hen runs over the barn and under a blue barn", "the red"]

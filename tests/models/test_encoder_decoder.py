@@ -11,10 +11,9 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
 )
 
-from tiny_language_models import build, save, save_words
-
 from tilefold.models import EncoderDecoderLM
 from tilefold.testing import assert_as_close_as_torch
+from tiny_language_models import build, save, save_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = ["the red fox", "a", "the hen runs over the barn and under a blue barn", "the red"]
@@ -147,3 +146,15 @@ def test_states_of_the_decoder_are_those_of_a_patched_model(tmp_path, asked):
     unpatched = model.last_hidden_states(["the red fox"])
     assert abs(found - unpatched).max() > 1e-3
     assert plain is None or (plain == unpatched).all()
+
+
+@pytest.mark.parametrize("layers", [(2, 3), (3, 1), (2, 2)])
+def test_generation_does_not_depend_on_how_many_layers_each_side_has(tmp_path, layers):
+    encoder, decoder = layers
+    save(KIND, tmp_path, num_layers=encoder, num_decoder_layers=decoder)
+    found = EncoderDecoderLM.from_pretrained(tmp_path).generate(PROMPTS, max_new_tokens=6)
+    plain, tokenizer, prompts = each_alone(tmp_path, torch.float32)
+    for ids, text in zip(prompts, found, strict=True):
+        options = {"max_new_tokens": 6, "do_sample": False, "use_cache": False}
+        written = plain.generate(input_ids=ids, **options)[0, 1:]
+        assert text == tokenizer.decode(written, skip_special_tokens=True)

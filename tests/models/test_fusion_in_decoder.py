@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("transformers")
 
-import tiny_language_models
 import torch
 
-from tilefold.models import EncoderDecoderLM, FusionInDecoder
+import tiny_language_models
+from tilefold.models import EncoderDecoderLM, FusionInDecoder, add_lora
 
 PROMPTS = [
     ["the red hen runs", "a blue fox sleeps over the barn", "the barn"],
@@ -95,7 +95,9 @@ def test_batches_change_no_attention_score(model):
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_bart_has_attention_scores_too():
+@pytest.mark.parametrize("kind", ["logits", "mass", "value norm"])
+def test_bart_has_attention_scores_too(kind):
+    """Its projections have biases, and it scales queries."""
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -108,6 +110,9 @@ def test_bart_has_attention_scores_too():
     )
     config._attn_implementation = "eager"
     whole = transformers.BartForConditionalGeneration(config).eval()
+    for name, weight in whole.named_parameters():
+        if "encoder_attn" in name:
+            weight.data.normal_()
     words = {word: n + 4 for n, word in enumerate(tiny_language_models.WORDS)}
     fast = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "[EOS]": 3, **words}, "[UNK]"))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -116,16 +121,77 @@ def test_bart_has_attention_scores_too():
     )
     model = FusionInDecoder(whole, wrapped)
     prompt = ["the red hen", "a fox runs"]
-    found = model.attention_scores([prompt], kind="mass")[0]
+    found = model.attention_scores([prompt], kind=kind)[0]
     states = [whole.model.encoder(**wrapped([text], return_tensors="pt")) for text in prompt]
     joined = torch.cat([one.last_hidden_state for one in states], 1)
     output = whole.model.decoder(
         input_ids=torch.tensor([[2]]), encoder_hidden_states=joined, output_attentions=True
     )
-    weights = torch.stack(output.cross_attentions)[:, 0, :, 0].mean((0, 1))
+    weights = torch.stack(output.cross_attentions)[:, 0, :, 0]  # [layers, heads, tokens]
     lengths = [one.last_hidden_state.shape[1] for one in states]
-    expected = [part.sum().item() for part in weights.split(lengths)]
+    if kind == "value norm":
+        layers = [layer.encoder_attn for layer in whole.model.decoder.layers]
+        values = [layer.v_proj(joined)[0].view(-1, 2, 8).norm(dim=-1).T for layer in layers]
+        weights = weights * torch.stack(values)
+    if kind == "logits":
+        weights = bart_logits(whole, joined)
+    parts = weights.double().mean((0, 1)).split(lengths)
+    expected = [(part.mean() if kind == "logits" else part.sum()).item() for part in parts]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def bart_logits(whole, joined):
+    """Logits ``[layers, heads, tokens]``, of the states that enter each layer."""
+    queries, layers = [], [layer.encoder_attn for layer in whole.model.decoder.layers]
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, args, kwargs: queries.append((args or [kwargs["hidden_states"]])[0]),
+            with_kwargs=True,
+        )
+        for layer in layers
+    ]
+    whole.model.decoder(input_ids=torch.tensor([[2]]), encoder_hidden_states=joined)
+    for hook in hooks:
+        hook.remove()
+    found = []
+    for layer, query in zip(layers, queries, strict=True):
+        q = layer.q_proj(query)[0].view(2, 8) * 8**-0.5
+        k = layer.k_proj(joined)[0].view(-1, 2, 8)
+        found.append(torch.einsum("he,the->ht", q, k))
+    return torch.stack(found).detach()
+
+
+def test_attention_scores_of_an_adapter_are_those_of_merged_weights(folder):
+    pytest.importorskip("peft")
+    adapted = FusionInDecoder.from_pretrained(folder)
+    add_lora(adapted, r=2, target_modules=["q", "k", "v", "o"])
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.1)
+    found = adapted.attention_scores(PROMPTS)
+    np.testing.assert_allclose(found, adapted.merge().attention_scores(PROMPTS), rtol=1e-4)
+    plain = FusionInDecoder.from_pretrained(folder).attention_scores(PROMPTS)
+    assert np.abs(found[0] - plain[0]).max() > 1e-3
+
+
+def test_leaving_a_text_out_is_a_prompt_without_it(model):
+    prompts = [PROMPTS[0], PROMPTS[2]]
+    options = [["the hen", "a"], ["red"]]
+    found = model.leave_one_out_log_likelihoods(prompts, options, append_eos=True, batch_size=2)
+    for prompt, own, one in zip(prompts, options, found, strict=True):
+        variants = [prompt, *(prompt[:k] + prompt[k + 1 :] for k in range(len(prompt)))]
+        for row, variant in enumerate(variants):
+            alone = model.log_likelihood([variant] * len(own), own, append_eos=True)
+            np.testing.assert_allclose(one.sum[row], alone.sum, rtol=1e-5)
+            np.testing.assert_allclose(one.mean[row], alone.mean, rtol=1e-5)
+            assert one.tokens[row].tolist() == alone.tokens.tolist()
+    assert model.leave_one_out_log_likelihoods([], []) == []
+
+
+@pytest.mark.parametrize("prompts", [["the hen"], [["the hen"]]])
+def test_nothing_is_left_out_of_a_single_text(model, prompts):
+    with pytest.raises(ValueError, match="expected two texts or more of prompt 0, got one"):
+        model.leave_one_out_log_likelihoods(prompts, [["a"]])
 
 
 def test_a_prompt_of_one_text_is_that_of_an_encoder_decoder(model, folder):
@@ -217,4 +283,4 @@ def test_hooks_are_removed(model, monkeypatch):
     monkeypatch.setattr(layers[-1], "forward", None)
     with pytest.raises(TypeError):
         model.attention_scores(PROMPTS)
-    assert all(not layer._forward_pre_hooks for layer in layers)
+    assert all(not layer._forward_pre_hooks and not layer._forward_hooks for layer in layers)

@@ -12,9 +12,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
 )
 
-from tiny_language_models import CONFIGS, build, save, save_words
-
 from tilefold.models import CausalLM, Encoder, EncoderDecoderLM, MaskedLM, add_lora
+from tiny_language_models import CONFIGS, build, save, save_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES: dict[str, Any] = {

@@ -10,11 +10,10 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
 )
 
-from tiny_language_models import build, save
-
 from tilefold.models import MaskedLM
 from tilefold.models.masked_lm import mask_logits
 from tilefold.testing import assert_as_close_as_torch
+from tiny_language_models import build, save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = ["the [MASK] fox", "[MASK]", "the hen runs over the [MASK] and under a blue barn"]

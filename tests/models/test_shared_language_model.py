@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tiny_language_models import save
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tiny_language_models import save
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")

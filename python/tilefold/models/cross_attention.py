@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 AttentionKind = Literal["logits", "mass", "value norm"]
 
-# Names of the cross-attention and of its projections of queries, keys and values: T5 and its
-# relatives (mT5, UMT5, LongT5, Switch), and BART and its (mBART, Pegasus, Marian).
-_FAMILIES = {"EncDecAttention": ("q", "k", "v"), "encoder_attn": ("q_proj", "k_proj", "v_proj")}
+# Names of the cross-attention and of its projections of queries, keys, values and outputs: T5 and
+# its relatives (mT5, UMT5, LongT5, Switch), and BART and its (mBART, Pegasus, Marian).
+_FAMILIES = {
+    "EncDecAttention": ("q", "k", "v", "o"),
+    "encoder_attn": ("q_proj", "k_proj", "v_proj", "out_proj"),
+}
 
 
 class FusedInputs(NamedTuple):
@@ -41,6 +44,22 @@ class FusedInputs(NamedTuple):
         """Sums values of tokens ``[n, heads, tokens]`` over each input: ``[n, heads, inputs]``."""
         return torch.bmm(values, self._membership(values.dtype).transpose(1, 2))
 
+    def without_each(self, row: int, count: int) -> tuple[Tensor, Tensor]:
+        """Returns the states of one prompt, and masks that leave out none or one of its inputs.
+
+        Args:
+            row: of the prompt.
+            count: number of its inputs.
+
+        Returns:
+            States ``[1, tokens, hidden size]`` without padding, and masks ``[1 + count, tokens]``,
+            1 at tokens: row 0 of all inputs, row k + 1 without input k.
+        """
+        own = self.inputs[row]
+        own = own[own >= 0]
+        left_out = torch.arange(-1, count, device=own.device)
+        return self.states[row : row + 1, : len(own)], (own != left_out[:, None]).long()
+
     def _membership(self, dtype: torch.dtype) -> Tensor:
         numbers = torch.arange(self.width, device=self.inputs.device)
         return (self.inputs[:, None, :] == numbers[None, :, None]).to(dtype)
@@ -51,7 +70,10 @@ def cross_attention_scores(
 ) -> Tensor:
     """Computes the attention of the decoder's first token to each input of each prompt.
 
-    Memory does not grow with layers: each layer's part is added when the layer runs.
+    Memory does not grow with layers: each layer's part is added when the layer runs. There is one
+    query, so no keys and values of tokens are formed: projections are moved from the tokens to the
+    query and to the sum over tokens, ``q . (W_k x) = (W_k' q) . x`` and
+    ``sum_t w_t W_v x_t = W_v sum_t w_t x_t``. (The norms of "value norm" need the values.)
 
     Args:
         decoder: of T5 or BART, or a relative of theirs.
@@ -74,60 +96,108 @@ def cross_attention_scores(
     means, counts = fused.means()
     total = means.new_zeros(counts.shape, dtype=torch.float32)
 
-    def add(layer: nn.Module, query: Tensor) -> None:
-        scores = _LayerScores(layer, query)
-        found = scores.logits(means) if kind == "logits" else scores.shares(fused, kind)
+    def attend(layer: nn.Module, query: Tensor) -> Tensor:
+        attention = _OneQuery(layer, query)
+        logits = attention.logits(fused.states)
+        weights = logits.float().masked_fill(fused.inputs[:, None] < 0, -torch.inf).softmax(-1)
+        if kind == "logits":
+            found = attention.logits(means)
+        elif kind == "mass":
+            found = fused.sums(weights)
+        else:
+            found = fused.sums(weights * attention.value_norms(fused.states))
         total.add_(found.float().mean(1))
+        return attention.output(weights.to(logits.dtype), fused.states)
 
-    with _first_queries(layers, add):
+    with _attending(layers, attend):
+        # What the layers themselves attend to is replaced, so one token of it is enough.
         decoder(
             input_ids=starts,
-            encoder_hidden_states=fused.states,
-            encoder_attention_mask=fused.mask,
+            encoder_hidden_states=fused.states[:, :1],
+            encoder_attention_mask=torch.ones_like(starts),
             use_cache=False,
         )
     return (total / len(layers)).masked_fill(counts == 0, -torch.inf)
 
 
-class _LayerScores:
-    """Products of the first token's queries with keys of one layer."""
+class _OneQuery:
+    """The cross-attention of a layer from a single token."""
 
     def __init__(self, layer: nn.Module, query: Tensor) -> None:
         self._names = _FAMILIES[_family(layer)]
         self._layer: Any = layer
+        self._like = query
         self._heads = int(getattr(layer, "n_heads", None) or layer.num_heads)  # type: ignore[arg-type]
-        self._query = self._split("query", query) * float(getattr(layer, "scaling", 1.0))
+        own = self._projection("query")(query[:, 0]) * float(getattr(layer, "scaling", 1.0))
+        own = own.unflatten(-1, (self._heads, 1, -1))  # [n, heads, 1, head size]
+        weight, bias = self._by_head("key")
+        self._direction = (own @ weight)[:, :, 0]  # [n, heads, hidden size]
+        self._shift = None if bias is None else own @ bias[..., None]  # [n, heads, 1, 1]
 
     def logits(self, states: Tensor) -> Tensor:
         """Returns logits of states ``[n, places, hidden size]``: ``[n, heads, places]``."""
-        return (self._query @ self._split("key", states).transpose(2, 3))[:, :, 0]
+        found: Tensor = self._direction @ states.transpose(1, 2)
+        return found if self._shift is None else found + self._shift[..., 0]
 
-    def shares(self, fused: FusedInputs, kind: AttentionKind) -> Tensor:
-        """Returns the softmax, or its product with norms of values, summed over each input."""
-        logits = self.logits(fused.states).float()
-        weights = logits.masked_fill(fused.inputs[:, None] < 0, -torch.inf).softmax(-1)
-        if kind == "value norm":
-            weights = weights * self._split("value", fused.states).float().norm(dim=-1)
-        return fused.sums(weights)
+    def value_norms(self, states: Tensor) -> Tensor:
+        """Returns the norms of the values of states: float32 ``[n, heads, places]``."""
+        values: Tensor = self._projection("value")(states)
+        split = values.reshape(*states.shape[:2], self._heads, -1).float()
+        norms: Tensor = torch.linalg.vector_norm(split, dim=-1)
+        return norms.transpose(1, 2)
 
-    def _split(self, role: str, states: Tensor) -> Tensor:
-        """Projects states, and splits them into heads: ``[n, heads, places, head size]``."""
-        name = self._names[("query", "key", "value").index(role)]
-        projected: Tensor = getattr(self._layer, name)(states)
-        n, places, width = projected.shape
-        return projected.view(n, places, self._heads, width // self._heads).transpose(1, 2)
+    def output(self, weights: Tensor, states: Tensor) -> Tensor:
+        """Returns what the layer adds for attention weights ``[n, heads, places]``.
+
+        Args:
+            weights: of a sum of one.
+            states: ``[n, places, hidden size]``.
+
+        Returns:
+            ``[n, 1, hidden size]``.
+        """
+        weight, bias = self._by_head("value")
+        values = (weights @ states)[:, :, None] @ weight.transpose(1, 2)
+        joined = values[:, :, 0] if bias is None else values[:, :, 0] + bias
+        added: Tensor = self._projection("output")(joined.flatten(1)[:, None])
+        return added
+
+    def _by_head(self, role: str) -> tuple[Tensor, Tensor | None]:
+        """Returns weight ``[heads, head size, hidden size]`` and bias ``[heads, head size]``."""
+        weight, bias = _linear_map(self._projection(role), self._like)
+        split = weight.reshape(self._heads, -1, weight.shape[1])
+        return split, None if bias is None else bias.reshape(self._heads, -1)
+
+    def _projection(self, role: str) -> Any:
+        name = self._names[("query", "key", "value", "output").index(role)]
+        return getattr(self._layer, name)
+
+
+def _linear_map(layer: Any, like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Returns weight ``[outputs, inputs]`` and bias of a layer, also of one with adapters.
+
+    Args:
+        layer: linear in its inputs.
+        like: has the precision and the device of its inputs.
+    """
+    if type(layer) is nn.Linear:
+        return layer.weight, layer.bias
+    # Adapters and quantized layers have no one weight: their map is that of the unit vectors.
+    units = torch.eye(layer.in_features, dtype=like.dtype, device=like.device)
+    bias = layer(torch.zeros_like(units[:1]))[0]
+    return (layer(units) - bias).T, bias
 
 
 @contextlib.contextmanager
-def _first_queries(
-    layers: list[nn.Module], add: Callable[[nn.Module, Tensor], None]
+def _attending(
+    layers: list[nn.Module], attend: Callable[[nn.Module, Tensor], Tensor]
 ) -> Iterator[None]:
-    """Calls `add` with each layer and the state that it attends from, while the block runs."""
+    """Replaces the output of layers by that of `attend`, called with the state they attend from."""
 
-    def hook(layer: nn.Module, args: Any, kwargs: Any) -> None:
-        add(layer, args[0] if args else kwargs["hidden_states"])
+    def hook(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        return (attend(layer, args[0] if args else kwargs["hidden_states"]), *output[1:])
 
-    handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
+    handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in layers]
     try:
         yield
     finally:

@@ -91,10 +91,25 @@ def generate_tokens(
     before = whole.generation_config
     whole.generation_config = _plain(whole, decoding.max_new_tokens, tokenizer.pad_token_id)
     try:
-        ids: Tensor = model.generate(**inputs, logits_processor=processors)
+        ids: Tensor = model.generate(**inputs, **_cache(whole), logits_processor=processors)
     finally:
         whole.generation_config = before
     return ids
+
+
+def _cache(model: Any) -> dict[str, Any]:
+    """Returns a cache for a T5 whose decoder has more layers than its encoder, as an argument.
+
+    The cache that transformers 5.23 makes has as many layers as the encoder, and generation fails
+    (`findings/generation_of_uneven_t5_fails.sh`).
+    """
+    import transformers
+
+    decoder_layers = getattr(model.config, "num_decoder_layers", None)
+    if decoder_layers in (None, model.config.num_hidden_layers):
+        return {}
+    kind: Any = transformers.EncoderDecoderCache
+    return {"past_key_values": kind(transformers.DynamicCache(), transformers.DynamicCache())}
 
 
 def _plain(model: Any, max_new_tokens: int, pad_token_id: int) -> Any:
