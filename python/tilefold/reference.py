@@ -357,6 +357,43 @@ def alignment_losses(
     return torch.stack(result)
 
 
+def marginal_likelihood_losses(scores: Any, log_likelihoods: Any, *, candidates: Any = None) -> Any:
+    """Computes the loss ``-log sum_d R_d exp(l_d)`` of each query, in torch.
+
+    R is the softmax of the scores over the candidates of a query, l the log-likelihood of its
+    answer given each of them.
+
+    Args:
+        scores: ``[n, m]`` torch tensor, already scaled.
+        log_likelihoods: ``[n, m]``, -inf where a document makes the answer impossible.
+        candidates: ``[n, m]`` bool; all documents by default.
+
+    Returns:
+        ``[n]``, 0 where a query has no candidate.
+
+    Source:
+        Sachan et al., End-to-End Training of Multi-Document Reader and Retriever for Open-Domain
+        Question Answering (NeurIPS 2021).
+
+    Example:
+        >>> import torch
+        >>> scores, log_likelihoods = torch.zeros(1, 2), torch.tensor([[0.0, -torch.inf]])
+        >>> marginal_likelihood_losses(scores, log_likelihoods)
+        tensor([0.6931])
+    """
+    import torch
+
+    candidates = torch.ones_like(scores, dtype=torch.bool) if candidates is None else candidates
+    result = []
+    for s, likelihoods, own in zip(scores, log_likelihoods, candidates, strict=True):
+        if own.any():
+            log_r = torch.log_softmax(s[own], 0)
+            result.append(-torch.logsumexp(log_r + likelihoods[own], 0))
+        else:
+            result.append(s.sum() * 0)
+    return torch.stack(result)
+
+
 def consistency_losses(
     views: Any, *, invariant: Any = None, candidates: Any = None
 ) -> tuple[Any, Any, Any, Any]:

@@ -85,3 +85,12 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
         parameter.grad /= world()
+
+
+def mean_over_processes(value: float) -> float:
+    """Returns the mean of a number over processes, the same bits on each."""
+    if world() == 1:
+        return value
+    values = torch.tensor([[value]], dtype=torch.float64)
+    everyone = cast("dist.ProcessGroup", dist.group.WORLD)
+    return float(all_gather_rows(values, [1] * world(), everyone).mean())

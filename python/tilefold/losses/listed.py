@@ -137,6 +137,21 @@ def log_softmax(scores: Tensor, offsets: Tensor) -> Tensor:
     return (shifted - totals.log()).reshape(scores.shape).to(result_dtype(scores))
 
 
+def logsumexp(values: Tensor, offsets: Tensor) -> Tensor:
+    """Computes the logsumexp over each list: ``[..., listed]`` to ``[..., n]``.
+
+    An empty list has 0. Values may be -inf, though not all of a list.
+    """
+    keys, shape = _keys(values, offsets)
+    flat = values.reshape(-1).double()
+    largest = flat.new_full((math.prod(shape),), -math.inf)
+    largest = largest.scatter_reduce(0, keys, flat.detach(), "amax")
+    totals = _sums((flat - largest.index_select(0, keys)).exp(), keys, shape).reshape(-1)
+    empty = largest == -math.inf
+    found = torch.where(empty, 0.0, largest) + torch.where(empty, 1.0, totals).log()
+    return found.reshape(shape).to(result_dtype(values))
+
+
 def _keys(values: Tensor, offsets: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """Numbers the list of each value, through leading dimensions; returns the shape of sums too."""
     leading, n = values.shape[:-1], len(offsets) - 1

@@ -23,6 +23,7 @@ _OPS = {
     "contrastive_loss": "contrastive",
     "alignment_loss": "divergence",
     "invariance_loss": "divergence",
+    "marginal_likelihood_loss": "divergence",  # plain torch over lists, as of alignment_loss
 }
 
 

@@ -11,6 +11,7 @@ except ImportError as error:
 
 from .batches import Batch, TeacherScores
 from .drawing import Draw, DrawingPolicy
+from .evaluators import Evaluator, HeldOutLoss, RankingEvaluator
 from .gradient_step import train_step
 from .objectives import (
     ContrastiveObjective,
@@ -18,10 +19,12 @@ from .objectives import (
     InvarianceObjective,
     Objective,
     ObjectiveLoss,
+    PreferenceObjective,
     WeightedObjective,
 )
 from .query_views import DrawViews
 from .refresh import Refresh
+from .rotating_negatives import DrawRotating
 from .schedule import Schedule
 from .several_positives import DrawSeveral
 from .trainer import RetrieverTrainer
@@ -32,12 +35,17 @@ __all__ = [
     "ContrastiveObjective",
     "DistillationObjective",
     "Draw",
+    "DrawRotating",
     "DrawSeveral",
     "DrawViews",
     "DrawingPolicy",
+    "Evaluator",
+    "HeldOutLoss",
     "InvarianceObjective",
     "Objective",
     "ObjectiveLoss",
+    "PreferenceObjective",
+    "RankingEvaluator",
     "Refresh",
     "RetrieverTrainer",
     "Schedule",

@@ -73,9 +73,16 @@ class DataArguments:
             "help": "number of training queries to validate on instead; they are not trained on"
         },
     )
+    dev_holdout_last: bool = field(
+        default=False,
+        metadata={"help": "hold out the last training queries instead of random ones"},
+    )
     dev_measures: list[str] = field(
         default_factory=lambda: ["nDCG@10", "RR@10"],
-        metadata={"help": "measures to compute on the validation queries"},
+        metadata={
+            "help": "measures to compute on the validation queries; with dev_holdout also loss, "
+            "the training loss on them and their own hard negatives"
+        },
     )
 
 
@@ -141,6 +148,13 @@ class RetrieverTrainingArguments(TrainingArguments):
     )
     negative_passage_no_shuffle: bool = field(
         default=False, metadata={"help": "always take the first hard negatives"}
+    )
+    negatives_rotation: bool = field(
+        default=False,
+        metadata={
+            "help": "take the next hard negatives of a query in every epoch, in a shuffled order, "
+            "instead of random ones in every step"
+        },
     )
     remove_query: str = field(
         default="auto",
@@ -220,6 +234,7 @@ class RetrieverTrainingArguments(TrainingArguments):
         _check_minimum("refresh_negatives", self.refresh_negatives, 1)
         if self.remove_query != "auto":
             checked_identity(self.remove_query, "remove_query")
+        self._check_rotation()
         self._check_objective()
         room = self.refresh_depth - self.refresh_skip
         if self.refresh_negatives > room:
@@ -248,6 +263,20 @@ class RetrieverTrainingArguments(TrainingArguments):
     def chunk_sizes(self) -> tuple[int, int] | None:
         """Queries and passages per chunk; None without gradient caching."""
         return (self.gc_q_chunk_size, self.gc_p_chunk_size) if self.grad_cache else None
+
+    def _check_rotation(self) -> None:
+        if not self.negatives_rotation:
+            return
+        if self.negative_passage_no_shuffle:
+            raise ValueError(
+                "negatives_rotation: not with negative_passage_no_shuffle, which takes the same "
+                "negatives in every epoch"
+            )
+        if self.train_group_size == 1:
+            raise ValueError(
+                "negatives_rotation: has no effect without hard negatives; expected "
+                "train_group_size 2 or more, got 1"
+            )
 
     def _check_objective(self) -> None:
         for name in ("temperature", "teacher_temperature"):

@@ -20,6 +20,8 @@ from .objectives import (
     DistillationObjective,
     WeightedObjective,
 )
+from .query_views import DrawViews
+from .rotating_negatives import DrawRotating
 from .schedule import Schedule
 from .several_positives import DrawSeveral
 
@@ -38,6 +40,7 @@ POLICY_ARGUMENTS = (
     "positives_per_query",
     "positive_passage_no_shuffle",
     "negative_passage_no_shuffle",
+    "negatives_rotation",
 )
 
 
@@ -73,7 +76,17 @@ def configured_objective(
 
 
 def configured_policy(data: TrainingSet, args: RetrieverTrainingArguments) -> DrawingPolicy:
-    """Builds the drawing policy: one positive of each query, or several."""
+    """Builds the drawing policy: one positive of each query or several, negatives that rotate."""
+    if args.negatives_rotation:
+        return DrawRotating(
+            data,
+            n_negatives=args.train_group_size - 1,
+            steps_per_epoch=steps_per_epoch(len(data), args),
+            seed=args.seed,
+            max_positives=args.positives_per_query or None,
+            first_positives=args.positive_passage_no_shuffle,
+            remove_query=args.removal,
+        )
     if args.positives_per_query == 1:
         return Draw(
             data,
@@ -92,6 +105,38 @@ def configured_policy(data: TrainingSet, args: RetrieverTrainingArguments) -> Dr
         first_negatives=args.negative_passage_no_shuffle,
         remove_query=args.removal,
     )
+
+
+def steps_per_epoch(n: int, args: RetrieverTrainingArguments) -> int:
+    """Returns the number of optimizer steps in a pass over n queries.
+
+    Each process has a batch of its own in a step, and a step sums the gradients of
+    `gradient_accumulation_steps` of them; the last step of a pass may have fewer.
+    """
+    batches = n
+    for size in (args.train_batch_size, args.world_size):
+        batches = batches // size if args.dataloader_drop_last else -(-batches // size)
+    return _steps(batches, args)
+
+
+def check_epoch(policy: DrawingPolicy, batches: int, args: RetrieverTrainingArguments) -> None:
+    """Requires that a policy which counts epochs counts those of the training.
+
+    Args:
+        policy: of the training.
+        batches: number of batches of this process in a pass over the queries.
+        args: of the training.
+
+    Raises:
+        ValueError: the policy has another number of steps per epoch.
+    """
+    while isinstance(policy, DrawViews):
+        policy = policy.policy
+    if isinstance(policy, DrawRotating) and policy.steps_per_epoch != _steps(batches, args):
+        raise ValueError(
+            f"RetrieverTrainer: the policy has steps_per_epoch {policy.steps_per_epoch}, but an "
+            f"epoch of this training has {_steps(batches, args)} steps"
+        )
 
 
 def check_teacher_scores(data: TrainingSet) -> None:
@@ -136,6 +181,10 @@ def check_defaults(
                 f"RetrieverTrainer: {name}={getattr(args, name)!r} has no effect where "
                 f"{replacement} is given; set it there"
             )
+
+
+def _steps(batches: int, args: RetrieverTrainingArguments) -> int:
+    return max(1, -(-batches // args.gradient_accumulation_steps))
 
 
 def _missing(lists: Lists, scores: NDArray[np.float64] | None) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ of a refresh are used at once, and a resumed training draws what an uninterrupte
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ from .configured import (
     OBJECTIVE_ARGUMENTS,
     POLICY_ARGUMENTS,
     check_defaults,
+    check_epoch,
     check_teacher_scores,
     configured_objective,
     configured_policy,
 )
 from .drawing import DrawingPolicy
+from .evaluators import Evaluator, add_values
 from .gradient_step import train_step
 from .objectives import BiEncoderObjective
 from .refresh import Refresh
@@ -65,13 +68,16 @@ class RetrieverTrainer(Trainer):
         validation: collection and measures of `evaluate`; needed where `args` asks for evaluation.
         objective: of the same model, in place of the one that `args` describe.
         policy: draws batches of the same data, in place of the policy that `args` describe.
+        evaluators: compute further values at each evaluation, such as the accuracy of a language
+            model; they also serve without a validation.
         **options: callbacks and others of `transformers.Trainer`.
 
     Raises:
         ValueError: worker processes for the data (they would hold old negatives); no query; teacher
             scores that distillation needs and the data lack; an objective of another model, a
-            policy of other data, or arguments that either of them leaves without effect; a limit of
-            checkpoints that would remove a folder of somebody else.
+            policy of other data, or with epochs of another length; arguments that either of them
+            leaves without effect; a limit of checkpoints that would remove a folder of somebody
+            else.
     """
 
     def __init__(
@@ -83,12 +89,14 @@ class RetrieverTrainer(Trainer):
         validation: Validation | None = None,
         objective: BiEncoderObjective | None = None,
         policy: DrawingPolicy | None = None,
+        evaluators: Sequence[Evaluator] = (),
         **options: Any,
     ) -> None:
         _check(model, args, data, objective, policy)
         check_limit(args.output_dir, args.save_total_limit)
         everyone = torch.distributed.group.WORLD if processes.world() > 1 else None
         self.validation = validation
+        self.evaluators = list(evaluators)
         self.refresh = Refresh(
             args.refresh_steps,
             args.refresh_at_start,
@@ -108,7 +116,7 @@ class RetrieverTrainer(Trainer):
             args,
             data_collator=_rows,
             train_dataset=range(len(data)),
-            eval_dataset=validation,
+            eval_dataset=validation or self.evaluators or None,
             **options,
         )
 
@@ -118,6 +126,12 @@ class RetrieverTrainer(Trainer):
     def training_objective(self) -> BiEncoderObjective:
         """The model and its loss, without the wrapper of DDP."""
         return self.model  # type: ignore[return-value]
+
+    def get_train_dataloader(self) -> Any:
+        """Returns the loader of rows; its epochs are those that a policy counts."""
+        loader = super().get_train_dataloader()
+        check_epoch(self.draw, len(loader), self.args)
+        return loader
 
     # ---- a step ------------------------------------------------------------------------------
 
@@ -155,16 +169,27 @@ class RetrieverTrainer(Trainer):
 
     # ---- measures ----------------------------------------------------------------------------
 
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether there is something to compute: a validation, or evaluators."""
+        return self.validation is not None or bool(self.evaluators)
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Computes and logs the measures of the validation, such as "eval_nDCG@10"."""
+        """Computes and logs the measures of the validation, such as "eval_nDCG@10".
+
+        The values of evaluators are among them.
+        """
         validation = self.validation if eval_dataset is None else eval_dataset
-        if not isinstance(validation, Validation):
+        known = isinstance(validation, Validation) or (validation is None and self.evaluators)
+        if not known:
             raise ValueError(
                 "RetrieverTrainer.evaluate: there is no Validation; give one to the trainer"
             )
-        found = validation.run(self.training_objective.model)
+        objective = self.training_objective
+        found = {} if validation is None else validation.run(objective.model)
+        add_values(found, self.evaluators, objective, step=self.state.global_step)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(

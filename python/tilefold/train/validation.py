@@ -14,7 +14,7 @@ from ..distributed.processes import encode_together, rank
 from ..evaluate import Measure, average_rank_of, evaluate, mean
 from ..models import BiEncoder
 from ..progress import show_progress
-from ..ragged_lists import Lists
+from ..ragged_lists import Integers, Lists
 from ..retrieval.exact_search import search
 
 
@@ -76,41 +76,66 @@ class Validation:
         return queries, ids[relevant][first]
 
 
-def hold_out(data: TrainingSet, n: int, *, seed: int) -> tuple[TrainingSet, Collection]:
+def hold_out(
+    data: TrainingSet, n: int, *, seed: int, last: bool = False
+) -> tuple[TrainingSet, Collection]:
     """Splits off n queries to validate on; none that shares a positive with them is trained on.
 
     Args:
         data: queries with positives.
         n: queries to validate on.
         seed: of the random choice.
+        last: hold out the last n queries instead; the seed has no effect then.
 
     Returns:
         The queries that are left to train on, and a collection of all documents with the n queries.
 
     Raises:
-        ValueError: fewer than n + 1 queries.
+        ValueError: fewer than n + 1 queries, or none that shares nothing with those held out.
     """
-    if not 0 < n < len(data):
-        raise ValueError(f"hold_out: expected 1 to {len(data) - 1} queries, got {n}")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:n])
+    kept, chosen = held_out_rows(data, n, seed=seed, last=last)
+    return data.take(kept), as_collection(data.take(chosen))
+
+
+def held_out_rows(
+    data: TrainingSet, n: int, *, seed: int, last: bool = False
+) -> tuple[Integers, Integers]:
+    """Returns the rows of the queries that are left to train on, and of those to validate on.
+
+    Args:
+        data, n, seed, last: as of `hold_out`.
+
+    Raises:
+        ValueError: as of `hold_out`.
+    """
+    total = len(data)
+    if not 0 < n < total:
+        raise ValueError(f"hold_out: expected 1 to {total - 1} queries, got {n}")
+    order = np.arange(total)[::-1] if last else np.random.default_rng(seed).permutation(total)
+    chosen = np.sort(order[:n])
     # Equal texts count as one, whatever ids the file gives them.
-    same = data.document_groups()
-    known = np.concatenate([same[data.positives.of(row)] for row in chosen])
-    texts = data.query_groups()
-    kept = [
-        row
-        for row in range(len(data))
-        if not np.isin(same[data.positives.of(row)], known).any()
-        and texts[row] not in texts[chosen]
-    ]
-    judged = [dict.fromkeys(data.positives.of(row).tolist(), 1.0) for row in chosen]
-    collection = Collection(
+    documents, texts = data.document_groups()[data.positives.indices], data.query_groups()
+    owners = data.positives.owners()
+    held = np.isin(texts, texts[chosen])
+    shared = np.isin(documents, documents[np.isin(owners, chosen)])
+    held[owners[shared]] = True
+    if held.all():
+        raise ValueError(
+            f"hold_out: every query shares a positive or its text with one of the {n} that are "
+            "held out, so none is left to train on"
+        )
+    return np.flatnonzero(~held), chosen
+
+
+def as_collection(data: TrainingSet) -> Collection:
+    """Returns a collection of all documents, whose judgments are the positives of the queries."""
+    judged = [dict.fromkeys(data.positives.of(row).tolist(), 1.0) for row in range(len(data))]
+    return Collection(
         data.document_ids,
         data.documents,
-        [data.query_ids[row] for row in chosen],
-        [data.queries[row] for row in chosen],
+        data.query_ids,
+        data.queries,
         Qrels.pack(judged),
         titles=data.titles,
-        prompts=[data.prompts[row] for row in chosen],
+        prompts=data.prompts,
     )
-    return data.take(kept), collection

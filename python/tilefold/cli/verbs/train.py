@@ -87,12 +87,12 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
         if trainer.validation is not None:
             rule = trainer.validation.remove_query
             show_removed(own_documents(trainer.validation.collection, rule), rule)
-    before = trainer.evaluate() if trainer.validation is not None else {}
+    before = trainer.evaluate() if trainer.can_evaluate else {}
     begin = time.perf_counter()
     with show_steps(trainer):
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     seconds = time.perf_counter() - begin
-    after = trainer.evaluate() if trainer.validation is not None else {}
+    after = trainer.evaluate() if trainer.can_evaluate else {}
     trainer.save_model()
     if first:
         _report(before, after)

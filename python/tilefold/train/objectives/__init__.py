@@ -4,6 +4,7 @@ from .contrastive_objective import ContrastiveObjective
 from .distillation_objective import DistillationObjective
 from .invariance_objective import InvarianceObjective
 from .objective import BiEncoderObjective, Objective, ObjectiveLoss
+from .preference_objective import PreferenceObjective
 from .weighted_objective import WeightedObjective
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "InvarianceObjective",
     "Objective",
     "ObjectiveLoss",
+    "PreferenceObjective",
     "WeightedObjective",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...losses import AlignmentLoss
 from ...models import BiEncoder
 from ..batches import Batch
-from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, widened
+from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, query_share, widened
 
 
 class DistillationObjective(BiEncoderObjective):
@@ -71,12 +71,4 @@ class DistillationObjective(BiEncoderObjective):
         offsets, indices, scores = batch.teacher
         student = tuple(widened(embeddings[side]) for side in ("queries", "documents"))
         loss: Tensor = self.loss(student, scores, candidates=(offsets, indices))
-        return ObjectiveLoss(loss * self._share(len(batch.queries)), {})
-
-    def _share(self, n: int) -> float:
-        """Returns a weight by which the mean over processes is the mean over queries."""
-        if self.process_group is None:
-            return 1.0
-        total = torch.tensor(n)
-        torch.distributed.all_reduce(total, group=self.process_group)
-        return n * torch.distributed.get_world_size(self.process_group) / int(total)
+        return ObjectiveLoss(loss * query_share(len(batch.queries), self.process_group), {})

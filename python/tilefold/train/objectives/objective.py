@@ -141,5 +141,19 @@ def widened(embeddings: Tensor) -> Tensor:
     return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
+def query_share(n: int, group: torch.distributed.ProcessGroup | None) -> float:
+    """Returns a weight of a mean loss by which the mean over processes is that over all queries.
+
+    Args:
+        n: number of queries of this process.
+        group: processes that the batch is spread over; None for this one alone.
+    """
+    if group is None:
+        return 1.0
+    total = torch.tensor(n)
+    torch.distributed.all_reduce(total, group=group)
+    return n * torch.distributed.get_world_size(group) / int(total)
+
+
 def _tower(side: str) -> str:
     return side.partition("/")[0]
