@@ -34,6 +34,8 @@ PROMISES = [
     "mine 10 of 40 x 2,000 random ",
     "mine 10 of 40 x 2,000 random, relative_margin = 0.05",
     "training step, MiniLM, batch 8",
+    "FiDAtt, Flan-T5-Small's shape",
+    "memory of FiDAtt, 3 questions, 64 tokens of answers",
 ]
 
 pytest.importorskip("pytest_benchmark", reason="not installed: pip install tilefold[bench]")

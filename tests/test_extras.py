@@ -43,6 +43,8 @@ OPTIONAL = {
     "ir_datasets",
     "peft",
     "pyarrow",
+    "requests",
+    "tenacity",
     "threadpoolctl",
 }
 # Only tried, with --torch.

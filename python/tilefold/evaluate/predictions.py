@@ -95,7 +95,7 @@ def alias_match(prediction: str, aliases: Sequence[str]) -> bool:
     >>> alias_match("a Politician", ["politician"]), alias_match("POLITICIAN", ["politician"])
     (True, False)
     """
-    line = _first_line(prediction)
+    line = first_line(prediction)
     return any(
         spelling in line
         for alias in _checked(aliases, "alias_match")
@@ -112,7 +112,7 @@ def relaxed_alias_match(prediction: str, aliases: Sequence[str]) -> bool:
     >>> relaxed_alias_match("POLITICIAN", ["politician"]), relaxed_alias_match("artist", ["art"])
     (True, False)
     """
-    line = _first_line(prediction).lower()
+    line = first_line(prediction).lower()
     return any(
         re.search(rf"(?<!\w){re.escape(alias.lower())}(?!\w)", line)
         for alias in _checked(aliases, "relaxed_alias_match")
@@ -152,5 +152,12 @@ def _overlap(words: list[str], gold: list[str]) -> float:
     return 2 * shared / (len(words) + len(gold))  # 2pr / (p + r) with p and r written out
 
 
-def _first_line(prediction: str) -> str:
+def first_line(prediction: str) -> str:
+    r"""Returns the first line of a generated text, after an empty one that it may begin with.
+
+    Source: the evaluation code of Mallen et al., ACL 2023.
+
+    >>> first_line("\n\nParis\nQ: who?")
+    'Paris'
+    """
     return prediction.removeprefix("\n\n").split("\n")[0]

@@ -1,0 +1,147 @@
+"""MMLU as a task for target LMs: prompts, choices, and averages over subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...data import MultipleChoice
+from ...evaluate import MMLU_GROUPS, choice_accuracy
+from ..prompt_templates import mmlu_prompts, option_letters
+from ..targets.target_lm import TargetLM
+from .few_shot import MMLU_EXAMPLES, mmlu_demonstrations
+from .retrieved_passages import first_passages, mmlu_passages
+from .task_result import TaskResult
+
+
+@dataclass(frozen=True)
+class MmluTask:
+    """Questions of MMLU, answered by choosing the letter of an option.
+
+    The paper's "All" is the mean over the 57 subjects (macro), and a category the mean over its
+    own; the mean over questions (micro) stands beside each.
+
+    Args:
+        questions: of known subjects, such as the 1,531 of the validation split; `read_choices`
+            reads them.
+        examples: of the development split, for few-shot prompts; none for zero-shot.
+        n_examples: of each question, where there are examples.
+
+    Raises:
+        ValueError: no questions, an id that occurs twice, a subject that MMLU does not have.
+
+    Example:
+        >>> question = MultipleChoice("0", "1 + 1?", ("1", "2", "3", "4"), 1, "abstract_algebra")
+        >>> task = MmluTask((question,))
+        >>> task.queries()
+        ['1 + 1?']
+        >>> task.accepted_answers()
+        [['2']]
+    """
+
+    questions: tuple[MultipleChoice, ...]
+    examples: tuple[MultipleChoice, ...] = ()
+    n_examples: int = MMLU_EXAMPLES
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "questions", tuple(self.questions))
+        object.__setattr__(self, "examples", tuple(self.examples))
+        if not self.questions:
+            raise ValueError("MmluTask: expected one question or more, got none")
+        if len({question.id for question in self.questions}) < len(self.questions):
+            raise ValueError("MmluTask: an id occurs twice")
+        known = {subject for own in MMLU_GROUPS.values() for subject in own}
+        for question in self.questions:
+            if question.subject not in known:
+                raise ValueError(
+                    f"MmluTask: question {question.id!r} has the subject {question.subject!r}, "
+                    f"which is none of the {len(known)} of MMLU"
+                )
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return "MMLU"
+
+    def queries(self) -> list[str]:
+        """Returns the texts that a retriever searches with: the questions without options."""
+        return [question.question for question in self.questions]
+
+    def accepted_answers(self) -> list[list[str]]:
+        """Returns the text of the right option of each question."""
+        return [[question.options[question.answer]] for question in self.questions]
+
+    def prompts(self) -> list[str]:
+        """Returns the prompt of each question, without passages and examples."""
+        options = [question.options for question in self.questions]
+        return mmlu_prompts(self.queries(), options)
+
+    def run(
+        self,
+        target: TargetLM,
+        retrieved: Sequence[Sequence[str]] | None = None,
+        n_passages: int | None = None,
+        *,
+        progress: bool | str = False,
+    ) -> TaskResult:
+        """Lets a target LM choose an option of every question.
+
+        Args:
+            target: the LM.
+            retrieved: passages of each question, best first; None for closed book.
+            n_passages: of each question that the LM reads; None for the paper's number for it with
+                ANCE.
+            progress: whether to show progress on stderr; a string labels it.
+
+        Returns:
+            Answers are letters. The summary has "All" and the four categories as means over
+            subjects, and each with "(micro)" as the mean over questions.
+
+        Raises:
+            ValueError: passages of another number of questions; n_passages without passages, or
+                None for an LM that the paper does not have.
+        """
+        op = "MmluTask.run"
+        passages = None
+        if retrieved is not None:
+            n_passages = mmlu_passages(target.name) if n_passages is None else n_passages
+            if n_passages is None:
+                raise ValueError(
+                    f"{op}: the paper has no number of passages for the LM {target.name!r}; give "
+                    f"n_passages"
+                )
+            passages = first_passages(op, retrieved, len(self.questions), n_passages)
+        elif n_passages:
+            raise ValueError(f"{op}: n_passages is {n_passages}, but there are no passages")
+        letters = [option_letters(len(question.options)) for question in self.questions]
+        examples = {"demonstrations": self._demonstrations()} if self.examples else {}
+        chosen = target.choose(self.prompts(), letters, passages, **examples, progress=progress)
+        return self._result(target.name, n_passages or 0, letters, chosen.tolist())
+
+    def _demonstrations(self) -> list[str]:
+        return mmlu_demonstrations(self.questions, self.examples, n_examples=self.n_examples)
+
+    def _result(
+        self, target: str, n_passages: int, letters: Sequence[Sequence[str]], chosen: Sequence[int]
+    ) -> TaskResult:
+        found = choice_accuracy(
+            [np.eye(len(own))[place] for own, place in zip(letters, chosen, strict=True)],
+            [question.answer for question in self.questions],
+            [question.subject for question in self.questions],
+            groups=MMLU_GROUPS,
+        )
+        figures = {"All": found.overall, **found.by_group}
+        summary = {name: figure.macro for name, figure in figures.items()}
+        summary |= {f"{name} (micro)": figure.micro for name, figure in figures.items()}
+        return TaskResult(
+            task=self.name,
+            target=target,
+            n_passages=n_passages,
+            ids=tuple(question.id for question in self.questions),
+            answers=tuple(own[place] for own, place in zip(letters, chosen, strict=True)),
+            values=found.correct,
+            summary=summary,
+            parts=found.by_subject,
+        )

@@ -1,0 +1,110 @@
+"""Takes the passages that an LM reads from the ranking of a retriever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...integers import as_integer
+
+# Passages that each LM reads in the paper's experiments, by the last part of its name; the scripts
+# of ANCE-AAR (Yu et al., ACL 2023, and their code).
+MMLU_PASSAGES = {
+    "flan-t5-base": 2,
+    "flan-t5-large": 6,
+    "flan-t5-xl": 9,
+    "text-davinci-002": 3,
+}
+MMLU_PASSAGES_OF_CONTRIEVER = 10  # a configuration of theirs sets it for all Flan-T5 models
+POPQA_PASSAGES = 3  # for all LMs
+
+
+def ranked_passages(ids: Any, texts: Sequence[str], n_passages: int) -> list[list[str]]:
+    """Looks up the texts of the first passages of each question.
+
+    Args:
+        ids: ``[n, k]`` integers, best first: positions in `texts`, -1 where there is no result.
+        texts: of the corpus, without titles.
+        n_passages: of each question, at most k.
+
+    Returns:
+        The texts of each question; fewer where there are fewer results.
+
+    Raises:
+        ValueError: ids of another shape or dtype, an id that is no position, n_passages above k.
+
+    >>> ranked_passages([[1, 0], [1, -1]], ["a hen", "a fox"], 2)
+    [['a fox', 'a hen'], ['a fox']]
+    """
+    op = "ranked_passages"
+    ranking = np.asarray(ids)
+    if ranking.ndim != 2 or ranking.dtype.kind not in "iu":
+        raise ValueError(
+            f"{op}: ids must be [n, k] integers, got {ranking.dtype} of shape {ranking.shape}"
+        )
+    if as_integer(n_passages, op, "n_passages", at_least=1) > ranking.shape[1]:
+        raise ValueError(
+            f"{op}: n_passages is {n_passages}, but the ranking has {ranking.shape[1]} results"
+        )
+    if ranking.size and not -1 <= ranking.min() <= ranking.max() < len(texts):
+        raise ValueError(
+            f"{op}: ids must lie between -1 and {len(texts) - 1}, the last text, "
+            f"got {ranking.min()} to {ranking.max()}"
+        )
+    return [
+        [texts[place] for place in row if place >= 0] for row in ranking[:, :n_passages].tolist()
+    ]
+
+
+def first_passages(
+    op: str, retrieved: Sequence[Sequence[str]], n_questions: int, n_passages: int
+) -> list[list[str]]:
+    """Returns the first passages of each question.
+
+    Args:
+        op: starts the messages.
+        retrieved: texts of each question, best first.
+        n_questions: that there must be.
+        n_passages: of each question; one with fewer has all of its own.
+
+    Raises:
+        ValueError: not one list for each question, or no question has n_passages.
+    """
+    as_integer(n_passages, op, "n_passages", at_least=1)
+    if len(retrieved) != n_questions:
+        raise ValueError(
+            f"{op}: expected passages of {n_questions} questions, got {len(retrieved)} lists"
+        )
+    longest = max(map(len, retrieved), default=n_passages)
+    if longest < n_passages:
+        raise ValueError(
+            f"{op}: n_passages is {n_passages}, but no question has more than {longest}"
+        )
+    return [list(own[:n_passages]) for own in retrieved]
+
+
+def mmlu_passages(target: str, *, retriever: str = "ance") -> int | None:
+    """Returns the number of passages that the paper gives an LM on MMLU, or None.
+
+    Args:
+        target: name of the LM, with or without its organization.
+        retriever: "ance" or "contriever".
+
+    Raises:
+        ValueError: another retriever.
+
+    >>> mmlu_passages("google/flan-t5-xl"), mmlu_passages("my-model")
+    (9, None)
+    >>> mmlu_passages("google/flan-t5-base", retriever="contriever")
+    10
+    """
+    if retriever not in ("ance", "contriever"):
+        raise ValueError(
+            f"mmlu_passages: retriever must be 'ance' or 'contriever', got {retriever!r}"
+        )
+    name = target.rpartition("/")[2].lower()
+    if retriever == "contriever" and name.startswith("flan-t5-"):
+        return MMLU_PASSAGES_OF_CONTRIEVER if name in MMLU_PASSAGES else None
+    return MMLU_PASSAGES.get(name)
