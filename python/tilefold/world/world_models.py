@@ -25,7 +25,8 @@ from ..files.published_folder import written_aside
 from ..losses import ContrastiveLoss
 from ..models import BiEncoder, MaskedLM
 from ..progress import show_progress
-from ..train import ContrastiveObjective, Draw, train_step
+from ..train import ContrastiveObjective, Draw, DrawingPolicy, train_step
+from ..train.objectives import BiEncoderObjective
 from .facts import World
 from .retrieval_data import documents, training_set
 
@@ -72,7 +73,7 @@ def pretrained(
         A folder for `MaskedLM.from_pretrained` and `BiEncoder.from_pretrained`.
     """
     options = {"steps": steps, "batch_size": batch_size, "rate": learning_rate, "seed": seed}
-    return _kept(world, "bert", options, folder, lambda to: _pretrain(world, options, to))
+    return kept_model(world, "bert", options, folder, lambda to: _pretrain(world, options, to))
 
 
 def fine_tuned(
@@ -108,10 +109,12 @@ def fine_tuned(
         "rate": learning_rate,
         "seed": seed,
     }
-    return _kept(world, "dpr", options, folder, lambda to: _fine_tune(world, base, options, to))
+    return kept_model(
+        world, "dpr", options, folder, lambda to: _fine_tune(world, base, options, to)
+    )
 
 
-def _kept(
+def kept_model(
     world: World,
     kind: str,
     options: dict[str, Any],
@@ -176,7 +179,7 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
     if not exposed:  # there is nothing to train on
         _save(model, tokenizer, folder)
         return
-    optimizer, rates = _optimizer(model, options["rate"], options["steps"])
+    optimizer, rates = optimizer_with_rates(model.parameters(), options["rate"], options["steps"])
     rng = np.random.default_rng([options["seed"], 3])
     sentences = _sentences(world, exposed, rng)
     model.train()
@@ -188,7 +191,7 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
             loss = F.cross_entropy(model.cls(states), words)  # logits at masked tokens alone
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            _step(optimizer, rates)
+            optimizer_step(optimizer, rates)
             display.note(f"loss {float(loss.detach()):.2f}")
             display.advance()
     _save(model, tokenizer, folder)
@@ -269,22 +272,34 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     torch.manual_seed(options["seed"])
     model = _base_model(base)
     objective = ContrastiveObjective(model, ContrastiveLoss(1.0))
-    size = options["batch_size"]
-    steps = options["epochs"] * (len(data) // size)
-    optimizer, rates = _optimizer(objective, options["rate"], steps)
-    draw = Draw(data, group_size=2, seed=options["seed"])
+    run_epochs(objective, Draw(data, group_size=2, seed=options["seed"]), options)
+    model.eval().save_pretrained(folder)
+
+
+def run_epochs(
+    objective: BiEncoderObjective, draw: DrawingPolicy, options: Mapping[str, Any]
+) -> None:
+    """Trains on all queries of a policy, in another order in each epoch.
+
+    Args:
+        objective: model and loss.
+        draw: draws passages.
+        options: "epochs", "batch_size", "rate" (of learning) and "seed" (of the order).
+    """
+    n, size = len(draw.data), options["batch_size"]
+    steps = options["epochs"] * (n // size)
+    optimizer, rates = optimizer_with_rates(objective.parameters(), options["rate"], steps)
     rng = np.random.default_rng([options["seed"], 4])
     objective.train()
-    epochs = (rng.permutation(len(data)) for _ in range(options["epochs"]))
+    epochs = (rng.permutation(n) for _ in range(options["epochs"]))
     batches = (rows for epoch in epochs for rows in _whole(epoch, size))
-    with show_progress(f"fine-tune on {len(data):,} questions", steps) as display:
+    with show_progress(f"fine-tune on {n:,} questions", steps) as display:
         for step, rows in enumerate(batches):
             loss = train_step(objective, draw.batch(rows, step=step)).value
             torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
-            _step(optimizer, rates)
+            optimizer_step(optimizer, rates)
             display.note(f"loss {float(loss.detach()):.2f}")
             display.advance()
-    model.eval().save_pretrained(folder)
 
 
 def _base_model(base: str | Path) -> BiEncoder:
@@ -296,15 +311,17 @@ def _whole(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return np.split(order[: len(order) // size * size], len(order) // size)
 
 
-def _optimizer(model: torch.nn.Module, rate: float, steps: int) -> tuple[Any, Any]:
+def optimizer_with_rates(parameters: Any, rate: float, steps: int) -> tuple[Any, Any]:
+    """Returns AdamW, and its schedule: warm-up over a tenth of the steps, then linear decay."""
     from transformers import get_linear_schedule_with_warmup
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, fused=True)
     schedule: Any = get_linear_schedule_with_warmup
     return optimizer, schedule(optimizer, max(1, steps // 10), steps)
 
 
-def _step(optimizer: Any, rates: Any) -> None:
+def optimizer_step(optimizer: Any, rates: Any) -> None:
+    """Updates weights and learning rate, and clears gradients."""
     optimizer.step()
     optimizer.zero_grad()
     rates.step()
