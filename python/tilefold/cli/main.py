@@ -93,6 +93,15 @@ _VERBS = {
   tilefold mechanisms findings --runs seed0 seed1 seed2
 """,
     ),
+    "aar": (
+        "verbs.aar",
+        "adapt a retriever to the passages that a language model prefers",
+        """
+  tilefold aar run --config examples/aar_world.yaml
+  tilefold aar preferences scifact --source-lm google/flan-t5-base --out train.jsonl
+  tilefold aar evaluate --task popqa:popqa.tsv --target fusion:google/flan-t5-large
+""",
+    ),
     "doctor": (
         "doctor",
         "show what this machine supports, and test every kernel",

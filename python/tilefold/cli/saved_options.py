@@ -10,7 +10,7 @@ from typing import Any
 from ..files.atomic import replacing_text
 from ..files.yaml_settings import as_yaml, read_settings
 
-_NOT_OPTIONS = frozenset({"command", "config", "run_verb", "verb"})
+_NOT_OPTIONS = frozenset({"command", "config", "run_command", "run_verb", "study", "verb"})
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:

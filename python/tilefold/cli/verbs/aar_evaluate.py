@@ -1,0 +1,82 @@
+"""`tilefold aar evaluate`: the accuracy of a target LM on a task, with passages or without."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ...data import read_documents, read_run
+from ...files.atomic import replacing_text
+from ..command_parser import CommandParser
+from ..destination import check_writable
+from ..option_types import positive
+from ..saved_options import options_of
+from ..terminal import fact, note, title
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Adds the options of `tilefold aar evaluate`."""
+    option = parser.add_argument
+    option("--task", required=True, metavar="TASK", help="popqa:PATH or mmlu:PATH")
+    option(
+        "--target",
+        required=True,
+        metavar="LM",
+        help="fusion:NAME, concatenation:NAME or api:MODEL@ADDRESS",
+    )
+    option("--run", metavar="FILE", help="TREC run with passages (default: closed book)")
+    option("--corpus", metavar="FILE", help="documents of the run")
+    option("--n-passages", type=positive, metavar="N", help="passages of a question that are read")
+    option("--out", metavar="FILE", help="write accuracies and answers as JSON")
+    parser.add_config()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs `tilefold aar evaluate`."""
+    from ...evaluate import bootstrap
+    from ...studies.aar.aar_files import open_target, open_task
+
+    if (args.run is None) != (args.corpus is None):
+        raise ValueError("--run and --corpus go together, got one of them")
+    if args.run is None and args.n_passages is not None:
+        raise ValueError("--n-passages needs --run, as a closed book has no passages")
+    check_writable(args.out, "--out")
+    task = open_task(args.task)
+    passages = None if args.run is None else _passages(args, task)
+    target = open_target(args.target)
+    title(f"{target.name} on {args.task}")
+    result = task.run(target, passages, args.n_passages, progress=True)
+    for name, value in result.summary.items():
+        fact(name, f"{value:.4f}")
+    interval = bootstrap(result.values)
+    note(
+        f"Mean over {len(result.values):,} questions {interval.mean:.4f} "
+        f"[{interval.low:.4f}, {interval.high:.4f}], 95% bootstrap interval."
+    )
+    if args.out:
+        _write(args, result)
+        note(f"Wrote {args.out}.")
+
+
+def _passages(args: argparse.Namespace, task: Any) -> list[list[str]]:
+    """Returns the texts of the run for each question."""
+    documents = read_documents(args.corpus)
+    ranking = read_run(args.run).ranking([one.id for one in task.questions], documents.ids)
+    if (ranking >= len(documents)).any():
+        raise ValueError(f"--run {args.run} has documents that {args.corpus} lacks")
+    if not (ranking >= 0).any():
+        raise ValueError(f"--run {args.run} has none of the questions of {args.task}")
+    return [[documents.texts[row] for row in own if row >= 0] for own in ranking.tolist()]
+
+
+def _write(args: argparse.Namespace, result: Any) -> None:
+    rows = zip(result.ids, result.answers, result.values.tolist(), strict=True)
+    found = {
+        "options": options_of(args),
+        "summary": result.summary,
+        "parts": result.parts,
+        "answers": [{"_id": name, "answer": text, "right": value} for name, text, value in rows],
+    }
+    with replacing_text(args.out) as file:
+        file.write(json.dumps(found, ensure_ascii=False, indent=1) + "\n")

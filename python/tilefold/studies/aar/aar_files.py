@@ -1,0 +1,174 @@
+"""Loads the subject of a study of AAR from checkpoints and files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..study import Reporter
+from .aar_settings import AARSettings, SignalName
+from .aar_subject import AARSubject, TargetCorpus
+
+if TYPE_CHECKING:
+    from ...aar import MmluTask, PopqaTask, PreferenceSignal, TargetLM
+    from ...data import TrainingSet
+    from ...models import FusionInDecoder
+
+_KINDS: dict[str, Any] = {
+    "attention": "logits",
+    "attention mass": "mass",
+    "value norm": "value norm",
+}
+_KEY_VARIABLE = "TILEFOLD_API_KEY"  # environment variable with the access key of an API
+
+
+def file_subject(settings: AARSettings, progress: Reporter) -> AARSubject:
+    """Loads what the settings name; files are read before models are loaded.
+
+    Raises:
+        OSError: no such file or model.
+        ValueError: a file or a model that cannot be read, or a name of an unknown form.
+    """
+    from ...data import read_training
+    from ...models import FusionInDecoder
+    from ...models.model_record import open_model
+
+    assert settings.data is not None
+    assert settings.retriever is not None
+    assert settings.source_lm is not None
+    for name in ("targets", "tasks"):
+        for text in getattr(settings, name):
+            _kind_and_name(text, name)
+    data = read_training(settings.data, split=settings.split or "train")
+    tasks = _tasks(settings, data)
+    title = f"{settings.retriever} adapted to {settings.source_lm}"
+    progress.started(title)
+    source, dev = _split(settings, data)
+    source_lm = FusionInDecoder.from_pretrained(settings.source_lm)
+    return AARSubject(
+        title,
+        open_model(settings.retriever),
+        source,
+        dev,
+        signal_of(settings.signal, source_lm, batch_size=settings.batch_size),
+        {},
+        {text: open_target(text) for text in settings.targets},
+        tasks,
+    )
+
+
+def signal_of(
+    name: SignalName, model: FusionInDecoder, *, batch_size: int, template: str | None = None
+) -> PreferenceSignal:
+    """Builds a preference signal.
+
+    Args:
+        name: of the signal.
+        model: the source LM.
+        batch_size: questions, or prompts, in a forward pass.
+        template: of passage and question; by default that of AAR.
+    """
+    from ...aar import AnswerLikelihood, FusedAttention, LeaveOneOut
+    from ...aar.prompt_templates import SOURCE_PROMPT
+
+    options: dict[str, Any] = {
+        "template": template or "{passage}" + SOURCE_PROMPT,
+        "batch_size": batch_size,
+    }
+    if name == "likelihood":
+        return AnswerLikelihood(model, **options)
+    if name == "leave one out":
+        return LeaveOneOut(model, **options)
+    return FusedAttention(model, kind=_KINDS[name], **options)
+
+
+def _split(settings: AARSettings, data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:
+    """Holds out the last questions, as AAR does, and draws those that are trained on."""
+    n_dev = settings.dev_questions
+    if n_dev >= len(data):
+        raise ValueError(
+            f"AARSettings: dev_questions: expected fewer than the {len(data):,} questions of "
+            f"{settings.data}, got {n_dev}"
+        )
+    rows = np.arange(len(data) - n_dev)
+    if 0 < settings.max_questions < len(rows):
+        rng = np.random.default_rng(settings.seeds[0])
+        rows = np.sort(rng.permutation(len(rows))[: settings.max_questions])
+    dev = data.take(np.arange(len(data) - n_dev, len(data))) if n_dev else None
+    return data.take(rows), dev
+
+
+def _kind_and_name(text: str, setting: str) -> tuple[str, str]:
+    kind, colon, name = text.partition(":")
+    kinds = {"targets": ("fusion", "concatenation", "api"), "tasks": ("popqa", "mmlu")}[setting]
+    if not colon or not name or kind not in kinds:
+        forms = " or ".join(f"{one}:NAME" for one in kinds)
+        raise ValueError(f"{setting}: expected {forms}, got {text!r}")
+    return kind, name
+
+
+def open_target(text: str) -> TargetLM:
+    """Opens a target LM.
+
+    Args:
+        text: fusion:NAME, concatenation:NAME or api:MODEL@ADDRESS.
+
+    Raises:
+        OSError: no such model.
+        ValueError: a text of another form.
+    """
+    from ...aar import CompletionsService, ConcatenatedTarget, FusedTarget, ScoredApi
+    from ...models import CausalLM, FusionInDecoder
+
+    kind, name = _kind_and_name(text, "targets")
+    if kind == "fusion":
+        return FusedTarget(FusionInDecoder.from_pretrained(name), name=name)
+    if kind == "concatenation":
+        return ConcatenatedTarget(CausalLM.from_pretrained(name), name=name)
+    model, at, address = name.partition("@")
+    if not at:
+        raise ValueError(f"targets: expected api:MODEL@ADDRESS, got {text!r}")
+    key = _KEY_VARIABLE if os.environ.get(_KEY_VARIABLE) else None
+    return ScoredApi(CompletionsService(address, model, key), name=model)
+
+
+def open_task(text: str) -> PopqaTask | MmluTask:
+    """Reads the questions of a task.
+
+    Args:
+        text: popqa:PATH or mmlu:PATH.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a text of another form, or a file that cannot be read.
+    """
+    from ...aar import MmluTask, PopqaTask
+    from ...data import read_choices, read_questions
+
+    kind, path = _kind_and_name(text, "tasks")
+    if kind == "popqa":
+        return PopqaTask(tuple(read_questions(path)))
+    return MmluTask(tuple(read_choices(path)))
+
+
+def _tasks(settings: AARSettings, data: TrainingSet) -> dict[str, TargetCorpus]:
+    """Reads tasks and their corpora, by default the documents of the source task."""
+    paths: tuple[str | None, ...] = settings.corpora or (None,)
+    if len(paths) == 1:
+        paths *= len(settings.tasks)
+    tasks: dict[str, TargetCorpus] = {}
+    for text, corpus in zip(settings.tasks, paths, strict=True):
+        task = open_task(text)
+        documents, titles = (data.documents, data.titles) if corpus is None else _corpus(corpus)
+        tasks[f"{task.name} ({Path(text).name})"] = TargetCorpus(task, documents, titles)
+    return tasks
+
+
+def _corpus(path: str) -> tuple[list[str], list[str]]:
+    from ...data import read_documents
+
+    found = read_documents(path)
+    return found.texts, found.titles

@@ -1,0 +1,180 @@
+"""`tilefold aar`: preferences and evaluation from files, with models of random weights."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
+
+import tiny_language_models
+from tilefold.cli.main import main
+from tilefold.cli.verbs import aar as verb
+from tilefold.data import read_training
+from tilefold.studies.aar import AAR
+
+DOCUMENTS = {
+    "d1": "the red hen runs",
+    "d2": "a blue fox sleeps",
+    "d3": "the fox runs over the barn",
+    "d4": "the hen sleeps under the barn",
+}
+QUESTIONS = {"q1": ("the red hen", "d1"), "q2": ("a fox", "d2")}
+
+
+@pytest.fixture(scope="module")
+def source_lm(tmp_path_factory) -> Path:
+    return tiny_language_models.save("T5ForConditionalGeneration", tmp_path_factory.mktemp("t5"))
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    path = tmp_path / "train.jsonl"
+    lines = []
+    for name, (question, gold) in QUESTIONS.items():
+        passages = [
+            {"docid": key, "title": "", "text": text}
+            for key, text in sorted(DOCUMENTS.items(), key=lambda one: one[0] != gold)
+        ]
+        record = {"query_id": name, "query": question, "positive_passages": passages[:1]}
+        lines.append(json.dumps({**record, "negative_passages": passages[1:]}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    path = tmp_path / "retriever.trec"
+    orders = {"q1": ["d3", "d1", "d4", "d2"], "q2": ["d3", "d2", "d1", "d4"]}
+    path.write_text(
+        "".join(
+            f"{query} Q0 {name} {rank} {10 - rank} tag\n"
+            for query, names in orders.items()
+            for rank, name in enumerate(names, 1)
+        )
+    )
+    return path
+
+
+def test_preferences_become_a_training_set(source_lm, data, run, tmp_path, capsys):
+    out = tmp_path / "aar.jsonl"
+    words = ["aar", "preferences", str(data), "--source-lm", str(source_lm), "--run", str(run)]
+    words += ["--out", str(out), "--n-retrieved", "3", "--top-k", "1", "--depth", "4"]
+    words += ["--negatives", "3"]
+    assert main(words) == 0
+    found = read_training(out)
+    assert found.query_ids == ["q1", "q2"]
+    for row, (_, gold) in enumerate(QUESTIONS.values()):
+        names = [found.document_ids[d] for d in found.positives.of(row)]
+        assert names[0] == gold
+        assert 1 <= len(names) <= 2
+        others = {found.document_ids[d] for d in found.negatives.of(row)}
+        assert others == set(DOCUMENTS) - set(names)
+    assert "2 by people, 2 by the LM" in capsys.readouterr().out
+    assert (tmp_path / "aar.jsonl.yaml").is_file()
+
+
+def test_the_mode_of_the_lm_trains_on_its_favourites_alone(source_lm, data, run, tmp_path):
+    out = tmp_path / "lm.jsonl"
+    words = ["aar", "preferences", str(data), "--source-lm", str(source_lm), "--run", str(run)]
+    options = ["--mode", "lm", "--n-retrieved", "4", "--top-k", "1", "--signal", "attention mass"]
+    assert main([*words, "--out", str(out), *options]) == 0
+    found = read_training(out)
+    for row, (_, gold) in enumerate(QUESTIONS.values()):
+        assert len(found.positives.of(row)) == 1
+        # A relevant passage is no negative, also where the LM prefers another.
+        assert gold not in {found.document_ids[d] for d in found.negatives.of(row)}
+
+
+def test_more_negatives_than_the_depth_has_are_refused(data, tmp_path, capsys):
+    words = ["aar", "preferences", str(data), "--source-lm", "x", "--out", str(tmp_path / "x")]
+    assert main([*words, "--depth", "12"]) == 1
+    assert "--negatives: expected at most --depth, 12, got 30" in capsys.readouterr().err
+
+
+def test_a_run_of_other_documents_is_refused(source_lm, data, run, tmp_path, capsys):
+    run.write_text("q1 Q0 nowhere 1 3 tag\n")
+    words = ["aar", "preferences", str(data), "--source-lm", str(source_lm), "--run", str(run)]
+    assert main([*words, "--out", str(tmp_path / "x")]) == 1
+    assert "are not among those of" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def questions(tmp_path) -> Path:
+    path = tmp_path / "popqa.jsonl"
+    rows = [
+        {"id": name, "question": question, "possible_answers": ["hen", "fox"]}
+        for name, (question, _) in QUESTIONS.items()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def corpus(tmp_path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"_id": name, "text": text} for name, text in DOCUMENTS.items()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_target_is_evaluated_with_passages_and_without(source_lm, run, tmp_path, capsys):
+    words = ["aar", "evaluate", "--task", f"popqa:{questions(tmp_path)}"]
+    words += ["--target", f"fusion:{source_lm}"]
+    answers = {}
+    for name, more in {
+        "closed": [],
+        "open": ["--run", str(run), "--corpus", str(corpus(tmp_path)), "--n-passages", "2"],
+    }.items():
+        out = tmp_path / f"{name}.json"
+        assert main([*words, *more, "--out", str(out)]) == 0
+        found = json.loads(out.read_text())
+        answers[name] = [one["answer"] for one in found["answers"]]
+        assert [one["_id"] for one in found["answers"]] == ["q1", "q2"]
+        right = sum(one["right"] for one in found["answers"]) / 2
+        assert found["summary"]["accuracy"] == right
+    assert answers["closed"] != answers["open"]
+    assert "95% bootstrap interval" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target", "fusion:x", "--task", "trivia:y"], "tasks: expected popqa:NAME or mmlu:NAME"),
+        (["--target", "t5", "--task", "popqa:{q}"], "targets: expected fusion:NAME or"),
+        (["--target", "api:gpt", "--task", "popqa:{q}"], "targets: expected api:MODEL@ADDRESS"),
+        (["--target", "fusion:x", "--task", "popqa:{q}", "--run", "r"], "--run and --corpus go"),
+        (
+            ["--target", "fusion:x", "--task", "popqa:{q}", "--n-passages", "3"],
+            "--n-passages needs --run",
+        ),
+    ],
+)
+def test_wrong_words_are_named_before_models_are_loaded(words, message, tmp_path, capsys):
+    path = questions(tmp_path)
+    assert main(["aar", "evaluate", *(word.format(q=path) for word in words)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_study_names_its_options(capsys):
+    assert main(["aar", "run", "--world", "tiny", "--top-k", "11"]) == 1
+    assert "--top-k: expected at most n_retrieved, 10, got 11" in capsys.readouterr().err
+
+
+def test_the_example_is_a_whole_configuration(monkeypatch, tmp_path):
+    """Parsed by the command itself, which runs a study that only keeps its settings."""
+    seen = []
+
+    def keep(settings, **options):
+        seen.append(settings)
+        raise ValueError("stop here")
+
+    example = Path(__file__).parents[2] / "examples" / "aar_world.yaml"
+    monkeypatch.chdir(tmp_path)
+    kept = dataclasses.replace(AAR, run=keep)
+    monkeypatch.setattr(verb, "AAR", kept)
+    assert main(["aar", "run", "--config", str(example)]) == 1
+    (settings,) = seen
+    assert settings.world == "small"
+    assert (settings.n_retrieved, settings.top_k, settings.depth) == (10, 2, 100)
+    assert len(settings.seeds) >= 3
