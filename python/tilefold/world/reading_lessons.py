@@ -49,6 +49,8 @@ class LessonShares(NamedTuple):
 class LessonWriter:
     """Writes lessons with the names of a world, which state none of its facts but exposed ones.
 
+    (A corrected passage calls a random object wrong, which may be the true one by chance.)
+
     To read, a lesson has one passage that states the answer and others that do not. Its subject and
     its object are drawn anew, so memory is of no use; a pair that is a fact of the world by chance
     is drawn again. To remember, it has a question about an exposed fact: the more popular a

@@ -48,7 +48,8 @@ def trained_reader(
 
     The text has statements that are drawn at random for every lesson, with the names of the world,
     and the world's exposed facts without passages: see `LessonWriter`. Facts that are not exposed
-    are in no lesson.
+    are in no lesson. In a small world with its default registers, each of `READERS` answers all
+    questions from one plain passage, about half from a corrected one and 3 % from an archaic one.
 
     Args:
         world: the world of names and facts.
