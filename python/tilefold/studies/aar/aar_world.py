@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...world.reading_world import ReadingWorld
 
 SOURCE = "source"
+_PARAPHRASES = (0, 1)  # of the questions about a fact
 _DEV_SHARE = 1 / 3  # of the questions about other facts: recipes are chosen on them, not tested
 _TEMPLATE = "{passage} {prompt}"  # as readers are trained
 _NEW_TOKENS = 4  # of an answer; names are single tokens
@@ -37,9 +38,10 @@ def world_subject(settings: AARSettings, size: str, progress: Reporter) -> AARSu
     """
     from ...models import BiEncoder, FusionInDecoder
     from ...world.reading_retriever import judged_retriever
-    from ...world.reading_world import judged_training_set, make_reading_world
+    from ...world.reading_world import make_reading_world
     from ...world.retrieval_data import split_facts
     from ...world.world_readers import READERS
+    from .aar_files import signal_of
 
     seed = settings.seeds[0]
     world = make_reading_world(size, seed=seed)
@@ -48,12 +50,18 @@ def world_subject(settings: AARSettings, size: str, progress: Reporter) -> AARSu
     train, held_out = split_facts(world, seed=seed)
     development, test = _split_unexposed(world, held_out, seed)
     readers = {name: _reader(world, name) for name in READERS}
-    retriever = BiEncoder.from_pretrained(judged_retriever(world, train, seed=seed))
-    data = judged_training_set(world, train, paraphrases=(0, 1), seed=seed)
-    none = Lists(np.zeros(len(data) + 1, np.int64), np.zeros(0, np.int64))
-    source, dev = _held_out(data.with_negatives(none), settings)
-    from .aar_files import signal_of
-
+    # Facts of the dev questions are held out of the retriever's first training as well.
+    n_dev = -(-settings.dev_questions // len(_PARAPHRASES))
+    if n_dev >= len(train):
+        raise ValueError(
+            f"AARSettings: dev_questions: expected fewer than the "
+            f"{len(train) * len(_PARAPHRASES):,} source questions of the world, got "
+            f"{settings.dev_questions}"
+        )
+    known, dev_facts = train[: len(train) - n_dev], train[len(train) - n_dev :]
+    retriever = BiEncoder.from_pretrained(judged_retriever(world, known, seed=seed))
+    source = _drawn(_questions(world, known, seed), settings.max_questions, seed)
+    dev = _questions(world, dev_facts, seed) if n_dev else None
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "template": "{passage} Q: {question} A:",
@@ -110,20 +118,19 @@ def _task(world: ReadingWorld, facts: Sequence[int]) -> PopqaTask:
     return PopqaTask(tuple(questions))
 
 
-def _held_out(data: TrainingSet, settings: AARSettings) -> tuple[TrainingSet, TrainingSet | None]:
-    """Holds out the last source questions to follow the training on."""
-    n = settings.dev_questions
-    if n >= len(data):
-        raise ValueError(
-            f"AARSettings: dev_questions: expected fewer than the {len(data):,} source questions "
-            f"of the world, got {n}"
-        )
-    rows = np.arange(len(data))
-    train, dev = rows[: len(rows) - n], rows[len(rows) - n :]
-    if 0 < settings.max_questions < len(train):
-        drawn = np.random.default_rng(settings.seeds[0]).permutation(train)
-        train = np.sort(drawn[: settings.max_questions])
-    return data.take(train), data.take(dev) if n else None
+def _questions(world: ReadingWorld, facts: Sequence[int], seed: int) -> TrainingSet:
+    """Asks about facts with the judged passage of each, and without negatives."""
+    from ...world.reading_world import judged_training_set
+
+    data = judged_training_set(world, facts, paraphrases=_PARAPHRASES, seed=seed)
+    return data.with_negatives(Lists(np.zeros(len(data) + 1, np.int64), np.zeros(0, np.int64)))
+
+
+def _drawn(data: TrainingSet, most: int, seed: int) -> TrainingSet:
+    """Draws some of the questions where there are more; 0 for all."""
+    if not 0 < most < len(data):
+        return data
+    return data.take(np.sort(np.random.default_rng(seed).permutation(len(data))[:most]))
 
 
 def _reader(world: ReadingWorld, name: str) -> FusionInDecoder | CausalLM:
