@@ -22,6 +22,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", ":", "-.", "-", "--")
 _WIDTH = 3.4  # inches of 100 pixels: three fit on a page, one on a telephone
 _LONG_NAME = 16  # characters: two columns of them are wider than a figure
+_LABEL_LINE = 34  # characters of labels that fit below a figure side by side
+_ROW = 0.22  # inches of a row of the legend
 Limits = tuple[float | None, float | None]
 
 
@@ -60,7 +62,11 @@ def lines(
         >>> lines("a", [0, 1], {"base": Line([0.5, 0.7])}, x_label="layer", y_label="accuracy")[:4]
         '<svg'
     """
-    canvas, axes = _canvas(_WIDTH, 3.0)
+    columns = 1 if max(map(len, series)) > _LONG_NAME else 2
+    shown = [str(place) for place in places]
+    turned = sum(map(len, shown)) > _LABEL_LINE
+    below = _ROW * -(-len(series) // columns) + (0.05 * max(map(len, shown)) if turned else 0)
+    canvas, axes = _canvas(_WIDTH, 2.5 + below)
     at = np.arange(len(places))
     if level is not None:
         axes.axhline(level[0], color="#8c959f", linewidth=1, label=level[1])
@@ -80,14 +86,18 @@ def lines(
             label=label,
         )
     step = max(1, -(-len(places) // 9))
-    axes.set_xticks(at[::step], [str(place) for place in places[::step]])
+    axes.set_xticks(at[::step], shown[::step])
+    if turned:
+        axes.tick_params("x", rotation=35)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
+            label.set_rotation_mode("anchor")
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(axis="y", color="#d0d7de", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_ylim(*limits)
-    columns = 1 if max(map(len, series)) > _LONG_NAME else 2
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), ncols=columns, frameon=False)
+    canvas.legend(loc="outside lower left", ncols=columns, frameon=False)
     return _svg(canvas, name)
 
 

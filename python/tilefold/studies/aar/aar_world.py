@@ -58,7 +58,10 @@ def world_subject(settings: AARSettings, size: str, progress: Reporter) -> AARSu
             f"{len(train) * len(_PARAPHRASES):,} source questions of the world, got "
             f"{settings.dev_questions}"
         )
-    known, dev_facts = train[: len(train) - n_dev], train[len(train) - n_dev :]
+    # Drawn at random: facts are sorted by the kind of their subject.
+    drawn = np.random.default_rng([seed, 11]).permutation(len(train))[:n_dev].tolist()
+    dev_facts = sorted(train[place] for place in drawn)
+    known = sorted(set(train) - set(dev_facts))
     retriever = BiEncoder.from_pretrained(judged_retriever(world, known, seed=seed))
     source = _drawn(_questions(world, known, seed), settings.max_questions, seed)
     dev = _questions(world, dev_facts, seed) if n_dev else None
