@@ -156,6 +156,20 @@ def test_wrong_words_are_named_before_models_are_loaded(words, message, tmp_path
     assert message in capsys.readouterr().err
 
 
+def test_a_service_that_fails_is_one_line(tmp_path, monkeypatch, capsys):
+    from tilefold.aar import ApiError, ScoredApi
+
+    def fail(self, *args, **options):
+        raise ApiError("http://127.0.0.1:9/v1/completions: failed at each of 6 attempts")
+
+    monkeypatch.setattr(ScoredApi, "answer", fail)
+    words = ["--task", f"popqa:{questions(tmp_path)}", "--target", "api:gpt@http://127.0.0.1:9/v1"]
+    assert main(["aar", "evaluate", *words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tilefold aar evaluate: http://127.0.0.1:9/v1/completions: failed")
+    assert error.count("\n") == 1
+
+
 def test_the_study_names_its_options(capsys):
     assert main(["aar", "run", "--world", "tiny", "--top-k", "11"]) == 1
     assert "--top-k: expected at most n_retrieved, 10, got 11" in capsys.readouterr().err

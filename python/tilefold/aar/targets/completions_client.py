@@ -25,7 +25,7 @@ _EXCERPT = 200  # characters of a body that a message has
 _KEY = re.compile(r"[!-~]+")  # printable ASCII without blanks, as a header can hold
 
 
-class ApiError(RuntimeError):
+class ApiError(OSError):
     """A service refused a request, or failed until all attempts were used up."""
 
 
