@@ -55,10 +55,11 @@ assert show(True) == (whole if version == "4.57.1" else text)
 assert show(True, add_bos_token=True, add_eos_token=True) == whole
 PY
 
-for version in 4.57.1 5.23.0; do
-    python3 -m venv "$folder/$version"
-    "$folder/$version/bin/python" -m pip install --quiet --disable-pip-version-check \
-        "transformers==$version"
-    "$folder/$version/bin/python" "$folder/tokens.py" "$version" "$folder"
-done
+run() {  # VERSION REQUIREMENT...
+    python3 -m venv "$folder/$1"
+    "$folder/$1/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"
+    "$folder/$1/bin/python" "$folder/tokens.py" "$1" "$folder"
+}
+run 4.57.1 transformers==4.57.1 tokenizers==0.22.1
+run 5.23.0 transformers==5.23.0 tokenizers==0.23.3
 echo "as described"

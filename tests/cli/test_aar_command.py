@@ -148,6 +148,10 @@ def test_a_target_is_evaluated_with_passages_and_without(source_lm, run, tmp_pat
             ["--target", "fusion:x", "--task", "popqa:{q}", "--n-passages", "3"],
             "--n-passages needs --run",
         ),
+        (
+            ["--target", "fusion:x", "--task", "popqa:{q}", "--cache", "kept"],
+            "--cache: has an effect with --target api:MODEL@ADDRESS alone",
+        ),
     ],
 )
 def test_wrong_words_are_named_before_models_are_loaded(words, message, tmp_path, capsys):

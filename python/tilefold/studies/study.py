@@ -7,7 +7,9 @@ nothing: a command line fills the settings, passes a `Reporter`, and shows the s
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +49,7 @@ class NoStepStore:
     """
 
     def __init__(self) -> None:
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._root: Path | None = None
 
     def once(self, name: str, depends: Any, make: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
         """Returns the arrays that `make` returns."""
@@ -55,9 +57,10 @@ class NoStepStore:
 
     def folder(self, name: str, depends: Any) -> Path:
         """Returns a temporary folder."""
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="tilefold-")
-        path = Path(self._temporary.name) / f"{name.replace(' ', '-')}-{digest_of(depends)}"
+        if self._root is None:
+            self._root = Path(tempfile.mkdtemp(prefix="tilefold-"))
+            weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
+        path = self._root / f"{name.replace(' ', '-')}-{digest_of(depends)}"
         path.mkdir(exist_ok=True)
         return path
 

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...models import FusionInDecoder
-from .gold_likelihood import Gold, GoldLikelihood
-from .passage_prompts import Overlong, PassagePrompts
-from .preference_signal import (
-    check_answers,
-    check_model,
-    check_questions,
-    padded_rows,
-    signal_fingerprint,
-)
+from .likelihood_preference import AnswerLikelihood
+from .preference_signal import check_answers, check_model, check_questions, padded_rows
 
 
-class LeaveOneOut:
+class LeaveOneOut(AnswerLikelihood):
     """Scores a passage by how much the fused answer's log-likelihood falls without it.
 
     With D all passages of a question, the score of d_k is
@@ -58,36 +52,25 @@ class LeaveOneOut:
     """
 
     name = "leave one out"
-    is_extension = True
-    needs_answers = True
 
     def __init__(
         self,
         model: FusionInDecoder,
         *,
         template: str,
-        max_characters: int | None = 500,
-        overlong: Overlong = "error",
-        answer_template: str = "{answer}",
-        gold: Gold = "max",
         length_normalized: bool = True,
-        append_eos: bool = False,
         batch_size: int = 8,
-        batch_tokens: int | None = None,
+        **options: Any,
     ) -> None:
         check_model("LeaveOneOut", model, FusionInDecoder)
-        self.model = model
-        self._prompts = PassagePrompts("LeaveOneOut", template, max_characters, overlong)
-        self._gold = GoldLikelihood(
-            "LeaveOneOut",
+        super().__init__(
             model,
-            answer_template=answer_template,
-            gold=gold,
+            template=template,
             length_normalized=length_normalized,
-            append_eos=append_eos,
             batch_size=batch_size,
-            batch_tokens=batch_tokens,
+            **options,
         )
+        self._fused = model
 
     def scores(
         self,
@@ -105,7 +88,7 @@ class LeaveOneOut:
         op = "LeaveOneOut.scores"
         check_questions(op, questions, passages, at_least=2)
         golds = self._gold.written(check_answers(op, answers, len(questions)))
-        found = self.model.leave_one_out_log_likelihoods(
+        found = self._fused.leave_one_out_log_likelihoods(
             self._prompts.texts(self.model, questions, passages),
             golds,
             append_eos=self._gold.append_eos,
@@ -117,8 +100,3 @@ class LeaveOneOut:
             with_all, *without_each = self._gold.combined(one)
             gains.extend(with_all - value for value in without_each)
         return padded_rows(np.array(gains), list(map(len, passages)))
-
-    def fingerprint(self) -> str:
-        """Returns a digest of the LM, the templates and the other options."""
-        options = {**self._prompts.options(), **self._gold.options()}
-        return signal_fingerprint(self, self.model, options)

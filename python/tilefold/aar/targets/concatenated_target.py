@@ -122,7 +122,7 @@ class ConcatenatedTarget:
         found = self.model.generate(
             prompts,
             max_new_tokens=self._max_new_tokens,
-            progress=progress if isinstance(progress, str) else progress and "answer",
+            progress="answer" if progress is True else progress,
             **self._batches,  # type: ignore[arg-type]
         )
         return [first_line(text) for text in found] if self._first_line_only else found
@@ -158,7 +158,7 @@ class ConcatenatedTarget:
             self._fitting(op, complete, *inputs, read, new),
             written,
             append_eos=self._append_eos,
-            progress=progress if isinstance(progress, str) else progress and "choose",
+            progress="choose" if progress is True else progress,
             **self._batches,  # type: ignore[arg-type]
         )
         return np.array([own.mean.argmax() for own in found], np.int64)

@@ -104,7 +104,7 @@ class FusedTarget:
         return self.model.generate(
             prompts,  # type: ignore[arg-type]
             max_new_tokens=self._max_new_tokens,
-            progress=progress if isinstance(progress, str) else progress and "answer",
+            progress="answer" if progress is True else progress,
             **self._batches,  # type: ignore[arg-type]
         )
 
@@ -131,7 +131,7 @@ class FusedTarget:
             self._prompts(complete, *inputs),  # type: ignore[arg-type]
             options,
             append_eos=self._append_eos,
-            progress=progress if isinstance(progress, str) else progress and "choose",
+            progress="choose" if progress is True else progress,
             **self._batches,  # type: ignore[arg-type]
         )
         return np.array([own.mean.argmax() for own in found], np.int64)

@@ -12,7 +12,7 @@ from ...evaluate import MMLU_GROUPS, choice_accuracy
 from ..prompt_templates import mmlu_prompts, option_letters
 from ..targets.target_lm import TargetLM
 from .few_shot import MMLU_EXAMPLES, mmlu_demonstrations
-from .retrieved_passages import first_passages, mmlu_passages
+from .retrieved_passages import mmlu_passages, passages_to_read
 from .task_result import TaskResult
 
 
@@ -78,6 +78,20 @@ class MmluTask:
         options = [question.options for question in self.questions]
         return mmlu_prompts(self.queries(), options)
 
+    def default_passages(self, target: TargetLM) -> int:
+        """Returns the number of passages that the paper gives an LM, with ANCE.
+
+        Raises:
+            ValueError: the paper does not have the LM.
+        """
+        n = mmlu_passages(target.name)
+        if n is None:
+            raise ValueError(
+                f"MmluTask: the paper has no number of passages for the LM {target.name!r}; give "
+                f"n_passages"
+            )
+        return n
+
     def run(
         self,
         target: TargetLM,
@@ -103,18 +117,9 @@ class MmluTask:
             ValueError: passages of another number of questions; n_passages without passages, or
                 None for an LM that the paper does not have.
         """
-        op = "MmluTask.run"
-        passages = None
-        if retrieved is not None:
-            n_passages = mmlu_passages(target.name) if n_passages is None else n_passages
-            if n_passages is None:
-                raise ValueError(
-                    f"{op}: the paper has no number of passages for the LM {target.name!r}; give "
-                    f"n_passages"
-                )
-            passages = first_passages(op, retrieved, len(self.questions), n_passages)
-        elif n_passages:
-            raise ValueError(f"{op}: n_passages is {n_passages}, but there are no passages")
+        if retrieved is not None and n_passages is None:
+            n_passages = self.default_passages(target)
+        passages = passages_to_read("MmluTask.run", retrieved, len(self.questions), n_passages)
         letters = [option_letters(len(question.options)) for question in self.questions]
         examples = {"demonstrations": self._demonstrations()} if self.examples else {}
         chosen = target.choose(self.prompts(), letters, passages, **examples, progress=progress)

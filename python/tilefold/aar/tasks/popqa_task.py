@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from ...data import Question
+from ...data import Question, TrainingSet
 from ...evaluate import evaluate_predictions, mean
 from ..prompt_templates import POPQA_PROMPT, popqa_prompts
 from ..targets.target_lm import TargetLM
 from .few_shot import POPQA_SEED, popqa_demonstrations
-from .retrieved_passages import POPQA_PASSAGES, first_passages
+from .retrieved_passages import POPQA_PASSAGES, passages_to_read
 from .task_result import TaskResult
 
 
@@ -59,6 +60,19 @@ class PopqaTask:
                 raise ValueError(f"PopqaTask: question {question.id!r} lacks {lacks}")
         popqa_prompts([], self.template)  # raises for other fields
 
+    @classmethod
+    def of_training_set(cls, data: TrainingSet) -> Self:
+        """Returns the questions of a training set, with its answers, as a task.
+
+        Args:
+            data: queries with answers.
+
+        Raises:
+            ValueError: as of the class, such as a query without answers.
+        """
+        rows = zip(data.query_ids, data.queries, data.answers, strict=True)
+        return cls(tuple(Question(*row) for row in rows))
+
     @property
     def name(self) -> str:
         """The name of the task."""
@@ -75,6 +89,10 @@ class PopqaTask:
     def prompts(self) -> list[str]:
         """Returns the prompt of each question, without passages and examples."""
         return popqa_prompts(self.queries(), self.template)
+
+    def default_passages(self, target: TargetLM) -> int:
+        """Returns the number of passages that the paper gives every LM."""
+        return POPQA_PASSAGES
 
     def run(
         self,
@@ -99,13 +117,9 @@ class PopqaTask:
         Raises:
             ValueError: passages of another number of questions; n_passages without passages.
         """
-        op = "PopqaTask.run"
-        passages = None
-        if retrieved is not None:
-            n_passages = POPQA_PASSAGES if n_passages is None else n_passages
-            passages = first_passages(op, retrieved, len(self.questions), n_passages)
-        elif n_passages:
-            raise ValueError(f"{op}: n_passages is {n_passages}, but there are no passages")
+        if retrieved is not None and n_passages is None:
+            n_passages = self.default_passages(target)
+        passages = passages_to_read("PopqaTask.run", retrieved, len(self.questions), n_passages)
         examples = {"demonstrations": self._demonstrations()} if self.n_examples else {}
         answers = target.answer(self.prompts(), passages, **examples, progress=progress)
         return self._result(target.name, n_passages or 0, answers)

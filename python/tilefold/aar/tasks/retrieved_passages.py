@@ -58,31 +58,37 @@ def ranked_passages(ids: Any, texts: Sequence[str], n_passages: int) -> list[lis
     ]
 
 
-def first_passages(
-    op: str, retrieved: Sequence[Sequence[str]], n_questions: int, n_passages: int
-) -> list[list[str]]:
-    """Returns the first passages of each question.
+def passages_to_read(
+    op: str,
+    retrieved: Sequence[Sequence[str]] | None,
+    n_questions: int,
+    n_passages: int | None,
+) -> list[list[str]] | None:
+    """Returns the first passages of each question, or None for closed book.
 
     Args:
         op: starts the messages.
-        retrieved: texts of each question, best first.
+        retrieved: texts of each question, best first; None for closed book.
         n_questions: that there must be.
         n_passages: of each question; one with fewer has all of its own.
 
     Raises:
-        ValueError: not one list for each question, or no question has n_passages.
+        ValueError: not one list for each question, or no question has n_passages; n_passages
+            without passages.
     """
-    as_integer(n_passages, op, "n_passages", at_least=1)
+    if retrieved is None:
+        if n_passages:
+            raise ValueError(f"{op}: n_passages is {n_passages}, but there are no passages")
+        return None
+    n = as_integer(n_passages, op, "n_passages", at_least=1)
     if len(retrieved) != n_questions:
         raise ValueError(
             f"{op}: expected passages of {n_questions} questions, got {len(retrieved)} lists"
         )
-    longest = max(map(len, retrieved), default=n_passages)
-    if longest < n_passages:
-        raise ValueError(
-            f"{op}: n_passages is {n_passages}, but no question has more than {longest}"
-        )
-    return [list(own[:n_passages]) for own in retrieved]
+    longest = max(map(len, retrieved), default=n)
+    if longest < n:
+        raise ValueError(f"{op}: n_passages is {n}, but no question has more than {longest}")
+    return [list(own[:n]) for own in retrieved]
 
 
 def mmlu_passages(target: str, *, retriever: str = "ance") -> int | None:

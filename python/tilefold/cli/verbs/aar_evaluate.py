@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from ...data import read_documents, read_run
@@ -28,6 +29,7 @@ def add_arguments(parser: CommandParser) -> None:
     option("--run", metavar="FILE", help="TREC run with passages (default: closed book)")
     option("--corpus", metavar="FILE", help="documents of the run")
     option("--n-passages", type=positive, metavar="N", help="passages of a question that are read")
+    option("--cache", metavar="FILE", help="keep the responses of a service: none is sent twice")
     option("--out", metavar="FILE", help="write accuracies and answers as JSON")
     parser.add_config()
 
@@ -42,9 +44,12 @@ def run(args: argparse.Namespace) -> None:
     if args.run is None and args.n_passages is not None:
         raise ValueError("--n-passages needs --run, as a closed book has no passages")
     check_writable(args.out, "--out")
+    check_writable(args.cache, "--cache")
     task = open_task(args.task)
     passages = None if args.run is None else _passages(args, task)
-    target = open_target(args.target)
+    if args.cache is not None and not args.target.startswith("api:"):
+        raise ValueError("--cache: has an effect with --target api:MODEL@ADDRESS alone")
+    target = open_target(args.target, None if args.cache is None else Path(args.cache))
     title(f"{target.name} on {args.task}")
     result = task.run(target, passages, args.n_passages, progress=True)
     for name, value in result.summary.items():

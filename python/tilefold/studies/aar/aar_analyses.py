@@ -31,15 +31,13 @@ def deleted_answers(
         For each target LM and source of passages; none where the source task has no answers.
     """
     from ...aar import PopqaTask, preferred_passages
-    from ...data import Question
 
     source, settings = stages.subject.source, stages.settings
     rows = np.flatnonzero([bool(own) for own in source.answers])[:DELETION_QUESTIONS]
     if not len(rows):
         return ()
     some = source.take(rows)
-    columns = zip(some.query_ids, some.queries, some.answers, strict=True)
-    task = PopqaTask(tuple(Question(*row) for row in columns))
+    task = PopqaTask.of_training_set(some)
     preferred = preferred_passages(
         ranking[rows], scores[rows], k=settings.top_k, groups=source.document_groups()
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..study import Reporter
-from .aar_settings import AARSettings, SignalName
+from ..study import Reporter, StepStore
+from .aar_settings import RETRIEVER_FIELDS, AARSettings, SignalName
 from .aar_subject import AARSubject, TargetCorpus
 
 if TYPE_CHECKING:
@@ -25,13 +25,19 @@ _KINDS: dict[str, Any] = {
 _KEY_VARIABLE = "TILEFOLD_API_KEY"  # environment variable with the access key of an API
 
 
-def file_subject(settings: AARSettings, progress: Reporter) -> AARSubject:
+def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) -> AARSubject:
     """Loads what the settings name; files are read before models are loaded.
+
+    Args:
+        settings: of the study.
+        steps: has the folder in which responses of services are kept.
+        progress: receives the title.
 
     Raises:
         OSError: no such file or model.
         ValueError: a file or a model that cannot be read, or a name of an unknown form.
     """
+    from ...aar import FusedTarget
     from ...data import read_training
     from ...models import FusionInDecoder
     from ...models.model_record import open_model
@@ -44,18 +50,31 @@ def file_subject(settings: AARSettings, progress: Reporter) -> AARSubject:
             _kind_and_name(text, name)
     data = read_training(settings.data, split=settings.split or "train")
     tasks = _tasks(settings, data)
+    source, dev = _split(settings, data)
     title = f"{settings.retriever} adapted to {settings.source_lm}"
     progress.started(title)
-    source, dev = _split(settings, data)
     source_lm = FusionInDecoder.from_pretrained(settings.source_lm)
+    cache = steps.folder("responses", "of services") / "responses.sqlite"
+    targets = {text: open_target(text, cache) for text in settings.targets}
+    if settings.n_passages is None:  # an LM that the paper lacks is an error before the training
+        for corpus in tasks.values():
+            for target in targets.values():
+                corpus.task.default_passages(target)
+    fused = {name: one.model for name, one in targets.items() if isinstance(one, FusedTarget)}
+    names = {name: getattr(settings, name) for name in RETRIEVER_FIELDS}
+    options = {name: value for name, value in names.items() if value is not None}
+
+    def signal(model: FusionInDecoder) -> PreferenceSignal:
+        return signal_of(settings.signal, model, batch_size=settings.batch_size)
+
     return AARSubject(
         title,
-        open_model(settings.retriever),
+        open_model(settings.retriever, **options),
         source,
         dev,
-        signal_of(settings.signal, source_lm, batch_size=settings.batch_size),
-        {},
-        {text: open_target(text) for text in settings.targets},
+        signal(source_lm),
+        {name: signal(model) for name, model in fused.items()},
+        targets,
         tasks,
     )
 
@@ -86,18 +105,22 @@ def signal_of(
 
 
 def _split(settings: AARSettings, data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:
-    """Holds out the last questions, as AAR does, and draws those that are trained on."""
-    n_dev = settings.dev_questions
-    if n_dev >= len(data):
-        raise ValueError(
-            f"AARSettings: dev_questions: expected fewer than the {len(data):,} questions of "
-            f"{settings.data}, got {n_dev}"
-        )
-    rows = np.arange(len(data) - n_dev)
+    """Holds out the last questions, as AAR does, and draws those that are trained on.
+
+    Questions that share a passage with those that are held out are not trained on.
+    """
+    from ...train.validation import held_out_rows
+
+    rows, dev = np.arange(len(data)), None
+    if settings.dev_questions:
+        try:
+            rows, held = held_out_rows(data, settings.dev_questions, seed=0, last=True)
+        except ValueError as error:
+            raise ValueError(f"AARSettings: dev_questions: {error}") from error
+        dev = data.take(held)
     if 0 < settings.max_questions < len(rows):
         rng = np.random.default_rng(settings.seeds[0])
-        rows = np.sort(rng.permutation(len(rows))[: settings.max_questions])
-    dev = data.take(np.arange(len(data) - n_dev, len(data))) if n_dev else None
+        rows = np.sort(rng.permutation(rows)[: settings.max_questions])
     return data.take(rows), dev
 
 
@@ -110,11 +133,12 @@ def _kind_and_name(text: str, setting: str) -> tuple[str, str]:
     return kind, name
 
 
-def open_target(text: str) -> TargetLM:
+def open_target(text: str, cache: Path | None = None) -> TargetLM:
     """Opens a target LM.
 
     Args:
         text: fusion:NAME, concatenation:NAME or api:MODEL@ADDRESS.
+        cache: file in which the responses of a service are kept; None keeps none.
 
     Raises:
         OSError: no such model.
@@ -132,7 +156,7 @@ def open_target(text: str) -> TargetLM:
     if not at:
         raise ValueError(f"targets: expected api:MODEL@ADDRESS, got {text!r}")
     key = _KEY_VARIABLE if os.environ.get(_KEY_VARIABLE) else None
-    return ScoredApi(CompletionsService(address, model, key), name=model)
+    return ScoredApi(CompletionsService(address, model, key), cache=cache, name=model)
 
 
 def open_task(text: str) -> PopqaTask | MmluTask:
@@ -162,8 +186,12 @@ def _tasks(settings: AARSettings, data: TrainingSet) -> dict[str, TargetCorpus]:
     tasks: dict[str, TargetCorpus] = {}
     for text, corpus in zip(settings.tasks, paths, strict=True):
         task = open_task(text)
+        several = f" on {corpus}" if len(settings.corpora) > 1 else ""
+        name = f"{task.name} ({_kind_and_name(text, 'tasks')[1]}{several})"
+        if name in tasks:
+            raise ValueError(f"AARSettings: tasks: {text} is there twice with one corpus")
         documents, titles = (data.documents, data.titles) if corpus is None else _corpus(corpus)
-        tasks[f"{task.name} ({Path(text).name})"] = TargetCorpus(task, documents, titles)
+        tasks[name] = TargetCorpus(task, documents, titles)
     return tasks
 
 

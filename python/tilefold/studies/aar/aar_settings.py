@@ -10,6 +10,15 @@ from ..settings import StudySettings
 SignalName = Literal["attention", "attention mass", "value norm", "likelihood", "leave one out"]
 PositivesMode = Literal["human", "lm", "both"]
 ReadingWorldSize = Literal["tiny", "small", "medium"]
+Pooling = Literal["cls", "mean", "last", "decoder"]
+# Options of the retriever, as `BiEncoder.from_pretrained` names them.
+RETRIEVER_FIELDS = (
+    "pooling",
+    "normalize",
+    "title_format",
+    "query_max_length",
+    "document_max_length",
+)
 _FILE_FIELDS = ("retriever", "source_lm", "data", "targets", "tasks")
 
 
@@ -20,6 +29,12 @@ class AARSettings(StudySettings):
     Args:
         world: size of a synthetic world, in which all models are trained.
         retriever: retriever that is adapted, a folder or Hugging Face name.
+        pooling: of the retriever, where its folder does not say: cls, mean, last or decoder.
+        normalize: whether the retriever's vectors have length 1, where its folder does not say.
+        title_format: joins a passage's title and text for the retriever, where its folder does not
+            say.
+        query_max_length: tokens of a query that the retriever reads.
+        document_max_length: tokens of a passage that the retriever reads.
         source_lm: encoder-decoder that annotates preferences, a folder or Hugging Face name.
         data: source task: questions with human judgments, a training file or a collection.
         split: split of a collection given as data (default: train).
@@ -27,7 +42,7 @@ class AARSettings(StudySettings):
             api:MODEL@ADDRESS.
         tasks: target tasks, as popqa:PATH or mmlu:PATH.
         corpora: corpus of each task, a file or folder; one for all, or one each (default: the
-            documents of data).
+            documents of data). A task that is named twice is compared on two corpora.
         signal: how preferences are annotated; all but attention are extensions of the paper.
         modes: positives that retrievers are trained with.
         n_retrieved: passages of a question that the source LM scores (N).
@@ -44,7 +59,8 @@ class AARSettings(StudySettings):
         temperature: scores are divided by it in the loss.
         refresh_steps: steps between minings of hard negatives with the model in training; 0 mines
             once, with the retriever before training.
-        n_passages: passages of a question that target LMs read.
+        n_passages: passages of a question that target LMs read (default: the paper's number for
+            task and LM).
         sweep: further numbers of passages that target LMs read, to compare.
         examples: questions that the report shows with their passages.
         seeds: seeds of training; intervals and tests are over questions, averaged over seeds.
@@ -61,6 +77,11 @@ class AARSettings(StudySettings):
 
     world: ReadingWorldSize | None = None
     retriever: str | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    title_format: str | None = None
+    query_max_length: int | None = None
+    document_max_length: int | None = None
     source_lm: str | None = None
     data: str | None = None
     split: str | None = None
@@ -82,7 +103,7 @@ class AARSettings(StudySettings):
     learning_rate: float = 5e-6
     temperature: float = 1.0
     refresh_steps: int = 0
-    n_passages: int = 10
+    n_passages: int | None = None
     sweep: tuple[int, ...] = ()
     examples: int = 10
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -97,6 +118,8 @@ class AARSettings(StudySettings):
         for name in ("n_retrieved", "top_k", "depth", "n_negatives", "group_negatives", "epochs"):
             self._check_min(name, 1)
         for name in ("train_batch_size", "n_passages", "batch_size"):
+            self._check_min(name, 1)
+        for name in ("query_max_length", "document_max_length"):
             self._check_min(name, 1)
         for name in ("exact_positives", "max_questions", "dev_questions", "refresh_steps"):
             self._check_min(name, 0)
@@ -124,7 +147,8 @@ class AARSettings(StudySettings):
     def _check_subject(self) -> None:
         given = [name for name in _FILE_FIELDS if getattr(self, name)]
         if self.world is not None:
-            for name in (*given, *(n for n in ("split", "corpora") if getattr(self, n))):
+            others = ("split", "corpora", *RETRIEVER_FIELDS)
+            for name in (*given, *(n for n in others if getattr(self, n) not in (None, ()))):
                 raise ValueError(f"{self._named(name)}: not with world, which has its own")
             return
         if len(given) < len(_FILE_FIELDS):

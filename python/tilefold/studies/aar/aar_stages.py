@@ -17,7 +17,7 @@ from .aar_settings import AARSettings, PositivesMode
 from .aar_subject import AARSubject, TargetCorpus
 
 if TYPE_CHECKING:
-    from ...aar import PreferenceSignal, TargetLM
+    from ...aar import MergedPositives, PreferenceSignal, TargetLM, TrainingQueries
     from ...data import TrainingSet
     from ...models import BiEncoder
 
@@ -65,11 +65,16 @@ class AARStages:
         ids = ranking[:, : self.settings.n_retrieved]
         return kept_preferences(signal, data, ids, steps=self.steps, progress=self.progress.bars)
 
+    def n_read(self, corpus: TargetCorpus, target: TargetLM) -> int:
+        """Returns how many passages of a question a target LM reads."""
+        return self.settings.n_passages or corpus.task.default_passages(target)
+
     def retrieved(
         self, corpus: TargetCorpus, model: BiEncoder, n_passages: int | None = None
     ) -> list[list[str]]:
-        """Retrieves the passages of each question of a task, by default as many as are read."""
-        k = min(n_passages or self.settings.n_passages, len(corpus.documents))
+        """Retrieves the passages of each question of a task, by default the most that are read."""
+        most = max(self.n_read(corpus, target) for target in self.subject.targets.values())
+        k = min(n_passages or most, len(corpus.documents))
         ids = self.ranking(model, corpus.task.queries(), corpus.documents, corpus.titles, k)
         return passages_of(ids, corpus.documents)
 
@@ -90,8 +95,10 @@ class AARStages:
             n_passages: that are read at most; by default that of the settings.
         """
         task = corpus.task
-        wanted = n_passages or self.settings.n_passages
-        n = None if passages is None else min(wanted, max(map(len, passages)))
+        n = None
+        if passages is not None:
+            n = min(n_passages or self.n_read(corpus, target), max(map(len, passages)))
+            passages = [own[:n] for own in passages]
         depends = [
             target.fingerprint(),
             task.name,
@@ -113,12 +120,8 @@ class AARStages:
         ranking: NDArray[np.int64],
         scores: NDArray[np.float32],
         seed: int,
-    ) -> tuple[TrainingSet, int]:
-        """Merges positives, draws negatives, and selects the questions to train on.
-
-        Returns:
-            The training set, and how many questions were dropped.
-        """
+    ) -> tuple[TrainingQueries, MergedPositives]:
+        """Merges positives, draws negatives, and selects the questions to train on."""
         from ...aar import TrainingQueries, merge_positives, preference_negatives
 
         source, settings = self.subject.source, self.settings
@@ -139,7 +142,7 @@ class AARStages:
         chosen = TrainingQueries.build(
             source, merged, negatives, exact_positives=settings.exact_positives or None
         )
-        return chosen.data, sum(chosen.dropped.values())
+        return chosen, merged
 
     def adapted(
         self, mode: PositivesMode, data: TrainingSet, seed: int

@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..paired_comparison import compare_pairs
 from ..study import NoStepStore, Reporter, StepStore
-from .aar_analyses import DELETION_QUESTIONS, adaptive_values, deleted_answers, passage_sweep
+from .aar_analyses import DELETION_QUESTIONS, deleted_answers, passage_sweep
 from .aar_result import (
-    ADAPTIVE,
-    CLOSED_BOOK,
-    GOLD,
-    UNADAPTED,
     AARResult,
     Overlap,
     PassageList,
     QuestionExample,
-    StageTime,
-    TargetAccuracy,
-    TargetGain,
     TrainingCounts,
     TrainingPoint,
 )
 from .aar_settings import AARSettings
 from .aar_stages import AARStages
 from .aar_subject import AARSubject
+from .stage_clock import StageClock
+from .target_evaluation import (
+    evaluate_targets,
+    paired_values,
+    target_accuracies,
+    target_gains,
+)
+
+if TYPE_CHECKING:
+    from ...aar import MergedPositives, TrainingQueries
 
 _OVERLAP_QUESTIONS = 500  # source questions that other LMs annotate for overlaps
-
-Values = Mapping[str, NDArray[np.float64]]  # retrieval -> [seeds, questions]
-
-
-class _Clock:
-    """Measures the wall time of stages; one that runs again adds to its time."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            passed = time.perf_counter() - begin
-            self._seconds[name] = self._seconds.get(name, 0.0) + passed
-
-    def times(self) -> tuple[StageTime, ...]:
-        return tuple(StageTime(name, seconds) for name, seconds in self._seconds.items())
 
 
 def run_aar(
@@ -83,17 +62,16 @@ def run_aar(
         >>> result.gains[0].comparison.difference  # doctest: +SKIP
         Interval(mean=0.1, low=0.05, high=0.15)
     """
-    steps, progress, clock = steps or NoStepStore(), progress or Reporter(), _Clock()
+    steps, progress, clock = steps or NoStepStore(), progress or Reporter(), StageClock()
     with clock.stage("models and data"):
-        subject = _load_subject(settings, progress)
+        subject = _load_subject(settings, steps, progress)
     stages = AARStages(settings, subject, steps, progress)
     source = subject.source
     progress.fact("source", f"{len(source):,} questions on {len(source.documents):,} documents")
     with clock.stage("retrieve source passages"):
         depth = min(settings.depth, len(source.documents))
-        ranking = stages.ranking(
-            subject.retriever, source.queries, source.documents, source.titles, depth
-        )
+        queries = subject.retriever.query_texts(source.queries, source.prompts)
+        ranking = stages.ranking(subject.retriever, queries, source.documents, source.titles, depth)
     with clock.stage("preferences"):
         scores = stages.preferences(subject.signal, source, ranking)
         overlaps = _overlaps(stages, ranking, scores)
@@ -102,9 +80,9 @@ def run_aar(
     retrievers, counts, curves = _adapt(stages, ranking, scores, clock)
     accuracies, gains = [], []
     for name in subject.tasks:
-        values = _evaluate(stages, name, retrievers, clock)
-        accuracies += _accuracies(name, values)
-        gains += _gains(name, values)
+        values = evaluate_targets(stages, name, retrievers, clock)
+        accuracies += target_accuracies(name, values)
+        gains += paired_values(name, values)
     with clock.stage("analyses"):
         deletions = deleted_answers(stages, ranking, scores)
         sweep = passage_sweep(stages, retrievers)
@@ -112,7 +90,7 @@ def run_aar(
         settings,
         subject.title,
         tuple(accuracies),
-        _corrected(gains),
+        target_gains(gains),
         tuple(overlaps),
         tuple(curves),
         tuple(counts),
@@ -125,7 +103,7 @@ def run_aar(
     )
 
 
-def _load_subject(settings: AARSettings, progress: Reporter) -> AARSubject:
+def _load_subject(settings: AARSettings, steps: StepStore, progress: Reporter) -> AARSubject:
     """Loads models and data; models of a world are trained, unless they were before."""
     if settings.world is not None:
         from .aar_world import world_subject
@@ -133,7 +111,7 @@ def _load_subject(settings: AARSettings, progress: Reporter) -> AARSubject:
         return world_subject(settings, settings.world, progress)
     from .aar_files import file_subject
 
-    return file_subject(settings, progress)
+    return file_subject(settings, steps, progress)
 
 
 # ---- preferences ---------------------------------------------------------------------------------
@@ -175,7 +153,7 @@ def _overlaps(
 
 
 def _adapt(
-    stages: AARStages, ranking: NDArray[np.int64], scores: NDArray[np.float32], clock: _Clock
+    stages: AARStages, ranking: NDArray[np.int64], scores: NDArray[np.float32], clock: StageClock
 ) -> tuple[dict[str, list[Any]], list[TrainingCounts], list[TrainingPoint]]:
     """Trains a retriever for each mode and seed."""
     from ...models import BiEncoder
@@ -185,11 +163,11 @@ def _adapt(
     for mode in stages.settings.modes:
         for seed in stages.settings.seeds:
             with clock.stage("positives and negatives"):
-                data, dropped = stages.training_set(mode, ranking, scores, seed)
+                chosen, merged = stages.training_set(mode, ranking, scores, seed)
             if seed == stages.settings.seeds[0]:
-                counts.append(_count(mode, stages.subject, data, dropped))
+                counts.append(_count(mode, chosen, merged))
             with clock.stage("training"):
-                folder, points = stages.adapted(mode, data, seed)
+                folder, points = stages.adapted(mode, chosen.data, seed)
             retrievers.setdefault(mode, []).append(BiEncoder.from_pretrained(folder))
             curves += [
                 TrainingPoint(mode, seed, int(one["step"]), one["reciprocal_rank"], one["accuracy"])
@@ -201,80 +179,16 @@ def _adapt(
     return retrievers, counts, curves
 
 
-def _count(mode: str, subject: AARSubject, data: Any, dropped: int) -> TrainingCounts:
-    total = len(data.positives.indices)
-    rows = {name: row for row, name in enumerate(subject.source.query_ids)}
-    human = [set(subject.source.positives.of(rows[name]).tolist()) for name in data.query_ids]
-    groups = subject.source.document_groups()
-    ours = sum(
-        len({int(groups[d]) for d in own} & {int(groups[d]) for d in data.positives.of(row)})
-        for row, own in enumerate(human)
+def _count(mode: str, chosen: TrainingQueries, merged: MergedPositives) -> TrainingCounts:
+    """Counts questions and positives of a training set, and the share that the LM alone chose."""
+    from ...aar import Origin
+
+    kept = np.isin(merged.positives.owners(), chosen.rows)
+    by_lm = (merged.origins[kept] & Origin.HUMAN) == 0
+    n = len(chosen.data)
+    return TrainingCounts(
+        mode, n, float(kept.sum() / n), float(by_lm.mean()), sum(chosen.dropped.values())
     )
-    return TrainingCounts(mode, len(data), total / len(data), 1 - ours / total, dropped)
-
-
-# ---- target LMs ----------------------------------------------------------------------------------
-
-
-def _evaluate(
-    stages: AARStages, name: str, retrievers: Mapping[str, Sequence[Any]], clock: _Clock
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Returns for each target LM and retrieval whether answers are right: ``[seeds, n]``."""
-    corpus = stages.subject.tasks[name]
-    passages: dict[str, list[list[list[str]] | None]] = {CLOSED_BOOK: [None]}
-    with clock.stage("retrieve for tasks"):
-        models = {UNADAPTED: [stages.subject.retriever], **retrievers}
-        for retrieval, some in models.items():
-            passages[retrieval] = [stages.retrieved(corpus, model) for model in some]
-    if corpus.gold is not None:
-        passages[GOLD] = [corpus.gold]
-    found: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for label, target in stages.subject.targets.items():
-        with clock.stage(f"answers of {label}"):
-            found[label] = {
-                retrieval: np.stack([stages.answers(target, corpus, own) for own in lists])
-                for retrieval, lists in passages.items()
-            }
-            adaptive = adaptive_values(stages, corpus, target, found[label])
-            if adaptive is not None:
-                found[label][ADAPTIVE] = adaptive[None]
-        means = ", ".join(f"{key} {value.mean():.3f}" for key, value in found[label].items())
-        stages.progress.fact("accuracy", f"{label} on {name}: {means}")
-    return found
-
-
-def _accuracies(name: str, found: Mapping[str, Values]) -> list[TargetAccuracy]:
-    from ...evaluate import bootstrap
-
-    return [
-        TargetAccuracy(
-            name,
-            target,
-            retrieval,
-            bootstrap(values.mean(0)),
-            tuple(values.mean(1).tolist()),
-            values.shape[1],
-        )
-        for target, own in found.items()
-        for retrieval, values in own.items()
-    ]
-
-
-def _gains(name: str, found: Mapping[str, Values]) -> list[tuple[tuple[str, str, str], Any]]:
-    """Returns accuracies of adapted retrievers and of the un-adapted one, averaged over seeds."""
-    fixed = (CLOSED_BOOK, UNADAPTED, ADAPTIVE, GOLD)
-    return [
-        ((name, target, retrieval), (values.mean(0), own[UNADAPTED].mean(0)))
-        for target, own in found.items()
-        for retrieval, values in own.items()
-        if retrieval not in fixed
-    ]
-
-
-def _corrected(gains: Sequence[tuple[tuple[str, str, str], Any]]) -> tuple[TargetGain, ...]:
-    """Compares all pairs together, as their p values are corrected over all of them."""
-    compared = compare_pairs({"\t".join(key): pair for key, pair in gains})
-    return tuple(TargetGain(*key, one) for (key, _), one in zip(gains, compared, strict=True))
 
 
 # ---- report --------------------------------------------------------------------------------------
@@ -300,7 +214,8 @@ def _examples(
         ranking[rows], scores[rows], k=settings.top_k, groups=source.document_groups()
     )
     mode, adapted = list(retrievers.items())[-1]
-    after = stages.ranking(adapted[0], some.queries, source.documents, source.titles, width)
+    queries = adapted[0].query_texts(some.queries, some.prompts)
+    after = stages.ranking(adapted[0], queries, source.documents, source.titles, width)
     return tuple(
         QuestionExample(
             some.queries[row],
@@ -328,11 +243,13 @@ def _texts(source: Any, rows: NDArray[np.int64]) -> tuple[str, ...]:
 
 def _flops(stages: AARStages) -> dict[str, float]:
     """Returns the mean FLOPs of a question of the first task: query, and answer of each LM."""
-    from .target_costs import answer_costs, retrieval_cost
+    from .target_costs import answer_cost, retrieval_cost
 
     corpus = next(iter(stages.subject.tasks.values()))
     passages = stages.retrieved(corpus, stages.subject.retriever)
-    answers = answer_costs(stages.subject.targets, corpus.task.prompts(), passages)
+    prompts = corpus.task.prompts()
     found = {"retriever, a query": retrieval_cost(stages.subject.retriever, corpus.task.queries())}
-    found |= {f"{target}, an answer": value for target, value in answers.items()}
+    for name, target in stages.subject.targets.items():
+        n = stages.n_read(corpus, target)
+        found[f"{name}, an answer"] = answer_cost(target, prompts, [own[:n] for own in passages])
     return {label: value for label, value in found.items() if value == value}

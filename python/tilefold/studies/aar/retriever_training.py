@@ -104,7 +104,7 @@ def _trainer(
         seed=seed,
         positives_per_query=0,
         train_group_size=settings.group_negatives + 1,
-        negatives_rotation=settings.epochs > 1 and not settings.refresh_steps,
+        negatives_rotation=True,
         temperature=settings.temperature,
         refresh_steps=settings.refresh_steps,
         refresh_negatives=settings.n_negatives,
@@ -133,12 +133,10 @@ def _dev_accuracy(
 ) -> RankingEvaluator:
     """Measures a target LM that reads what a retriever in training finds for the dev questions."""
     from ...aar import PopqaTask, ranked_passages
-    from ...data import Question
     from ...train import RankingEvaluator
 
-    rows = zip(dev.query_ids, dev.queries, dev.answers, strict=True)
-    task = PopqaTask(tuple(Question(*row) for row in rows))
-    n = min(settings.n_passages, len(dev.documents))
+    task = PopqaTask.of_training_set(dev)
+    n = min(settings.n_passages or task.default_passages(target), len(dev.documents))
 
     def accuracy(found: SearchResult) -> dict[str, float]:
         passages = ranked_passages(found.ids, dev.documents, n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,48 +17,46 @@ _NEW_TOKENS = 8  # of an answer, which is short in all tasks
 
 def retrieval_cost(retriever: BiEncoder, queries: Sequence[str]) -> float:
     """Returns the mean FLOPs of encoding a query; NaN for a model whose layers are not known."""
-    from ...aar import TransformerShape, encoding_flops
+    from ...aar import encoding_flops
 
     encoder = retriever.query_encoder
     shape = _shape(encoder.model)
     if shape is None:
         return float("nan")
-    assert isinstance(shape, TransformerShape)
     tokens = encoder.tokenize(list(queries[:_QUESTIONS]))
     return float(np.mean([encoding_flops(shape, [len(one["input_ids"])]) for one in tokens]))
 
 
-def answer_costs(
-    targets: Mapping[str, TargetLM], prompts: Sequence[str], passages: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """Returns the mean FLOPs of an answer of each LM whose shape is known.
+def answer_cost(
+    target: TargetLM, prompts: Sequence[str], passages: Sequence[Sequence[str]]
+) -> float:
+    """Returns the mean FLOPs of an answer; NaN for a service, or layers that are not known.
 
     Args:
-        targets: by name; of an API nothing is known.
+        target: the LM.
         prompts: of questions.
-        passages: that are read with each.
+        passages: that it reads with each.
     """
-    found = {}
-    for name, target in targets.items():
-        model: Any = getattr(target, "model", None)
-        shape = None if model is None else _shape(model.model)
-        if shape is None:
-            continue
-        rows = list(zip(prompts, passages, strict=True))[:_QUESTIONS]
-        found[name] = float(np.mean([_answer(model, shape, *row) for row in rows]))
-    return found
+    model: Any = getattr(target, "model", None)
+    shape = None if model is None else _shape(model.model)
+    if shape is None:
+        return float("nan")
+    rows = list(zip(prompts, passages, strict=True))[:_QUESTIONS]
+    return float(np.mean([_answer(model, shape, *row) for row in rows]))
 
 
 def _answer(model: Any, shape: Any, prompt: str, passages: Sequence[str]) -> float:
     from ...aar import causal_flops, fusion_flops
     from ...aar.prompt_templates import fused_prompts
+    from ...aar.targets.concatenated_target import joined_prompt
     from ...models import FusionInDecoder
 
     if isinstance(model, FusionInDecoder):
         (texts,) = fused_prompts([prompt], [list(passages)])
         return fusion_flops(shape, model.tokenize([texts])[0]["lengths"], _NEW_TOKENS)
-    text = "\n\n".join([*passages, prompt])
-    return causal_flops(shape, len(model.tokenize([text])[0]["input_ids"]), _NEW_TOKENS)
+    # The target leaves out passages that do not fit.
+    tokens = len(model.tokenizer(joined_prompt(prompt, passages))["input_ids"])
+    return causal_flops(shape, min(tokens, model.max_length - _NEW_TOKENS), _NEW_TOKENS)
 
 
 def _shape(model: Any) -> Any:

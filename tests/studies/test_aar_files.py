@@ -1,0 +1,159 @@
+"""The study of AAR from checkpoints and files, with models of random weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
+
+import torch
+
+import tiny_language_models
+from tilefold.data import write_training
+from tilefold.data.training_set import TrainingSet
+from tilefold.files.steps import Steps
+from tilefold.models import BiEncoder, Encoder
+from tilefold.ragged_lists import Lists
+from tilefold.studies.aar import AARSettings, run_aar
+from tilefold.studies.aar.aar_result import CLOSED_BOOK, UNADAPTED
+
+WORDS = ["red", "blue", "hen", "fox", "barn"]
+N = 14
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A retriever, a T5, a GPT-2, a training file, questions and a second corpus."""
+    import transformers
+
+    root = tmp_path_factory.mktemp("files")
+    tiny_language_models.save("T5ForConditionalGeneration", root / "t5")
+    tiny_language_models.save("GPT2LMHeadModel", root / "gpt2", n_positions=64)
+    tiny_language_models.save_words("GPT2LMHeadModel", root / "gpt2", length=64)
+    words = transformers.AutoTokenizer.from_pretrained(root / "t5")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.BertConfig(
+        **sizes, vocab_size=32, num_hidden_layers=1, max_position_embeddings=32
+    )
+    model = transformers.BertModel(config, add_pooling_layer=False)
+    BiEncoder(Encoder(model, words)).save_pretrained(root / "retriever")
+    rng = np.random.default_rng(0)
+    documents = [" ".join(rng.choice(WORDS, 4)) for _ in range(N)]
+    listed = Lists.pack([[n] for n in range(N)]), Lists.pack([[(n + 1) % N] for n in range(N)])
+    queries = [f"the {text}" for text in documents]
+    names = [f"q{n}" for n in range(N)], [f"d{n}" for n in range(N)]
+    answers = [(text.split()[0],) for text in documents]
+    data = TrainingSet(names[0], queries, names[1], documents, *listed, answers)
+    write_training(root / "train.jsonl", data)
+    questions = [
+        {"id": f"t{n}", "question": f"a {documents[n]}", "possible_answers": list(answers[n])}
+        for n in range(5)
+    ]
+    (root / "popqa.jsonl").write_text("".join(json.dumps(one) + "\n" for one in questions))
+    rows = [{"_id": f"c{n}", "text": text} for n, text in enumerate(reversed(documents))]
+    (root / "corpus.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return root
+
+
+def settings(folder: Path, **changes) -> AARSettings:
+    options = {
+        "retriever": str(folder / "retriever"),
+        "source_lm": str(folder / "t5"),
+        "data": str(folder / "train.jsonl"),
+        "targets": [f"fusion:{folder / 't5'}", f"concatenation:{folder / 'gpt2'}"],
+        "tasks": [f"popqa:{folder / 'popqa.jsonl'}"],
+        "modes": ["both"],
+        "seeds": [0],
+        "n_retrieved": 4,
+        "depth": 10,
+        "n_negatives": 4,
+        "group_negatives": 2,
+        "dev_questions": 3,
+        "epochs": 1,
+        "train_batch_size": 4,
+        "examples": 2,
+    }
+    return AARSettings(**{**options, **changes})
+
+
+@pytest.fixture(scope="module")
+def result(folder, tmp_path_factory):
+    corpora = [str(folder / "corpus.jsonl"), str(folder / "train.jsonl")]
+    tasks = [f"popqa:{folder / 'popqa.jsonl'}"] * 2
+    chosen = settings(folder, tasks=tasks, corpora=corpora[:1] * 2)
+    with pytest.raises(ValueError, match="is there twice with one corpus"):
+        run_aar(chosen)
+    copy = folder / "copy.jsonl"
+    copy.write_text((folder / "corpus.jsonl").read_text())
+    chosen = settings(folder, tasks=tasks, corpora=[corpora[0], str(copy)])
+    return run_aar(chosen, steps=Steps(tmp_path_factory.mktemp("steps")))
+
+
+def test_a_task_on_two_corpora_is_measured_on_each(result, folder):
+    tasks = list(dict.fromkeys(row.task for row in result.accuracies))
+    assert [name.partition(" on ")[2].removesuffix(")") for name in tasks] == [
+        str(folder / "corpus.jsonl"),
+        str(folder / "copy.jsonl"),
+    ]
+    for name in tasks:
+        own = [row for row in result.accuracies if row.task == name]
+        assert {row.retrieval for row in own} == {CLOSED_BOOK, UNADAPTED, "both"}
+        assert {row.target for row in own} == {
+            f"fusion:{folder / 't5'}",
+            f"concatenation:{folder / 'gpt2'}",
+        }
+    first, second = ([row.accuracy for row in result.accuracies if row.task == n] for n in tasks)
+    assert first == second  # the corpora are equal
+
+
+def test_targets_with_cross_attention_annotate_as_well(result, folder):
+    names = {row.first for row in result.overlaps} | {row.second for row in result.overlaps}
+    assert names == {"human", "source LM", f"fusion:{folder / 't5'}"}
+    (same,) = [row for row in result.overlaps if row.first == "source LM"]
+    assert same.overlap.mean == 1  # the target is the source LM
+
+
+def test_dev_questions_are_the_last_and_are_not_trained_on(result):
+    (counts,) = result.training
+    assert counts.questions + counts.dropped == N - 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dev_questions": N}, f"dev_questions: hold_out: expected 1 to {N - 1} queries, got {N}"),
+        ({"targets": ["t5"]}, "targets: expected fusion:NAME or concatenation:NAME or api:NAME"),
+        ({"tasks": ["trivia:x"]}, "tasks: expected popqa:NAME or mmlu:NAME"),
+        ({"title_format": "{name}"}, "title_format: expected a template"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_training(folder, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run_aar(settings(folder, **changes))
+
+
+def test_an_lm_without_a_number_of_passages_is_refused_before_the_training(folder, tmp_path):
+    (tmp_path / "anatomy_val.csv").write_text("Which is a bone?,hen,fox,barn,red,A\n")
+    with pytest.raises(ValueError, match="the paper has no number of passages for the LM"):
+        run_aar(settings(folder, tasks=[f"mmlu:{tmp_path / 'anatomy_val.csv'}"]))
+
+
+def test_responses_of_a_service_are_kept_in_the_folder_of_the_steps(folder, tmp_path, monkeypatch):
+    from tilefold.aar import ScoredApi
+
+    seen = []
+    monkeypatch.setattr(
+        ScoredApi, "__init__", lambda self, service, **options: seen.append(options["cache"])
+    )
+    monkeypatch.setattr(ScoredApi, "fingerprint", lambda self: "x", raising=False)
+    monkeypatch.setattr(ScoredApi, "answer", lambda self, q, *a, **o: ["hen"] * len(q))
+    monkeypatch.setattr(ScoredApi, "name", "gpt", raising=False)
+    chosen = settings(folder, targets=["api:gpt@http://127.0.0.1:9/v1"])
+    run_aar(chosen, steps=Steps(tmp_path))
+    (cache,) = seen
+    assert cache.name == "responses.sqlite"
+    assert tmp_path in cache.parents
+    assert cache.parent.is_dir()
