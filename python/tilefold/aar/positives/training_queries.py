@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from ...data import Collection, TrainingSet
 from ...integers import as_integer
 from ...ragged_lists import Integers, Lists
-from .merged_positives import MergedPositives
+from .candidate_lists import as_ranking
+from .merged_positives import MergedPositives, merge_positives
+from .preference_negatives import preference_negatives
 
 _OP = "TrainingQueries.build"
 _NAMED = 3  # queries whose ids a warning gives
@@ -83,6 +85,66 @@ class TrainingQueries:
             reasons = ", ".join(f"{count} for {reason}" for reason, count in dropped.items())
             raise ValueError(f"{_OP}: none of {n} queries is left to train on: {reasons}")
         return cls(_training_set(texts, own, hard, kept), kept, dropped)
+
+
+class PreferenceData(NamedTuple):
+    """A training set made from preferences, and the positives that it was made of."""
+
+    queries: TrainingQueries
+    positives: MergedPositives
+
+
+def preference_data(
+    texts: TrainingSet,
+    ranking: Any,
+    scores: Any,
+    *,
+    mode: str = "both",
+    k: int = 2,
+    depth: int = 100,
+    n_negatives: int = 30,
+    seed: int = 0,
+    exact_positives: int | None = None,
+) -> PreferenceData:
+    """Makes a training set from preferences: positives (eq. 5), negatives (eq. 6), and the filter.
+
+    A positive of people is no hard negative, whether or not the mode trains on it.
+
+    Args:
+        texts: n queries with positives of people, and documents.
+        ranking: a `SearchResult` or its ids ``[n, at least N]``, of the retriever to be trained.
+        scores: ``[n, N]``, of a `PreferenceSignal`.
+        mode, k: of `merge_positives`.
+        depth, n_negatives, seed: of `preference_negatives`, limited to what the ranking has.
+        exact_positives: of `TrainingQueries.build`.
+
+    Raises:
+        TypeError, ValueError: as of these functions.
+
+    Warns:
+        UserWarning: queries were left out, as each of their candidates is a positive.
+
+    Example:
+        >>> lists = Lists.pack([[0]]), Lists.pack([[]])
+        >>> texts = TrainingSet(["q"], ["who?"], list("abc"), ["she", "he", "it"], *lists, [()])
+        >>> found = preference_data(texts, [[2, 0, 1]], [[0.9, 0.1, 0.2]], k=1)
+        >>> found.queries.data.positives.indices, found.queries.data.negatives.indices
+        (array([0, 2]), array([1]))
+    """
+    groups = texts.document_groups()
+    merged = merge_positives(texts.positives, ranking, scores, mode=mode, k=k, groups=groups)
+    deepest = min(depth, as_ranking(ranking, "preference_data").shape[1])
+    negatives = preference_negatives(
+        ranking,
+        merged.positives,
+        depth=deepest,
+        n_kept=min(n_negatives, deepest),
+        seed=seed,
+        groups=groups,
+        exclude=texts.positives,
+    )
+    chosen = TrainingQueries.build(texts, merged, negatives, exact_positives=exact_positives)
+    return PreferenceData(chosen, merged)
 
 
 def _selected(

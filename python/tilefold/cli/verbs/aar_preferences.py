@@ -58,7 +58,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs `tilefold aar preferences`."""
-    from ...aar import TrainingQueries, merge_positives, preference_negatives
+    from ...aar import preference_data
 
     for name, value in (("--negatives", args.negatives), ("--n-retrieved", args.n_retrieved)):
         if value > args.depth:
@@ -71,24 +71,21 @@ def run(args: argparse.Namespace) -> None:
     title(f"Preferences of {args.source_lm} on {args.data}")
     fact("questions", f"{len(data):,} on {count(len(data.documents), 'document')}")
     ranking, scores = _scores(args, data)
-    groups = data.document_groups()
-    merged = merge_positives(
-        data.positives, ranking, scores, mode=args.mode, k=args.top_k, groups=groups
+    chosen, merged = preference_data(
+        data,
+        ranking,
+        scores,
+        mode=args.mode,
+        k=args.top_k,
+        depth=args.depth,
+        n_negatives=args.negatives,
+        seed=args.seed,
+        exact_positives=args.exact_positives,
     )
     fact(
         "positives",
         f"{merged.n_human:,} by people, {merged.n_lm:,} by the LM, {merged.n_shared:,} by both",
     )
-    negatives = preference_negatives(
-        ranking,
-        merged.positives,
-        depth=args.depth,
-        n_kept=args.negatives,
-        seed=args.seed,
-        groups=groups,
-        exclude=data.positives,
-    )
-    chosen = TrainingQueries.build(data, merged, negatives, exact_positives=args.exact_positives)
     for reason, number in chosen.dropped.items():
         fact("left out", f"{count(number, 'question')} with {reason}")
     write_training(args.out, chosen.data)
@@ -111,7 +108,7 @@ def _scores(
         depth = min(args.depth, len(data.documents))
         ranking = kept_ranking(
             model,
-            data.queries,
+            model.query_texts(data.queries, data.prompts),
             data.documents,
             data.titles,
             depth,

@@ -17,7 +17,7 @@ from .aar_settings import AARSettings, PositivesMode
 from .aar_subject import AARSubject, TargetCorpus
 
 if TYPE_CHECKING:
-    from ...aar import MergedPositives, PreferenceSignal, TargetLM, TrainingQueries
+    from ...aar import PreferenceData, PreferenceSignal, TargetLM
     from ...data import TrainingSet
     from ...models import BiEncoder
 
@@ -120,29 +120,22 @@ class AARStages:
         ranking: NDArray[np.int64],
         scores: NDArray[np.float32],
         seed: int,
-    ) -> tuple[TrainingQueries, MergedPositives]:
+    ) -> PreferenceData:
         """Merges positives, draws negatives, and selects the questions to train on."""
-        from ...aar import TrainingQueries, merge_positives, preference_negatives
+        from ...aar import preference_data
 
-        source, settings = self.subject.source, self.settings
-        groups = source.document_groups()
-        merged = merge_positives(
-            source.positives, ranking, scores, mode=mode, k=settings.top_k, groups=groups
-        )
-        negatives = preference_negatives(
+        settings = self.settings
+        return preference_data(
+            self.subject.source,
             ranking,
-            merged.positives,
-            depth=min(settings.depth, ranking.shape[1]),  # a corpus may have fewer documents
-            n_kept=min(settings.n_negatives, ranking.shape[1]),
+            scores,
+            mode=mode,
+            k=settings.top_k,
+            depth=settings.depth,
+            n_negatives=settings.n_negatives,
             seed=seed,
-            groups=groups,
-            # A relevant passage is no negative, whether or not the mode trains on it.
-            exclude=source.positives,
+            exact_positives=settings.exact_positives or None,
         )
-        chosen = TrainingQueries.build(
-            source, merged, negatives, exact_positives=settings.exact_positives or None
-        )
-        return chosen, merged
 
     def adapted(
         self, mode: PositivesMode, data: TrainingSet, seed: int

@@ -31,7 +31,7 @@ from .target_evaluation import (
 )
 
 if TYPE_CHECKING:
-    from ...aar import MergedPositives, TrainingQueries
+    from ...aar import PreferenceData
 
 _OVERLAP_QUESTIONS = 500  # source questions that other LMs annotate for overlaps
 
@@ -163,11 +163,11 @@ def _adapt(
     for mode in stages.settings.modes:
         for seed in stages.settings.seeds:
             with clock.stage("positives and negatives"):
-                chosen, merged = stages.training_set(mode, ranking, scores, seed)
+                made = stages.training_set(mode, ranking, scores, seed)
             if seed == stages.settings.seeds[0]:
-                counts.append(_count(mode, chosen, merged))
+                counts.append(_count(mode, made))
             with clock.stage("training"):
-                folder, points = stages.adapted(mode, chosen.data, seed)
+                folder, points = stages.adapted(mode, made.queries.data, seed)
             retrievers.setdefault(mode, []).append(BiEncoder.from_pretrained(folder))
             curves += [
                 TrainingPoint(mode, seed, int(one["step"]), one["reciprocal_rank"], one["accuracy"])
@@ -179,10 +179,11 @@ def _adapt(
     return retrievers, counts, curves
 
 
-def _count(mode: str, chosen: TrainingQueries, merged: MergedPositives) -> TrainingCounts:
+def _count(mode: str, made: PreferenceData) -> TrainingCounts:
     """Counts questions and positives of a training set, and the share that the LM alone chose."""
     from ...aar import Origin
 
+    chosen, merged = made
     kept = np.isin(merged.positives.owners(), chosen.rows)
     by_lm = (merged.origins[kept] & Origin.HUMAN) == 0
     n = len(chosen.data)
