@@ -87,6 +87,18 @@ def test_the_mode_of_the_lm_trains_on_its_favourites_alone(source_lm, data, run,
         assert gold not in {found.document_ids[d] for d in found.negatives.of(row)}
 
 
+def test_likelihoods_are_of_the_answers_of_another_file(source_lm, data, run, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(
+        "".join(json.dumps({"_id": q, "answers": ["hen"]}) + "\n" for q in QUESTIONS)
+    )
+    words = ["aar", "preferences", str(data), "--source-lm", str(source_lm), "--run", str(run)]
+    words += ["--signal", "likelihood", "--n-retrieved", "4", "--out", str(tmp_path / "out.jsonl")]
+    assert main(words) == 1  # data has no answers
+    assert main([*words, "--answers", str(answers)]) == 0
+    assert read_training(tmp_path / "out.jsonl").answers == [("hen",)] * 2
+
+
 def test_more_negatives_than_the_depth_has_are_refused(data, tmp_path, capsys):
     words = ["aar", "preferences", str(data), "--source-lm", "x", "--out", str(tmp_path / "x")]
     assert main([*words, "--depth", "12"]) == 1

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tilefold.data import TrainingSet, read_training, write_training
+from tilefold.data import Question, TrainingSet, read_training, write_training
 from tilefold.ragged_lists import Lists
 
 Write = Callable[..., Path]
@@ -804,3 +804,14 @@ def test_collections_become_training_sets(
         n_negatives = sum(gain < 1 for gain in gains)
     assert len(data) == n
     assert (len(data.positives.indices), len(data.negatives.indices)) == (n_positives, n_negatives)
+
+
+def test_answers_of_another_file_go_to_the_queries_with_their_ids():
+    data = TrainingSet(
+        ["q1", "q2"], ["who?", "what?"], ["d"], ["she"], Lists.pack([[0], [0]]), Lists.pack([[], []]), [("he",), ("it",)]
+    )
+    found = data.with_answers([Question("q2", "", ("a", "b")), Question("q3", "", ("c",))])
+    assert found.answers == [(), ("a", "b")]
+    assert data.answers == [("he",), ("it",)]
+    with pytest.raises(ValueError, match="with_answers: expected ids of queries such as 'q1'"):
+        data.with_answers([Question("x", "", ("a",))])

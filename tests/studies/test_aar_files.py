@@ -17,7 +17,9 @@ from tilefold.files.steps import Steps
 from tilefold.models import BiEncoder, Encoder
 from tilefold.ragged_lists import Lists
 from tilefold.studies.aar import AARSettings, run_aar
+from tilefold.studies.aar.aar_files import file_subject
 from tilefold.studies.aar.aar_result import CLOSED_BOOK, UNADAPTED
+from tilefold.studies.study import NoStepStore, Reporter
 
 WORDS = ["red", "blue", "hen", "fox", "barn"]
 N = 14
@@ -119,6 +121,15 @@ def test_targets_with_cross_attention_annotate_as_well(result, folder):
 def test_dev_questions_are_the_last_and_are_not_trained_on(result):
     (counts,) = result.training
     assert counts.questions + counts.dropped == N - 3
+
+
+def test_answers_come_from_another_file(folder, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    rows = [{"_id": f"q{n}", "answers": ["zebra"]} for n in range(N)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    subject = file_subject(settings(folder, answers=str(path)), NoStepStore(), Reporter())
+    assert set(subject.source.answers) == {("zebra",)}
+    assert set(subject.dev.answers) == {("zebra",)}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from ..ragged_lists import Lists, checked
 from .prompts import PROMPT_FORMAT, TITLE_FORMAT, document_texts, query_texts
 from .qrels import FloatArray, IdArray
+from .questions import Question
 from .text_columns import fill_column, text_groups
 
 
@@ -116,6 +118,25 @@ class TrainingSet:
     def with_negatives(self, negatives: Lists) -> TrainingSet:
         """Replaces the negatives, as by mined ones; the new ones have no scores."""
         return replace(self, negatives=Lists(*negatives), negative_scores=None)
+
+    def with_answers(self, questions: Sequence[Question]) -> TrainingSet:
+        """Replaces the answers by those of questions with the same ids, as `read_questions` reads.
+
+        A query whose id is not among them has no answer then.
+
+        Args:
+            questions: with answers.
+
+        Raises:
+            ValueError: no query has the id of a question.
+        """
+        known = {question.id: question.answers for question in questions}
+        if not any(name in known for name in self.query_ids):
+            raise ValueError(
+                f"TrainingSet.with_answers: expected ids of queries such as {self.query_ids[0]!r}, "
+                f"got {len(known)} others"
+            )
+        return replace(self, answers=[known.get(name, ()) for name in self.query_ids])
 
     def joined(
         self, title_format: str = TITLE_FORMAT, query_format: str = PROMPT_FORMAT

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import TrainingSet, read_run, read_training, write_training
+from ...data import TrainingSet, read_questions, read_run, read_training, write_training
 from ...files.steps import Steps
 from ...studies.aar.aar_settings import PositivesMode, SignalName
 from ..command_parser import CommandParser
@@ -27,6 +27,7 @@ def add_arguments(parser: CommandParser) -> None:
     option("--source-lm", required=True, metavar="NAME", help="encoder-decoder that annotates")
     option("--out", required=True, metavar="FILE", help="JSONL for 'tilefold train'")
     option("--split", default="train", help="split of a collection (default: %(default)s)")
+    option("--answers", metavar="FILE", help="answers of the questions, where data has none")
     option("--run", metavar="FILE", help="TREC run of the retriever, in place of --model")
     option(
         "--signal",
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
     if args.run is None:
         check_model(args.model)
     data = read_training(args.data, split=args.split)
+    if args.answers:
+        data = data.with_answers(read_questions(args.answers))
     title(f"Preferences of {args.source_lm} on {args.data}")
     fact("questions", f"{len(data):,} on {count(len(data.documents), 'document')}")
     ranking, scores = _scores(args, data)

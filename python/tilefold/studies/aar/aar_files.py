@@ -38,7 +38,7 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
         ValueError: a file or a model that cannot be read, or a name of an unknown form.
     """
     from ...aar import FusedTarget
-    from ...data import read_training
+    from ...data import read_questions, read_training
     from ...models import FusionInDecoder
     from ...models.model_record import open_model
 
@@ -49,6 +49,8 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
         for text in getattr(settings, name):
             _kind_and_name(text, name)
     data = read_training(settings.data, split=settings.split or "train")
+    if settings.answers is not None:
+        data = data.with_answers(read_questions(settings.answers))
     tasks = _tasks(settings, data)
     source, dev = _split(settings, data)
     title = f"{settings.retriever} adapted to {settings.source_lm}"

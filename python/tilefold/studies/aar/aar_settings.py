@@ -38,6 +38,7 @@ class AARSettings(StudySettings):
         source_lm: encoder-decoder that annotates preferences, a folder or Hugging Face name.
         data: source task: questions with human judgments, a training file or a collection.
         split: split of a collection given as data (default: train).
+        answers: file with the answers of its questions, where data has none.
         targets: language models that answer, as fusion:NAME, concatenation:NAME or
             api:MODEL@ADDRESS.
         tasks: target tasks, as popqa:PATH or mmlu:PATH.
@@ -85,6 +86,7 @@ class AARSettings(StudySettings):
     source_lm: str | None = None
     data: str | None = None
     split: str | None = None
+    answers: str | None = None
     targets: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     corpora: tuple[str, ...] = ()
@@ -147,7 +149,7 @@ class AARSettings(StudySettings):
     def _check_subject(self) -> None:
         given = [name for name in _FILE_FIELDS if getattr(self, name)]
         if self.world is not None:
-            others = ("split", "corpora", *RETRIEVER_FIELDS)
+            others = ("split", "answers", "corpora", *RETRIEVER_FIELDS)
             for name in (*given, *(n for n in others if getattr(self, n) not in (None, ()))):
                 raise ValueError(f"{self._named(name)}: not with world, which has its own")
             return
