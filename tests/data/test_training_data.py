@@ -807,9 +807,8 @@ def test_collections_become_training_sets(
 
 
 def test_answers_of_another_file_go_to_the_queries_with_their_ids():
-    data = TrainingSet(
-        ["q1", "q2"], ["who?", "what?"], ["d"], ["she"], Lists.pack([[0], [0]]), Lists.pack([[], []]), [("he",), ("it",)]
-    )
+    lists = Lists.pack([[0], [0]]), Lists.pack([[], []])
+    data = TrainingSet(["q1", "q2"], ["who?", "what?"], ["d"], ["she"], *lists, [("he",), ("it",)])
     found = data.with_answers([Question("q2", "", ("a", "b")), Question("q3", "", ("c",))])
     assert found.answers == [(), ("a", "b")]
     assert data.answers == [("he",), ("it",)]

@@ -1,0 +1,184 @@
+"""Prepares AAR on Wikipedia passages: questions of two tasks, and small readers trained on SQuAD.
+
+    python examples/aar_wiki_mix.py ../shared/data/wiki_mix build/aar_wiki
+
+Writes nq.jsonl and popqa.jsonl (test questions), and the folders source, larger and causal: a T5, a
+larger T5 and a decoder-only language model, trained from random weights (about 10 minutes each on
+two cores) on the SQuAD questions of the folder and on sentences of its passages with a gap.
+"""
+
+import argparse
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tilefold.data import TrainingSet, read_collection, read_questions, read_training
+from tilefold.models import CausalLM, FusionInDecoder, minilm
+
+CHARACTERS = 500  # of a passage that AAR reads
+CROP = 180  # of a passage in training
+BATCH, SQUAD_SHARE = 32, 0.3
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+# What a gap replaces: names and numbers.
+SPAN = re.compile(r"[A-Z][\w'-]+(?: (?:of |the )?[A-Z][\w'-]+){0,3}|\d[\d,.]*\d|\d")
+Example = tuple[str, str, str]  # question, passage, answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with beir/ and answers.jsonl")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--steps", type=int, default=2000, help="of each reader (%(default)s)")
+    parser.add_argument("--test", type=Path, help="folder whose test split is NQ's (all of NQ)")
+    args = parser.parse_args()
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    answers = {one.id: one for one in read_questions(args.data / "answers.jsonl")}
+    for name, folder, split in (
+        ("nq", args.test or args.data / "beir", "test" if args.test else "nq"),
+        ("popqa", args.data / "beir", "popqa"),
+    ):
+        collection = read_collection(folder, split)
+        path = args.out / f"{name}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for key, text in zip(collection.query_ids, collection.queries, strict=True):
+                if key in answers:
+                    row = {"id": key, "question": text, "possible_answers": answers[key].answers}
+                    file.write(json.dumps(row | dict(answers[key].metadata)) + "\n")
+        print(f"{path}: {len(collection.queries):,} questions")
+
+    squad = read_training(args.data / "beir", split="squad")
+    squad = squad.with_answers(list(answers.values()))
+    for seed, (name, family, width, layers) in enumerate(
+        (("source", "t5", 128, 2), ("larger", "t5", 160, 3), ("causal", "llama", 128, 3))
+    ):
+        if not (args.out / name / "config.json").is_file():
+            reader = untrained(family, width, layers, seed)
+            train(reader, examples(squad, seed), args.steps)
+            reader.eval().write_weights(args.out / name)
+        print(f"{args.out / name}: a {family} of width {width}")
+
+
+def examples(squad: TrainingSet, seed: int) -> Iterator[Example]:
+    """Yields questions of SQuAD whose passage has the answer, and sentences with a gap."""
+    rng = random.Random(seed)
+    passages = [text[:CHARACTERS] for text in squad.documents]
+    asked = [
+        (question, passages[squad.positives.of(row)[0]], own[0])
+        for row, (question, own) in enumerate(zip(squad.queries, squad.answers, strict=True))
+        if own and own[0] in passages[squad.positives.of(row)[0]]
+    ]
+    while True:
+        if rng.random() < SQUAD_SHARE:
+            yield rng.choice(asked)
+            continue
+        passage = rng.choice(passages)
+        sentence = rng.choice(SENTENCE_END.split(passage))
+        spans = [span for span in SPAN.finditer(sentence) if span.start() > 0]
+        if spans:
+            span = rng.choice(spans)
+            around = f"{sentence[: span.start()]}what{sentence[span.end() :]}".split()
+            kept = [word for word in around if word == "what" or rng.random() < 0.85]
+            yield f"{' '.join(kept).rstrip('.')}?", passage, span.group()
+
+
+def untrained(family: str, width: int, layers: int, seed: int) -> FusionInDecoder | CausalLM:
+    """Returns a model with random weights and the vocabulary of MiniLM.
+
+    A quarter of each word's embedding has the principal components of MiniLM's.
+    """
+    encoder = minilm()
+    words: Any = encoder.model.get_input_embeddings()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=encoder.tokenizer.backend_tokenizer, model_max_length=1024, **special
+    )
+    ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 102}
+    torch.manual_seed(seed)
+    if family == "t5":
+        shape = {"d_model": width, "d_kv": width // 4, "d_ff": 4 * width, "num_heads": 4}
+        start: Any = {"decoder_start_token_id": 0, "dropout_rate": 0.0}
+        config = transformers.T5Config(**ids, **shape, **start, num_layers=layers)
+        model: Any = transformers.T5ForConditionalGeneration(config)
+        reader: FusionInDecoder | CausalLM = FusionInDecoder(model, tokenizer, max_length=512)
+    else:
+        shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_attention_heads": 4}
+        config = transformers.LlamaConfig(
+            **ids,
+            **shape,
+            bos_token_id=None,
+            num_hidden_layers=layers,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+        )
+        model = transformers.LlamaForCausalLM(config)
+        reader = CausalLM(model, tokenizer, max_length=1024)
+    weight = model.get_input_embeddings().weight
+    known = words.weight.detach()
+    centred = known - known.mean(0)
+    components = centred @ torch.pca_lowrank(centred, q=width // 4, niter=4)[2]
+    scale = weight.detach().std()
+    weight.data[:, : width // 4] = scale * components / components.std()
+    return reader
+
+
+def train(reader: FusionInDecoder | CausalLM, source: Iterator[Example], steps: int) -> None:
+    """Trains a reader to answer from a crop of the passage and perhaps of another one."""
+    rng = random.Random(0)
+    words = list(reader.model.get_input_embeddings().parameters())
+    others = [weight for weight in reader.parameters() if weight is not words[0]]
+    groups = [{"params": words, "lr": 1e-3}, {"params": others, "lr": 2e-3}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 200) * max(0.02, 1 - step / steps)
+    )
+    reader.train()
+    last: list[float] = []
+    for step in range(steps):
+        batch = [next(source) for _ in range(BATCH)]
+        prompts = []
+        for row, (question, passage, answer) in enumerate(batch):
+            read = [crop(passage, answer, rng)]
+            if step > steps // 2 and rng.random() < 0.5:
+                read.append(crop(batch[row - 1][1], "", rng))
+                rng.shuffle(read)
+            prompts.append(prompt_of(reader, question, read))
+        blank = "" if isinstance(reader, FusionInDecoder) else " "
+        loss = reader.loss(prompts, [blank + answer for _, _, answer in batch])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        rate.step()
+        last.append(float(loss.detach()))
+        if step % 100 == 99:
+            print(f"  step {step + 1:,}: loss {sum(last) / len(last):.2f}", flush=True)
+            last.clear()
+
+
+def prompt_of(reader: FusionInDecoder | CausalLM, question: str, passages: list[str]) -> Any:
+    """Returns the prompt of PopQA with passages, as the target LMs of AAR read it."""
+    asked = f"Q: {question} A:"
+    if isinstance(reader, FusionInDecoder):
+        return [f"{passage}{asked}" for passage in passages]
+    return "\n\n".join([*passages, asked])
+
+
+def crop(passage: str, answer: str, rng: random.Random) -> str:
+    """Returns a part of a passage that has the answer."""
+    if len(passage) <= CROP:
+        return passage
+    at = passage.find(answer) if answer else rng.randrange(len(passage) - CROP + 1)
+    low, high = max(0, at + len(answer) - CROP), min(at, len(passage) - CROP)
+    begin = rng.randint(low, high) if high >= low else at
+    return passage[begin : begin + CROP]
+
+
+if __name__ == "__main__":
+    main()
