@@ -30,6 +30,18 @@ def test_a_step_is_done_once(tmp_path):
     assert first["n"].shape == again["n"].shape == ()
 
 
+def test_steps_that_a_run_repeats_are_not_of_an_earlier_run(tmp_path):
+    _, make = counting()
+    first = Steps(tmp_path)
+    for _ in range(2):
+        first.once("a", 1, make)
+    assert first.resumed == 0
+    later = Steps(tmp_path)
+    for _ in range(2):
+        later.once("a", 1, make)
+    assert later.resumed == 1
+
+
 def test_what_it_depends_on_makes_another_step(tmp_path):
     calls, make = counting()
     steps = Steps(tmp_path)

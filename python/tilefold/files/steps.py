@@ -31,7 +31,7 @@ class Steps:
         folder: created if absent.
 
     Attributes:
-        resumed: how many steps were read instead of computed.
+        resumed: how many steps of earlier runs were read instead of computed.
 
     Raises:
         OSError: the folder cannot be created.
@@ -40,6 +40,7 @@ class Steps:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._seen: set[Path] = set()  # files that this object read or wrote
         self.resumed = 0
 
     def once(self, name: str, depends: Any, make: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
@@ -57,10 +58,12 @@ class Steps:
         path, key = self._path(name, depends)
         found = _read(path, key)
         if found is not None:
-            self.resumed += 1
+            self.resumed += path not in self._seen
+            self._seen.add(path)
             return found
         made = {name: np.asarray(array) for name, array in make().items()}
         write_checked(path, {**made, _KEY: _as_bytes(key)})
+        self._seen.add(path)
         return made
 
     def folder(self, name: str, depends: Any) -> Path:
