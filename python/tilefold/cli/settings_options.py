@@ -95,7 +95,7 @@ def _choices(hint: Any) -> str:
 
 
 def _with_default(text: str, default: Any) -> str:
-    if default in (None, dataclasses.MISSING):
+    if default in (None, (), dataclasses.MISSING):
         return text
     values = default if isinstance(default, tuple) else (default,)
     separator = ", " if any(" " in str(value) for value in values) else " "

@@ -29,7 +29,7 @@ class AARSettings(StudySettings):
     Args:
         world: size of a synthetic world, in which all models are trained.
         retriever: retriever that is adapted, a folder or Hugging Face name.
-        pooling: of the retriever, where its folder does not say: cls, mean, last or decoder.
+        pooling: of the retriever, where its folder does not say.
         normalize: whether the retriever's vectors have length 1, where its folder does not say.
         title_format: joins a passage's title and text for the retriever, where its folder does not
             say.
