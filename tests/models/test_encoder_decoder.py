@@ -132,6 +132,22 @@ def test_other_models_and_empty_texts_are_errors(model, folder, tmp_path):
         model.tokenize(["a " * 26])
 
 
+def test_t5_reads_texts_beyond_the_limit_of_its_tokenizer_where_that_is_chosen(model):
+    """Its positions are relative; 24 is the tokenizer's limit."""
+    longer = model.with_options(max_length=30)
+    (found,) = longer.tokenize(["a " * 26])
+    assert len(found["input_ids"]) == 27
+    expected = longer.log_likelihood(["a " * 20], ["sleeps"]).sum
+    np.testing.assert_array_equal(model.log_likelihood(["a " * 20], ["sleeps"]).sum, expected)
+
+
+def test_a_tokenizer_does_not_warn_of_what_is_an_error(model):
+    with pytest.raises(ValueError, match="more than max_length"):
+        model.tokenize(["a " * 26])
+    warned = "sequence-length-is-longer-than-the-specified-maximum"
+    assert not model.tokenizer.deprecation_warnings.get(warned)
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_states_of_the_decoder_are_those_of_a_patched_model(tmp_path, asked):
     """In either order of patch and the first request for hidden states."""

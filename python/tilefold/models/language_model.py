@@ -140,7 +140,10 @@ class LanguageModel(TextModel):
             TypeError: a single string, or texts that are no strings.
         """
         check_texts(texts, f"{type(self).__name__}.tokenize")
-        return self.tokenizer(list(texts), **options) if len(texts) else {"input_ids": []}
+        if not len(texts):
+            return {"input_ids": []}
+        # A tokenizer warns of texts beyond its own limit; here max_length decides, in an error.
+        return self.tokenizer(list(texts), verbose=False, **options)
 
     def pad(self, tokens: Sequence[Tokens], **options: Any) -> Mapping[str, Tensor]:
         """Pads tokenized texts to a batch of the inputs that the model reads: see `TextModel.pad`.

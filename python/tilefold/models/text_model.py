@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..integers import as_integer
 from . import adapters
-from .checkpoints.checkpoint import limit
+from .checkpoints.checkpoint import limit, longest_limit
 from .fingerprint import fingerprint
 from .length_batches import Tokens
 
@@ -26,7 +26,8 @@ class TextModel(nn.Module):
         model: of transformers.
         tokenizer: the tokenizer of the model.
         max_length: maximum number of tokens of a text, special tokens included; None for as many as
-            the model can read, in an `Encoder` at most 256.
+            model and tokenizer say, in an `Encoder` at most 256. T5, which has relative positions
+            alone, takes more than its tokenizer says.
         adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; None runs
             the model as it is.
 
@@ -46,9 +47,10 @@ class TextModel(nn.Module):
     ) -> None:
         super().__init__()
         kind = type(self).__name__
-        longest = limit(model, tokenizer)
         if max_length is None:
-            max_length = min(self._default_max_length or longest, longest)
+            usual = limit(model, tokenizer)
+            max_length = min(self._default_max_length or usual, usual)
+        longest = longest_limit(model, tokenizer)
         max_length = as_integer(max_length, kind, "max_length")
         if not 1 <= max_length <= longest:
             raise ValueError(
@@ -75,6 +77,11 @@ class TextModel(nn.Module):
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.parameters()).device
+
+    @property
+    def longest(self) -> int:
+        """The largest max_length that `with_options` takes."""
+        return longest_limit(self.model, self.tokenizer)
 
     def fingerprint(self) -> str:
         """Returns a digest of weights, configuration, tokenizer and settings: see `fingerprint`."""

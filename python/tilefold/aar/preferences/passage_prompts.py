@@ -88,7 +88,7 @@ class PassagePrompts:
         texts = format_columns(self.template, passage=cut, question=[question] * len(cut))
         if self.overlong == "error" or not texts:
             return texts
-        lengths = [len(ids) for ids in model.tokenizer(texts)["input_ids"]]
+        lengths = [len(ids) for ids in model.tokenizer(texts, verbose=False)["input_ids"]]
         return [
             text if length <= longest else self._fitted(model, question, passage, longest)
             for text, passage, length in zip(texts, cut, lengths, strict=True)
@@ -106,7 +106,7 @@ class PassagePrompts:
             )
         while True:
             [text] = format_columns(self.template, passage=[passage], question=[question])
-            excess = len(tokenizer(text)["input_ids"]) - longest
+            excess = len(tokenizer(text, verbose=False)["input_ids"]) - longest
             if excess <= 0:
                 return text
             tokens = tokenizer(passage, add_special_tokens=False, return_offsets_mapping=True)

@@ -116,6 +116,19 @@ def limit(model: Any, tokenizer: Any) -> int:
     return int(min(places, _places_behind_padding(model), tokenizer.model_max_length, _NO_LIMIT))
 
 
+def longest_limit(model: Any, tokenizer: Any) -> int:
+    """Returns the largest number of tokens that may be chosen in place of `limit`.
+
+    T5 and its like have relative positions alone and read texts of any length; the limit of their
+    tokenizers, such as 512, is the length of the texts that they were first trained on.
+    """
+    config = model.config
+    relative = hasattr(config, "relative_attention_num_buckets")
+    if relative and not hasattr(config, "max_position_embeddings"):
+        return _NO_LIMIT
+    return limit(model, tokenizer)
+
+
 def _length(model: Any, tokenizer: Any, settings: dict[str, Any]) -> dict[str, int]:
     """Returns the maximum length where the folder leaves it open, or has more than can be read."""
     length = settings.get("max_length", 0)
