@@ -208,3 +208,26 @@ def test_the_example_is_a_whole_configuration(monkeypatch, tmp_path):
     assert settings.world == "small"
     assert (settings.n_retrieved, settings.top_k, settings.depth) == (10, 2, 100)
     assert len(settings.seeds) >= 3
+
+
+@pytest.mark.parametrize("command", ["run", "preferences", "evaluate"])
+def test_help_is_within_80_columns_and_shows_no_empty_default(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main(["aar", command, "--help"])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "(default: )" not in out
+
+
+def test_what_the_source_lm_lacks_is_found_before_the_corpus_is_encoded(
+    source_lm, data, tmp_path, capsys, monkeypatch
+):
+    from tilefold.cli.verbs import aar_preferences
+
+    monkeypatch.setattr(aar_preferences, "load_model", lambda args: pytest.fail("loaded"))
+    words = ["aar", "preferences", str(data), "--out", str(tmp_path / "x")]
+    assert main([*words, "--source-lm", str(tmp_path / "nothing")]) == 1
+    assert "nothing" in capsys.readouterr().err
+    assert main([*words, "--source-lm", str(source_lm), "--signal", "likelihood"]) == 1
+    assert "2 of 2 have none, such as 'q1'" in capsys.readouterr().err

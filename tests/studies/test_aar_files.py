@@ -1,6 +1,7 @@
 """The study of AAR from checkpoints and files, with models of random weights."""
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import tiny_language_models
 from tilefold.data import write_training
 from tilefold.data.training_set import TrainingSet
+from tilefold.files.locked import locked
 from tilefold.files.steps import Steps
 from tilefold.models import BiEncoder, Encoder
 from tilefold.ragged_lists import Lists
@@ -168,3 +170,62 @@ def test_responses_of_a_service_are_kept_in_the_folder_of_the_steps(folder, tmp_
     assert cache.name == "responses.sqlite"
     assert tmp_path in cache.parents
     assert cache.parent.is_dir()
+
+
+def with_answers(folder: Path, name: str, answers: list[str]) -> str:
+    """Writes the training file with the same answers to every question."""
+    path = folder / name
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "answers": answers}) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("answers", [[], [" "]])
+def test_a_signal_without_its_answers_is_refused_before_passages_are_retrieved(
+    folder, tmp_path, answers
+):
+    data = with_answers(folder, f"without{len(answers)}.jsonl", answers)
+    with pytest.raises(
+        ValueError, match=r"'answer likelihood' needs an answer .* 11 of 11 have none"
+    ):
+        run_aar(settings(folder, data=data, signal="likelihood"), steps=Steps(tmp_path))
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_blank_answers_count_as_none(folder):
+    found = run_aar(settings(folder, data=with_answers(folder, "blank.jsonl", [" "])))
+    assert found.deletions == ()
+    assert all(np.isnan(point.accuracy) for point in found.curves)
+
+
+def test_prompts_beyond_the_limit_of_a_t5_tokenizer_are_read_whole(folder, tmp_path):
+    """Questions of MMLU have more than the 512 tokens that Flan-T5's tokenizer names."""
+    path = tmp_path / "anatomy_val.csv"
+    path.write_text("Which is a bone?,hen,fox,barn,red,A\n")
+    target = f"fusion:{folder / 't5'}"  # its tokenizer names 24
+    chosen = settings(folder, tasks=[f"mmlu:{path}"], targets=[target], n_passages=2)
+    found = run_aar(chosen)
+    assert {row.retrieval for row in found.accuracies} == {CLOSED_BOOK, UNADAPTED, "both"}
+
+
+def test_two_runs_in_one_folder_share_a_training(folder, tmp_path):
+    chosen = settings(folder)
+    expected = run_aar(chosen, steps=Steps(tmp_path))
+    (trained,) = tmp_path.glob("retriever-*")
+    waits, found = threading.Event(), []
+
+    class Waiting(Reporter):
+        def warn(self, text):
+            assert str(trained) in text
+            waits.set()
+
+    def later():
+        found.append(run_aar(chosen, steps=Steps(tmp_path), progress=Waiting()))
+
+    thread = threading.Thread(target=later)
+    with locked(trained):
+        thread.start()
+        assert waits.wait(60)
+        assert not found
+    thread.join()
+    assert found[0].accuracies == expected.accuracies

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import TrainingSet, read_questions, read_run, read_training, write_training
+from ...data import TrainingSet, read_run, write_training
 from ...files.steps import Steps
 from ...studies.aar.aar_settings import PositivesMode, SignalName
 from ..command_parser import CommandParser
@@ -60,6 +60,7 @@ def add_arguments(parser: CommandParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs `tilefold aar preferences`."""
     from ...aar import preference_data
+    from ...studies.aar.aar_files import read_source
 
     for name, value in (("--negatives", args.negatives), ("--n-retrieved", args.n_retrieved)):
         if value > args.depth:
@@ -68,9 +69,7 @@ def run(args: argparse.Namespace) -> None:
     check_source(args.data)
     if args.run is None:
         check_model(args.model)
-    data = read_training(args.data, split=args.split)
-    if args.answers:
-        data = data.with_answers(read_questions(args.answers))
+    data = read_source(args.data, args.split, args.answers)
     title(f"Preferences of {args.source_lm} on {args.data}")
     fact("questions", f"{len(data):,} on {count(len(data.documents), 'document')}")
     ranking, scores = _scores(args, data)
@@ -100,12 +99,13 @@ def _scores(
     args: argparse.Namespace, data: TrainingSet
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Returns the ranking ``[n, depth]`` and the scores of its first passages ``[n, N]``."""
-    from ...models import FusionInDecoder
-    from ...studies.aar.aar_files import signal_of
-    from ...studies.aar.aar_stages import kept_preferences, kept_ranking
+    from ...studies.aar.aar_files import fused_lm, signal_of
+    from ...studies.aar.aar_stages import check_answers, kept_preferences, kept_ranking
     from ...studies.study import NoStepStore
 
     steps = NoStepStore() if args.cache is None else Steps(check_folder(args.cache, "--cache"))
+    signal = signal_of(args.signal, fused_lm(args.source_lm), batch_size=args.batch_size)
+    check_answers(signal, data)  # before the corpus is encoded
     if args.run is None:
         model = load_model(args)
         depth = min(args.depth, len(data.documents))
@@ -126,8 +126,6 @@ def _scores(
             raise ValueError(
                 f"--run {args.run}: {count(unknown, 'document')} are not among those of {args.data}"
             )
-    source_lm = FusionInDecoder.from_pretrained(args.source_lm)
-    signal = signal_of(args.signal, source_lm, batch_size=args.batch_size)
     scores = kept_preferences(
         signal, data, ranking[:, : args.n_retrieved], steps=steps, progress=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ _KINDS: dict[str, Any] = {
     "attention mass": "mass",
     "value norm": "value norm",
 }
+# The authors read 500 characters of a passage and 10,000 of a prompt, and cut no tokens: MMLU has
+# questions beyond the 512 tokens that T5's tokenizer names.
+_FUSED_TOKENS = 4096
 _KEY_VARIABLE = "TILEFOLD_API_KEY"  # environment variable with the access key of an API
 
 
@@ -38,8 +42,6 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
         ValueError: a file or a model that cannot be read, or a name of an unknown form.
     """
     from ...aar import FusedTarget
-    from ...data import read_questions, read_training
-    from ...models import FusionInDecoder
     from ...models.model_record import open_model
 
     assert settings.data is not None
@@ -48,14 +50,12 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
     for name in ("targets", "tasks"):
         for text in getattr(settings, name):
             _kind_and_name(text, name)
-    data = read_training(settings.data, split=settings.split or "train")
-    if settings.answers is not None:
-        data = data.with_answers(read_questions(settings.answers))
+    data = read_source(settings.data, settings.split or "train", settings.answers)
     tasks = _tasks(settings, data)
     source, dev = _split(settings, data)
     title = f"{settings.retriever} adapted to {settings.source_lm}"
     progress.started(title)
-    source_lm = FusionInDecoder.from_pretrained(settings.source_lm)
+    source_lm = fused_lm(settings.source_lm)
     cache = steps.folder("responses", "of services") / "responses.sqlite"
     targets = {text: open_target(text, cache) for text in settings.targets}
     if settings.n_passages is None:  # an LM that the paper lacks is an error before the training
@@ -79,6 +79,40 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
         targets,
         tasks,
     )
+
+
+def read_source(path: str, split: str, answers: str | None = None) -> TrainingSet:
+    """Reads the questions of the source task, without blank answers, which no LM could give.
+
+    Args:
+        path: a training file or a collection.
+        split: of a collection.
+        answers: file of answers that take the place of those of the source.
+
+    Raises:
+        OSError, ValueError: as of `read_training`, `read_questions` and `with_answers`.
+    """
+    from ...data import read_questions, read_training
+
+    data = read_training(path, split=split)
+    if answers is not None:
+        data = data.with_answers(read_questions(answers))
+    return dataclasses.replace(data, answers=[tuple(filter(str.strip, a)) for a in data.answers])
+
+
+def fused_lm(name: str) -> FusionInDecoder:
+    """Loads an LM for fusion in decoder, which reads long prompts whole if its positions allow it.
+
+    Args:
+        name: folder or Hugging Face name of an encoder-decoder.
+
+    Raises:
+        OSError, ValueError: as of `FusionInDecoder.from_pretrained`.
+    """
+    from ...models import FusionInDecoder
+
+    model = FusionInDecoder.from_pretrained(name)
+    return model.with_options(max_length=min(model.longest, _FUSED_TOKENS))
 
 
 def signal_of(
@@ -147,11 +181,11 @@ def open_target(text: str, cache: Path | None = None) -> TargetLM:
         ValueError: a text of another form.
     """
     from ...aar import CompletionsService, ConcatenatedTarget, FusedTarget, ScoredApi
-    from ...models import CausalLM, FusionInDecoder
+    from ...models import CausalLM
 
     kind, name = _kind_and_name(text, "targets")
     if kind == "fusion":
-        return FusedTarget(FusionInDecoder.from_pretrained(name), name=name)
+        return FusedTarget(fused_lm(name), name=name)
     if kind == "concatenation":
         return ConcatenatedTarget(CausalLM.from_pretrained(name), name=name)
     model, at, address = name.partition("@")

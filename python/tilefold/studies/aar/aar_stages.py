@@ -174,7 +174,14 @@ class AARStages:
         answered = dev is not None and all(dev.answers)
         target = next(iter(self.subject.targets.values())) if answered else None
         return train_retriever(
-            self.subject.retriever, data, dev, settings, seed, folder, target=target
+            self.subject.retriever,
+            data,
+            dev,
+            settings,
+            seed,
+            folder,
+            target=target,
+            progress=self.progress,
         )
 
 
@@ -219,6 +226,24 @@ def kept_ranking(
         return {"ids": search(model.encode_queries(queries, **options), vectors, k).ids}
 
     return steps.once("ranking", depends, make)["ids"]
+
+
+def check_answers(signal: PreferenceSignal, data: TrainingSet) -> None:
+    """Checks that a signal has the answers that it reads, before passages are retrieved.
+
+    Args:
+        signal: of a language model.
+        data: questions.
+
+    Raises:
+        ValueError: the signal needs answers, and a question has none.
+    """
+    without = [name for name, own in zip(data.query_ids, data.answers, strict=True) if not any(own)]
+    if signal.needs_answers and without:
+        raise ValueError(
+            f"signal: {signal.name!r} needs an answer to every question, and {len(without):,} of "
+            f"{len(data):,} have none, such as {without[0]!r}; attention needs none"
+        )
 
 
 def kept_preferences(

@@ -20,7 +20,7 @@ from .aar_result import (
     TrainingPoint,
 )
 from .aar_settings import AARSettings
-from .aar_stages import AARStages
+from .aar_stages import AARStages, check_answers
 from .aar_subject import AARSubject
 from .stage_clock import StageClock
 from .target_evaluation import (
@@ -67,6 +67,7 @@ def run_aar(
         subject = _load_subject(settings, steps, progress)
     stages = AARStages(settings, subject, steps, progress)
     source = subject.source
+    check_answers(subject.signal, source)
     progress.fact("source", f"{len(source):,} questions on {len(source.documents):,} documents")
     with clock.stage("retrieve source passages"):
         depth = min(settings.depth, len(source.documents))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files.atomic import replacing_text
+from ...files.locked import locked
+from ..study import Reporter
 from .aar_settings import AARSettings
 
 if TYPE_CHECKING:
@@ -33,8 +36,11 @@ def train_retriever(
     folder: Path,
     *,
     target: TargetLM | None = None,
+    progress: Reporter | None = None,
 ) -> tuple[Path, list[dict[str, float]]]:
     """Trains a copy of a retriever with one softmax per positive and rotating hard negatives.
+
+    Where another run trains in the folder, waits for it and takes its retriever.
 
     Args:
         retriever: before adaptation; its weights stay.
@@ -44,34 +50,54 @@ def train_retriever(
         seed: of the order and of drawn passages.
         folder: of checkpoints; a training that is done there is not repeated.
         target: LM whose accuracy on the dev questions is measured, too.
+        progress: hears of the wait for another run.
 
     Returns:
         The folder of the trained retriever, and measures by step.
     """
-    from ...train.checkpoints import MODEL, last_checkpoint
+    from ...train.checkpoints import MODEL
 
     curve = folder / _CURVE
-    if curve.is_file():
-        found: list[dict[str, float]] = json.loads(curve.read_text())
-        return folder / MODEL, found
-    evaluators = []
-    if dev is not None and target is not None:
-        evaluators.append(_dev_accuracy(target, dev, settings, retriever))
-    trainer = _trainer(retriever, data, dev, settings, seed, folder, evaluators)
+    with _locked_training(folder, progress or Reporter()):
+        if not curve.is_file():
+            evaluators = []
+            if dev is not None and target is not None:
+                evaluators.append(_dev_accuracy(target, dev, settings, retriever))
+            trainer = _trainer(retriever, data, dev, settings, seed, folder, evaluators)
+            measures = _trained(trainer, folder)
+            with replacing_text(curve) as file:
+                json.dump(measures, file)
+    found: list[dict[str, float]] = json.loads(curve.read_text())
+    return folder / MODEL, found
+
+
+@contextlib.contextmanager
+def _locked_training(folder: Path, progress: Reporter) -> Iterator[None]:
+    """Keeps other runs from writing checkpoints to the folder at the same time."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=False))
+        except BlockingIOError:
+            progress.warn(f"Waiting for another run, which trains in {folder}.")
+            stack.enter_context(locked(folder))
+        yield
+
+
+def _trained(trainer: Any, folder: Path) -> list[dict[str, float]]:
+    """Trains from the last checkpoint on, saves the model, and returns measures by step."""
+    from ...train.checkpoints import last_checkpoint
+
     resumed = last_checkpoint(folder)
     # The log of a training begins after its first step, and a checkpoint is loaded by train().
     before = trainer.evaluate() if trainer.can_evaluate else {}
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     trainer.save_model()
     logged = [{"step": 0, **before}, *trainer.state.log_history]
-    evaluations = [
+    return [
         {"step": entry["step"], **{name: entry.get(f"eval_{key}", NAN) for name, key in _MEASURES}}
         for entry in logged
         if any(f"eval_{key}" in entry for _, key in _MEASURES)
     ]
-    with replacing_text(curve) as file:
-        json.dump(evaluations, file)
-    return folder / MODEL, evaluations
 
 
 def _trainer(
