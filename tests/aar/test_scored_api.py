@@ -95,6 +95,14 @@ def test_a_service_without_log_probabilities_cannot_choose(server, tmp_path):
         assert len(cache) == 0
 
 
+def test_an_answer_can_be_written_to_a_file(server):
+    """Half of a surrogate pair, which a token limit may leave, is no text."""
+    server.script = lambda request, n: completion(" cats \ud83d")
+    (answer,) = ScoredApi(service(server)).answer(["a"])
+    assert answer == " cats \ufffd"
+    answer.encode()
+
+
 def test_equal_prompts_are_sent_once(server):
     assert len(ScoredApi(service(server)).answer(["a", "b", "a", "a"])) == 4
     assert sorted(server.prompts) == ["a", "b"]
@@ -196,7 +204,8 @@ def test_a_retry_after_beyond_the_longest_wait_is_an_error(server):
 def test_retry_after_may_be_a_date():
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert 25 < client_module._retry_after(soon) <= 30
-    for header in ("Wed, 21 Oct 2015 07:28:00 GMT", "", "soon", "-3", "nan", "inf"):
+    beyond = "Mon, 1 Jan 99999999999 00:00:00 GMT"
+    for header in ("Wed, 21 Oct 2015 07:28:00 GMT", "", "soon", "-3", "nan", "inf", beyond):
         assert client_module._retry_after(header) == 0
 
 

@@ -257,7 +257,9 @@ def _choice(content: bytes, key: str) -> dict[str, Any]:
     first = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(first, dict) or not isinstance(first.get("text"), str):
         raise _TransientError(f"no choice with a text: {_cleaned(_text(content), key)}")
-    return {name: first[name] for name in ("text", "logprobs") if name in first}
+    # JSON can escape half of a surrogate pair, which no file can hold.
+    text = first["text"].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return {"text": text, **{name: first[name] for name in ("logprobs",) if name in first}}
 
 
 def _retry_after(header: str) -> float:
@@ -270,7 +272,7 @@ def _retry_after(header: str) -> float:
     except ValueError:
         try:
             moment = email.utils.parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):  # such as a year beyond any date
             return 0.0
         if moment.tzinfo is None:  # "-0000"
             moment = moment.replace(tzinfo=datetime.UTC)
