@@ -123,6 +123,18 @@ def test_bad_splits_are_named(changes, message):
         AnsweredQuestions(**{**columns, **changes})
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (([1, 2], [0], [1, 0]), r"parametric must be \[2\], got shape \(1,\)"),
+        (([np.nan, 2], [0, 1], [1, 0]), "popularity must be finite"),
+    ],
+)
+def test_columns_of_a_threshold_are_checked(columns, message):
+    with pytest.raises(ValueError, match=f"^popularity_threshold: {message}"):
+        popularity_threshold(*columns)
+
+
 def test_an_empty_development_split_is_refused():
     empty = AnsweredQuestions([], [], [], [], [])
     with pytest.raises(ValueError, match="development split is empty"):

@@ -68,7 +68,8 @@ def test_counts_are_of_passages_and_of_places():
 @pytest.mark.parametrize(
     ("answers", "error", "message"),
     [
-        ("Paris", TypeError, "must be a list, got 'Paris'"),
+        ("Paris", TypeError, "answers is one string"),
+        ([1], TypeError, "answers must be strings, got int"),
         ([], ValueError, "one answer or more"),
         (["a", " \n"], ValueError, "an answer has no token"),
         ([""], ValueError, "an answer has no token"),

@@ -201,3 +201,13 @@ def test_ids_and_numbers_of_another_kind_are_refused():
         preferred_passages([[1]], [[1.0]], k=2.0)
     with pytest.raises(TypeError, match=r"human must be tilefold\.ragged_lists\.Lists"):
         merge_positives([[1]], [[1]], [[1.0]])
+    for scores in ([["a"]], [[None]], [[1j]]):
+        with pytest.raises(TypeError, match=r"^preferred_passages: scores must be real numbers"):
+            preferred_passages([[1]], scores)
+    with pytest.raises(
+        TypeError, match=r"^preferred_passages: ranking must be ids \[n, k\], got a"
+    ):
+        preferred_passages([[1, 2], [1]], [[1.0], [1.0]])
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"^preferred_passages: scores must be real numbers"):
+        preferred_passages([[1]], torch.ones(1, 1, requires_grad=True))

@@ -301,6 +301,8 @@ def test_each_target_takes_its_own_kind_of_model(fusion, causal):
         ConcatenatedTarget(causal, overflow="cut")
     with pytest.raises(ValueError, match="max_new_tokens must be at least 1, got 0"):
         FusedTarget(fusion, max_new_tokens=0)
+    with pytest.raises(ValueError, match="FusedTarget: batch_size must be at least 1, got 0"):
+        FusedTarget(fusion, batch_size=0)
 
 
 def test_no_questions_have_no_answers(fusion, causal):

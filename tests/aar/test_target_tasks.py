@@ -302,6 +302,12 @@ OPEN = Question("0", "?", ("a",))
         (lambda: PopqaTask((Question("7", "?", (" ",)),)), "'7' lacks answers"),
         (lambda: PopqaTask((OPEN,), template="{query}"), "fields"),
         (lambda: PopqaTask((OPEN,), 15).run(ScriptedTarget([""])), "'0' has no relation"),
+        (lambda: PopqaTask((OPEN,), -1), "n_examples must be at least 0, got -1"),
+        (lambda: MmluTask((CHOICE,), n_examples=0), "n_examples must be at least 1, got 0"),
+        (
+            lambda: MmluTask((MultipleChoice("7", "?", ("1", "2"), 2, "anatomy"),)),
+            "'7' has 2 options, and the answer 2",
+        ),
         (lambda: MmluTask((CHOICE,)).run(ScriptedTarget([0]), None, 2), "there are no passages"),
         (lambda: MmluTask((CHOICE,)).run(ScriptedTarget([0]), [], 2), "of 1 questions, got 0"),
         (lambda: PopqaTask((OPEN,)).run(ScriptedTarget([""]), None, 3), "there are no passages"),
@@ -314,6 +320,32 @@ OPEN = Question("0", "?", ("a",))
 def test_bad_tasks_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("task", "answers", "error", "message"),
+    [
+        (PopqaTask((OPEN,)), [], ValueError, "expected 1 answers of flan-t5-base, got 0"),
+        (PopqaTask((OPEN,)), [None], TypeError, "must be strings, got NoneType"),
+        (
+            MmluTask((CHOICE,)),
+            [],
+            ValueError,
+            r"expected 1 choices of flan-t5-base, got shape \(0,",
+        ),
+        (MmluTask((CHOICE,)), [-1], ValueError, "chose -1 of the 2 options of question 0"),
+        (MmluTask((CHOICE,)), [2], ValueError, "chose 2 of the 2 options of question 0"),
+    ],
+)
+def test_what_a_target_returns_is_checked(task, answers, error, message):
+    """Anybody may write one; -1 would count as the last option."""
+    with pytest.raises(error, match=message):
+        task.run(ScriptedTarget(answers))
+
+
+def test_one_string_is_no_list_of_passages():
+    with pytest.raises(TypeError, match="passages of question 0 is one string"):
+        PopqaTask((OPEN,)).run(ScriptedTarget([""]), ["a hen"], 1)
 
 
 def test_an_unknown_lm_needs_its_number_of_passages():

@@ -424,6 +424,21 @@ def test_a_full_disk_leaves_the_checkpoint_before(model, tmp_path, monkeypatch):
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
 
 
+def test_an_archive_that_torch_cannot_write_is_an_error_of_the_file(model, tmp_path, monkeypatch):
+    """A full disk, in the words of torch 2.7."""
+
+    def fails(value: Any, path: Any) -> None:
+        raise RuntimeError(
+            "[enforce fail at inline_container.cc:672] . unexpected pos 8384 vs 8278"
+        )
+
+    monkeypatch.setattr(torch, "save", fails)
+    trainer = RetrieverTrainer(model, arguments(tmp_path, max_steps=1, save_steps=1), a_set())
+    with pytest.raises(OSError, match="checkpoint-1 could not be written, is the disk full"):
+        trainer.train()
+    assert last_checkpoint(tmp_path) is None
+
+
 def middle_of_largest_entry(path: Path) -> int:
     """The entry may be found by its contents: torch does not compress them."""
     with zipfile.ZipFile(path) as archive:

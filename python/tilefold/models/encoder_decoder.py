@@ -214,7 +214,9 @@ class EncoderDecoderLM(GenerativeLM):
     def _targets(self, continuations: Sequence[str], end: list[int]) -> list[list[int]]:
         if not continuations:
             return []
-        ids = self.tokenizer(text_target=list(continuations), add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(
+            text_target=list(continuations), add_special_tokens=False, verbose=False
+        )["input_ids"]
         for text, one in zip(continuations, ids, strict=True):
             if not one:
                 raise ValueError(

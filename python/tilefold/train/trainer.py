@@ -221,10 +221,19 @@ class RetrieverTrainer(Trainer):
             save_negatives(folder, self.draw.data, self._mined_at)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial=trial))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            # torch.save writes archives in C++, where a full disk is no OSError.
+            if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise OSError(
+                f"{checkpoint} could not be written, is the disk full? {error}"
+            ) from error
         if self.args.should_save:
-            folder = Path(self._get_output_dir(trial=trial))
-            finish_checkpoint(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            finish_checkpoint(checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

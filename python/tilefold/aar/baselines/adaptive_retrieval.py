@@ -51,12 +51,7 @@ class AnsweredQuestions:
                 f"{op}: expected relations of {n} questions, got {len(self.relations)}"
             )
         for name in ("popularity", "parametric", "retrieval"):
-            values = np.asarray(getattr(self, name), np.float64)
-            if values.shape != (n,):
-                raise ValueError(f"{op}: {name} must be [{n}], got shape {values.shape}")
-            if not (np.isfinite(values) & (values >= 0)).all():
-                raise ValueError(f"{op}: {name} must be finite and at least 0")
-            object.__setattr__(self, name, values)
+            object.__setattr__(self, name, _checked(getattr(self, name), op, name, n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,21 +140,33 @@ def popularity_threshold(
         for none of them, infinity for all.
 
     Raises:
-        ValueError: no questions; n_bins below 1.
+        ValueError: no questions; lengths differ; a value is negative or not finite; n_bins below 1.
 
     >>> popularity_threshold([1, 10, 100], parametric=[0, 0, 1], retrieval=[1, 1, 0])
     100.0
     """
-    values = np.asarray(popularity, np.float64)
-    if not len(values):
-        raise ValueError("popularity_threshold: expected one question or more, got none")
+    op, n = "popularity_threshold", len(popularity)
+    if not n:
+        raise ValueError(f"{op}: expected one question or more, got none")
+    values = _checked(popularity, op, "popularity", n)
+    retrieved = _checked(retrieval, op, "retrieval", n)
+    parametric = _checked(parametric, op, "parametric", n)
     candidates = np.append(_edges(values, n_bins), np.inf)
     order = np.argsort(values, kind="stable")
     # Right answers if the i least popular questions are answered with retrieval, for i from 0 to n.
-    gain = (np.asarray(retrieval, np.float64) - np.asarray(parametric, np.float64))[order]
+    gain = (retrieved - parametric)[order]
     right = np.concatenate([[0.0], np.cumsum(gain)])
     below = np.searchsorted(values[order], candidates, side="left")
     return float(candidates[right[below].argmax()])
+
+
+def _checked(values: Any, op: str, name: str, n: int) -> FloatArray:
+    found = np.asarray(values, np.float64)
+    if found.shape != (n,):
+        raise ValueError(f"{op}: {name} must be [{n}], got shape {found.shape}")
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise ValueError(f"{op}: {name} must be finite and at least 0")
+    return found
 
 
 def _edges(popularity: FloatArray, n_bins: int | None) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluate import Interval, PairedTest, bootstrap, paired_test
+from ...models.length_batches import check_texts
 from ..tasks.task_result import TaskResult
 
 FloatArray = NDArray[np.float64]
@@ -147,9 +148,8 @@ def compare_losses(one: DeletionEffect, other: DeletionEffect) -> PairedTest:
 
 
 def _pattern(answers: Sequence[str]) -> re.Pattern[str]:
-    if isinstance(answers, str):
-        raise TypeError(f"delete_answers: answers must be a list, got {answers!r}")
-    if not answers:
+    check_texts(answers, "delete_answers", "answers")
+    if not len(answers):
         raise ValueError("delete_answers: expected one answer or more, got none")
     for answer in answers:
         if not answer.strip():

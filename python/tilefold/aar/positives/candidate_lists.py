@@ -23,7 +23,7 @@ def as_ranking(ranking: Any, op: str, name: str = "ranking") -> Integers:
         TypeError: ids that are no integers.
         ValueError: an array that has not two dimensions, or an id below -1.
     """
-    ids = np.asarray(getattr(ranking, "ids", ranking))
+    ids = _as_array(getattr(ranking, "ids", ranking), f"{op}: {name} must be ids [n, k]")
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{op}: {name} must be integer ids of documents, got {ids.dtype}")
     if ids.ndim != 2:
@@ -46,9 +46,13 @@ def as_scores(scores: Any, op: str, ids: Integers) -> NDArray[np.float64]:
         ids: ``[n, k]``, of which the first N are scored.
 
     Raises:
+        TypeError: other than real numbers.
         ValueError: another shape; a NaN; a score where the ranking has no document.
     """
-    found = np.asarray(scores, np.float64)
+    raw = _as_array(scores, f"{op}: scores must be real numbers [n, N]")
+    if raw.dtype.kind not in "fiu":
+        raise TypeError(f"{op}: scores must be real numbers, got {raw.dtype}")
+    found = raw.astype(np.float64, copy=False)
     n, k = ids.shape
     if found.ndim != 2 or len(found) != n or not 1 <= found.shape[1] <= k:
         raise ValueError(
@@ -66,6 +70,18 @@ def as_scores(scores: Any, op: str, ids: Integers) -> NDArray[np.float64]:
             "ranking has no document; are these scores of another ranking?"
         )
     return found
+
+
+def _as_array(values: Any, expected: str) -> NDArray[Any]:
+    """Returns an array; lists of different lengths, and tensors that NumPy cannot read, are named.
+
+    Raises:
+        TypeError: begins with what is expected.
+    """
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{expected}, got a {type(values).__name__}: {error}") from error
 
 
 class SameTexts:

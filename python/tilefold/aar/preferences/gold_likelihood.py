@@ -99,9 +99,9 @@ class GoldLikelihood:
         if not isinstance(self.model, CausalLM):
             return None
         tokenizer = self.model.tokenizer
+        options = {"add_special_tokens": False, "verbose": False}
         return [
-            max(len(ids) for ids in tokenizer(own, add_special_tokens=False)["input_ids"])
-            + int(self.append_eos)
+            max(len(ids) for ids in tokenizer(own, **options)["input_ids"]) + int(self.append_eos)
             for own in answers
         ]
 

@@ -109,7 +109,9 @@ class PassagePrompts:
             excess = len(tokenizer(text, verbose=False)["input_ids"]) - longest
             if excess <= 0:
                 return text
-            tokens = tokenizer(passage, add_special_tokens=False, return_offsets_mapping=True)
+            tokens = tokenizer(
+                passage, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
             starts = [start for start, _ in tokens["offset_mapping"]]
             if excess >= len(starts):
                 raise ValueError(

@@ -13,6 +13,7 @@ from ...evaluate.predictions import first_line
 from ...files.done_once import digest_of
 from ...integers import as_integer
 from ...models import CausalLM, EncoderDecoderLM, FusionInDecoder
+from ...models.length_batches import check_batches
 from ..prompt_templates import MMLU_GPT_SUFFIX, PASSAGE_SEPARATOR, clipped
 from .target_lm import checked_inputs
 
@@ -84,6 +85,7 @@ class ConcatenatedTarget:
         if append_eos and model.tokenizer.eos_token_id is None:
             raise ValueError("ConcatenatedTarget: append_eos, but the tokenizer has no such token")
         as_integer(max_new_tokens, "ConcatenatedTarget", "max_new_tokens", at_least=1)
+        check_batches("ConcatenatedTarget", batch_size, batch_tokens)
         clipped([], passage_characters, "ConcatenatedTarget")
         causal = isinstance(model, CausalLM)
         self.model = model

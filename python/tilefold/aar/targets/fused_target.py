@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...files.done_once import digest_of
 from ...integers import as_integer
 from ...models import FusionInDecoder
+from ...models.length_batches import check_batches
 from ..prompt_templates import FUSED_PROMPT, PASSAGE_CHARACTERS, fused_prompts
 from .target_lm import checked_inputs
 
@@ -71,6 +72,7 @@ class FusedTarget:
                 f"ConcatenatedTarget takes other LMs"
             )
         as_integer(max_new_tokens, "FusedTarget", "max_new_tokens", at_least=1)
+        check_batches("FusedTarget", batch_size, batch_tokens)
         if append_eos and model.tokenizer.eos_token_id is None:
             raise ValueError(
                 "FusedTarget: the tokenizer has no end-of-sequence token; pass append_eos=False"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,56 @@ def checked_inputs(
         if not own:
             raise ValueError(f"{op}: question {row} has no options")
     return TargetInputs(found, examples)
+
+
+def checked_answers(op: str, target: TargetLM, answers: Sequence[str], n: int) -> list[str]:
+    """Checks what a target LM returned for n questions; anybody may write one.
+
+    Args:
+        op: starts the messages.
+        target: the LM, for messages.
+        answers: of `TargetLM.answer`.
+        n: questions.
+
+    Raises:
+        TypeError: answers that are no strings.
+        ValueError: another number of them.
+    """
+    check_texts(answers, op, f"answers of {target.name}")
+    if len(answers) != n:
+        raise ValueError(f"{op}: expected {n} answers of {target.name}, got {len(answers)}")
+    return list(answers)
+
+
+def checked_choices(
+    op: str, target: TargetLM, chosen: Any, options: Sequence[Sequence[str]]
+) -> list[int]:
+    """Checks the options that a target LM chose.
+
+    Args:
+        op: starts the messages.
+        target: the LM, for messages.
+        chosen: of `TargetLM.choose`.
+        options: of each question.
+
+    Raises:
+        TypeError: other than integers.
+        ValueError: another number of them, or one that is no place among the options.
+    """
+    places = np.asarray(chosen)
+    if places.dtype.kind not in "iu":
+        raise TypeError(f"{op}: choices of {target.name} must be integers, got {places.dtype}")
+    if places.shape != (len(options),):
+        raise ValueError(
+            f"{op}: expected {len(options)} choices of {target.name}, got shape {places.shape}"
+        )
+    for row, (place, own) in enumerate(zip(places.tolist(), options, strict=True)):
+        if not 0 <= place < len(own):
+            raise ValueError(
+                f"{op}: {target.name} chose {place} of the {len(own)} options of question {row}"
+            )
+    found: list[int] = places.tolist()
+    return found
 
 
 def _lists(op: str, name: str, lists: Sequence[Sequence[str]], n: int) -> list[list[str]]:

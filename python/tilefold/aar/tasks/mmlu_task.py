@@ -9,8 +9,9 @@ import numpy as np
 
 from ...data import MultipleChoice
 from ...evaluate import MMLU_GROUPS, choice_accuracy
+from ...integers import as_integer
 from ..prompt_templates import mmlu_prompts, option_letters
-from ..targets.target_lm import TargetLM
+from ..targets.target_lm import TargetLM, checked_choices
 from .few_shot import MMLU_EXAMPLES, mmlu_demonstrations
 from .retrieved_passages import mmlu_passages, passages_to_read
 from .task_result import TaskResult
@@ -30,7 +31,9 @@ class MmluTask:
         n_examples: of each question, where there are examples.
 
     Raises:
-        ValueError: no questions, an id that occurs twice, a subject that MMLU does not have.
+        TypeError: n_examples is no integer.
+        ValueError: no questions, an id that occurs twice, a subject that MMLU does not have, an
+            answer that is none of the options; n_examples below 1.
 
     Example:
         >>> question = MultipleChoice("0", "1 + 1?", ("1", "2", "3", "4"), 1, "abstract_algebra")
@@ -59,6 +62,12 @@ class MmluTask:
                     f"MmluTask: question {question.id!r} has the subject {question.subject!r}, "
                     f"which is none of the {len(known)} of MMLU"
                 )
+            if not 0 <= question.answer < len(question.options):
+                raise ValueError(
+                    f"MmluTask: question {question.id!r} has {len(question.options)} options, and "
+                    f"the answer {question.answer}"
+                )
+        as_integer(self.n_examples, "MmluTask", "n_examples", at_least=1)
 
     @property
     def name(self) -> str:
@@ -123,7 +132,8 @@ class MmluTask:
         letters = [option_letters(len(question.options)) for question in self.questions]
         examples = {"demonstrations": self._demonstrations()} if self.examples else {}
         chosen = target.choose(self.prompts(), letters, passages, **examples, progress=progress)
-        return self._result(target.name, n_passages or 0, letters, chosen.tolist())
+        places = checked_choices("MmluTask.run", target, chosen, letters)
+        return self._result(target.name, n_passages or 0, letters, places)
 
     def _demonstrations(self) -> list[str]:
         return mmlu_demonstrations(self.questions, self.examples, n_examples=self.n_examples)

@@ -11,8 +11,9 @@ import numpy as np
 
 from ...data import Question, TrainingSet
 from ...evaluate import evaluate_predictions, mean
+from ...integers import as_integer
 from ..prompt_templates import POPQA_PROMPT, popqa_prompts
-from ..targets.target_lm import TargetLM
+from ..targets.target_lm import TargetLM, checked_answers
 from .few_shot import POPQA_SEED, popqa_demonstrations
 from .retrieved_passages import POPQA_PASSAGES, passages_to_read
 from .task_result import TaskResult
@@ -33,7 +34,9 @@ class PopqaTask:
         template: of a prompt, with the field {question}.
 
     Raises:
-        ValueError: no questions, an id that occurs twice, a question without a text or answers.
+        TypeError: n_examples is no integer.
+        ValueError: no questions, an id that occurs twice, a question without a text or answers;
+            n_examples below 0, another template.
 
     Example:
         >>> task = PopqaTask((Question("0", "who wrote Emma?", ("Jane Austen",)),))
@@ -58,6 +61,7 @@ class PopqaTask:
             if not question.question or not any(map(str.strip, question.answers)):
                 lacks = "answers" if question.question else "a text"
                 raise ValueError(f"PopqaTask: question {question.id!r} lacks {lacks}")
+        as_integer(self.n_examples, "PopqaTask", "n_examples", at_least=0)
         popqa_prompts([], self.template)  # raises for other fields
 
     @classmethod
@@ -122,7 +126,8 @@ class PopqaTask:
         passages = passages_to_read("PopqaTask.run", retrieved, len(self.questions), n_passages)
         examples = {"demonstrations": self._demonstrations()} if self.n_examples else {}
         answers = target.answer(self.prompts(), passages, **examples, progress=progress)
-        return self._result(target.name, n_passages or 0, answers)
+        checked = checked_answers("PopqaTask.run", target, answers, len(self.questions))
+        return self._result(target.name, n_passages or 0, checked)
 
     def _demonstrations(self) -> list[str]:
         return popqa_demonstrations(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...integers import as_integer
+from ...models.length_batches import check_texts
 
 # Passages that each LM reads in the paper's experiments, by the last part of its name; the scripts
 # of ANCE-AAR (Yu et al., ACL 2023, and their code).
@@ -73,6 +74,7 @@ def passages_to_read(
         n_passages: of each question; one with fewer has all of its own.
 
     Raises:
+        TypeError: passages that are no strings, or one string in place of a list.
         ValueError: not one list for each question, or no question has n_passages; n_passages
             without passages.
     """
@@ -85,6 +87,8 @@ def passages_to_read(
         raise ValueError(
             f"{op}: expected passages of {n_questions} questions, got {len(retrieved)} lists"
         )
+    for row, own in enumerate(retrieved):
+        check_texts(own, op, f"passages of question {row}")
     longest = max(map(len, retrieved), default=n)
     if longest < n:
         raise ValueError(f"{op}: n_passages is {n}, but no question has more than {longest}")
