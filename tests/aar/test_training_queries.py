@@ -10,7 +10,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 pytest.importorskip("transformers", reason="pip install tilefold[train]")
 
 from tilefold import search
-from tilefold.aar.positives import TrainingQueries, merge_positives, preference_negatives
+from tilefold.aar.positives import (
+    TrainingQueries,
+    merge_positives,
+    preference_data,
+    preference_negatives,
+)
 from tilefold.data import Collection, Qrels, TrainingSet, write_training
 from tilefold.data.self_retrieval import relevant_documents
 from tilefold.models import BiEncoder
@@ -167,3 +172,16 @@ def test_from_a_ranking_to_a_training_by_the_configuration_of_the_paper(tiny_ber
     assert trainer.state.global_step == 2 * trainer.draw.steps_per_epoch
     batches = [trainer.draw.batch([0], step=e * trainer.draw.steps_per_epoch) for e in range(5)]
     assert len({text for batch in batches for text in batch.documents[3:]}) == 30
+
+
+@pytest.mark.parametrize("mode", ["both", "human", "lm"])
+def test_the_exact_number_counts_people_and_lm_in_every_mode(mode):
+    """So modes train on the same questions; one of people alone is never three."""
+    listed = Lists.pack([[0], [1]]), Lists.pack([[], []])
+    texts = TrainingSet(["q0", "q1"], ["a", "b"], list("vwxyz"), list("ABCDE"), *listed, [()] * 2)
+    ranking, scores = [[2, 3, 4], [1, 3, 4]], [[0.3, 0.2, 0.1]] * 2  # q1: the LM's first is judged
+    found, _ = preference_data(texts, ranking, scores, mode=mode, k=2, exact_positives=3)
+    assert found.rows.tolist() == [0]
+    assert found.dropped == {"2 positives, expected 3": 1}
+    expected = {"both": [0, 2, 3], "human": [0], "lm": [2, 3]}[mode]
+    assert sorted(found.data.positives.of(0)) == expected

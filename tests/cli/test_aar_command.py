@@ -231,3 +231,30 @@ def test_what_the_source_lm_lacks_is_found_before_the_corpus_is_encoded(
     assert "nothing" in capsys.readouterr().err
     assert main([*words, "--source-lm", str(source_lm), "--signal", "likelihood"]) == 1
     assert "2 of 2 have none, such as 'q1'" in capsys.readouterr().err
+
+
+def test_more_positives_than_passages_are_scored_are_refused(data, tmp_path, capsys):
+    words = ["aar", "preferences", str(data), "--source-lm", "x", "--out", str(tmp_path / "x")]
+    assert main([*words, "--n-retrieved", "3", "--top-k", "4"]) == 1
+    assert "--top-k: expected at most --n-retrieved, 3, got 4" in capsys.readouterr().err
+
+
+def test_questions_that_a_run_lacks_are_counted(source_lm, run, tmp_path, capsys):
+    run.write_text("q1 Q0 d1 1 3 tag\n")
+    words = ["aar", "evaluate", "--task", f"popqa:{questions(tmp_path)}", "--n-passages", "1"]
+    words += ["--target", f"fusion:{source_lm}", "--run", str(run)]
+    assert main([*words, "--corpus", str(corpus(tmp_path))]) == 0
+    assert "has none of 1 question of 2, which are answered closed book" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_what_is_left_out_is_a_line_of_the_output(source_lm, data, run, tmp_path, capsys):
+    text = run.read_text().splitlines()
+    run.write_text("\n".join(text[:5]) + "\n")  # one passage of the second question
+    words = ["aar", "preferences", str(data), "--source-lm", str(source_lm), "--run", str(run)]
+    words += ["--n-retrieved", "3", "--top-k", "1", "--depth", "4", "--negatives", "3"]
+    assert main([*words, "--out", str(tmp_path / "x")]) == 0
+    out = capsys.readouterr()
+    assert "left out 1 of 2 queries, as every candidate is a positive" in out.out
+    assert "UserWarning" not in out.err

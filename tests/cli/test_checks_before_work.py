@@ -201,3 +201,17 @@ def test_a_file_of_settings_without_yaml_names_the_extra(tmp_path, monkeypatch, 
     with contextlib.suppress(SystemExit):  # of the parser, which reads the file
         assert main(["eval", "--config", str(path)]) == 1
     assert 'pip install "tilefold[cli]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, capsys, monkeypatch, option):
+    """Also on a read-only disk, where the superuser has no permission either."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    data = tmp_path / "train.jsonl"
+    passage = {"docid": "d", "title": "", "text": "a hen"}
+    record = {"query_id": "q", "query": "?", "positive_passages": [passage]}
+    data.write_text(json.dumps({**record, "negative_passages": []}) + "\n")
+    given = {"--out": str(tmp_path / "x.jsonl"), option: str(tmp_path / "y")}
+    words = ["aar", "preferences", str(data), "--source-lm", "nothing"]
+    assert main([*words, *(word for pair in given.items() for word in pair)]) == 1
+    assert "cannot be written to" in capsys.readouterr().err

@@ -433,7 +433,8 @@ def test_an_archive_that_torch_cannot_write_is_an_error_of_the_file(model, tmp_p
         )
 
     monkeypatch.setattr(torch, "save", fails)
-    trainer = RetrieverTrainer(model, arguments(tmp_path, max_steps=1, save_steps=1), a_set())
+    schedule = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
     with pytest.raises(OSError, match="checkpoint-1 could not be written, is the disk full"):
         trainer.train()
     assert last_checkpoint(tmp_path) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -11,6 +12,7 @@ def check_writable(path: str | None, option: str) -> None:
     Raises:
         FileNotFoundError: its folder does not exist.
         IsADirectoryError: it is a folder.
+        PermissionError: nothing can be written to its folder.
     """
     if path is None:
         return
@@ -19,6 +21,7 @@ def check_writable(path: str | None, option: str) -> None:
         raise FileNotFoundError(f"{option} {path}: its folder does not exist")
     if target.is_dir():
         raise IsADirectoryError(f"{option} {path}: it is a folder")
+    _check_permission(Path(os.path.realpath(target)).parent, option, path)
 
 
 def check_folder(path: str, option: str) -> Path:
@@ -26,8 +29,17 @@ def check_folder(path: str, option: str) -> Path:
 
     Raises:
         NotADirectoryError: it is a file.
+        PermissionError: it cannot be created or written to.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{option} {path}: it is a file")
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    _check_permission(existing, option, path)
     return folder
+
+
+def _check_permission(folder: Path, option: str, path: str) -> None:
+    """Raises PermissionError for a folder without permission to write, or on a read-only disk."""
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option} {path}: {folder} cannot be written to")

@@ -44,6 +44,7 @@ class TrainingQueries:
         negatives: Any = None,
         *,
         exact_positives: int | None = None,
+        counted: MergedPositives | Lists | None = None,
     ) -> TrainingQueries:
         """Builds the training set of the queries that have positives and negatives.
 
@@ -58,6 +59,8 @@ class TrainingQueries:
                 negatives.
             exact_positives: keep only queries with exactly so many positives. AAR's code keeps
                 those with 3: one of people and two others of the LM. None keeps all that have one.
+            counted: lists that exact_positives counts, such as those of both where people's alone
+                are trained on; by default the positives.
 
         Raises:
             TypeError: exact_positives is no integer.
@@ -80,7 +83,10 @@ class TrainingQueries:
             hard = _checked(getattr(negatives, "negatives", negatives), "negatives", n)
         if exact_positives is not None:
             exact_positives = as_integer(exact_positives, _OP, "exact_positives", at_least=1)
-        kept, dropped = _selected(texts.query_ids, own, hard, exact_positives)
+        others = own
+        if counted is not None:
+            others = _checked(getattr(counted, "positives", counted), "counted", n)
+        kept, dropped = _selected(texts.query_ids, own, hard, exact_positives, others)
         if not len(kept):
             reasons = ", ".join(f"{count} for {reason}" for reason, count in dropped.items())
             raise ValueError(f"{_OP}: none of {n} queries is left to train on: {reasons}")
@@ -116,7 +122,8 @@ def preference_data(
         scores: ``[n, N]``, of a `PreferenceSignal`.
         mode, k: of `merge_positives`.
         depth, n_negatives, seed: of `preference_negatives`, limited to what the ranking has.
-        exact_positives: of `TrainingQueries.build`.
+        exact_positives: of `TrainingQueries.build`; counts the positives of people and LM together
+            in every mode, so that modes train on the same questions.
 
     Raises:
         TypeError, ValueError: as of these functions.
@@ -143,22 +150,27 @@ def preference_data(
         groups=groups,
         exclude=texts.positives,
     )
-    chosen = TrainingQueries.build(texts, merged, negatives, exact_positives=exact_positives)
+    counted = merged
+    if exact_positives is not None and mode != "both":
+        counted = merge_positives(texts.positives, ranking, scores, k=k, groups=groups)
+    chosen = TrainingQueries.build(
+        texts, merged, negatives, exact_positives=exact_positives, counted=counted
+    )
     return PreferenceData(chosen, merged)
 
 
 def _selected(
-    names: list[str], own: Lists, hard: Lists | None, exact: int | None
+    names: list[str], own: Lists, hard: Lists | None, exact: int | None, counted: Lists
 ) -> tuple[Integers, dict[str, int]]:
-    counts = np.diff(own.offsets)
+    counts = np.diff(counted.offsets)
     dropped: dict[str, int] = {}
-    keep = counts > 0
+    keep = np.diff(own.offsets) > 0
     if not keep.all():
         dropped["no positives"] = int((~keep).sum())
     if exact is not None:
         for count in np.unique(counts[keep & (counts != exact)]).tolist():
             noun = "positive" if count == 1 else "positives"
-            dropped[f"{count} {noun}, expected {exact}"] = int((counts == count).sum())
+            dropped[f"{count} {noun}, expected {exact}"] = int((keep & (counts == count)).sum())
         keep &= counts == exact
     if hard is not None:
         without = keep & (np.diff(hard.offsets) == 0)

@@ -13,7 +13,8 @@ from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..option_types import positive
 from ..saved_options import options_of
-from ..terminal import fact, note, title
+from ..shown_warnings import warnings_as_facts
+from ..terminal import count, fact, note, title
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -28,7 +29,12 @@ def add_arguments(parser: CommandParser) -> None:
     )
     option("--run", metavar="FILE", help="TREC run with passages (default: closed book)")
     option("--corpus", metavar="FILE", help="documents of the run")
-    option("--n-passages", type=positive, metavar="N", help="passages of a question that are read")
+    option(
+        "--n-passages",
+        type=positive,
+        metavar="N",
+        help="passages of a question that are read (default: the paper's number)",
+    )
     option("--cache", metavar="FILE", help="keep the responses of a service: none is sent twice")
     option("--out", metavar="FILE", help="write accuracies and answers as JSON")
     parser.add_config()
@@ -51,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--cache: has an effect with --target api:MODEL@ADDRESS alone")
     target = open_target(args.target, None if args.cache is None else Path(args.cache))
     title(f"{target.name} on {args.task}")
-    result = task.run(target, passages, args.n_passages, progress=True)
+    with warnings_as_facts("warning"):
+        result = task.run(target, passages, args.n_passages, progress=True)
     for name, value in result.summary.items():
         fact(name, f"{value:.4f}")
     interval = bootstrap(result.values)
@@ -72,6 +79,12 @@ def _passages(args: argparse.Namespace, task: Any) -> list[list[str]]:
         raise ValueError(f"--run {args.run} has documents that {args.corpus} lacks")
     if not (ranking >= 0).any():
         raise ValueError(f"--run {args.run} has none of the questions of {args.task}")
+    without = int((ranking < 0).all(axis=1).sum())
+    if without:
+        note(
+            f"{args.run} has none of {count(without, 'question')} of {len(ranking):,}, which are "
+            f"answered closed book."
+        )
     return [[documents.texts[row] for row in own if row >= 0] for own in ranking.tolist()]
 
 

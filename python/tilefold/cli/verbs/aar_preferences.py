@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..destination import check_folder, check_writable
 from ..model_options import add_model_arguments, check_model, load_model
 from ..option_types import positive
 from ..saved_options import options_of, save_options
+from ..shown_warnings import warnings_as_facts
 from ..sources import check_source
 from ..terminal import count, fact, note, title
 
@@ -51,7 +53,12 @@ def add_arguments(parser: CommandParser) -> None:
     ):
         help_text = f"{words} (default: {default})"
         option(f"--{name}", type=positive, default=default, metavar="N", help=help_text)
-    option("--exact-positives", type=positive, metavar="N", help="keep questions with N positives")
+    option(
+        "--exact-positives",
+        type=positive,
+        metavar="N",
+        help="keep questions with N of people and LM",
+    )
     option("--seed", type=int, default=0, metavar="N", help="seed of negatives (default: 0)")
     option("--cache", metavar="FOLDER", help="keep rankings and scores, so that a run continues")
     add_model_arguments(parser, "query", "document")
@@ -65,7 +72,13 @@ def run(args: argparse.Namespace) -> None:
     for name, value in (("--negatives", args.negatives), ("--n-retrieved", args.n_retrieved)):
         if value > args.depth:
             raise ValueError(f"{name}: expected at most --depth, {args.depth}, got {value}")
+    if args.top_k > args.n_retrieved:
+        raise ValueError(
+            f"--top-k: expected at most --n-retrieved, {args.n_retrieved}, got {args.top_k}"
+        )
     check_writable(args.out, "--out")
+    if args.cache is not None:
+        check_folder(args.cache, "--cache")
     check_source(args.data)
     if args.run is None:
         check_model(args.model)
@@ -73,17 +86,18 @@ def run(args: argparse.Namespace) -> None:
     title(f"Preferences of {args.source_lm} on {args.data}")
     fact("questions", f"{len(data):,} on {count(len(data.documents), 'document')}")
     ranking, scores = _scores(args, data)
-    chosen, merged = preference_data(
-        data,
-        ranking,
-        scores,
-        mode=args.mode,
-        k=args.top_k,
-        depth=args.depth,
-        n_negatives=args.negatives,
-        seed=args.seed,
-        exact_positives=args.exact_positives,
-    )
+    with warnings_as_facts("left out"):
+        chosen, merged = preference_data(
+            data,
+            ranking,
+            scores,
+            mode=args.mode,
+            k=args.top_k,
+            depth=args.depth,
+            n_negatives=args.negatives,
+            seed=args.seed,
+            exact_positives=args.exact_positives,
+        )
     fact(
         "positives",
         f"{merged.n_human:,} by people, {merged.n_lm:,} by the LM, {merged.n_shared:,} by both",
@@ -103,7 +117,7 @@ def _scores(
     from ...studies.aar.aar_stages import check_answers, kept_preferences, kept_ranking
     from ...studies.study import NoStepStore
 
-    steps = NoStepStore() if args.cache is None else Steps(check_folder(args.cache, "--cache"))
+    steps = NoStepStore() if args.cache is None else Steps(Path(args.cache))
     signal = signal_of(args.signal, fused_lm(args.source_lm), batch_size=args.batch_size)
     check_answers(signal, data)  # before the corpus is encoded
     if args.run is None:

@@ -51,7 +51,8 @@ class AARSettings(StudySettings):
         depth: rank of the last passage that may be a hard negative (M).
         n_negatives: hard negatives kept for each question.
         group_negatives: hard negatives of a question in a step.
-        exact_positives: train on questions with exactly so many positives; 0 for all questions.
+        exact_positives: train, in every mode, on questions with exactly so many positives of people
+            and LM together; 0 for all questions.
         max_questions: at most as many source questions are used; 0 for all.
         dev_questions: source questions that are held out of training, to follow it.
         epochs: passes over the source questions.
