@@ -191,3 +191,15 @@ def test_a_first_token_that_is_announced_and_not_added_is_said(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | announced))
     with pytest.warns(UserWarning, match=r"adds no \[BOS\]; begin each text with '\[BOS\]' if"):
         CausalLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("GPT2LMHeadModel", EncoderDecoderLM), ("T5ForConditionalGeneration", CausalLM)],
+)
+def test_a_model_of_another_kind_is_named_in_one_line(folder, name, kind):
+    with pytest.raises(
+        ValueError, match=r"has a model of type \w+, which is no AutoModel"
+    ) as error:
+        kind.from_pretrained(folder)
+    assert len(str(error.value).replace(str(folder), "")) < 100

@@ -192,6 +192,13 @@ def test_a_signal_without_its_answers_is_refused_before_passages_are_retrieved(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_other_answers_to_the_questions_in_training_are_measured_anew(folder, tmp_path):
+    for n, answers in enumerate((["hen"], ["fox"])):
+        data = with_answers(folder, f"answers{n}.jsonl", answers)
+        run_aar(settings(folder, data=data), steps=Steps(tmp_path))
+    assert len(list(tmp_path.glob("retriever-*"))) == 2
+
+
 def test_blank_answers_count_as_none(folder):
     found = run_aar(settings(folder, data=with_answers(folder, "blank.jsonl", [" "])))
     assert found.deletions == ()

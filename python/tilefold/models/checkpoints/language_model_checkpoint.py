@@ -41,7 +41,7 @@ def load_language_model(
     source = existing(name)
     settings = _settings(source)
     if find(source, ADAPTER) is None:
-        model = load_weights(kind, source, dtype=dtype, all_used=True)
+        model = _loaded(kind, source, dtype)
         check_head(model, source)
         return LanguageModelCheckpoint(model, load_tokenizer(source), settings)
     below = load_language_model(kind, base_model_name(source), dtype=dtype)
@@ -51,6 +51,21 @@ def load_language_model(
         load_tokenizer(source) if has_tokenizer else below.tokenizer,
         {**below.settings, **settings, "adapter": adapter},
     )
+
+
+def _loaded(kind: Any, source: str, dtype: torch.dtype) -> nn.Module:
+    """Loads weights; of a model of another kind, transformers would list all that it knows."""
+    try:
+        return load_weights(kind, source, dtype=dtype, all_used=True)
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        import transformers
+
+        found = transformers.AutoConfig.from_pretrained(source).model_type
+        raise ValueError(
+            f"{source} has a model of type {found}, which is no {kind.__name__}"
+        ) from None
 
 
 def _settings(name: str) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class AARStages:
             self.subject.retriever.document_encoder.fingerprint(),
             self.subject.retriever.title_format,
             _digest_of_training(data),
-            None if dev is None else _digest_of_training(dev),
+            None if dev is None else [_digest_of_training(dev), dev.answers],
             options,
             seed,
             settings.n_passages,
