@@ -56,7 +56,7 @@ def load_language_model(
 def _loaded(kind: Any, source: str, dtype: torch.dtype) -> nn.Module:
     """Loads weights; of a model of another kind, transformers would list all that it knows."""
     try:
-        return load_weights(kind, source, dtype=dtype, all_used=True)
+        model: nn.Module = load_weights(kind, source, dtype=dtype, all_used=True)
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise
@@ -66,6 +66,7 @@ def _loaded(kind: Any, source: str, dtype: torch.dtype) -> nn.Module:
         raise ValueError(
             f"{source} has a model of type {found}, which is no {kind.__name__}"
         ) from None
+    return model
 
 
 def _settings(name: str) -> dict[str, Any]:
