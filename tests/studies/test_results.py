@@ -76,8 +76,9 @@ def test_a_study_runs_from_python_and_prints_nothing(subject, tmp_path, capsys):
     assert len(progress.titles) == 1
     assert progress.facts == ["samples", "probed", "probed", "probed"]
     assert steps.resumed == 0
-    assert run_probe(settings, steps=steps) == one
-    assert steps.resumed == 3
+    again = Steps(tmp_path / "steps")
+    assert run_probe(settings, steps=again) == one
+    assert again.resumed == 3
     assert run_probe(settings) == one
     assert capsys.readouterr() == ("", "")
     assert one.settings == settings
