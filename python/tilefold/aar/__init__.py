@@ -16,6 +16,7 @@ except ImportError as error:
     ) from error
 
 from .baselines import (
+    GENERATED_TOKENS,
     AdaptiveResult,
     AnsweredQuestions,
     DeletionEffect,
@@ -33,6 +34,7 @@ from .baselines import (
     popularity_threshold,
     popularity_thresholds,
     scoring_flops,
+    task_documents,
 )
 from .positives import (
     MergedPositives,
@@ -77,6 +79,7 @@ from .tasks import (
 )
 
 __all__ = [
+    "GENERATED_TOKENS",
     "AdaptiveResult",
     "AnswerCache",
     "AnswerLikelihood",
@@ -127,4 +130,5 @@ __all__ = [
     "preferred_passages",
     "ranked_passages",
     "scoring_flops",
+    "task_documents",
 ]

@@ -68,6 +68,16 @@ def popqa_prompts(questions: Sequence[str], template: str = POPQA_PROMPT) -> lis
     return format_columns(template, question=questions)
 
 
+def genread_prompts(questions: Sequence[str], template: str = POPQA_GENREAD_PROMPT) -> list[str]:
+    """Formats questions as prompts of GenRead, which a document follows; see `source_prompts`.
+
+    Args:
+        questions: n texts; of MMLU the prompts with their options, as in AAR.
+        template: with the field {question}; `MMLU_GENREAD_PROMPT` for MMLU.
+    """
+    return format_columns(template, question=questions)
+
+
 def option_letters(n: int) -> list[str]:
     """Returns the labels of n options: A, B, C, ....
 

@@ -22,9 +22,10 @@ from .flops import (
     fusion_flops,
     scoring_flops,
 )
-from .genread import generated_passages
+from .genread import GENERATED_TOKENS, generated_passages, task_documents
 
 __all__ = [
+    "GENERATED_TOKENS",
     "AdaptiveResult",
     "AnsweredQuestions",
     "DeletionEffect",
@@ -42,4 +43,5 @@ __all__ = [
     "popularity_threshold",
     "popularity_thresholds",
     "scoring_flops",
+    "task_documents",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...data.prompts import format_columns
-from ..prompt_templates import POPQA_GENREAD_PROMPT
+from ..prompt_templates import POPQA_GENREAD_PROMPT, genread_prompts
 from ..targets.target_lm import TargetLM
+from ..tasks import MmluTask, PopqaTask
 
 GENERATED_TOKENS = 150  # of a document, in the code of AAR and of Adaptive Retrieval
 
@@ -24,8 +24,7 @@ def generated_passages(
     of white space become single blanks, as the authors do with line breaks.
 
     Args:
-        generator: writes documents. Give it ``max_new_tokens=150``, and ``first_line_only=False``
-            where it has that option.
+        generator: writes documents, such as ``target.generator(150)``.
         questions: texts; for MMLU the prompts with their options, as in AAR.
         template: with the field {question}; `MMLU_GENREAD_PROMPT` for MMLU.
         progress: whether to show progress on stderr; a string labels it.
@@ -46,7 +45,47 @@ def generated_passages(
         >>> generated_passages(Parrot(), ["hens"], template="{question}")
         [['About hens']]
     """
-    prompts = format_columns(template, question=questions)
+    return _written(generator, genread_prompts(questions, template), progress)
+
+
+def task_documents(
+    target: TargetLM,
+    task: PopqaTask | MmluTask,
+    *,
+    max_new_tokens: int = GENERATED_TOKENS,
+    progress: bool | str = False,
+) -> list[list[str]]:
+    """Lets a target LM write the documents with which it then answers a task.
+
+    Equals `generated_passages` of ``target.generator(max_new_tokens)``, with the template of the
+    task: ``task.run(target, task_documents(target, task), n_passages=1)`` is GenRead.
+
+    Args:
+        target: writes documents.
+        task: its questions.
+        max_new_tokens: maximum length of a document.
+        progress: whether to show progress on stderr; a string labels it.
+
+    Returns:
+        As of `generated_passages`.
+
+    Raises:
+        TypeError, ValueError: as of ``target.generator``, and of the LM.
+
+    Example:
+        >>> from tilefold.data import Question
+        >>> class Parrot:
+        ...     def generator(self, max_new_tokens):
+        ...         return self
+        ...     def answer(self, questions, **options):
+        ...         return [question.rpartition(". ")[2] for question in questions]
+        >>> task_documents(Parrot(), PopqaTask((Question("0", "who wrote Emma?", ("Austen",)),)))
+        [['who wrote Emma?']]
+    """
+    return _written(target.generator(max_new_tokens), task.document_prompts(), progress)
+
+
+def _written(generator: TargetLM, prompts: Sequence[str], progress: bool | str) -> list[list[str]]:
     label = progress if isinstance(progress, str) else progress and "generate documents"
     documents = [" ".join(text.split()) for text in generator.answer(prompts, progress=label)]
     return [[document] if document else [] for document in documents]

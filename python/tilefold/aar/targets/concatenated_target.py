@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Literal
@@ -164,6 +165,25 @@ class ConcatenatedTarget:
             **self._batches,  # type: ignore[arg-type]
         )
         return np.array([own.mean.argmax() for own in found], np.int64)
+
+    def generator(self, max_new_tokens: int) -> ConcatenatedTarget:
+        """Returns the same LM with longer answers of several lines; see `TargetLM.generator`.
+
+        Raises:
+            TypeError, ValueError: no integer, or below 1; a decoder-only LM whose max_length has no
+                room for a prompt before so many tokens.
+        """
+        op = "ConcatenatedTarget.generator"
+        new = as_integer(max_new_tokens, op, "max_new_tokens", at_least=1)
+        if isinstance(self.model, CausalLM) and new >= self.model.max_length:
+            raise ValueError(
+                f"{op}: {self.name} reads and writes {self.model.max_length} tokens together, "
+                f"which leaves no room for a prompt before max_new_tokens {new}"
+            )
+        found = copy.copy(self)
+        found._max_new_tokens = new
+        found._first_line_only = False
+        return found
 
     def fingerprint(self) -> str:
         """Returns a digest of the LM and all options but the limits of a batch."""

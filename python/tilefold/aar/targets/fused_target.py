@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -137,6 +138,14 @@ class FusedTarget:
             **self._batches,  # type: ignore[arg-type]
         )
         return np.array([own.mean.argmax() for own in found], np.int64)
+
+    def generator(self, max_new_tokens: int) -> FusedTarget:
+        """Returns the same LM with another length of answers; see `TargetLM.generator`."""
+        found = copy.copy(self)
+        found._max_new_tokens = as_integer(
+            max_new_tokens, "FusedTarget.generator", "max_new_tokens", at_least=1
+        )
+        return found
 
     def fingerprint(self) -> str:
         """Returns a digest of the LM and all options but the limits of a batch."""

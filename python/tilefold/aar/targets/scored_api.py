@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import os
@@ -149,6 +150,15 @@ class ScoredApi:
             )
         filled = [np.where(np.isnan(own), MISSING_LOGPROB, own) for own in scores]
         return np.array([own.argmax() for own in filled], np.int64)
+
+    def generator(self, max_new_tokens: int) -> ScoredApi:
+        """Returns the same LM with longer answers of several lines; see `TargetLM.generator`."""
+        found = copy.copy(self)
+        found._max_new_tokens = as_integer(
+            max_new_tokens, "ScoredApi.generator", "max_new_tokens", at_least=1
+        )
+        found._first_line_only = False
+        return found
 
     def fingerprint(self) -> str:
         """Returns a digest of address, model and all options that answers depend on.

@@ -65,6 +65,19 @@ class TargetLM(Protocol):
         """
         ...
 
+    def generator(self, max_new_tokens: int) -> TargetLM:
+        """Returns the same LM with another length of answers, which have all their lines.
+
+        `generated_passages` takes it to write documents.
+
+        Args:
+            max_new_tokens: maximum length of an answer.
+
+        Raises:
+            TypeError, ValueError: no integer, or below 1; more than the LM can write.
+        """
+        ...
+
     def fingerprint(self) -> str:
         """Returns a digest of the LM and its options: equal where the answers are."""
         ...

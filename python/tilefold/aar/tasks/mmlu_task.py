@@ -10,7 +10,12 @@ import numpy as np
 from ...data import MultipleChoice
 from ...evaluate import MMLU_GROUPS, choice_accuracy
 from ...integers import as_integer
-from ..prompt_templates import mmlu_prompts, option_letters
+from ..prompt_templates import (
+    MMLU_GENREAD_PROMPT,
+    genread_prompts,
+    mmlu_prompts,
+    option_letters,
+)
 from ..targets.target_lm import TargetLM, checked_choices
 from .few_shot import MMLU_EXAMPLES, mmlu_demonstrations
 from .retrieved_passages import mmlu_passages, passages_to_read
@@ -86,6 +91,10 @@ class MmluTask:
         """Returns the prompt of each question, without passages and examples."""
         options = [question.options for question in self.questions]
         return mmlu_prompts(self.queries(), options)
+
+    def document_prompts(self) -> list[str]:
+        """Returns the prompt of each question that asks for a document about it (GenRead)."""
+        return genread_prompts(self.prompts(), MMLU_GENREAD_PROMPT)
 
     def default_passages(self, target: TargetLM) -> int:
         """Returns the number of passages that the paper gives an LM, with ANCE.

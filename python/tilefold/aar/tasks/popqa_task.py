@@ -12,7 +12,7 @@ import numpy as np
 from ...data import Question, TrainingSet
 from ...evaluate import evaluate_predictions, mean
 from ...integers import as_integer
-from ..prompt_templates import POPQA_PROMPT, popqa_prompts
+from ..prompt_templates import POPQA_PROMPT, genread_prompts, popqa_prompts
 from ..targets.target_lm import TargetLM, checked_answers
 from .few_shot import POPQA_SEED, popqa_demonstrations
 from .retrieved_passages import POPQA_PASSAGES, passages_to_read
@@ -93,6 +93,10 @@ class PopqaTask:
     def prompts(self) -> list[str]:
         """Returns the prompt of each question, without passages and examples."""
         return popqa_prompts(self.queries(), self.template)
+
+    def document_prompts(self) -> list[str]:
+        """Returns the prompt of each question that asks for a document about it (GenRead)."""
+        return genread_prompts(self.queries())
 
     def default_passages(self, target: TargetLM) -> int:
         """Returns the number of passages that the paper gives every LM."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -26,7 +25,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold aar preferences`."""
     parser.add_input("data", "a training file, or a folder of a collection")
     option = parser.add_argument
-    option("--source-lm", required=True, metavar="NAME", help="encoder-decoder that annotates")
+    option("--source-lm", required=True, metavar="NAME", help="LM that annotates")
     option("--out", required=True, metavar="FILE", help="JSONL for 'tilefold train'")
     option("--split", default="train", help="split of a collection (default: %(default)s)")
     option("--answers", metavar="FILE", help="answers of the questions, where data has none")
@@ -113,12 +112,13 @@ def _scores(
     args: argparse.Namespace, data: TrainingSet
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Returns the ranking ``[n, depth]`` and the scores of its first passages ``[n, N]``."""
-    from ...studies.aar.aar_files import fused_lm, signal_of
     from ...studies.aar.aar_stages import check_answers, kept_preferences, kept_ranking
+    from ...studies.aar.source_lms import open_source_lm, signal_of
     from ...studies.study import NoStepStore
 
-    steps = NoStepStore() if args.cache is None else Steps(Path(args.cache))
-    signal = signal_of(args.signal, fused_lm(args.source_lm), batch_size=args.batch_size)
+    steps = NoStepStore() if args.cache is None else Steps(check_folder(args.cache, "--cache"))
+    source_lm = open_source_lm(args.source_lm, args.signal)
+    signal = signal_of(args.signal, source_lm, batch_size=args.batch_size)
     check_answers(signal, data)  # before the corpus is encoded
     if args.run is None:
         model = load_model(args)

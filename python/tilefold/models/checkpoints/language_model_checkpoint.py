@@ -67,6 +67,22 @@ def _loaded(kind: Any, source: str, dtype: torch.dtype) -> nn.Module:
             f"{source} has a model of type {found}, which is no {kind.__name__}"
         ) from None
     return model
+def is_encoder_decoder(name: str | Path) -> bool:
+    """Reads from a model's configuration, without its weights, whether it is an encoder-decoder.
+
+    Args:
+        name: folder or hub name; of an adapter, the model that it names counts.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: transformers does not know its configuration.
+    """
+    import transformers
+
+    source = existing(name)
+    if find(source, ADAPTER) is not None:
+        return is_encoder_decoder(base_model_name(source))
+    return bool(transformers.AutoConfig.from_pretrained(source).is_encoder_decoder)
 
 
 def _settings(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Analyses beside the main table: deleted answers, passages read, adaptive retrieval."""
+"""Baselines and analyses: GenRead, Adaptive Retrieval, deleted answers, numbers of passages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .aar_result import UNADAPTED, DeletedAnswers, PassageSweep
+from .aar_result import CLOSED_BOOK, GENREAD, UNADAPTED, DeletedAnswers, PassageSweep
 from .aar_stages import AARStages
 
 if TYPE_CHECKING:
@@ -100,44 +100,68 @@ def passage_sweep(
     return tuple(points)
 
 
+def genread_values(
+    stages: AARStages, corpus: TargetCorpus, target: TargetLM
+) -> NDArray[np.float64]:
+    """Returns whether a target LM is right that reads a document which it wrote itself.
+
+    Args:
+        stages: of the study.
+        corpus: its task.
+        target: the LM.
+
+    Returns:
+        ``[n]``.
+    """
+    return stages.answers(target, corpus, stages.documents(target, corpus), n_passages=1)
+
+
 def adaptive_values(
     stages: AARStages, corpus: TargetCorpus, target: TargetLM, values: Mapping[str, Any]
 ) -> NDArray[np.float64] | None:
     """Returns whether Adaptive Retrieval is right, with thresholds of the development questions.
 
+    Popular subjects are answered with GenRead, as in the paper, where the settings have it, and
+    closed book otherwise.
+
     Args:
         stages: of the study.
         corpus: task and documents.
         target: the LM.
-        values: of the test questions, closed book and with the un-adapted retriever, ``[1, n]``.
+        values: of the test questions by retrieval, ``[1, n]``: `UNADAPTED`, and `GENREAD` or
+            `CLOSED_BOOK`.
 
     Returns:
         ``[n]``; None where the task has no development questions, relations or popularity.
     """
     from ...aar import AnsweredQuestions, adaptive_retrieval
-    from .aar_result import CLOSED_BOOK
     from .aar_subject import TargetCorpus
 
     if corpus.development is None or not _has_popularity(corpus.task, corpus.development):
         return None
     development = TargetCorpus(corpus.development, corpus.documents, corpus.titles)
     passages = stages.retrieved(development, stages.subject.retriever)
-    own = {
-        CLOSED_BOOK: stages.answers(target, development, None),
-        UNADAPTED: stages.answers(target, development, passages),
-    }
-    test = {name: values[name][0] for name in own}
+    retrieval = stages.answers(target, development, passages)
+    if stages.settings.genread:
+        known, parametric = GENREAD, genread_values(stages, development, target)
+    else:
+        known, parametric = CLOSED_BOOK, stages.answers(target, development, None)
 
-    def answered(task: Any, found: Mapping[str, NDArray[np.float64]]) -> AnsweredQuestions:
+    def answered(
+        task: Any, parametric: NDArray[np.float64], retrieval: NDArray[np.float64]
+    ) -> AnsweredQuestions:
         return AnsweredQuestions(
             [question.id for question in task.questions],
             [question.relation for question in task.questions],
             [question.popularity for question in task.questions],
-            found[CLOSED_BOOK],
-            found[UNADAPTED],
+            parametric,
+            retrieval,
         )
 
-    found = adaptive_retrieval(answered(corpus.development, own), answered(corpus.task, test))
+    found = adaptive_retrieval(
+        answered(corpus.development, parametric, retrieval),
+        answered(corpus.task, values[known][0], values[UNADAPTED][0]),
+    )
     return found.values
 
 

@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..study import Reporter, StepStore
-from .aar_settings import RETRIEVER_FIELDS, AARSettings, SignalName
+from .aar_settings import RETRIEVER_FIELDS, AARSettings
 from .aar_subject import AARSubject, TargetCorpus
+from .source_lms import fused_lm, has_signal, open_source_lm, signal_of
 
 if TYPE_CHECKING:
     from ...aar import MmluTask, PopqaTask, PreferenceSignal, TargetLM
     from ...data import TrainingSet
-    from ...models import FusionInDecoder
 
-_KINDS: dict[str, Any] = {
-    "attention": "logits",
-    "attention mass": "mass",
-    "value norm": "value norm",
-}
-# The authors read 500 characters of a passage and 10,000 of a prompt, and cut no tokens: MMLU has
-# questions beyond the 512 tokens that T5's tokenizer names.
-_FUSED_TOKENS = 4096
 _KEY_VARIABLE = "TILEFOLD_API_KEY"  # environment variable with the access key of an API
 
 
@@ -41,7 +33,7 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
         OSError: no such file or model.
         ValueError: a file or a model that cannot be read, or a name of an unknown form.
     """
-    from ...aar import FusedTarget
+    from ...aar import GENERATED_TOKENS
     from ...models.model_record import open_model
 
     assert settings.data is not None
@@ -55,18 +47,21 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
     source, dev = _split(settings, data)
     title = f"{settings.retriever} adapted to {settings.source_lm}"
     progress.started(title)
-    source_lm = fused_lm(settings.source_lm)
+    source_lm = open_source_lm(settings.source_lm, settings.signal)
     cache = steps.folder("responses", "of services") / "responses.sqlite"
     targets = {text: open_target(text, cache) for text in settings.targets}
     if settings.n_passages is None:  # an LM that the paper lacks is an error before the training
         for corpus in tasks.values():
             for target in targets.values():
                 corpus.task.default_passages(target)
-    fused = {name: one.model for name, one in targets.items() if isinstance(one, FusedTarget)}
+    if settings.genread:  # as is one that cannot write so much
+        for target in targets.values():
+            target.generator(GENERATED_TOKENS)
+    models = {name: getattr(one, "model", None) for name, one in targets.items()}
     names = {name: getattr(settings, name) for name in RETRIEVER_FIELDS}
     options = {name: value for name, value in names.items() if value is not None}
 
-    def signal(model: FusionInDecoder) -> PreferenceSignal:
+    def signal(model: Any) -> PreferenceSignal:
         return signal_of(settings.signal, model, batch_size=settings.batch_size)
 
     return AARSubject(
@@ -75,7 +70,7 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
         source,
         dev,
         signal(source_lm),
-        {name: signal(model) for name, model in fused.items()},
+        {name: signal(one) for name, one in models.items() if has_signal(one, settings.signal)},
         targets,
         tasks,
     )
@@ -98,46 +93,6 @@ def read_source(path: str, split: str, answers: str | None = None) -> TrainingSe
     if answers is not None:
         data = data.with_answers(read_questions(answers))
     return dataclasses.replace(data, answers=[tuple(filter(str.strip, a)) for a in data.answers])
-
-
-def fused_lm(name: str) -> FusionInDecoder:
-    """Loads an LM for fusion in decoder, which reads long prompts whole if its positions allow it.
-
-    Args:
-        name: folder or Hugging Face name of an encoder-decoder.
-
-    Raises:
-        OSError, ValueError: as of `FusionInDecoder.from_pretrained`.
-    """
-    from ...models import FusionInDecoder
-
-    model = FusionInDecoder.from_pretrained(name)
-    return model.with_options(max_length=min(model.longest, _FUSED_TOKENS))
-
-
-def signal_of(
-    name: SignalName, model: FusionInDecoder, *, batch_size: int, template: str | None = None
-) -> PreferenceSignal:
-    """Builds a preference signal.
-
-    Args:
-        name: of the signal.
-        model: the source LM.
-        batch_size: questions, or prompts, in a forward pass.
-        template: of passage and question; by default that of AAR.
-    """
-    from ...aar import AnswerLikelihood, FusedAttention, LeaveOneOut
-    from ...aar.prompt_templates import SOURCE_PROMPT
-
-    options: dict[str, Any] = {
-        "template": template or "{passage}" + SOURCE_PROMPT,
-        "batch_size": batch_size,
-    }
-    if name == "likelihood":
-        return AnswerLikelihood(model, **options)
-    if name == "leave one out":
-        return LeaveOneOut(model, **options)
-    return FusedAttention(model, kind=_KINDS[name], **options)
 
 
 def _split(settings: AARSettings, data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:

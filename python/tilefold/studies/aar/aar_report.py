@@ -10,10 +10,19 @@ from ...report import Figure, Figures, Paragraph, Section, SideBySide, Table, he
 from ...report.figures import Line
 from ...report.number_format import interval, number, p_value
 from ...report.page import Block
-from .aar_result import ADAPTIVE, CLOSED_BOOK, GOLD, UNADAPTED, AARResult, Overlap, TargetAccuracy
+from .aar_result import (
+    ADAPTIVE,
+    CLOSED_BOOK,
+    GENREAD,
+    GOLD,
+    UNADAPTED,
+    AARResult,
+    Overlap,
+    TargetAccuracy,
+)
 from .aar_summary import accuracy_table
 
-_ORDER = (CLOSED_BOOK, UNADAPTED, ADAPTIVE, "human", "lm", "both", GOLD)
+_ORDER = (CLOSED_BOOK, GENREAD, UNADAPTED, ADAPTIVE, "human", "lm", "both", GOLD)
 
 
 def aar_sections(result: AARResult) -> list[Section]:
@@ -40,6 +49,11 @@ def _accuracy_blocks(result: AARResult) -> list[Block]:
         "retriever before adaptation; human, lm and both are its training with human positives, "
         "with passages that the source LM prefers, and with their union."
     )
+    if result.settings.genread:
+        words += (
+            " GenRead is a target LM that reads one document, which it wrote itself for the "
+            "question; Adaptive Retrieval answers popular subjects with it."
+        )
     blocks: list[Block] = [Paragraph(words)]
     for task in dict.fromkeys(row.task for row in result.accuracies):
         rows = [row for row in result.accuracies if row.task == task]

@@ -11,6 +11,7 @@ from .aar_settings import AARSettings
 
 CLOSED_BOOK, UNADAPTED, GOLD = "closed book", "un-adapted", "gold passages"
 ADAPTIVE = "adaptive retrieval"  # un-adapted passages for unpopular subjects alone
+GENREAD = "GenRead"  # a document that the target LM wrote, in place of passages
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class TargetAccuracy:
 
     Args:
         task, target: names.
-        retrieval: `CLOSED_BOOK`, `UNADAPTED`, `ADAPTIVE`, `GOLD`, or the positives that a retriever
-            was adapted with.
+        retrieval: `CLOSED_BOOK`, `GENREAD`, `UNADAPTED`, `ADAPTIVE`, `GOLD`, or the positives that
+            a retriever was adapted with.
         accuracy: mean and 95% bootstrap interval over questions, averaged over seeds.
         by_seed: accuracy of each seed; one where no seed matters.
         n: questions.

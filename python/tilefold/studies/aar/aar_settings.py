@@ -7,7 +7,16 @@ from typing import Literal, get_args
 
 from ..settings import StudySettings
 
-SignalName = Literal["attention", "attention mass", "value norm", "likelihood", "leave one out"]
+SignalName = Literal[
+    "attention",
+    "attention mass",
+    "value norm",
+    "causal attention",
+    "likelihood",
+    "perplexity distillation",
+    "graded perplexity reduction",
+    "leave one out",
+]
 PositivesMode = Literal["human", "lm", "both"]
 ReadingWorldSize = Literal["tiny", "small", "medium"]
 Pooling = Literal["cls", "mean", "last", "decoder"]
@@ -35,7 +44,8 @@ class AARSettings(StudySettings):
             say.
         query_max_length: tokens of a query that the retriever reads.
         document_max_length: tokens of a passage that the retriever reads.
-        source_lm: encoder-decoder that annotates preferences, a folder or Hugging Face name.
+        source_lm: LM that annotates preferences, a folder or Hugging Face name: an encoder-decoder,
+            or a decoder-only LM with the signals that it has.
         data: source task: questions with human judgments, a training file or a collection.
         split: split of a collection given as data (default: train).
         answers: file with the answers of its questions, where data has none.
@@ -44,7 +54,9 @@ class AARSettings(StudySettings):
         tasks: target tasks, as popqa:PATH or mmlu:PATH.
         corpora: corpus of each task, a file or folder; one for all, or one each (default: the
             documents of data). A task that is named twice is compared on two corpora.
-        signal: how preferences are annotated; all but attention are extensions of the paper.
+        signal: how preferences are annotated; all but attention are extensions of the paper. Causal
+            attention is of decoder-only LMs; likelihood and both perplexities are of any LM and
+            need answers, as leave one out does; the others are of encoder-decoders.
         modes: positives that retrievers are trained with.
         n_retrieved: passages of a question that the source LM scores (N).
         top_k: passages with the largest scores that become positives (K).
@@ -63,6 +75,8 @@ class AARSettings(StudySettings):
             once, with the retriever before training.
         n_passages: passages of a question that target LMs read (default: the paper's number for
             task and LM).
+        genread: every target LM also writes a document of 150 tokens for each question, and reads
+            it in place of passages (GenRead).
         sweep: further numbers of passages that target LMs read, to compare.
         examples: questions that the report shows with their passages.
         seeds: seeds of training; intervals and tests are over questions, averaged over seeds.
@@ -107,6 +121,7 @@ class AARSettings(StudySettings):
     temperature: float = 1.0
     refresh_steps: int = 0
     n_passages: int | None = None
+    genread: bool = False
     sweep: tuple[int, ...] = ()
     examples: int = 10
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -153,6 +168,11 @@ class AARSettings(StudySettings):
             others = ("split", "answers", "corpora", *RETRIEVER_FIELDS)
             for name in (*given, *(n for n in others if getattr(self, n) not in (None, ()))):
                 raise ValueError(f"{self._named(name)}: not with world, which has its own")
+            if self.signal == "causal attention":
+                raise ValueError(
+                    f"{self._named('signal')}: 'causal attention' needs a decoder-only LM, and the "
+                    f"source LM of a world is an encoder-decoder"
+                )
             return
         if len(given) < len(_FILE_FIELDS):
             missing = ", ".join(name for name in _FILE_FIELDS if name not in given)

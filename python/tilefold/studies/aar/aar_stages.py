@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +97,11 @@ class AARStages:
         """
         task = corpus.task
         n = None
-        if passages is not None:
+        if passages is not None and any(passages):
             n = min(n_passages or self.n_read(corpus, target), max(map(len, passages)))
             passages = [own[:n] for own in passages]
+        else:  # documents of an LM that wrote nothing at all are none
+            passages = None
         depends = [
             target.fingerprint(),
             task.name,
@@ -113,6 +116,22 @@ class AARStages:
             return {"values": task.run(target, passages, n, progress=shown).values}
 
         return self.steps.once("answers", depends, make)["values"]
+
+    def documents(self, target: TargetLM, corpus: TargetCorpus) -> list[list[str]]:
+        """Lets a target LM write a document for each question of a task (GenRead)."""
+        from ...aar import GENERATED_TOKENS, task_documents
+
+        task = corpus.task
+        depends = [target.generator(GENERATED_TOKENS).fingerprint(), task.document_prompts()]
+
+        def make() -> dict[str, Any]:
+            shown = f"documents for {task.name}" if self.progress.bars else False
+            written = json.dumps(task_documents(target, task, progress=shown))
+            return {"documents": np.frombuffer(written.encode(), np.uint8)}
+
+        kept = self.steps.once("documents", depends, make)["documents"]
+        found: list[list[str]] = json.loads(kept.tobytes())
+        return found
 
     def training_set(
         self,

@@ -245,6 +245,7 @@ def _texts(source: Any, rows: NDArray[np.int64]) -> tuple[str, ...]:
 
 def _flops(stages: AARStages) -> dict[str, float]:
     """Returns the mean FLOPs of a question of the first task: query, and answer of each LM."""
+    from ...aar import GENERATED_TOKENS
     from .target_costs import answer_cost, retrieval_cost
 
     corpus = next(iter(stages.subject.tasks.values()))
@@ -254,4 +255,9 @@ def _flops(stages: AARStages) -> dict[str, float]:
     for name, target in stages.subject.targets.items():
         n = stages.n_read(corpus, target)
         found[f"{name}, an answer"] = answer_cost(target, prompts, [own[:n] for own in passages])
+        if stages.settings.genread:
+            asked = corpus.task.document_prompts()
+            none: list[list[str]] = [[] for _ in asked]
+            cost = answer_cost(target, asked, none, new_tokens=GENERATED_TOKENS)
+            found[f"{name}, a document of {GENERATED_TOKENS} tokens"] = cost
     return {label: value for label, value in found.items() if value == value}

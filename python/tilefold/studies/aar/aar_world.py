@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ...data import TrainingSet
     from ...models import CausalLM, FusionInDecoder
     from ...world.reading_world import ReadingWorld
+    from .source_lms import SourcePrompt
 
 SOURCE = "source"
 _PARAPHRASES = (0, 1)  # of the questions about a fact
@@ -36,12 +37,12 @@ def world_subject(settings: AARSettings, size: str, progress: Reporter) -> AARSu
         size: of the world.
         progress: receives the title.
     """
-    from ...models import BiEncoder, FusionInDecoder
+    from ...models import BiEncoder
     from ...world.reading_retriever import judged_retriever
     from ...world.reading_world import make_reading_world
     from ...world.retrieval_data import split_facts
     from ...world.world_readers import READERS
-    from .aar_files import signal_of
+    from .source_lms import has_signal, signal_of
 
     seed = settings.seeds[0]
     world = make_reading_world(size, seed=seed)
@@ -65,14 +66,12 @@ def world_subject(settings: AARSettings, size: str, progress: Reporter) -> AARSu
     retriever = BiEncoder.from_pretrained(judged_retriever(world, known, seed=seed))
     source = _drawn(_questions(world, known, seed), settings.max_questions, seed)
     dev = _questions(world, dev_facts, seed) if n_dev else None
-    options: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "template": "{passage} Q: {question} A:",
-    }
     signals = {
-        name: signal_of(settings.signal, reader, **options)
+        name: signal_of(
+            settings.signal, reader, batch_size=settings.batch_size, prompt=_prompt(reader)
+        )
         for name, reader in readers.items()
-        if isinstance(reader, FusionInDecoder)
+        if has_signal(reader, settings.signal)
     }
     return AARSubject(
         title,
@@ -145,6 +144,17 @@ def _reader(world: ReadingWorld, name: str) -> FusionInDecoder | CausalLM:
     folder = trained_reader(world, name, seed=seed)
     reader: FusionInDecoder | CausalLM = kind.from_pretrained(folder)
     return reader
+
+
+def _prompt(reader: FusionInDecoder | CausalLM) -> SourcePrompt:
+    """Returns how a reader was trained to read a question with its passages."""
+    from ...models import FusionInDecoder
+    from ...world.reading_lessons import PROMPT
+    from .source_lms import SourcePrompt, source_prompt
+
+    if isinstance(reader, FusionInDecoder):
+        return SourcePrompt(PROMPT, " ")
+    return source_prompt(reader)
 
 
 def _target(name: str, reader: FusionInDecoder | CausalLM, batch_size: int) -> TargetLM:

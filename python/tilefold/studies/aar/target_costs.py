@@ -28,7 +28,11 @@ def retrieval_cost(retriever: BiEncoder, queries: Sequence[str]) -> float:
 
 
 def answer_cost(
-    target: TargetLM, prompts: Sequence[str], passages: Sequence[Sequence[str]]
+    target: TargetLM,
+    prompts: Sequence[str],
+    passages: Sequence[Sequence[str]],
+    *,
+    new_tokens: int = _NEW_TOKENS,
 ) -> float:
     """Returns the mean FLOPs of an answer; NaN for a service, or layers that are not known.
 
@@ -36,16 +40,17 @@ def answer_cost(
         target: the LM.
         prompts: of questions.
         passages: that it reads with each.
+        new_tokens: that it writes.
     """
     model: Any = getattr(target, "model", None)
     shape = None if model is None else _shape(model.model)
     if shape is None:
         return float("nan")
     rows = list(zip(prompts, passages, strict=True))[:_QUESTIONS]
-    return float(np.mean([_answer(model, shape, *row) for row in rows]))
+    return float(np.mean([_answer(model, shape, *row, new_tokens) for row in rows]))
 
 
-def _answer(model: Any, shape: Any, prompt: str, passages: Sequence[str]) -> float:
+def _answer(model: Any, shape: Any, prompt: str, passages: Sequence[str], new_tokens: int) -> float:
     from ...aar import causal_flops, fusion_flops
     from ...aar.prompt_templates import fused_prompts
     from ...aar.targets.concatenated_target import joined_prompt
@@ -53,10 +58,10 @@ def _answer(model: Any, shape: Any, prompt: str, passages: Sequence[str]) -> flo
 
     if isinstance(model, FusionInDecoder):
         (texts,) = fused_prompts([prompt], [list(passages)])
-        return fusion_flops(shape, model.tokenize([texts])[0]["lengths"], _NEW_TOKENS)
+        return fusion_flops(shape, model.tokenize([texts])[0]["lengths"], new_tokens)
     # The target leaves out passages that do not fit.
     tokens = len(model.tokenizer(joined_prompt(prompt, passages))["input_ids"])
-    return causal_flops(shape, min(tokens, model.max_length - _NEW_TOKENS), _NEW_TOKENS)
+    return causal_flops(shape, min(tokens, model.max_length - new_tokens), new_tokens)
 
 
 def _shape(model: Any) -> Any:

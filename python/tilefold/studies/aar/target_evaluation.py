@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..paired_comparison import compare_pairs
-from .aar_analyses import adaptive_values
-from .aar_result import ADAPTIVE, CLOSED_BOOK, GOLD, UNADAPTED, TargetAccuracy, TargetGain
+from .aar_analyses import adaptive_values, genread_values
+from .aar_result import (
+    ADAPTIVE,
+    CLOSED_BOOK,
+    GENREAD,
+    GOLD,
+    UNADAPTED,
+    TargetAccuracy,
+    TargetGain,
+)
 from .aar_stages import AARStages
 from .stage_clock import StageClock
 
@@ -46,6 +54,8 @@ def evaluate_targets(
                 retrieval: np.stack([stages.answers(target, corpus, own) for own in lists])
                 for retrieval, lists in passages.items()
             }
+            if stages.settings.genread:
+                found[label][GENREAD] = genread_values(stages, corpus, target)[None]
             adaptive = adaptive_values(stages, corpus, target, found[label])
             if adaptive is not None:
                 found[label][ADAPTIVE] = adaptive[None]
@@ -87,7 +97,7 @@ def paired_values(name: str, found: Mapping[str, Values]) -> list[tuple[tuple[st
     Returns:
         Task, target LM and retrieval, with the values of both.
     """
-    fixed = (CLOSED_BOOK, UNADAPTED, ADAPTIVE, GOLD)
+    fixed = (CLOSED_BOOK, GENREAD, UNADAPTED, ADAPTIVE, GOLD)
     return [
         ((name, target, retrieval), (values.mean(0), own[UNADAPTED].mean(0)))
         for target, own in found.items()
