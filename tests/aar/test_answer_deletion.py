@@ -1,4 +1,4 @@
-"""Deleting answers from passages, GenRead, and what they do to accuracy."""
+"""Deleting answers from passages, and what it does to accuracy."""
 
 import re
 
@@ -14,9 +14,7 @@ from tilefold.aar.baselines import (
     compare_losses,
     delete_answers,
     delete_from_passages,
-    generated_passages,
 )
-from tilefold.aar.prompt_templates import MMLU_GENREAD_PROMPT
 from tilefold.aar.tasks import MmluTask, PopqaTask
 from tilefold.data import MultipleChoice, Question
 
@@ -130,39 +128,3 @@ def test_the_answers_of_mmlu_are_the_texts_of_right_options():
     )
     assert found["both"].passages.passages == [["two"], ["one"]]
     assert found["both"].loss.tolist() == [0.0, 1.0]
-
-
-# ---- GenRead -------------------------------------------------------------------------------------
-
-
-class Writer:
-    """Keeps the prompts that it continues."""
-
-    name = "writer"
-
-    def __init__(self, texts):
-        self.texts, self.prompts = texts, []
-
-    def answer(self, questions, passages=None, **options):
-        assert passages is None
-        self.prompts += questions
-        return self.texts
-
-
-def test_a_generated_document_takes_the_place_of_passages():
-    writer = Writer([" A hen\n\nlays  eggs. ", " \n"])
-    task = PopqaTask((Question("0", "hens?", ("eggs",)), Question("1", "foxes?", ("red",))))
-    passages = generated_passages(writer, task.queries())
-    assert passages == [["A hen lays eggs."], []]  # nothing written: closed book
-    start = "Generate a background document from Wikipedia to answer the given question. "
-    assert writer.prompts == [f"{start}hens?", f"{start}foxes?"]
-    assert task.run(CopyingTarget(), passages, 1).values.tolist() == [1.0, 0.0]
-
-
-def test_the_prompt_of_mmlu_comes_after_the_question():
-    writer = Writer(["x"])
-    generated_passages(writer, ["hens?"], template=MMLU_GENREAD_PROMPT)
-    end = " Generate a background document from Wikipedia to help answer the given question:"
-    assert writer.prompts == [f"hens?{end}"]
-    with pytest.raises(ValueError, match="fields"):
-        generated_passages(writer, ["hens?"], template="{query}")

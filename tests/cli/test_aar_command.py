@@ -99,6 +99,21 @@ def test_likelihoods_are_of_the_answers_of_another_file(source_lm, data, run, tm
     assert read_training(tmp_path / "out.jsonl").answers == [("hen",)] * 2
 
 
+def test_a_decoder_only_lm_annotates_by_its_own_signals(data, run, tmp_path, capsys):
+    lm = tmp_path / "gpt2"
+    tiny_language_models.save("GPT2LMHeadModel", lm, n_positions=64)
+    tiny_language_models.save_words("GPT2LMHeadModel", lm, length=64)
+    words = ["aar", "preferences", str(data), "--source-lm", str(lm), "--run", str(run)]
+    words += ["--mode", "lm", "--n-retrieved", "4", "--top-k", "1", "--out", str(tmp_path / "x")]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "signal: 'attention' needs an encoder-decoder, and the source LM" in error
+    assert not (tmp_path / "x").exists()
+    assert main([*words, "--signal", "causal attention"]) == 0
+    found = read_training(tmp_path / "x")
+    assert [len(found.positives.of(row)) for row in range(len(found))] == [1, 1]
+
+
 def test_more_negatives_than_the_depth_has_are_refused(data, tmp_path, capsys):
     words = ["aar", "preferences", str(data), "--source-lm", "x", "--out", str(tmp_path / "x")]
     assert main([*words, "--depth", "12"]) == 1
@@ -149,6 +164,29 @@ def test_a_target_is_evaluated_with_passages_and_without(source_lm, run, tmp_pat
     assert "95% bootstrap interval" in capsys.readouterr().out
 
 
+def test_a_target_is_evaluated_with_documents_that_it_writes(tmp_path, capsys):
+    from tilefold.aar import FusedTarget, PopqaTask, task_documents
+    from tilefold.data import read_questions
+    from tilefold.models import FusionInDecoder
+
+    lm = tmp_path / "t5"
+    model = tiny_language_models.build("T5ForConditionalGeneration")
+    model.get_output_embeddings().weight.data[:4] = 0  # special tokens are seldom written
+    model.save_pretrained(lm)
+    tiny_language_models.save_words("T5ForConditionalGeneration", lm, length=512)
+    path, out = questions(tmp_path), tmp_path / "found.json"
+    words = ["aar", "evaluate", "--task", f"popqa:{path}", "--target", f"fusion:{lm}"]
+    assert main([*words, "--genread", "--out", str(out)]) == 0
+    assert "2 written, 0 empty" in capsys.readouterr().out
+    task = PopqaTask(tuple(read_questions(path)))
+    target = FusedTarget(FusionInDecoder.from_pretrained(lm))
+    documents = task_documents(target, task)
+    found = json.loads(out.read_text())["answers"]
+    assert [[one["document"]] for one in found] == documents
+    answers = task.run(target, documents, 1).answers
+    assert tuple(one["answer"] for one in found) == answers != task.run(target).answers
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -158,6 +196,24 @@ def test_a_target_is_evaluated_with_passages_and_without(source_lm, run, tmp_pat
         (["--target", "fusion:x", "--task", "popqa:{q}", "--run", "r"], "--run and --corpus go"),
         (
             ["--target", "fusion:x", "--task", "popqa:{q}", "--n-passages", "3"],
+            "--n-passages needs --run",
+        ),
+        (
+            [
+                "--target",
+                "fusion:x",
+                "--task",
+                "popqa:{q}",
+                "--genread",
+                "--run",
+                "r",
+                "--corpus",
+                "c",
+            ],
+            "--genread: not with --run",
+        ),
+        (
+            ["--target", "fusion:x", "--task", "popqa:{q}", "--genread", "--n-passages", "3"],
             "--n-passages needs --run",
         ),
         (

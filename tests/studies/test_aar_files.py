@@ -1,8 +1,10 @@
 """The study of AAR from checkpoints and files, with models of random weights."""
 
 import json
+import re
 import threading
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,11 +18,14 @@ from tilefold.data import write_training
 from tilefold.data.training_set import TrainingSet
 from tilefold.files.locked import locked
 from tilefold.files.steps import Steps
-from tilefold.models import BiEncoder, Encoder
+from tilefold.models import BiEncoder, CausalLM, Encoder, FusionInDecoder
+from tilefold.models.checkpoints.language_model_checkpoint import is_encoder_decoder
 from tilefold.ragged_lists import Lists
 from tilefold.studies.aar import AARSettings, run_aar
 from tilefold.studies.aar.aar_files import file_subject
-from tilefold.studies.aar.aar_result import CLOSED_BOOK, UNADAPTED
+from tilefold.studies.aar.aar_result import CLOSED_BOOK, GENREAD, UNADAPTED
+from tilefold.studies.aar.aar_settings import SignalName
+from tilefold.studies.aar.source_lms import open_source_lm, signal_of
 from tilefold.studies.study import NoStepStore, Reporter
 
 WORDS = ["red", "blue", "hen", "fox", "barn"]
@@ -152,6 +157,96 @@ def test_an_lm_without_a_number_of_passages_is_refused_before_the_training(folde
     (tmp_path / "anatomy_val.csv").write_text("Which is a bone?,hen,fox,barn,red,A\n")
     with pytest.raises(ValueError, match="the paper has no number of passages for the LM"):
         run_aar(settings(folder, tasks=[f"mmlu:{tmp_path / 'anatomy_val.csv'}"]))
+
+
+def test_genread_of_an_lm_without_room_for_a_document_is_refused_before_the_training(folder):
+    with pytest.raises(ValueError, match="gpt2 reads and writes 64 tokens together, which leaves"):
+        run_aar(settings(folder, genread=True))
+
+
+def test_genread_of_an_lm_that_writes_nothing_is_closed_book(folder, tmp_path, monkeypatch):
+    from tilefold.aar import FusedTarget
+
+    whole = FusedTarget.answer
+
+    def answer(self, questions, *args, **options):
+        asked = "Generate a background document" in questions[0]
+        return [""] * len(questions) if asked else whole(self, questions, *args, **options)
+
+    monkeypatch.setattr(FusedTarget, "answer", answer)
+    found = run_aar(
+        settings(folder, targets=[f"fusion:{folder / 't5'}"], genread=True), steps=Steps(tmp_path)
+    )
+    rows = {row.retrieval: row.accuracy for row in found.accuracies}
+    assert rows[GENREAD] == rows[CLOSED_BOOK]
+    assert {row.retrieval for row in found.gains} == {"both"}
+
+
+SIGNALS = {
+    "t5": {*get_args(SignalName)} - {"causal attention"},
+    "gpt2": {
+        "causal attention",
+        "likelihood",
+        "perplexity distillation",
+        "graded perplexity reduction",
+    },
+}
+
+
+@pytest.mark.parametrize("signal", get_args(SignalName))
+@pytest.mark.parametrize("lm", ["t5", "gpt2"])
+def test_an_lm_is_opened_by_its_family_for_the_signals_that_it_has(folder, lm, signal):
+    name = str(folder / lm)
+    if signal not in SIGNALS[lm]:
+        family = {"t5": "an encoder-decoder", "gpt2": "a decoder-only LM"}
+        other = family["gpt2" if lm == "t5" else "t5"]
+        message = f"signal: '{signal}' needs {other}, and the source LM {name} is {family[lm]}"
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
+            open_source_lm(name, signal)
+        listed = str(caught.value).rpartition("which has: ")[2]
+        assert {*listed.split(", ")} == SIGNALS[lm]
+        return
+    model = open_source_lm(name, signal)
+    assert type(model) is {"t5": FusionInDecoder, "gpt2": CausalLM}[lm]
+    one = signal_of(signal, model, batch_size=4)
+    passages = [["the hen", "a red fox runs", "barn"], ["blue hen", "over the barn"]]
+    found = one.scores(["the fox", "a hen"], passages, [["red"], ["barn", "blue hen"]])
+    assert np.isfinite(found).tolist() == [[True] * 3, [True, True, False]]
+    assert len(np.unique(found[0])) == 3
+
+
+def test_a_decoder_only_lm_reads_passages_as_a_target_does(folder):
+    """Equals the likelihood of " answer" after a passage, a blank line and PopQA's prompt."""
+    model = open_source_lm(str(folder / "gpt2"), "likelihood")
+    found = signal_of("likelihood", model, batch_size=4).scores(["a fox"], [["the hen"]], [["red"]])
+    expected = model.log_likelihood(["the hen\n\nQ: a fox A:"], [" red"]).sum
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    reduction = signal_of("graded perplexity reduction", model, batch_size=4)
+    (value,) = reduction.scores(["a fox"], [["the hen"]], [["red"]])[0]
+    closed = model.log_likelihood(["Q: a fox A:"], [" red"]).sum
+    assert value == pytest.approx(float(1 - np.exp(closed - expected)[0]), rel=1e-4)
+
+
+def test_a_study_adapts_to_the_attention_of_a_decoder_only_lm(folder):
+    found = run_aar(settings(folder, source_lm=str(folder / "gpt2"), signal="causal attention"))
+    names = {row.first for row in found.overlaps} | {row.second for row in found.overlaps}
+    # Of the targets, the decoder-only one annotates as well.
+    assert names == {"human", "source LM", f"concatenation:{folder / 'gpt2'}"}
+    (same,) = [row for row in found.overlaps if row.first == "source LM"]
+    assert same.overlap.mean == 1
+    assert {row.retrieval for row in found.gains} == {"both"}
+
+
+def test_an_lm_that_lacks_the_signal_is_refused_before_the_training(folder):
+    with pytest.raises(ValueError, match="signal: 'attention' needs an encoder-decoder"):
+        run_aar(settings(folder, source_lm=str(folder / "gpt2")))
+
+
+def test_the_family_of_an_adapter_is_that_of_its_model(folder, tmp_path):
+    for name, expected in (("t5", True), ("gpt2", False)):
+        config = {"base_model_name_or_path": str(folder / name)}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        assert is_encoder_decoder(tmp_path) is expected
 
 
 def test_responses_of_a_service_are_kept_in_the_folder_of_the_steps(folder, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from tilefold.evaluate import Interval
 from tilefold.studies.aar import AAR, AARResult, AARSettings
 from tilefold.studies.aar.aar_result import (
     CLOSED_BOOK,
+    GENREAD,
     UNADAPTED,
     DeletedAnswers,
     Overlap,
@@ -132,6 +133,22 @@ def test_the_report_has_every_part(result):
     assert "small T5, lm | 0.600, 0.600 |" in text
 
 
+def test_genread_is_explained_and_stands_beside_closed_book(result):
+    import dataclasses
+
+    row = dataclasses.replace(result.accuracies[0], retrieval=GENREAD)
+    written = dataclasses.replace(
+        result,
+        settings=dataclasses.replace(result.settings, genread=True),
+        accuracies=(*result.accuracies, row),
+    )
+    page = aar_report(AAR, written).html()
+    assert "GenRead is a target LM that reads one document" in page
+    assert "GenRead is" not in aar_report(AAR, result).html()
+    places = [page.index(f">{name}</text>") for name in (CLOSED_BOOK, GENREAD, UNADAPTED)]
+    assert places == sorted(places)
+
+
 def test_curves_of_a_target_lm_are_drawn_where_they_were_measured(result):
     import dataclasses
 
@@ -154,6 +171,10 @@ def test_curves_of_a_target_lm_are_drawn_where_they_were_measured(result):
         ({"world": "tiny", "seeds": []}, "seeds: expected one or more, got none"),
         ({"world": "tiny", "temperature": 0.0}, "temperature: expected a number above 0, got 0.0"),
         ({"world": "tiny", "signal": "gaze"}, "signal: expected one of attention"),
+        (
+            {"world": "tiny", "signal": "causal attention"},
+            "signal: 'causal attention' needs a decoder-only LM, and the source LM of a world",
+        ),
         ({"world": "tiny", "modes": ["robot"]}, "modes: expected one of human"),
         ({"world": "tiny", "exact_positives": -1}, "exact_positives: expected 0 or more, got -1"),
         (

@@ -9,7 +9,7 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 
 from tilefold.files.steps import Steps
 from tilefold.studies.aar import AARSettings, run_aar
-from tilefold.studies.aar.aar_result import ADAPTIVE, CLOSED_BOOK, GOLD, UNADAPTED
+from tilefold.studies.aar.aar_result import ADAPTIVE, CLOSED_BOOK, GENREAD, GOLD, UNADAPTED
 from tilefold.world import reading_retriever, world_readers
 
 SETTINGS = AARSettings(
@@ -128,6 +128,80 @@ def test_a_second_run_computes_nothing_again(result, cache, folder, monkeypatch)
     assert again.accuracies == result.accuracies
     assert again.curves == result.curves
     assert again.overlaps == result.overlaps
+
+
+def test_genread_is_a_row_of_its_own_and_no_adapted_retriever(result, cache, folder, monkeypatch):
+    """Each reader writes once; the run before has the rest."""
+    import dataclasses
+
+    from tilefold.aar.baselines import genread
+
+    settings = dataclasses.replace(SETTINGS, genread=True)
+    steps = Steps(folder)
+    found = run_aar(settings, steps=steps)
+    targets = ["smaller", "larger", "causal"]
+    rows = [row for row in found.accuracies if row.retrieval == GENREAD]
+    assert [row.target for row in rows] == targets
+    assert all(len(row.by_seed) == 1 and row.n == found.accuracies[0].n for row in rows)
+    # Adaptive Retrieval depends on GenRead; all else is as before.
+    changed = (GENREAD, ADAPTIVE)
+    kept = [row for row in found.accuracies if row.retrieval not in changed]
+    assert kept == [row for row in result.accuracies if row.retrieval not in changed]
+    assert found.gains == result.gains
+    costs = {name for name in found.flops if "document" in name}
+    assert costs == {f"{name}, a document of 150 tokens" for name in targets}
+    assert all(found.flops[name] > 0 for name in costs)
+
+    monkeypatch.setattr(genread, "_written", lambda *args: pytest.fail("written again"))
+    assert run_aar(settings, steps=Steps(folder)).accuracies == found.accuracies
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_adaptive_retrieval_knows_popular_facts_by_genread_if_it_is_on(on):
+    from types import SimpleNamespace
+
+    from tilefold.aar import PopqaTask
+    from tilefold.data import Question
+    from tilefold.studies.aar.aar_analyses import adaptive_values
+    from tilefold.studies.aar.aar_subject import TargetCorpus
+
+    def task(name: str) -> PopqaTask:
+        facts = [(f"{name}{n}", {"prop": "P1", "s_pop": 10**n}) for n in range(4)]
+        return PopqaTask(tuple(Question(key, "who?", ("she",), own) for key, own in facts))
+
+    class Stages:
+        settings = SimpleNamespace(genread=on)
+        subject = SimpleNamespace(retriever=None)
+
+        def retrieved(self, corpus, model):
+            return [["found"]] * 4
+
+        def documents(self, target, corpus):
+            return [["written"]] * 4
+
+        def answers(self, target, corpus, passages, n_passages=None):
+            """Retrieval is right for the two unpopular subjects, a document for the two others."""
+            if passages is None:
+                return np.zeros(4)
+            return np.array([1.0, 1, 0, 0] if passages[0] == ["found"] else [0.0, 0, 1, 1])
+
+    test = {CLOSED_BOOK: [0, 0, 0, 0], UNADAPTED: [1, 1, 0, 0]}
+    if on:
+        test[GENREAD] = [0, 0, 1, 1]
+    values = {name: np.array([own], np.float64) for name, own in test.items()}
+    corpus = TargetCorpus(task("t"), [], [], development=task("d"))
+    found = adaptive_values(Stages(), corpus, None, values)
+    assert found.tolist() == ([1, 1, 1, 1] if on else [1, 1, 0, 0])
+
+
+def test_a_likelihood_is_a_signal_of_readers_of_both_families(cache):
+    import dataclasses
+
+    changes = {"modes": ["lm"], "seeds": [0], "epochs": 1, "sweep": [], "examples": 0}
+    found = run_aar(dataclasses.replace(SETTINGS, signal="graded perplexity reduction", **changes))
+    names = {name for row in found.overlaps for name in (row.first, row.second)}
+    assert names == {"human", "source LM", "smaller", "larger", "causal"}
+    assert {row.retrieval for row in found.gains} == {"lm"}
 
 
 def test_too_many_dev_questions_are_refused(cache):

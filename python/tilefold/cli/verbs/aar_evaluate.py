@@ -1,4 +1,4 @@
-"""`tilefold aar evaluate`: the accuracy of a target LM on a task, with passages or without."""
+"""`tilefold aar evaluate`: the accuracy of a target LM on a task, by what it reads."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="N",
         help="passages of a question that are read (default: the paper's number)",
     )
+    option(
+        "--genread",
+        action="store_true",
+        help="in place of --run: one document of 150 tokens that the LM writes",
+    )
     option("--cache", metavar="FILE", help="keep the responses of a service: none is sent twice")
     option("--out", metavar="FILE", help="write accuracies and answers as JSON")
     parser.add_config()
@@ -42,13 +47,16 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs `tilefold aar evaluate`."""
+    from ...aar import task_documents
     from ...evaluate import bootstrap
     from ...studies.aar.aar_files import open_target, open_task
 
     if (args.run is None) != (args.corpus is None):
         raise ValueError("--run and --corpus go together, got one of them")
+    if args.genread and args.run is not None:
+        raise ValueError("--genread: not with --run, as the LM reads its own document alone")
     if args.run is None and args.n_passages is not None:
-        raise ValueError("--n-passages needs --run, as a closed book has no passages")
+        raise ValueError("--n-passages needs --run, whose passages it counts")
     check_writable(args.out, "--out")
     check_writable(args.cache, "--cache")
     task = open_task(args.task)
@@ -57,8 +65,15 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--cache: has an effect with --target api:MODEL@ADDRESS alone")
     target = open_target(args.target, None if args.cache is None else Path(args.cache))
     title(f"{target.name} on {args.task}")
+    n_passages, documents = args.n_passages, None
+    if args.genread:
+        documents = task_documents(target, task, progress=True)
+        empty = sum(not own for own in documents)
+        fact("documents", f"{len(documents) - empty:,} written, {empty:,} empty (closed book)")
+        if empty < len(documents):
+            passages, n_passages = documents, 1
     with warnings_as_facts("warning"):
-        result = task.run(target, passages, args.n_passages, progress=True)
+        result = task.run(target, passages, n_passages, progress=True)
     for name, value in result.summary.items():
         fact(name, f"{value:.4f}")
     interval = bootstrap(result.values)
@@ -67,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         f"[{interval.low:.4f}, {interval.high:.4f}], 95% bootstrap interval."
     )
     if args.out:
-        _write(args, result)
+        _write(args, result, documents)
         note(f"Wrote {args.out}.")
 
 
@@ -88,13 +103,17 @@ def _passages(args: argparse.Namespace, task: Any) -> list[list[str]]:
     return [[documents.texts[row] for row in own if row >= 0] for own in ranking.tolist()]
 
 
-def _write(args: argparse.Namespace, result: Any) -> None:
+def _write(args: argparse.Namespace, result: Any, documents: list[list[str]] | None) -> None:
     rows = zip(result.ids, result.answers, result.values.tolist(), strict=True)
+    answers = [{"_id": name, "answer": text, "right": value} for name, text, value in rows]
+    if documents is not None:
+        for one, own in zip(answers, documents, strict=True):
+            one["document"] = "".join(own)
     found = {
         "options": options_of(args),
         "summary": result.summary,
         "parts": result.parts,
-        "answers": [{"_id": name, "answer": text, "right": value} for name, text, value in rows],
+        "answers": answers,
     }
     with replacing_text(args.out) as file:
         file.write(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
