@@ -2,9 +2,9 @@
 
     python examples/aar_wiki_mix.py ../shared/data/wiki_mix build/aar_wiki
 
-Writes nq.jsonl and popqa.jsonl (test questions), and the folders source, larger and causal: a T5, a
-larger T5 and a decoder-only language model, trained from random weights (about 10 minutes each on
-two cores) on the SQuAD questions of the folder and on sentences of its passages with a gap.
+Writes nq.jsonl and popqa.jsonl (test questions), and the folders source and larger: a T5 and a
+larger one, trained from random weights (about 10 minutes each) on the SQuAD questions of the folder
+and on sentences of its passages with a gap.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from tilefold.data import TrainingSet, read_collection, read_questions, read_training
-from tilefold.models import CausalLM, FusionInDecoder, minilm
+from tilefold.models import FusionInDecoder, minilm
 
 CHARACTERS = 500  # of a passage that AAR reads
 CROP = 180  # of a passage in training
@@ -55,14 +55,12 @@ def main() -> None:
 
     squad = read_training(args.data / "beir", split="squad")
     squad = squad.with_answers(list(answers.values()))
-    for seed, (name, family, width, layers) in enumerate(
-        (("source", "t5", 128, 2), ("larger", "t5", 160, 3), ("causal", "llama", 128, 3))
-    ):
+    for seed, (name, width, layers) in enumerate((("source", 128, 2), ("larger", 160, 3))):
         if not (args.out / name / "config.json").is_file():
-            reader = untrained(family, width, layers, seed)
+            reader = untrained(width, layers, seed)
             train(reader, examples(squad, seed), args.steps)
             reader.eval().write_weights(args.out / name)
-        print(f"{args.out / name}: a {family} of width {width}")
+        print(f"{args.out / name}: a T5 of width {width}")
 
 
 def examples(squad: TrainingSet, seed: int) -> Iterator[Example]:
@@ -88,8 +86,8 @@ def examples(squad: TrainingSet, seed: int) -> Iterator[Example]:
             yield f"{' '.join(kept).rstrip('.')}?", passage, span.group()
 
 
-def untrained(family: str, width: int, layers: int, seed: int) -> FusionInDecoder | CausalLM:
-    """Returns a model with random weights and the vocabulary of MiniLM.
+def untrained(width: int, layers: int, seed: int) -> FusionInDecoder:
+    """Returns a T5 with random weights and the vocabulary of MiniLM.
 
     A quarter of each word's embedding has the principal components of MiniLM's.
     """
@@ -97,28 +95,23 @@ def untrained(family: str, width: int, layers: int, seed: int) -> FusionInDecode
     words: Any = encoder.model.get_input_embeddings()
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=encoder.tokenizer.backend_tokenizer, model_max_length=1024, **special
+        tokenizer_object=encoder.tokenizer.backend_tokenizer, model_max_length=512, **special
     )
-    ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 102}
     torch.manual_seed(seed)
-    if family == "t5":
-        shape = {"d_model": width, "d_kv": width // 4, "d_ff": 4 * width, "num_heads": 4}
-        start: Any = {"decoder_start_token_id": 0, "dropout_rate": 0.0}
-        config = transformers.T5Config(**ids, **shape, **start, num_layers=layers)
-        model: Any = transformers.T5ForConditionalGeneration(config)
-        reader: FusionInDecoder | CausalLM = FusionInDecoder(model, tokenizer, max_length=512)
-    else:
-        shape = {"hidden_size": width, "intermediate_size": 3 * width, "num_attention_heads": 4}
-        config = transformers.LlamaConfig(
-            **ids,
-            **shape,
-            bos_token_id=None,
-            num_hidden_layers=layers,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-        )
-        model = transformers.LlamaForCausalLM(config)
-        reader = CausalLM(model, tokenizer, max_length=1024)
+    start: Any = {"decoder_start_token_id": 0, "dropout_rate": 0.0}
+    config = transformers.T5Config(
+        vocab_size=len(tokenizer),
+        pad_token_id=0,
+        eos_token_id=102,
+        d_model=width,
+        d_kv=width // 4,
+        d_ff=4 * width,
+        num_heads=4,
+        num_layers=layers,
+        **start,
+    )
+    model: Any = transformers.T5ForConditionalGeneration(config)
+    reader = FusionInDecoder(model, tokenizer, max_length=512)
     weight = model.get_input_embeddings().weight
     known = words.weight.detach()
     centred = known - known.mean(0)
@@ -128,7 +121,7 @@ def untrained(family: str, width: int, layers: int, seed: int) -> FusionInDecode
     return reader
 
 
-def train(reader: FusionInDecoder | CausalLM, source: Iterator[Example], steps: int) -> None:
+def train(reader: FusionInDecoder, source: Iterator[Example], steps: int) -> None:
     """Trains a reader to answer from a crop of the passage and perhaps of another one."""
     rng = random.Random(0)
     words = list(reader.model.get_input_embeddings().parameters())
@@ -142,15 +135,15 @@ def train(reader: FusionInDecoder | CausalLM, source: Iterator[Example], steps: 
     last: list[float] = []
     for step in range(steps):
         batch = [next(source) for _ in range(BATCH)]
-        prompts = []
+        prompts: list[Any] = []
         for row, (question, passage, answer) in enumerate(batch):
             read = [crop(passage, answer, rng)]
             if step > steps // 2 and rng.random() < 0.5:
                 read.append(crop(batch[row - 1][1], "", rng))
                 rng.shuffle(read)
-            prompts.append(prompt_of(reader, question, read))
-        blank = "" if isinstance(reader, FusionInDecoder) else " "
-        loss = reader.loss(prompts, [blank + answer for _, _, answer in batch])
+            # The prompt of PopQA, as the target LMs of AAR read it.
+            prompts.append([f"{text}Q: {question} A:" for text in read])
+        loss = reader.loss(prompts, [answer for _, _, answer in batch])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
@@ -160,14 +153,6 @@ def train(reader: FusionInDecoder | CausalLM, source: Iterator[Example], steps: 
         if step % 100 == 99:
             print(f"  step {step + 1:,}: loss {sum(last) / len(last):.2f}", flush=True)
             last.clear()
-
-
-def prompt_of(reader: FusionInDecoder | CausalLM, question: str, passages: list[str]) -> Any:
-    """Returns the prompt of PopQA with passages, as the target LMs of AAR read it."""
-    asked = f"Q: {question} A:"
-    if isinstance(reader, FusionInDecoder):
-        return [f"{passage}{asked}" for passage in passages]
-    return "\n\n".join([*passages, asked])
 
 
 def crop(passage: str, answer: str, rng: random.Random) -> str:
