@@ -121,8 +121,8 @@ def adaptive_values(
 ) -> NDArray[np.float64] | None:
     """Returns whether Adaptive Retrieval is right, with thresholds of the development questions.
 
-    Popular subjects are answered with GenRead, as in the paper, where the settings have it, and
-    closed book otherwise.
+    Questions about popular subjects are answered with GenRead, as in the paper, if the settings
+    have it, and else closed book.
 
     Args:
         stages: of the study.
