@@ -174,9 +174,16 @@ def test_genread_of_an_lm_that_writes_nothing_is_closed_book(folder, tmp_path, m
         return [""] * len(questions) if asked else whole(self, questions, *args, **options)
 
     monkeypatch.setattr(FusedTarget, "answer", answer)
-    found = run_aar(
-        settings(folder, targets=[f"fusion:{folder / 't5'}"], genread=True), steps=Steps(tmp_path)
-    )
+
+    class Listener(Reporter):
+        def warn(self, text: str) -> None:
+            warnings.append(text)
+
+    warnings: list[str] = []
+    chosen = settings(folder, targets=[f"fusion:{folder / 't5'}"], genread=True)
+    found = run_aar(chosen, steps=Steps(tmp_path), progress=Listener())
+    (text,) = warnings
+    assert "t5 wrote no document for 5 of 5 questions of PopQA, which it answers closed" in text
     rows = {row.retrieval: row.accuracy for row in found.accuracies}
     assert rows[GENREAD] == rows[CLOSED_BOOK]
     assert {row.retrieval for row in found.gains} == {"both"}

@@ -131,6 +131,12 @@ class AARStages:
 
         kept = self.steps.once("documents", depends, make)["documents"]
         found: list[list[str]] = json.loads(kept.tobytes())
+        empty = sum(not own for own in found)
+        if empty:
+            self.progress.warn(
+                f"{target.name} wrote no document for {empty:,} of {len(found):,} questions of "
+                f"{task.name}, which it answers closed book."
+            )
         return found
 
     def training_set(
