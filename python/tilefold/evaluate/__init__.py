@@ -17,6 +17,7 @@ from .predictions import (
     relaxed_alias_match,
 )
 from .rankings import evaluate
+from .robustness import ViewSpread, decision_flips, jaccard, rank_biased_overlap, view_spread
 from .significance import PairedTest, holm, paired_test
 from .summaries import Interval, bootstrap, mean
 
@@ -27,12 +28,14 @@ __all__ = [
     "Interval",
     "Measure",
     "PairedTest",
+    "ViewSpread",
     "alias_match",
     "answer_hits",
     "average_rank",
     "average_rank_of",
     "bootstrap",
     "choice_accuracy",
+    "decision_flips",
     "evaluate",
     "evaluate_predictions",
     "exact_match",
@@ -41,9 +44,12 @@ __all__ = [
     "gold_ranks_of",
     "has_answer",
     "holm",
+    "jaccard",
     "mean",
     "normalise_answer",
     "paired_test",
+    "rank_biased_overlap",
     "relaxed_alias_match",
     "top_k_accuracy",
+    "view_spread",
 ]

@@ -25,6 +25,7 @@ def judged_retriever(
     world: ReadingWorld,
     facts: Sequence[int],
     *,
+    paraphrases: Sequence[int] = (0, 1, 2, 3),
     width: int = 128,
     layers: int = 2,
     epochs: int = 2,
@@ -40,7 +41,8 @@ def judged_retriever(
 
     Args:
         world: the world of questions, passages and judgments.
-        facts: numbers of the facts to train on, with all questions about each.
+        facts: numbers of the facts to train on.
+        paraphrases: which questions about each fact; all by default.
         width, layers: of the BERT.
         epochs, batch_size, learning_rate: of AdamW, with linear decay after warm-up over a tenth of
             the steps.
@@ -55,6 +57,7 @@ def judged_retriever(
     """
     options = {
         "facts": list(map(int, facts)),
+        "paraphrases": list(map(int, paraphrases)),
         "width": width,
         "layers": layers,
         "epochs": epochs,
@@ -69,7 +72,9 @@ def judged_retriever(
 
 
 def _train(world: ReadingWorld, options: dict[str, Any], folder: Path) -> None:
-    data = judged_training_set(world, options["facts"], seed=options["seed"])
+    data = judged_training_set(
+        world, options["facts"], paraphrases=options["paraphrases"], seed=options["seed"]
+    )
     torch.manual_seed(options["seed"])
     model = BiEncoder(_untrained(world, options["width"], options["layers"]))
     objective = ContrastiveObjective(model, ContrastiveLoss(TEMPERATURE))

@@ -1,0 +1,172 @@
+"""Measures how much rankings, and measures of them, differ between views of the same queries.
+
+Views are rewrites of a query, other context windows, or seeds of a training.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class ViewSpread(NamedTuple):
+    """A measure of n queries over S views."""
+
+    mean: FloatArray  # [n]
+    deviation: FloatArray  # [n], that of a population (divided by S)
+    worst: FloatArray  # [n], the lowest value
+
+
+def view_spread(values: Any) -> ViewSpread:
+    """Computes mean, standard deviation and lowest value of a measure over views.
+
+    Args:
+        values: ``[S, n]`` of a measure that is better where it is larger. A query with NaN in any
+            view, as one without judgments, has NaN.
+
+    Raises:
+        ValueError: another shape, or no view.
+
+    Example:
+        >>> view_spread([[1.0, 0.5], [0.0, 0.5]])
+        ViewSpread(mean=array([0.5, 0.5]), deviation=array([0.5, 0. ]), worst=array([0. , 0.5]))
+    """
+    table = np.asarray(values, np.float64)
+    if table.ndim != 2 or not len(table):
+        raise ValueError(f"view_spread: values must have shape [views, queries], got {table.shape}")
+    return ViewSpread(table.mean(0), table.std(0), table.min(0))
+
+
+def jaccard(rankings: Any, k: int | None = None) -> FloatArray:
+    """Computes the overlap of the first k documents of two views, mean over pairs of views.
+
+    The overlap is the number of documents in both over the number in either; 1 where both are
+    empty.
+
+    Args:
+        rankings: ``[S, n, K]`` ids, best first, -1 where there is none; two views or more.
+        k: documents that count; None for K.
+
+    Returns:
+        float64 ``[n]``.
+
+    Raises:
+        ValueError: another shape, a document twice in a ranking, k outside 1 to K.
+
+    Example:
+        >>> jaccard([[[1, 2]], [[2, 3]]])
+        array([0.33333333])
+    """
+    table = _checked("jaccard", rankings, k)
+    return _over_pairs(table, _jaccard)
+
+
+def rank_biased_overlap(rankings: Any, *, p: float = 0.9, k: int | None = None) -> FloatArray:
+    """Computes the rank-biased overlap of two views, mean over pairs of views.
+
+    With ``A_d`` the share of the first d documents that two rankings have in common, the measure is
+    ``A_k p^k + (1 - p) / p * sum of A_d p^d`` for d from 1 to k: the extrapolated form, which
+    assumes that rankings agree below k as they do at k. 1 for equal rankings, 0 without a common
+    document.
+
+    Args:
+        rankings: ``[S, n, K]`` ids, best first; two views or more.
+        p: persistence; the first 10 ranks have 86 % of the weight at 0.9.
+        k: depth of the evaluation; None for K.
+
+    Returns:
+        float64 ``[n]``.
+
+    Raises:
+        ValueError: as of `jaccard`; p outside 0 to 1; a ranking with fewer than k documents.
+
+    Source: Webber, Moffat and Zobel, A Similarity Measure for Indefinite Rankings (TOIS 2010),
+    eq. 30, for rankings of one length.
+
+    Example:
+        >>> rank_biased_overlap([[[1, 2, 3]], [[1, 3, 2]]], p=0.5)
+        array([0.875])
+    """
+    if not 0 < p < 1:
+        raise ValueError(f"rank_biased_overlap: p must be above 0 and below 1, got {p}")
+    table = _checked("rank_biased_overlap", rankings, k)
+    if (table < 0).any():
+        raise ValueError(
+            f"rank_biased_overlap: expected {table.shape[2]} documents in every ranking; pass a "
+            "smaller k"
+        )
+    depth = np.arange(1, table.shape[2] + 1)
+    weights = p**depth
+
+    def overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
+        # A document is common at depth d if both of its ranks are at most d.
+        same = first[:, :, None] == second[:, None, :]
+        later = np.maximum(depth[:, None], depth[None, :])  # the depth at which a pair counts
+        common = np.zeros((len(first), len(depth) + 1))
+        rows, i, j = np.nonzero(same)
+        np.add.at(common, (rows, later[i, j]), 1.0)
+        share = common.cumsum(1)[:, 1:] / depth
+        extrapolated: FloatArray = share[:, -1] * weights[-1]
+        return extrapolated + (1 - p) / p * (share * weights).sum(1)
+
+    return _over_pairs(table, overlap)
+
+
+def decision_flips(decisions: Any) -> FloatArray:
+    """Computes the share of pairs of views in which a decision differs.
+
+    Args:
+        decisions: ``[S, n]`` booleans or categories, such as whether the first passage is relevant,
+            whether an answer is right, or the first passage itself; two views or more.
+
+    Returns:
+        float64 ``[n]``, 0 where all views agree.
+
+    Raises:
+        ValueError: another shape, or fewer than two views.
+
+    Example:
+        >>> decision_flips([[True, True], [False, True], [True, True]])
+        array([0.66666667, 0.        ])
+    """
+    table = np.asarray(decisions)
+    if table.ndim != 2 or len(table) < 2:
+        raise ValueError(
+            f"decision_flips: decisions must have shape [2 or more views, queries], got "
+            f"{table.shape}"
+        )
+    pairs = list(itertools.combinations(table, 2))
+    return np.mean([first != second for first, second in pairs], 0, dtype=np.float64)
+
+
+def _checked(op: str, rankings: Any, k: int | None) -> NDArray[np.int64]:
+    table = np.asarray(rankings)
+    if table.ndim != 3 or len(table) < 2 or (table.size and table.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{op}: rankings must be integers [2 or more views, queries, documents], got "
+            f"{table.dtype} {table.shape}"
+        )
+    if k is not None and not 1 <= k <= table.shape[2]:
+        raise ValueError(f"{op}: k must be 1 to {table.shape[2]}, got {k}")
+    kept: NDArray[np.int64] = table[:, :, :k].astype(np.int64)
+    ordered = np.sort(kept, axis=2)
+    if ((ordered[:, :, 1:] == ordered[:, :, :-1]) & (ordered[:, :, 1:] >= 0)).any():
+        raise ValueError(f"{op}: a ranking has a document twice")
+    return kept
+
+
+def _over_pairs(table: NDArray[np.int64], measure: Any) -> FloatArray:
+    found = [measure(first, second) for first, second in itertools.combinations(table, 2)]
+    return np.mean(found, 0, dtype=np.float64)
+
+
+def _jaccard(first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
+    same = first[:, :, None] == second[:, None, :]
+    common = (same & (first >= 0)[:, :, None]).sum((1, 2))
+    either = (first >= 0).sum(1) + (second >= 0).sum(1) - common
+    return np.where(either > 0, common / np.maximum(either, 1), 1.0)

@@ -1,0 +1,218 @@
+"""Settings of the study of invariant, LLM-aligned retrieval (Invar-RAG)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..settings import StudySettings
+
+WorldSize = Literal["tiny", "small", "medium"]
+Variant = Literal["full", "no alignment", "no invariance", "no lora", "augmentation"]
+Alignment = Literal["scores", "representation", "likelihood"]
+AlignmentDivergence = Literal["forward_kl", "reverse_kl", "js", "mse"]
+InvarianceForm = Literal["consistency", "risk", "variance"]
+RewriteFamily = Literal["typo", "redundancy", "formality", "ambiguity", "template"]
+_FILE_FIELDS = ("model", "coarse", "data", "test")
+FULL: Variant = "full"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvarSettings(StudySettings):
+    """Settings of `run_invar`; the defaults are the canonical instantiation of docs/invar.md.
+
+    Args:
+        world: size of a synthetic world, in which all models are trained.
+        model: causal language model, a folder or Hugging Face name.
+        coarse: coarse encoder (MiniLM in the paper), a folder or Hugging Face name; minilm for
+            all-MiniLM-L6-v2.
+        data: questions to train on, a training file or a collection.
+        split: split of a collection given as data (default: train).
+        test: questions to evaluate on, a training file or a collection.
+        test_split: split of a collection given as test (default: test).
+        answers: file with the answers of the questions of data and test, where they have none.
+        rewrites: file with rewrites of the training questions; by default rules write them.
+        unseen_rewrites: file with rewrites of the test questions; by default rules of
+            unseen_families write them.
+        families: rules of rewrites in training.
+        unseen_families: rules of rewrites of test questions, without those of training.
+        variants: retrievers to train: full, without a part, or with rewrites as further queries
+            in place of the invariance loss (augmentation).
+        alignment: what is aligned: scores (A1), representations (A2), or scores with the
+            likelihood of answers as teacher (A3).
+        divergence: of the alignment; mse is for representations alone.
+        alignment_weight: weight of the alignment loss.
+        invariance: form of the invariance loss: consistency (I1), risk (I2) or variance (I3).
+        invariance_weight: weight of the invariance loss after its ramp.
+        warmup_share: share of the training steps without the invariance loss.
+        ramp_share: share of the training steps in which its weight rises.
+        n_views: rewrites of a query in a step.
+        window_words: words of passages in one further view of a step; 0 for no such view.
+        top_patterns: passages of a query that the invariance loss trusts, by mean - beta * standard
+            deviation over views; 0 for all.
+        beta: of top_patterns.
+        windows: words of a chunk, each a context window in the evaluation beside whole passages.
+        lora_rank, lora_alpha, lora_dropout: of both adapters.
+        depth: coarse candidates of a query, from which hard negatives are drawn.
+        group_negatives: hard negatives of a query in a step.
+        epochs: passes over the questions, stage 1.
+        train_batch_size: questions in a step, stage 1.
+        learning_rate: peak learning rate, stage 1.
+        temperature: scores of the language model are divided by it in softmaxes.
+        coarse_temperature: scores of the coarse encoder are divided by it.
+        query_max_length, document_max_length: tokens that the retriever reads.
+        generator_epochs: passes over the questions, stage 2.
+        generator_batch_size: examples in a step, stage 2.
+        generator_learning_rate: peak learning rate, stage 2.
+        n_passages: passages in a prompt.
+        gold_share: share of the examples of stage 2 whose prompt is made to have a gold passage.
+        max_new_tokens: of an answer.
+        max_length: tokens of a prompt with its answer.
+        sweep_weights: further weights of the invariance loss, first seed.
+        sweep_views: further numbers of rewrites in a step, first seed.
+        cutoff: passages of a ranking that are compared between interventions.
+        examples: questions that the report shows under their rewrites.
+        seeds: seeds of training; intervals and tests are over questions, averaged over seeds.
+        batch_size: texts in a forward pass.
+
+    Raises:
+        TypeError: a field has a value of another type.
+        ValueError: a field has a value that it does not take, or fields do not go together.
+
+    Example:
+        >>> InvarSettings(world="tiny", variants=["full", "no invariance"]).invariance
+        'consistency'
+    """
+
+    world: WorldSize | None = None
+    model: str | None = None
+    coarse: str | None = None
+    data: str | None = None
+    split: str | None = None
+    test: str | None = None
+    test_split: str | None = None
+    answers: str | None = None
+    rewrites: str | None = None
+    unseen_rewrites: str | None = None
+    families: tuple[RewriteFamily, ...] = ("redundancy", "template")
+    unseen_families: tuple[RewriteFamily, ...] = ("typo", "formality", "ambiguity")
+    variants: tuple[Variant, ...] = get_args(Variant)
+    alignment: Alignment = "scores"
+    divergence: AlignmentDivergence = "forward_kl"
+    alignment_weight: float = 1.0
+    invariance: InvarianceForm = "consistency"
+    invariance_weight: float = 2.0
+    warmup_share: float = 0.1
+    ramp_share: float = 0.4
+    n_views: int = 2
+    window_words: int = 0
+    top_patterns: int = 0
+    beta: float = 1.0
+    windows: tuple[int, ...] = ()
+    lora_rank: int = 32
+    lora_alpha: float = 64.0
+    lora_dropout: float = 0.1
+    depth: int = 100
+    group_negatives: int = 5
+    epochs: int = 1
+    train_batch_size: int = 32
+    learning_rate: float = 1e-4
+    temperature: float = 0.01
+    coarse_temperature: float = 0.05
+    query_max_length: int = 32
+    document_max_length: int = 196
+    generator_epochs: int = 3
+    generator_batch_size: int = 16
+    generator_learning_rate: float = 2e-5
+    n_passages: int = 5
+    gold_share: float = 0.7
+    max_new_tokens: int = 32
+    max_length: int = 2048
+    sweep_weights: tuple[float, ...] = ()
+    sweep_views: tuple[int, ...] = ()
+    cutoff: int = 10
+    examples: int = 5
+    seeds: tuple[int, ...] = (0, 1, 2)
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("variants", "seeds", "families", "unseen_families"):
+            self._replace(name, tuple(dict.fromkeys(getattr(self, name))))
+        for name in ("variants", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"{self._named(name)}: expected one or more, got none")
+        if FULL not in self.variants:
+            raise ValueError(f"{self._named('variants')}: expected {FULL!r} among them")
+        self._check_counts()
+        self._check_numbers()
+        shared = set(self.families) & set(self.unseen_families)
+        if shared:
+            raise ValueError(
+                f"{self._named('unseen_families')}: expected none of families, got {min(shared)}"
+            )
+        if (self.divergence == "mse") > (self.alignment == "representation"):
+            raise ValueError(
+                f"{self._named('divergence')}: mse is for representations, not for {self.alignment}"
+            )
+        self._check_subject()
+
+    def _check_counts(self) -> None:
+        for name in ("n_views", "lora_rank", "depth", "group_negatives", "epochs", "cutoff"):
+            self._check_min(name, 1)
+        for name in ("train_batch_size", "batch_size", "query_max_length", "document_max_length"):
+            self._check_min(name, 1)
+        for name in ("generator_epochs", "generator_batch_size", "n_passages", "max_new_tokens"):
+            self._check_min(name, 1)
+        for name in ("windows", "sweep_views"):
+            self._replace(name, tuple(sorted(set(getattr(self, name)))))
+            self._check_min(name, 1)
+        for name in ("window_words", "top_patterns", "examples", "seeds"):
+            self._check_min(name, 0)
+        if self.group_negatives > self.depth:
+            raise ValueError(
+                f"{self._named('group_negatives')}: expected at most depth, {self.depth}, got "
+                f"{self.group_negatives}"
+            )
+
+    def _check_numbers(self) -> None:
+        positive = ("temperature", "coarse_temperature", "learning_rate", "lora_alpha")
+        for name in (*positive, "generator_learning_rate"):
+            self._check_range(name, 0, float("inf"), above=True)
+        for name in ("alignment_weight", "invariance_weight", "beta"):
+            self._check_range(name, 0, float("inf"))
+        for name in ("warmup_share", "ramp_share", "gold_share", "lora_dropout"):
+            self._check_range(name, 0, 1)
+        self._replace("sweep_weights", tuple(sorted(set(self.sweep_weights))))
+        if any(not 0 < weight < float("inf") for weight in self.sweep_weights):
+            raise ValueError(
+                f"{self._named('sweep_weights')}: expected numbers above 0, got "
+                f"{self.sweep_weights}"
+            )
+        if self.warmup_share + self.ramp_share > 1:
+            raise ValueError(
+                f"{self._named('ramp_share')}: expected at most 1 - warmup_share, "
+                f"{1 - self.warmup_share:g}, got {self.ramp_share}"
+            )
+
+    def _check_range(self, name: str, low: float, high: float, *, above: bool = False) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high or value == float("inf") or (above and value == low):
+            wanted = "above" if above else "at least"
+            limit = f" and at most {high:g}" if high < float("inf") else ""
+            raise ValueError(
+                f"{self._named(name)}: expected a number {wanted} {low:g}{limit}, got {value}"
+            )
+
+    def _check_subject(self) -> None:
+        given = [name for name in _FILE_FIELDS if getattr(self, name)]
+        if self.world is not None:
+            others = ("split", "test_split", "answers", "rewrites", "unseen_rewrites")
+            for name in (*given, *(n for n in others if getattr(self, n) is not None)):
+                raise ValueError(f"{self._named(name)}: not with world, which has its own")
+        elif len(given) < len(_FILE_FIELDS):
+            missing = ", ".join(name for name in _FILE_FIELDS if name not in given)
+            raise ValueError(
+                f"{type(self).__name__}: expected world; or {', '.join(_FILE_FIELDS)}; missing: "
+                f"{missing}"
+            )

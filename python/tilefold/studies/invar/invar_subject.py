@@ -1,0 +1,40 @@
+"""The subject of a study of Invar-RAG: language model, coarse encoder, questions and rewrites."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...data import TrainingSet
+    from ...models import BiEncoder
+
+
+@dataclass(frozen=True)
+class InvarSubject:
+    """Models and data of a study.
+
+    Args:
+        title: one line that names them.
+        model: folder or name of the causal language model.
+        coarse: the coarse encoder.
+        train: questions to train on, with positives and without negatives.
+        rewrites: of each training question, seen in training.
+        test: questions to evaluate on, with positives.
+        unseen: rewrites of each test question, which no training has seen.
+        counts: numbers of questions and rewrites, and of what was left out.
+        template: of a prompt, with the fields {passages} and {question}.
+        prefixes: of queries and of passages.
+    """
+
+    title: str
+    model: str
+    coarse: BiEncoder
+    train: TrainingSet
+    rewrites: Sequence[Sequence[str]]
+    test: TrainingSet
+    unseen: Sequence[Sequence[str]]
+    template: str
+    counts: dict[str, int] = field(default_factory=dict)
+    prefixes: tuple[str, str] = ("query: ", "passage: ")
