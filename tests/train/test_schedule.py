@@ -76,3 +76,16 @@ def test_text_that_is_no_schedule_is_refused(text, message):
 def test_weights_are_numbers_from_0_on(values, error):
     with pytest.raises(error, match=r"Schedule: (start|end|steps) must be"):
         Schedule(**values)
+
+
+def test_a_delay_keeps_the_start_and_moves_the_rest():
+    ramp = Schedule(3.0, start=1.0, steps=8, shape="linear", delay=4)
+    plain = Schedule(3.0, start=1.0, steps=8, shape="linear")
+    assert [ramp(step) for step in range(5)] == [1.0] * 5
+    assert [ramp(step + 4) for step in range(20)] == [plain(step) for step in range(20)]
+    assert Schedule.parse("linear:1:3:8:4") == ramp
+    for text in ("linear:1:3:8:4:5", "linear:1:3:8:-1", "linear:1:3:8:x"):
+        with pytest.raises(ValueError, match="Schedule"):
+            Schedule.parse(text)
+    with pytest.raises(ValueError, match="delay must be 0 for a constant"):
+        Schedule(1.0, delay=1)

@@ -17,22 +17,23 @@ class Schedule:
     """A weight, 0 or more, as a function of the optimizer step alone.
 
     A schedule keeps no state: a resumed training continues it from the step that it resumes at.
-    With progress ``p = min(step / steps, 1)``:
+    With progress ``p = min(max(step - delay, 0) / steps, 1)``:
 
     - "constant": ``end`` at every step.
     - "linear": ``start + (end - start) p``.
     - "cosine": ``start + (end - start) (1 - cos(pi p)) / 2``, flat at both ends.
 
     Args:
-        end: the value from step `steps` on.
+        end: the value from step `delay + steps` on.
         start: the value at step 0.
         steps: the optimizer steps from start to end, 1 or more; 0 for "constant".
         shape: "constant", "linear" or "cosine".
+        delay: optimizer steps with the value `start` before; 0 for "constant".
 
     Raises:
         TypeError: a value that is no number, steps that are no integer.
-        ValueError: an unknown shape, a value that is negative or not finite, steps that do not fit
-            the shape.
+        ValueError: an unknown shape, a value that is negative or not finite, steps or a delay that
+            do not fit the shape.
 
     Example:
         >>> ramp = Schedule(1.0, start=0.0, steps=10, shape="linear")
@@ -44,6 +45,7 @@ class Schedule:
     start: float = 0.0
     steps: int = 0
     shape: str = "constant"
+    delay: int = 0
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -55,12 +57,15 @@ class Schedule:
             raise ValueError(f"Schedule: steps must be 0 for a constant, got {self.steps}")
         if self.shape != "constant" and self.steps < 1:
             raise ValueError(f"Schedule: steps must be 1 or more, got {self.steps}")
+        as_integer(self.delay, "Schedule", "delay", at_least=0)
+        if self.shape == "constant" and self.delay != 0:
+            raise ValueError(f"Schedule: delay must be 0 for a constant, got {self.delay}")
 
     def __call__(self, step: int) -> float:
         """Returns the value at an optimizer step (0 for the first)."""
         if self.shape == "constant":
             return self.end
-        progress = min(step / self.steps, 1.0)
+        progress = min(max(step - self.delay, 0) / self.steps, 1.0)
         if self.shape == "cosine":
             progress = (1 - math.cos(math.pi * progress)) / 2
         return self.start + (self.end - self.start) * progress
@@ -72,10 +77,10 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str | float) -> Self:
-        """Reads a number, or ``SHAPE:START:END:STEPS`` as arguments of commands have it.
+        """Reads a number, or ``SHAPE:START:END:STEPS[:DELAY]`` as arguments of commands have it.
 
         Args:
-            text: such as "0.5", "linear:0:1:1000" or "cosine:1:0:500".
+            text: such as "0.5", "linear:0:1:1000", "cosine:1:0:500" or "linear:0:1:1000:200".
 
         Raises:
             ValueError: text of another form.
@@ -88,9 +93,9 @@ class Schedule:
         try:
             if not numbers:
                 return cls(float(shape))
-            start, end, steps = numbers
-            return cls(float(end), float(start), int(steps), shape)
-        except ValueError as error:
+            start, end, steps, *delay = numbers
+            return cls(float(end), float(start), int(steps), shape, *map(int, delay))
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 "Schedule: expected a number or SHAPE:START:END:STEPS such as linear:0:1:1000, "
                 f"got {text!r} ({error})"

@@ -47,12 +47,15 @@ class InvarSettings(StudySettings):
         warmup_share: share of the training steps without the invariance loss.
         ramp_share: share of the training steps in which its weight rises.
         n_views: rewrites of a query in a step.
-        window_words: words of passages in one further view of a step; 0 for no such view.
+        training_windows: words of passages in the views of a step, n_views widths or more; none for
+            whole passages in all views.
+        n_unseen: rewrites of each test question; questions with fewer are left out.
         top_patterns: passages of a query that the invariance loss trusts, by mean - beta * standard
             deviation over views; 0 for all.
         beta: of top_patterns.
         windows: words of a chunk, each a context window in the evaluation beside whole passages.
         lora_rank, lora_alpha, lora_dropout: of both adapters.
+        lora_targets: names of the layers with adapters; all-linear for all linear layers.
         depth: coarse candidates of a query, from which hard negatives are drawn.
         group_negatives: hard negatives of a query in a step.
         epochs: passes over the questions, stage 1.
@@ -105,13 +108,15 @@ class InvarSettings(StudySettings):
     warmup_share: float = 0.1
     ramp_share: float = 0.4
     n_views: int = 2
-    window_words: int = 0
+    training_windows: tuple[int, ...] = ()
+    n_unseen: int = 2
     top_patterns: int = 0
     beta: float = 1.0
     windows: tuple[int, ...] = ()
     lora_rank: int = 32
     lora_alpha: float = 64.0
     lora_dropout: float = 0.1
+    lora_targets: tuple[str, ...] = ("all-linear",)
     depth: int = 100
     group_negatives: int = 5
     epochs: int = 1
@@ -158,16 +163,21 @@ class InvarSettings(StudySettings):
         self._check_subject()
 
     def _check_counts(self) -> None:
-        for name in ("n_views", "lora_rank", "depth", "group_negatives", "epochs", "cutoff"):
+        for name in ("n_views", "n_unseen", "lora_rank", "depth", "group_negatives", "epochs", "cutoff"):
             self._check_min(name, 1)
         for name in ("train_batch_size", "batch_size", "query_max_length", "document_max_length"):
             self._check_min(name, 1)
         for name in ("generator_epochs", "generator_batch_size", "n_passages", "max_new_tokens"):
             self._check_min(name, 1)
-        for name in ("windows", "sweep_views"):
+        for name in ("windows", "sweep_views", "training_windows"):
             self._replace(name, tuple(sorted(set(getattr(self, name)))))
             self._check_min(name, 1)
-        for name in ("window_words", "top_patterns", "examples", "seeds"):
+        if 0 < len(self.training_windows) < max(self.n_views, *self.sweep_views, 1):
+            raise ValueError(
+                f"{self._named('training_windows')}: expected as many widths as views, "
+                f"{max(self.n_views, *self.sweep_views, 1)}, got {len(self.training_windows)}"
+            )
+        for name in ("top_patterns", "examples", "seeds"):
             self._check_min(name, 0)
         if self.group_negatives > self.depth:
             raise ValueError(

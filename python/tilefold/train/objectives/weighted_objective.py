@@ -71,7 +71,7 @@ class WeightedObjective(BiEncoderObjective):
         self.weights = {name: schedules.get(name, Schedule(1.0)) for name in objectives}
         # Weights are monotonic, so if all of them are 0 anywhere, they are at the first step or in
         # the end.
-        for step in (0, max(weight.steps for weight in self.weights.values())):
+        for step in (0, max(weight.delay + weight.steps for weight in self.weights.values())):
             if not any(weight(step) for weight in self.weights.values()):
                 raise ValueError(
                     f"WeightedObjective: every weight is 0 at step {step}; one objective needs a "

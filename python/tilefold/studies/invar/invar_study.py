@@ -1,0 +1,462 @@
+"""Runs the study of Invar-RAG: from coarse candidates to answers from retrieved passages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...files.done_once import digest_of_array, digest_of_columns
+from ..paired_comparison import compare_pairs
+from ..stage_clock import StageClock
+from ..study import NoStepStore, Reporter, StepStore
+from .generation_stage import answer_measures, train_generator
+from .invar_result import (
+    BM25,
+    COARSE,
+    ORIGINAL,
+    REWRITES,
+    STAGE_2,
+    UNTRAINED,
+    VANILLA,
+    Compared,
+    InvarResult,
+    LossPoint,
+    Measured,
+    SweepPoint,
+)
+from .invar_settings import FULL, InvarSettings, Variant
+from .invar_subject import InvarSubject
+from .ranking_strips import ranking_strips
+from .retrieval_stage import (
+    CoarseCandidates,
+    Stage1,
+    train_retriever,
+    training_key,
+    untrained_retriever,
+)
+from .view_rankings import (
+    RECIPROCAL,
+    VARIANCE,
+    TestViews,
+    ViewRankings,
+    measure_rankings,
+    measure_robustness,
+    rank_by_words,
+    rank_views,
+)
+
+if TYPE_CHECKING:
+    from ...models import BiEncoder
+
+Values = dict[tuple[str, str], NDArray[np.float64]]  # condition or system, measure -> [n]
+_WITHOUT: Variant = "no invariance"
+
+
+def run_invar(
+    settings: InvarSettings,
+    *,
+    steps: StepStore | None = None,
+    progress: Reporter | None = None,
+) -> InvarResult:
+    """Trains a language model as an invariant retriever, then to answer from what it retrieves.
+
+    Stage 1 trains an adapter by a contrastive loss, the alignment to a coarse encoder, and the
+    invariance loss over rewrites and context windows; the variants leave a part out. Every one is
+    measured on the questions of a test, on rewrites that no training has seen, and in other
+    windows. Stage 2 trains another adapter to answer from the passages of the full retriever.
+
+    Args:
+        settings: models, data and training.
+        steps: keeps every stage, so that a run that was stopped continues.
+        progress: receives reports.
+
+    Raises:
+        OSError: no such file or model.
+        ValueError: data that cannot be read, or that lack rewrites.
+
+    Example:
+        >>> result = run_invar(InvarSettings(world="tiny", seeds=[0]))  # doctest: +SKIP
+        >>> result.comparisons[0].comparison.p  # doctest: +SKIP
+        0.004
+    """
+    run = _Run(settings, steps or NoStepStore(), progress or Reporter())
+    with run.clock.stage("models and data"):
+        run.load()
+    with run.clock.stage("coarse candidates"):
+        coarse = run.coarse_candidates()
+    found = run.baselines()
+    for variant in settings.variants:
+        for seed in settings.seeds:
+            stage = Stage1(variant, seed, settings.invariance_weight, settings.n_views)
+            run.add(found, variant, stage, coarse)
+    sweep = run.sweep(coarse)
+    generation = run.generation()
+    with run.clock.stage("statistics"):
+        retrieval, robustness = run.measured(found)
+        comparisons = compared(found, settings.variants)
+        gains = compared_answers(generation)
+        strips = ranking_strips(run.subject, run.rankings, settings.examples, settings.cutoff)
+    return InvarResult(
+        settings,
+        run.subject.title,
+        retrieval,
+        robustness,
+        comparisons,
+        summarised(generation, one_condition=True),
+        gains,
+        tuple(run.curves),
+        strips,
+        sweep,
+        run.subject.counts,
+        run.clock.times(),
+    )
+
+
+@dataclass
+class _Run:
+    """State of a run: models, data, and what was found so far."""
+
+    settings: InvarSettings
+    steps: StepStore
+    progress: Reporter
+    clock: StageClock = field(default_factory=StageClock)
+    curves: list[LossPoint] = field(default_factory=list)
+    rankings: dict[str, ViewRankings] = field(default_factory=dict)  # of the first seed
+    folders: dict[int, Path] = field(default_factory=dict)  # full retrievers by seed
+
+    def load(self) -> None:
+        settings = self.settings
+        if settings.world is not None:
+            from .invar_world import invar_world_subject
+
+            self.subject: InvarSubject = invar_world_subject(
+                settings, settings.world, self.progress
+            )
+        else:
+            from .invar_files import invar_file_subject
+
+            self.subject = invar_file_subject(settings, self.steps, self.progress)
+        self.views = TestViews(self.subject.test, self.subject.unseen, settings.windows)
+        counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
+        self.progress.fact("data", f"{counts}, {len(self.subject.test.documents):,} documents")
+
+    def coarse_candidates(self) -> CoarseCandidates:
+        subject, settings = self.subject, self.settings
+        model, data = subject.coarse, subject.train
+        towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
+        texts = digest_of_columns(data.queries), digest_of_columns(data.documents, data.titles)
+        depth = min(settings.depth, len(data.documents))
+
+        def make() -> dict[str, NDArray[Any]]:
+            from ...retrieval.exact_search import search
+
+            options: dict[str, Any] = self._options()
+            queries = model.encode_queries(
+                model.query_texts(data.queries, data.prompts), **options
+            )
+            documents = model.encode_documents(data.documents, data.titles, **options)
+            ids = search(queries, documents, depth).ids
+            return {"queries": queries, "documents": documents, "ids": ids}
+
+        kept = self.steps.once(
+            "coarse candidates", [*towers, model.title_format, *texts, depth], make
+        )
+        return CoarseCandidates(kept["queries"], kept["documents"], kept["ids"].astype(np.int64))
+
+    def baselines(self) -> dict[str, list[Values]]:
+        """Measures BM25, the coarse encoder and the language model without training."""
+        found: dict[str, list[Values]] = {}
+        with self.clock.stage("baselines"):
+            self._measure(found, BM25, rank_by_words(self.views, steps=self.steps))
+            coarse = self._ranked(self.subject.coarse, self.settings.coarse_temperature)
+            self._measure(found, COARSE, coarse)
+            plain = untrained_retriever(
+                self.subject, self.settings, self.settings.seeds[0], adapter=False
+            )
+            self._measure(found, UNTRAINED, self._ranked(plain, self.settings.temperature))
+        return found
+
+    def add(
+        self,
+        found: dict[str, list[Values]],
+        name: str,
+        stage: Stage1,
+        coarse: CoarseCandidates,
+    ) -> None:
+        """Trains and measures a retriever."""
+        from ...models import BiEncoder
+
+        with self.clock.stage("stage 1"):
+            folder, points = self._trained(stage, coarse)
+        for point in points:
+            losses = {key: value for key, value in point.items() if key != "step"}
+            if name in self.settings.variants:
+                self.curves.append(LossPoint(name, stage.seed, int(point["step"]), losses))
+        if name == FULL:
+            self.folders[stage.seed] = folder
+        with self.clock.stage("rank"):
+            model = BiEncoder.from_pretrained(folder)
+            self._measure(found, name, self._ranked(model, self.settings.temperature))
+
+    def sweep(self, coarse: CoarseCandidates) -> tuple[SweepPoint, ...]:
+        """Trains the full retriever with other weights and numbers of rewrites, first seed."""
+        from ...evaluate import bootstrap
+
+        settings, seed = self.settings, self.settings.seeds[0]
+        weight, views = settings.invariance_weight, settings.n_views
+        stages = {
+            ("weight of the invariance loss", value): Stage1(FULL, seed, value, views)
+            for value in sorted({*settings.sweep_weights, weight})
+            if settings.sweep_weights
+        }
+        stages |= {
+            ("rewrites in a step", float(value)): Stage1(FULL, seed, weight, value)
+            for value in sorted({*settings.sweep_views, views})
+            if settings.sweep_views
+        }
+        points = []
+        for (name, value), stage in stages.items():
+            found: dict[str, list[Values]] = {}
+            self.add(found, f"{name} {value:g}", stage, coarse)
+            (values,) = next(iter(found.values()))
+            for key in ((REWRITES, RECIPROCAL), (REWRITES, VARIANCE)):
+                if key in values:
+                    label = f"{key[1]}, {key[0]}"
+                    points.append(SweepPoint(name, value, label, bootstrap(values[key])))
+        return tuple(points)
+
+    def generation(self) -> dict[str, list[Values]]:
+        """Trains and measures a generator for each seed; nothing where there are no answers."""
+        subject = self.subject
+        if not (all(subject.train.answers) and all(subject.test.answers)):
+            self.progress.warn("Stage 2 is left out, as there are questions without answers.")
+            return {}
+        found: dict[str, list[Values]] = {}
+        for seed, retriever in self.folders.items():
+            values = self._generated(seed, retriever)
+            for system in dict.fromkeys(key[0] for key in values):
+                own = {key: value for key, value in values.items() if key[0] == system}
+                found.setdefault(system, []).append(own)
+            exact = ", ".join(f"{key[0]} {v.mean():.3f}" for key, v in values.items() if "EM" in key)
+            self.progress.fact("exact match", f"seed {seed}: {exact}")
+        return found
+
+    def measured(
+        self, found: Mapping[str, list[Values]]
+    ) -> tuple[tuple[Measured, ...], tuple[Measured, ...]]:
+        """Splits measures into those of retrieval and those of robustness."""
+        rows = summarised(found)
+        plain = set(measure_rankings(self.rankings[FULL], self.views))
+        retrieval = tuple(row for row in rows if (row.condition, row.measure) in plain)
+        return retrieval, tuple(row for row in rows if row not in retrieval)
+
+    def _options(self) -> dict[str, Any]:
+        return {"batch_size": self.settings.batch_size, "progress": self.progress.bars}
+
+    def _ranked(self, model: BiEncoder, temperature: float) -> ViewRankings:
+        return rank_views(
+            model,
+            self.views,
+            temperature,
+            steps=self.steps,
+            batch_size=self.settings.batch_size,
+            progress=self.progress.bars,
+        )
+
+    def _measure(
+        self, found: dict[str, list[Values]], name: str, rankings: ViewRankings
+    ) -> None:
+        values = measure_rankings(rankings, self.views)
+        values |= measure_robustness(rankings, self.views, self.settings.cutoff)
+        found.setdefault(name, []).append(values)
+        self.rankings.setdefault(name, rankings)
+        shown = [f"{values[ORIGINAL, RECIPROCAL].mean():.3f}"]
+        if (REWRITES, RECIPROCAL) in values:
+            shown.append(f"{values[REWRITES, RECIPROCAL].mean():.3f} on unseen rewrites")
+        self.progress.fact(RECIPROCAL, f"{name} {', '.join(shown)}")
+
+    def _trained(
+        self, stage: Stage1, coarse: CoarseCandidates
+    ) -> tuple[Path, list[dict[str, float]]]:
+        data = self.subject.train
+        texts = [
+            _digest_of_folder(self.subject.model),
+            digest_of_columns(data.queries),
+            digest_of_columns(data.documents, data.titles),
+            digest_of_columns(["\n".join(own) for own in self.subject.rewrites]),
+            digest_of_array(np.asarray(data.positives.indices)),
+            digest_of_array(np.asarray(coarse.queries)),
+            digest_of_array(np.asarray(coarse.documents)),
+        ]
+        if self.settings.alignment == "likelihood":
+            texts += [self.subject.template, [list(own) for own in data.answers]]
+        depends = training_key(self.subject, self.settings, stage, texts)
+        folder = self.steps.folder(f"retriever {stage.variant} {stage.seed}", depends)
+        return train_retriever(self.subject, self.settings, coarse, stage, folder)
+
+    def _generated(self, seed: int, retriever: Path) -> Values:
+        from ...invar import UnifiedLM
+        from ...models import BiEncoder
+        from ...retrieval.exact_search import search
+
+        subject, settings = self.subject, self.settings
+        with self.clock.stage("stage 2"):
+            model = BiEncoder.from_pretrained(retriever)
+            ranking, _ = self._search(model, subject.train.queries, subject.train, search)
+            names = ("n_passages", "gold_share", "max_length", "generator_epochs")
+            more = ("generator_batch_size", "generator_learning_rate", "lora_rank", "lora_alpha")
+            chosen = [getattr(settings, name) for name in (*names, *more)]
+            depends = [
+                _digest_of_folder(subject.model),
+                model.query_encoder.fingerprint(),
+                subject.template,
+                digest_of_columns(subject.train.queries, subject.train.queries),
+                [list(own) for own in subject.train.answers],
+                digest_of_array(ranking),
+                *chosen,
+                settings.lora_dropout,
+                settings.lora_targets,
+                seed,
+            ]
+            folder = self.steps.folder(f"generator {seed}", depends)
+            whole = train_generator(subject, settings, retriever, ranking, seed, folder)
+        with self.clock.stage("answers"):
+            unified = UnifiedLM.load(whole)
+            ids, scores = self._search(model, subject.test.queries, subject.test, search)
+            key = [
+                unified.fingerprint(),
+                subject.template,
+                digest_of_columns(subject.test.queries),
+                [list(own) for own in subject.test.answers],
+                digest_of_array(ids),
+                settings.n_passages,
+                settings.max_new_tokens,
+                settings.temperature,
+            ]
+
+            def make() -> dict[str, NDArray[Any]]:
+                values = answer_measures(
+                    unified, subject, settings, ids, scores, progress=self.progress.bars
+                )
+                return {"\t".join(name): value for name, value in values.items()}
+
+            kept = self.steps.once("answers", key, make)
+        found: Values = {}
+        for name, value in kept.items():
+            system, measure = name.split("\t")
+            found[system, measure] = value
+        return found
+
+    def _search(
+        self, model: BiEncoder, queries: Sequence[str], data: Any, search: Any
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        k = min(self.settings.n_passages, len(data.documents))
+        towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
+        depends = [*towers, digest_of_columns(queries), digest_of_columns(data.documents), k]
+
+        def make() -> dict[str, NDArray[Any]]:
+            vectors = model.encode_documents(data.documents, data.titles, **self._options())
+            found = search(model.encode_queries(queries, **self._options()), vectors, k)
+            return {"ids": found.ids, "scores": found.scores}
+
+        kept = self.steps.once("passages", depends, make)
+        return kept["ids"].astype(np.int64), kept["scores"]
+
+
+def summarised(
+    found: Mapping[str, Sequence[Values]], *, one_condition: bool = False
+) -> tuple[Measured, ...]:
+    """Returns means over seeds with intervals over questions.
+
+    Args:
+        found: for each system the values of each seed.
+        one_condition: keys name the system, not a condition.
+    """
+    from ...evaluate import bootstrap
+
+    rows = []
+    for system, seeds in found.items():
+        for key in seeds[0]:
+            values = np.stack([own[key] for own in seeds])
+            rows.append(
+                Measured(
+                    system,
+                    "" if one_condition else key[0],
+                    key[1],
+                    bootstrap(values.mean(0)),
+                    tuple(values.mean(1).tolist()),
+                    values.shape[1],
+                )
+            )
+    return tuple(rows)
+
+
+def compared(
+    found: Mapping[str, Sequence[Values]], variants: Sequence[str]
+) -> tuple[Compared, ...]:
+    """Compares the full retriever with each variant, all p values corrected together.
+
+    Args:
+        found: for each system the values of each seed.
+        variants: to compare with.
+    """
+    keys = [
+        (other, key)
+        for other in variants
+        if other != FULL
+        for key in found[FULL][0]
+        if key[1] in (RECIPROCAL, VARIANCE, f"deviation of {RECIPROCAL}", f"lowest {RECIPROCAL}")
+    ]
+    pairs = {
+        "\t".join((other, *key)): (_mean(found[FULL], key), _mean(found[other], key))
+        for other, key in keys
+    }
+    return tuple(
+        Compared(FULL, other, *key, one)
+        for (other, key), one in zip(keys, compare_pairs(pairs), strict=True)
+    )
+
+
+def compared_answers(found: Mapping[str, Sequence[Values]]) -> tuple[Compared, ...]:
+    """Compares answers after stage 2 with the other systems that have no gold passages.
+
+    Args:
+        found: for each system the values of each seed.
+    """
+    if not found:
+        return ()
+    others = [name for name in found if "gold" not in name and name != STAGE_2]
+    keys = [(other, measure) for other in others for _, measure in found[other][0]]
+    pairs = {
+        "\t".join((other, measure)): (
+            _mean(found[STAGE_2], (STAGE_2, measure)),
+            _mean(found[other], (other, measure)),
+        )
+        for other, measure in keys
+    }
+    return tuple(
+        Compared(STAGE_2, other, "answers", measure, one)
+        for (other, measure), one in zip(keys, compare_pairs(pairs), strict=True)
+    )
+
+
+def _mean(seeds: Sequence[Values], key: tuple[str, str]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = np.mean([own[key] for own in seeds], 0)
+    return mean
+
+
+def _digest_of_folder(name: str) -> str:
+    """Returns a digest of the weights of a model in a folder, or its name on the hub."""
+    path = Path(name)
+    if not path.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
