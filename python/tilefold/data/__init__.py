@@ -21,6 +21,7 @@ from .prompts import (
 from .qrels import Judgments, Qrels
 from .qrels_reader import read_qrels
 from .questions import Question, read_questions
+from .ranked_passages import ranked_passages
 from .reader import read
 from .runs import Run, check_run_names, read_run, write_run
 from .self_retrieval import own_documents, same_texts, without_own
@@ -49,6 +50,7 @@ __all__ = [
     "format_columns",
     "own_documents",
     "query_texts",
+    "ranked_passages",
     "read",
     "read_beir",
     "read_choices",

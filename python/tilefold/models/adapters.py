@@ -3,6 +3,9 @@
 Two towers, or a retriever and a generator, may share a model and have an adapter each. peft freezes
 all adapters but the active one, and autograd then drops the gradients of those that ran before;
 switching here leaves `requires_grad` as it is.
+
+Several adapters may be in use at once: their updates add up. The empty tuple stands for none of
+them, so that a model with adapters runs as it was loaded.
 """
 
 from __future__ import annotations
@@ -25,12 +28,15 @@ from .lora_targets import check_mergeable, check_targets, default_targets
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _ROOT = "base_model.model."  # in front of the names of all weights in a file
 
+# Adapters in use: one, several, none of those that there are, or None for whichever are active.
+AdapterNames = str | tuple[str, ...]
+
 
 class Adaptable(Protocol):
     """The interface that `add_lora` needs of an Encoder or a language model."""
 
     model: nn.Module
-    adapter: str | None
+    adapter: AdapterNames | None
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
         report = peft.set_peft_model_state_dict(adapted, state, adapter_name=name)
     except RuntimeError as error:  # torch raises it for shapes that differ
         raise ValueError(f"{folder}: the adapter does not fit the model: {error}") from error
-    wrong = [key for key in report.missing_keys if _belongs(key, name)] + report.unexpected_keys
+    wrong = [key for key in report.missing_keys if belongs(key, name)] + report.unexpected_keys
     if wrong:
         raise ValueError(
             f"{folder}: the adapter does not fit the model: {len(wrong)} weights are missing or of "
@@ -151,20 +157,36 @@ def _fitted(model: Any, name: str, state: dict[str, Tensor]) -> dict[str, Tensor
     return state
 
 
-def save_adapter(model: Any, name: str, folder: Path, *, below_head: str = "") -> None:
+def names_of(adapter: AdapterNames | None) -> tuple[str, ...] | None:
+    """Returns the names of the adapters in use as a tuple; None for whichever are active.
+
+    >>> names_of("retrieval"), names_of(()), names_of(None)
+    (('retrieval',), (), None)
+    """
+    return (adapter,) if isinstance(adapter, str) else adapter
+
+
+def save_adapter(model: Any, adapter: AdapterNames, folder: Path, *, below_head: str = "") -> None:
     """Writes one adapter in peft's format; the model itself is only named.
 
     Args:
         model: of peft.
-        name: of the adapter.
+        adapter: name of the adapter.
         folder: exists.
         below_head: prefix that names of weights lose, so that the adapter fits the model without
             its head, as AutoModel loads it.
 
     Raises:
-        ValueError: the model has no name, because it was not loaded from anywhere.
+        ValueError: there are several adapters; the model has no name, because it was not loaded
+            from anywhere.
     """
     peft = _peft()
+    (name, *others) = names_of(adapter) or ()
+    if others:
+        raise ValueError(
+            f"save_pretrained: the adapters {list(adapter)} are in use together; save each of them "
+            f"alone (with_options(adapter=...)), or merge()"
+        )
     config = copy.deepcopy(model.peft_config[name])
     config.inference_mode = True
     config.base_model_name_or_path = base_name(model)
@@ -182,14 +204,21 @@ def save_adapter(model: Any, name: str, folder: Path, *, below_head: str = "") -
     config.save_pretrained(str(folder))
 
 
-def merged(model: Any, name: str) -> nn.Module:
-    """Returns a copy of the model under the adapters, with one of them added to its weights.
+def merged(model: Any, adapter: AdapterNames) -> nn.Module:
+    """Returns a copy of the model under the adapters, with those in use added to its weights.
+
+    Args:
+        model: of peft.
+        adapter: names of adapters; none of them gives the model as it was loaded.
 
     Raises:
-        ValueError: the adapter is on a layer that has the weights of another one.
+        ValueError: an adapter is on a layer that has the weights of another one.
     """
-    check_mergeable(model, name)
-    plain: nn.Module = copy.deepcopy(model).merge_and_unload(adapter_names=[name])
+    names = names_of(adapter) or ()
+    for name in names:
+        check_mergeable(model, name)
+    own = copy.deepcopy(model)
+    plain: nn.Module = own.merge_and_unload(adapter_names=list(names)) if names else own.unload()
     return plain.requires_grad_(True)
 
 
@@ -199,21 +228,37 @@ def base_name(model: Any) -> str:
 
 
 @contextlib.contextmanager
-def active(model: Any, name: str | None) -> Iterator[None]:
-    """Activates an adapter while the block runs, and the one before it afterwards.
+def named(model: Any, name: str) -> Iterator[None]:
+    """Gives the model under the adapters another name while the block runs."""
+    below = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = getattr(below, "name_or_path", "")
+    below.name_or_path = name
+    try:
+        yield
+    finally:
+        below.name_or_path = before
+
+
+@contextlib.contextmanager
+def active(model: Any, adapter: AdapterNames | None) -> Iterator[None]:
+    """Activates adapters while the block runs, and those before them afterwards.
 
     Raises:
         ValueError: activations are checkpointed in a way that would compute them again with
-            whichever adapter is active by then.
+            whichever adapters are active by then.
     """
-    if name is None or model.active_adapter == name:
-        if name is not None and len(model.peft_config) > 1:
+    names = names_of(adapter)
+    if names is None:
+        yield
+        return
+    before = _active_names(model)
+    if names == before:
+        if len(model.peft_config) > 1:
             _check_checkpointing(model)
         yield
         return
     _check_checkpointing(model)
-    before = model.active_adapter
-    _switch(model, name)
+    _switch(model, names)
     try:
         yield
     finally:
@@ -221,11 +266,11 @@ def active(model: Any, name: str | None) -> Iterator[None]:
 
 
 def checkpoint_activations(model: Any) -> None:
-    """Makes blocks compute activations again in the backward pass, with the adapter they had."""
+    """Makes blocks compute activations again in the backward pass, with the adapters they had."""
 
     def contexts() -> tuple[Any, Any]:
-        name = getattr(model, "active_adapter", None)
-        return contextlib.nullcontext(), active(model, name)
+        names = _active_names(model) if hasattr(model, "get_base_model") else None
+        return contextlib.nullcontext(), active(model, names)
 
     options = {"use_reentrant": False, "context_fn": contexts}
     base = model.get_base_model() if hasattr(model, "peft_config") else model
@@ -235,9 +280,27 @@ def checkpoint_activations(model: Any) -> None:
         base.gradient_checkpointing_enable(options)
 
 
-def _switch(model: Any, name: str) -> None:
+def belongs(key: str, name: str) -> bool:
+    """Returns whether a parameter belongs to that adapter: `....lora_A.<name>.weight`.
+
+    >>> belongs("layers.0.q_proj.lora_A.retrieval.weight", "retrieval")
+    True
+    """
+    parts = key.split(".")
+    return any(a.startswith("lora_") and b == name for a, b in itertools.pairwise(parts))
+
+
+def _active_names(model: Any) -> tuple[str, ...]:
+    return tuple(model.base_model.active_adapters)
+
+
+def _switch(model: Any, names: tuple[str, ...]) -> None:
     trained = [(weight, weight.requires_grad) for weight in model.parameters()]
-    model.set_adapter(name)
+    # Of peft, the wrapper takes one name, and the model in it any number of them.
+    if len(names) == 1:
+        model.set_adapter(names[0])
+    else:
+        model.base_model.set_adapter(list(names))
     for weight, required in trained:
         weight.requires_grad_(required)
 
@@ -281,14 +344,8 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
         model.add_adapter(name, config)  # which freezes the new one: it is not in use yet
     model.train(model.training)
     for key, weight in model.named_parameters():
-        weight.requires_grad_(key in trained or _belongs(key, name))
+        weight.requires_grad_(key in trained or belongs(key, name))
     return model  # type: ignore[no-any-return]
-
-
-def _belongs(key: str, name: str) -> bool:
-    """Returns whether a parameter belongs to that adapter: `....lora_A.<name>.weight`."""
-    parts = key.split(".")
-    return any(a.startswith("lora_") and b == name for a, b in itertools.pairwise(parts))
 
 
 def _peft() -> Any:

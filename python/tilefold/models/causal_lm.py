@@ -15,7 +15,7 @@ from . import adapters
 from .attention_check import check_attention
 from .generative_lm import GenerativeLM, Scored
 from .length_batches import Tokens, check_texts
-from .log_likelihood import token_log_probabilities
+from .log_likelihood import check_pairs, token_log_probabilities
 
 Pair = tuple[str, str]  # a prompt and its continuation
 
@@ -31,7 +31,7 @@ class CausalLM(GenerativeLM):
         tokenizer: a fast one, as where a continuation begins is found by its offsets.
         max_length: maximum number of tokens of a text, special and new tokens included; None for as
             many as the model can read.
-        adapter: name of the LoRA adapter in use; None runs the model as it is.
+        adapter: name of the LoRA adapter in use, or names of several: see `TextModel`.
 
     Raises:
         ValueError: an argument that the model or the tokenizer does not support.
@@ -115,6 +115,56 @@ class CausalLM(GenerativeLM):
                 found[rows] = last_pool(states, batch["attention_mask"]).float().cpu().numpy()
         return found
 
+    def continuation_tokens(
+        self, prompts: Sequence[str], continuations: Sequence[str], *, append_eos: bool = True
+    ) -> list[Tokens]:
+        """Returns the tokens of prompts with their continuations, to train on batches of them.
+
+        Args:
+            prompts, continuations: of `log_likelihood`.
+            append_eos: whether the end-of-sequence token counts as the continuation's last one.
+
+        Returns:
+            For each pair "input_ids", "attention_mask", and "start", which is a list of one number:
+            the place of the continuation's first token.
+
+        Raises:
+            TypeError, ValueError: as of `log_likelihood`.
+        """
+        op = "CausalLM.continuation_tokens"
+        self._check_prompts(prompts, op)
+        check_pairs(op, prompts, continuations)
+        pairs = list(zip(prompts, continuations, strict=True))
+        return self._joined(pairs, self._end(op, append_eos))
+
+    def continuation_log_probabilities(
+        self, batch: Mapping[str, Tensor], starts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Computes log-probabilities of the tokens of continuations in a padded batch.
+
+        Differentiable; one forward pass in the mode that the model is in.
+
+        Args:
+            batch: of `continuation_tokens`, padded on the right, with its attention mask.
+            starts: ``[n]`` place of each continuation's first token.
+
+        Returns:
+            Log-probabilities ``[n, tokens]`` from the first of all continuations on, and a mask,
+            True for tokens of continuations.
+        """
+        ids = batch["input_ids"]
+        lengths = batch["attention_mask"].sum(1)
+        first = int(starts.min())
+        # Logits before the first continuation are not needed: with long prompts, most of them.
+        kept = torch.arange(first - 1, ids.shape[1] - 1, device=ids.device)
+        if self._takes("logits_to_keep"):
+            logits = self(batch, use_cache=False, logits_to_keep=kept).logits
+        else:
+            logits = self(batch, use_cache=False).logits[:, kept]
+        places = kept + 1
+        mask = (places >= starts[:, None]) & (places < lengths[:, None])
+        return token_log_probabilities(logits, ids[:, first:]), mask
+
     def _scores(
         self,
         prompts: Sequence[str],
@@ -144,21 +194,9 @@ class CausalLM(GenerativeLM):
         return self._log_probabilities(self._joined(pairs, end))
 
     def _log_probabilities(self, tokens: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
-        """Returns log-probabilities of tokens from the first continuation on, and the mask."""
         batch = self.pad(tokens)
-        ids = batch["input_ids"]
-        starts = torch.tensor([row["start"][0] for row in tokens], device=ids.device)
-        lengths = batch["attention_mask"].sum(1)
-        first = int(starts.min())
-        # Logits before the first continuation are not needed: with long prompts, most of them.
-        kept = torch.arange(first - 1, ids.shape[1] - 1, device=ids.device)
-        if self._takes("logits_to_keep"):
-            logits = self(batch, use_cache=False, logits_to_keep=kept).logits
-        else:
-            logits = self(batch, use_cache=False).logits[:, kept]
-        places = kept + 1
-        mask = (places >= starts[:, None]) & (places < lengths[:, None])
-        return token_log_probabilities(logits, ids[:, first:]), mask
+        starts = torch.tensor([row["start"][0] for row in tokens], device=self.device)
+        return self.continuation_log_probabilities(batch, starts)
 
     def _n_given(self, batch: Mapping[str, Tensor]) -> int:
         return batch["input_ids"].shape[1]

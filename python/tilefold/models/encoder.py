@@ -46,8 +46,9 @@ class Encoder(TextModel):
             does for "last" pooling (Ma et al., SIGIR 2024); where it is there already, it stays.
         projection: applied after pooling, such as `nn.Linear(hidden, dim)`; what can be saved is
             `nn.Linear`, or `nn.Sequential` of these and activations.
-        adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; None runs
-            the model as it is.
+        adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; a tuple
+            of names uses several, whose updates add up, and an empty one none; None runs the model
+            as it is.
 
     Raises:
         ValueError: an argument that the model or the tokenizer does not support.
@@ -71,7 +72,7 @@ class Encoder(TextModel):
         prefix: str = "",
         append_eos: bool = False,
         projection: nn.Module | None = None,
-        adapter: str | None = None,
+        adapter: adapters.AdapterNames | None = None,
     ) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"Encoder: unknown pooling {pooling!r}; use one of {list(POOLINGS)}")

@@ -18,7 +18,7 @@ class SavedEncoder(Protocol):
 
     model: Any
     tokenizer: Any
-    adapter: str | None
+    adapter: adapters.AdapterNames | None
     projection: nn.Module | None
     pooling: str
     normalize: bool
@@ -30,6 +30,8 @@ class SavedEncoder(Protocol):
     def below_head(self) -> str: ...
 
     def below(self) -> Any: ...
+
+    def merge(self) -> SavedEncoder: ...
 
 
 def write_encoder(encoder: SavedEncoder, folder: Path) -> dict[str, Any]:
@@ -43,6 +45,8 @@ def write_encoder(encoder: SavedEncoder, folder: Path) -> dict[str, Any]:
         ValueError: a projection, or a model, that could not be loaded again.
     """
     activations = projections.save(encoder.projection, folder)
+    if encoder.adapter == ():  # without the adapters that the model has
+        encoder = encoder.merge()
     if encoder.adapter is not None:
         prefix = encoder.below_head
         adapters.save_adapter(encoder.model, encoder.adapter, folder, below_head=prefix)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from .adapters import AdapterNames, names_of
 
 # Fields of a configuration that say where a model comes from or who saved it. The precision of
 # weights is a part of their digest.
@@ -30,7 +32,7 @@ class Fingerprinted(Protocol):
 
     model: Any
     tokenizer: Any
-    adapter: str | None
+    adapter: AdapterNames | None
 
     def state_dict(self) -> Any: ...
 
@@ -73,13 +75,27 @@ def weights_digest(model: Fingerprinted) -> str:
     """Returns a digest of the names, shapes, precisions and values of the weights that are used.
 
     Poolers are left out: they are not used, and are random where a checkpoint has none. So are
-    adapters other than the one in use.
+    adapters other than those in use.
 
     Args:
         model: as in `fingerprint`.
     """
+    return digest_of_weights(_weights(model))
+
+
+def digest_of_weights(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """Returns a digest of names, shapes, precisions and values of weights, in the order of names.
+
+    Args:
+        weights: names and tensors, such as `state_dict().items()`.
+
+    Example:
+        >>> one, other = torch.zeros(2), torch.zeros(2, dtype=torch.bfloat16)
+        >>> digest_of_weights({"a": one}.items()) == digest_of_weights({"a": other}.items())
+        False
+    """
     digest = hashlib.sha256()  # of hashlib the fastest where the processor has instructions for it
-    for name, weight in sorted(_weights(model), key=lambda pair: pair[0]):
+    for name, weight in sorted(weights, key=lambda pair: pair[0]):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
         # Bytes as they are: NumPy has no bfloat16. A scalar has no bytes to view without a shape.
         raw = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -105,28 +121,33 @@ def tokenizer_digest(tokenizer: Any) -> str:
 def _weights(model: Fingerprinted) -> Iterator[tuple[str, Tensor]]:
     weights = dict(_without_head(model))
     matches = {name: _ADAPTER_WEIGHT.search(name) for name in weights}
-    own = {name[: m.start()] for name, m in matches.items() if m and m[2] == model.adapter}
+    names = names_of(model.adapter)
+    own = {name[: m.start()] for name, m in matches.items() if m and m[2] in (names or ())}
     for name, weight in weights.items():
         adapter = matches[name]
         unused = "pooler" in name.split(".") or (
-            adapter is not None and model.adapter not in (None, adapter[2])
+            adapter is not None and names is not None and adapter[2] not in names
         )
         if unused:
             continue
         layer, _, kind = name.partition(".base_layer.")
-        if kind and model.adapter is not None and layer not in own:
-            yield f"{layer}.{kind}", weight  # another adapter alone is on this layer
-        else:
-            yield name if model.adapter is None else _ADAPTER_WEIGHT.sub(r"\1", name), weight
+        if kind and names is not None and layer not in own:
+            yield f"{layer}.{kind}", weight  # other adapters alone are on this layer
+        elif adapter is None or names is None:
+            yield name, weight
+        else:  # of several, those of equal shape are told apart by their order
+            place = "" if len(names) == 1 else f".{names.index(adapter[2])}"
+            yield _ADAPTER_WEIGHT.sub(rf"\1{place}", name), weight
 
 
 def _without_head(model: Fingerprinted) -> Iterator[tuple[str, Tensor]]:
     """Yields weights by their names in a model without the head that an encoder does not use."""
     root = "model.base_model.model." if hasattr(model.model, "get_base_model") else "model."
     inner = root + getattr(model, "below_head", "")
+    outer = "model." if model.adapter == () else root  # no adapter: as if there never was one
     for name, weight in model.state_dict().items():
         if name.startswith(inner):
-            yield root + name.removeprefix(inner), weight
+            yield outer + name.removeprefix(inner), weight
         elif not name.startswith(root):  # a projection
             yield name, weight
 
@@ -135,9 +156,12 @@ def _configuration(model: Fingerprinted) -> dict[str, Any]:
     adapted = hasattr(model.model, "get_base_model")
     config = (model.model.get_base_model() if adapted else model.model).config.to_dict()
     known = {key: value for key, value in config.items() if key not in _NOT_OF_RESULTS}
-    if model.adapter is not None:
-        lora = model.model.peft_config[model.adapter]
-        known["adapter scale"] = [lora.r, lora.lora_alpha, bool(lora.use_rslora)]
+    scales = []
+    for name in names_of(model.adapter) or ():
+        lora = model.model.peft_config[name]
+        scales.append([lora.r, lora.lora_alpha, bool(lora.use_rslora)])
+    if scales:
+        known["adapter scale"] = scales[0] if len(scales) == 1 else scales
     return known
 
 

@@ -95,7 +95,9 @@ class LanguageModel(TextModel):
             folder: exists.
         """
         model: Any = self.model
-        if self.adapter is not None:
+        if self.adapter == ():
+            model = self._merged()
+        if self.adapter:
             adapters.save_adapter(model, self.adapter, folder)
         elif hasattr(model, "peft_config"):
             raise ValueError("save_pretrained: the model has adapters; name one with `adapter`")

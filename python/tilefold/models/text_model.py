@@ -28,8 +28,9 @@ class TextModel(nn.Module):
         max_length: maximum number of tokens of a text, special tokens included; None for as many as
             model and tokenizer say, in an `Encoder` at most 256. T5, which has relative positions
             alone, takes more than its tokenizer says.
-        adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; None runs
-            the model as it is.
+        adapter: name of the LoRA adapter of the model that is used here, see `add_lora`; a tuple
+            of names uses several, whose updates add up, and an empty one none; None runs the model
+            as it is.
 
     Raises:
         ValueError: an argument that the model or the tokenizer does not support.
@@ -43,7 +44,7 @@ class TextModel(nn.Module):
         tokenizer: Any,
         *,
         max_length: int | None = None,
-        adapter: str | None = None,
+        adapter: adapters.AdapterNames | None = None,
     ) -> None:
         super().__init__()
         kind = type(self).__name__
@@ -57,8 +58,11 @@ class TextModel(nn.Module):
                 f"{kind}: max_length must be between 1 and the model's {longest}, got {max_length}"
             )
         known: Any = model.peft_config if hasattr(model, "get_base_model") else {}
-        if adapter is not None and adapter not in known:
-            raise ValueError(f"{kind}: no adapter {adapter!r} in the model's {list(known)}")
+        for name in adapters.names_of(adapter) or ():
+            if name not in known:
+                raise ValueError(f"{kind}: no adapter {name!r} in the model's {list(known)}")
+        if adapter == () and not known:
+            raise ValueError(f"{kind}: adapter is (), but the model has none; pass None")
         # Older transformers advise against pad(); but texts are sorted between tokenizing and it.
         getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
         if tokenizer.pad_token is None:
@@ -114,7 +118,7 @@ class TextModel(nn.Module):
         return moved
 
     def _merged(self) -> nn.Module:
-        """Returns a copy of the model with the adapter added to its weights."""
+        """Returns a copy of the model with the adapters in use added to its weights."""
         if self.adapter is None:
             raise ValueError(f"{type(self).__name__}.merge: there is no adapter")
         return adapters.merged(self.model, self.adapter)

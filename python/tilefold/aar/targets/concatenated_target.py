@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +13,10 @@ from ...files.done_once import digest_of
 from ...integers import as_integer
 from ...models import CausalLM, EncoderDecoderLM, FusionInDecoder
 from ...models.length_batches import check_batches
+from ...models.passage_packing import Overflow, check_overflow, pack_passages
 from ..prompt_templates import MMLU_GPT_SUFFIX, PASSAGE_SEPARATOR, clipped
 from .target_lm import checked_inputs
 
-Overflow = Literal["drop", "error"]
 _VERSION = 1  # of answers; raised when equal inputs give other ones
 
 
@@ -79,10 +77,7 @@ class ConcatenatedTarget:
                 f"ConcatenatedTarget: model must be a CausalLM or an EncoderDecoderLM, got "
                 f"{type(model).__name__}"
             )
-        if overflow not in ("drop", "error"):
-            raise ValueError(
-                f"ConcatenatedTarget: overflow must be 'drop' or 'error', got {overflow!r}"
-            )
+        check_overflow("ConcatenatedTarget", overflow)
         if append_eos and model.tokenizer.eos_token_id is None:
             raise ValueError("ConcatenatedTarget: append_eos, but the tokenizer has no such token")
         as_integer(max_new_tokens, "ConcatenatedTarget", "max_new_tokens", at_least=1)
@@ -215,36 +210,17 @@ class ConcatenatedTarget:
             endings: texts of which each must fit behind the prompt of a question.
             new: tokens that are generated behind it.
         """
-        found, n_dropped = [], []
-        for question, own, examples, ends in zip(
-            questions, passages, demonstrations, endings, strict=True
-        ):
-            kept = clipped(own, self._passage_characters)
-            while kept and not self._fits(joined_prompt(question, kept, examples), ends, new):
-                if self._overflow == "error":
-                    raise ValueError(
-                        f"{op}: a question with {len(own)} passages exceeds max_length "
-                        f"{self.model.max_length}: {question!r:.60}; pass fewer or shorter ones, "
-                        f"or overflow='drop'"
-                    )
-                kept.pop()
-            found.append(joined_prompt(question, kept, examples))
-            n_dropped.append(len(own) - len(kept))
-        if any(n_dropped):
-            n = sum(map(bool, n_dropped))
-            warnings.warn(
-                f"{op}: left out the last {sum(n_dropped)} passages of {n} of {len(found)} "
-                f"questions, which exceed max_length {self.model.max_length}",
-                stacklevel=3,
-            )
-        return found
-
-    def _fits(self, prompt: str, endings: Sequence[str], new: int) -> bool:
-        try:
-            tokens = self.model.tokenize([prompt + ending for ending in endings])
-        except ValueError:  # longer than max_length by itself
-            return False
-        return max(len(one["input_ids"]) for one in tokens) + new <= self.model.max_length
+        found = pack_passages(
+            self.model,
+            questions,
+            [clipped(own, self._passage_characters) for own in passages],
+            lambda row, kept: joined_prompt(questions[row], kept, demonstrations[row]),
+            op=op,
+            endings=endings,
+            new_tokens=new,
+            overflow=self._overflow,
+        )
+        return found.prompts
 
 
 def joined_prompt(question: str, passages: Sequence[str], demonstrations: str = "") -> str:

@@ -1,11 +1,8 @@
-"""Takes the passages that an LM reads from the ranking of a retriever."""
+"""Chooses how many of the retrieved passages an LM reads, as in the experiments of AAR."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from ...integers import as_integer
 from ...models.length_batches import check_texts
@@ -20,43 +17,6 @@ MMLU_PASSAGES = {
 }
 MMLU_PASSAGES_OF_CONTRIEVER = 10  # a configuration of theirs sets it for all Flan-T5 models
 POPQA_PASSAGES = 3  # for all LMs
-
-
-def ranked_passages(ids: Any, texts: Sequence[str], n_passages: int) -> list[list[str]]:
-    """Looks up the texts of the first passages of each question.
-
-    Args:
-        ids: ``[n, k]`` integers, best first: positions in `texts`, -1 where there is no result.
-        texts: of the corpus, without titles.
-        n_passages: of each question, at most k.
-
-    Returns:
-        The texts of each question; fewer where there are fewer results.
-
-    Raises:
-        ValueError: ids of another shape or dtype, an id that is no position, n_passages above k.
-
-    >>> ranked_passages([[1, 0], [1, -1]], ["a hen", "a fox"], 2)
-    [['a fox', 'a hen'], ['a fox']]
-    """
-    op = "ranked_passages"
-    ranking = np.asarray(ids)
-    if ranking.ndim != 2 or ranking.dtype.kind not in "iu":
-        raise ValueError(
-            f"{op}: ids must be [n, k] integers, got {ranking.dtype} of shape {ranking.shape}"
-        )
-    if as_integer(n_passages, op, "n_passages", at_least=1) > ranking.shape[1]:
-        raise ValueError(
-            f"{op}: n_passages is {n_passages}, but the ranking has {ranking.shape[1]} results"
-        )
-    if ranking.size and not -1 <= ranking.min() <= ranking.max() < len(texts):
-        raise ValueError(
-            f"{op}: ids must lie between -1 and {len(texts) - 1}, the last text, "
-            f"got {ranking.min()} to {ranking.max()}"
-        )
-    return [
-        [texts[place] for place in row if place >= 0] for row in ranking[:, :n_passages].tolist()
-    ]
 
 
 def passages_to_read(
