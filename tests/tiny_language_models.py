@@ -18,10 +18,15 @@ _SIZES = {
 _SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
 _GPT2 = {"vocab_size": 32, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 24}
 _T5 = {"vocab_size": 32, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+_CAUSAL = {**_SIZES, **_SPECIAL}
 CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "BertForMaskedLM": _SIZES,
     "GPT2LMHeadModel": {**_GPT2, "bos_token_id": 2, "eos_token_id": 3},
-    "LlamaForCausalLM": {**_SIZES, **_SPECIAL},
+    "GemmaForCausalLM": {**_CAUSAL, "num_key_value_heads": 2, "head_dim": 8},
+    "LlamaForCausalLM": _CAUSAL,
+    "MistralForCausalLM": {**_CAUSAL, "num_key_value_heads": 2},
+    "Qwen2ForCausalLM": {**_CAUSAL, "num_key_value_heads": 2},
+    "Qwen3ForCausalLM": {**_CAUSAL, "num_key_value_heads": 2, "head_dim": 8},
     "T5ForConditionalGeneration": {**_T5, "decoder_start_token_id": 0, "eos_token_id": 3},
 }
 

@@ -273,3 +273,25 @@ def test_a_prompt_without_any_token_has_nothing_to_continue(folder, tmp_path):
 def test_another_dtype_is_an_error(folder):
     with pytest.raises(ValueError, match=r"dtype must be torch.float32 or torch.bfloat16, got"):
         CausalLM.from_pretrained(folder, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("append_eos", [False, True])
+def test_batches_of_tokens_have_the_scores_of_texts(model, append_eos):
+    tokens = model.continuation_tokens(PROMPTS, CONTINUATIONS, append_eos=append_eos)
+    starts = torch.tensor([row["start"][0] for row in tokens])
+    log_p, mask = model.continuation_log_probabilities(model.pad(tokens), starts)
+    expected = model.log_likelihood(PROMPTS, CONTINUATIONS, append_eos=append_eos)
+    sums = log_p.masked_fill(~mask, 0).sum(1)
+    np.testing.assert_allclose(sums.detach(), expected.sum, rtol=1e-5)
+    assert mask.sum(1).tolist() == expected.tokens.tolist()
+
+
+@pytest.mark.parametrize("eos", [None, 5, [5, 6]])
+def test_texts_end_at_the_tokenizers_end_token(folder, tmp_path, eos):
+    """Also where the configuration of the model names no such token, or others."""
+    save("LlamaForCausalLM", tmp_path, eos_token_id=eos)
+    found = CausalLM.from_pretrained(tmp_path)
+    state = torch.from_numpy(found.last_hidden_states(["the red"]))[0]
+    found.model.get_output_embeddings().weight.data[3] = 100 * state
+    assert found.generate(["the red"], max_new_tokens=4) == [""]
+    assert found.model.generation_config.eos_token_id == eos

@@ -158,3 +158,41 @@ def test_an_adapter_of_another_model_is_refused(folder: Path, tmp_path: Path):
         Encoder.over(other, tmp_path / "retriever", adapter="retrieval")
     with pytest.raises(ValueError, match="name one with `adapter`"):
         encoder.with_options(adapter=None).save_pretrained(tmp_path / "plain")
+
+
+def test_none_of_the_adapters_is_the_model_as_it_was_loaded(folder: Path, tmp_path: Path):
+    lm, encoder = pair(folder)
+    plain = CausalLM.from_pretrained(folder), Encoder.from_pretrained(folder, pooling="last")
+    bare = lm.with_options(adapter=()), encoder.with_options(adapter=(), append_eos=False)
+    before = scores(lm)
+    np.testing.assert_array_equal(scores(bare[0]), scores(plain[0]))
+    np.testing.assert_array_equal(bare[1].encode(TEXTS), plain[1].encode(TEXTS))
+    np.testing.assert_array_equal(scores(lm), before)
+    for one, other in zip(bare, plain, strict=True):
+        assert one.fingerprint() == other.fingerprint() == one.merge().fingerprint()
+        name = tmp_path / type(one).__name__
+        one.save_pretrained(name)
+        assert type(one).from_pretrained(name).fingerprint() == other.fingerprint()
+
+
+def test_updates_of_several_adapters_add_up(folder: Path, tmp_path: Path):
+    lm, _ = pair(folder)
+    both = lm.with_options(adapter=("retrieval", "generation"))
+    before = scores(lm)
+    np.testing.assert_allclose(scores(both.merge()), scores(both), rtol=2e-3)
+    np.testing.assert_array_equal(scores(lm), before)
+    assert abs(scores(both) - before).max() > 1e-2
+    again, _ = pair(folder)
+    assert both.fingerprint() == again.with_options(adapter=both.adapter).fingerprint()
+    swapped = lm.with_options(adapter=("generation", "retrieval"))
+    assert len({both.fingerprint(), swapped.fingerprint(), lm.fingerprint()}) == 3
+    with pytest.raises(ValueError, match=r"\['retrieval', 'generation'\] are in use together"):
+        both.save_pretrained(tmp_path / "both")
+
+
+def test_adapters_that_a_model_lacks_are_refused(folder: Path):
+    lm, _ = pair(folder)
+    with pytest.raises(ValueError, match=r"no adapter 'other' in the model's \['generation', 're"):
+        lm.with_options(adapter=("generation", "other"))
+    with pytest.raises(ValueError, match=r"adapter is \(\), but the model has none; pass None"):
+        CausalLM.from_pretrained(folder, adapter=())

@@ -1,13 +1,19 @@
-"""Invar-RAG: a language model as an invariant retriever and as the reader of what it retrieves."""
+"""Invar-RAG: one language model that retrieves with one adapter and answers with another.
 
-from .interventions import Chunks, Window, search_chunks
-from .patterns import RankingPatterns, ranking_patterns, view_probabilities
+`UnifiedLM` is the model. `generation` trains and uses its second adapter: questions with retrieved
+passages as examples, their trainer, and answers from passages.
+"""
 
-__all__ = [
-    "Chunks",
-    "RankingPatterns",
-    "Window",
-    "ranking_patterns",
-    "search_chunks",
-    "view_probabilities",
-]
+from __future__ import annotations
+
+try:
+    import torch as torch
+    import transformers as transformers
+except ImportError as error:
+    raise ImportError(
+        f'tilefold.invar needs torch and transformers ({error}): pip install "tilefold[train]"'
+    ) from error
+
+from .unified_lm import UnifiedLM
+
+__all__ = ["UnifiedLM"]

@@ -131,6 +131,8 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str) -> nn.Module:
         raise FileNotFoundError(f"{folder} has {CONFIG} but no {WEIGHTS}")
     config = peft.PeftConfig.from_pretrained(str(folder))
     config.inference_mode = False
+    # The model's folder may have been moved since: peft would look for its old name.
+    config.base_model_name_or_path = base_name(model) or config.base_model_name_or_path
     adapted = _with_adapter(peft, model, config, name)
     try:
         state = _fitted(adapted, name, safetensors.torch.load_file(path))
@@ -223,14 +225,14 @@ def merged(model: Any, adapter: AdapterNames) -> nn.Module:
 
 
 def base_name(model: Any) -> str:
-    """Returns the folder or hub name of the model under the adapters, or "" if it has none."""
-    return str(getattr(model.get_base_model(), "name_or_path", ""))
+    """Returns the folder or hub name of a model, or of that under adapters; "" if it has none."""
+    return str(getattr(_below(model), "name_or_path", ""))
 
 
 @contextlib.contextmanager
 def named(model: Any, name: str) -> Iterator[None]:
     """Gives the model under the adapters another name while the block runs."""
-    below = model.get_base_model() if hasattr(model, "get_base_model") else model
+    below = _below(model)
     before = getattr(below, "name_or_path", "")
     below.name_or_path = name
     try:
@@ -288,6 +290,10 @@ def belongs(key: str, name: str) -> bool:
     """
     parts = key.split(".")
     return any(a.startswith("lora_") and b == name for a, b in itertools.pairwise(parts))
+
+
+def _below(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _active_names(model: Any) -> tuple[str, ...]:

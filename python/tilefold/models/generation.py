@@ -10,7 +10,6 @@ from torch import Tensor
 
 _SPECIAL_TOKENS = (
     "bos_token_id",
-    "eos_token_id",
     "decoder_start_token_id",
     "forced_bos_token_id",
     "forced_eos_token_id",
@@ -76,7 +75,8 @@ def generate_tokens(
         inputs: a padded batch, on the left for a causal model.
         rows: number of each prompt, for sampling.
         decoding: how tokens are chosen.
-        tokenizer: has the padding token.
+        tokenizer: has the padding token. Its end-of-sequence token ends a text as well as those of
+            the model: continuations are trained to end with it.
 
     Returns:
         ``[n, tokens]`` ids: those of the prompt and the new ones of a causal model; of an
@@ -89,7 +89,7 @@ def generate_tokens(
         processors.append(SampledTokens(rows, decoding.temperature, decoding.seed))
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     before = whole.generation_config
-    whole.generation_config = _plain(whole, decoding.max_new_tokens, tokenizer.pad_token_id)
+    whole.generation_config = _plain(whole, decoding.max_new_tokens, tokenizer)
     try:
         ids: Tensor = model.generate(**inputs, **_cache(whole), logits_processor=processors)
     finally:
@@ -112,7 +112,7 @@ def _cache(model: Any) -> dict[str, Any]:
     return {"past_key_values": kind(transformers.DynamicCache(), transformers.DynamicCache())}
 
 
-def _plain(model: Any, max_new_tokens: int, pad_token_id: int) -> Any:
+def _plain(model: Any, max_new_tokens: int, tokenizer: Any) -> Any:
     """Returns a generation configuration with only the special tokens of the model's own.
 
     Models come with samplings, beams, penalties and minimum lengths, and `generate` takes each of
@@ -120,15 +120,22 @@ def _plain(model: Any, max_new_tokens: int, pad_token_id: int) -> Any:
     """
     import transformers
 
-    kept = {}
-    for name in _SPECIAL_TOKENS:
-        value = getattr(model.generation_config, name, None)
-        kept[name] = getattr(model.config, name, None) if value is None else value
+    kept = {name: _special(model, name) for name in _SPECIAL_TOKENS}
+    ends = _special(model, "eos_token_id")
+    known = [] if ends is None else list(ends) if isinstance(ends, list | tuple) else [ends]
+    if tokenizer.eos_token_id not in (None, *known):
+        known.append(tokenizer.eos_token_id)
     kind: Any = transformers.GenerationConfig
     return kind(
         **kept,
+        eos_token_id=known[0] if len(known) == 1 else known or None,
         max_new_tokens=max_new_tokens,
-        pad_token_id=pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         do_sample=False,
         num_beams=1,
     )
+
+
+def _special(model: Any, name: str) -> Any:
+    value = getattr(model.generation_config, name, None)
+    return getattr(model.config, name, None) if value is None else value

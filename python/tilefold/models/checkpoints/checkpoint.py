@@ -97,6 +97,11 @@ def describe(name: str | Path) -> Description:
     kind, record = encoder_settings.read(path)
     if kind == "language model":  # which has no pooling
         return Description({}, {})
+    if kind == "unified":
+        raise ValueError(
+            f"{name} holds a retriever and a generator: use tilefold.invar.UnifiedLM.load, or the "
+            f"folder retrieval in it"
+        )
     if kind == "untied":
         raise ValueError(
             f"{name} holds two towers: use BiEncoder.from_pretrained, or the folders query and "

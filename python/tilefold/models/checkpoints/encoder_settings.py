@@ -17,11 +17,29 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "tied": {"query": _TOWER, "document": _TOWER, "projection": list, "title_format": str},
     "untied": {"title_format": str},
     "language model": {"max_length": int},
+    "unified": {
+        "base": str,
+        "base_digest": str,
+        "dtype": str,
+        "retrieval": bool,
+        "generation": bool,
+        "retrieval_in_generation": str,
+        "query": _TOWER,
+        "document": _TOWER,
+        "title_format": str,
+        "max_length": int,
+    },
 }
 
 
 def write(folder: Path, kind: str, record: Mapping[str, Any]) -> None:
-    """Writes the settings of an "encoder", of "tied" or "untied" towers, or a "language model"."""
+    """Writes the settings of a folder.
+
+    Args:
+        folder: exists.
+        kind: an "encoder", "tied" or "untied" towers, a "language model", or a "unified" one.
+        record: the fields of that kind.
+    """
     text = json.dumps({"version": VERSION, "kind": kind, **record}, indent=2, ensure_ascii=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 

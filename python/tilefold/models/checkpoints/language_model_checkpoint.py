@@ -36,7 +36,8 @@ def load_language_model(
 
     Raises:
         OSError: there is no such model.
-        ValueError: weights are missing, do not fit, or are not used; among them the head.
+        ValueError: weights are missing, do not fit, or are not used; among them the head. Or the
+            folder is that of a unified model.
     """
     source = existing(name)
     settings = _settings(source)
@@ -90,4 +91,8 @@ def _settings(name: str) -> dict[str, Any]:
     if path is None:
         return {}
     kind, record = encoder_settings.read(path)
+    if kind == "unified":
+        raise ValueError(
+            f"{name} holds a retriever and a generator: use tilefold.invar.UnifiedLM.load"
+        )
     return record if kind == "language model" else {}
