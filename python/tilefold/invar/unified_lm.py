@@ -196,8 +196,8 @@ class UnifiedLM(nn.Module):
         """Returns whether there is an adapter for retrieval, or for generation."""
         return _checked_part(part, "UnifiedLM.has") in self._names
 
-    def train_only(self, part: Part) -> None:
-        """Lets the weights of one part require gradients, and no others.
+    def weights_of(self, part: Part) -> dict[str, nn.Parameter]:
+        """Returns the weights that `train_only` of a part trains, by their names in the model.
 
         Args:
             part: "retrieval" for that adapter or, without one, for all weights of the model that
@@ -206,10 +206,34 @@ class UnifiedLM(nn.Module):
         Raises:
             ValueError: another part, or there is no adapter for generation.
         """
-        own = self._trained(_checked_part(part, "UnifiedLM.train_only"))
+        name = _checked_part(part, "UnifiedLM.weights_of")
+        weights = dict(self.model.named_parameters())
+        if name in self._names:
+            return {key: weight for key, weight in weights.items() if belongs(key, name)}
+        if name == GENERATION:
+            raise ValueError(
+                "UnifiedLM: there is no adapter for generation to train; pass generation=Lora(...)"
+            )
+        below = {id(weight) for weight in self.retriever.query_encoder.below().parameters()}
+        return {
+            key: weight
+            for key, weight in weights.items()
+            if id(weight) in below and not belongs(key, GENERATION)
+        }
+
+    def train_only(self, part: Part) -> None:
+        """Lets the weights of one part require gradients, and no others: see `weights_of`.
+
+        Args:
+            part: "retrieval" or "generation".
+
+        Raises:
+            ValueError: another part, or there is no adapter for generation.
+        """
+        own = self.weights_of(part)
         for weight in self.model.parameters():
             weight.requires_grad_(False)
-        for _, weight in own:
+        for weight in own.values():
             weight.requires_grad_(True)
 
     def frozen_digest(self, part: Part) -> str:
@@ -221,7 +245,7 @@ class UnifiedLM(nn.Module):
         Raises:
             ValueError: another part, or there is no adapter for generation.
         """
-        own = {key for key, _ in self._trained(_checked_part(part, "UnifiedLM.frozen_digest"))}
+        own = self.weights_of(part)
         weights = self.model.state_dict().items()
         return digest_of_weights((key, weight) for key, weight in weights if key not in own)
 
@@ -234,21 +258,6 @@ class UnifiedLM(nn.Module):
     def checkpoint_activations(self) -> None:
         """Trades time for memory: in training, blocks are computed again in the backward pass."""
         checkpoint_activations(self.model)
-
-    def _trained(self, part: str) -> list[tuple[str, nn.Parameter]]:
-        """Returns the weights that a part trains, by their names in the model."""
-        if part in self._names:
-            return [pair for pair in self.model.named_parameters() if belongs(pair[0], part)]
-        if part == GENERATION:
-            raise ValueError(
-                "UnifiedLM: there is no adapter for generation to train; pass generation=Lora(...)"
-            )
-        below = {id(weight) for weight in self.retriever.query_encoder.below().parameters()}
-        return [
-            (key, weight)
-            for key, weight in self.model.named_parameters()
-            if id(weight) in below and not belongs(key, GENERATION)
-        ]
 
     def _in_use(self, *wanted: str) -> AdapterNames | None:
         """Returns those of the wanted adapters that there are; None if there are none at all."""
