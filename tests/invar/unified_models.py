@@ -24,7 +24,8 @@ def save_family(name: str, folder: Path) -> Path:
     vocabulary = {token: number for number, token in enumerate(special)}
     letters = sorted({letter for word in WORDS for letter in word})
     merges = []
-    for piece in (blank, *letters):
+    line = "Ċ" if blank == "Ġ" else "<0x0A>"  # a line break as a byte
+    for piece in (blank, line, *letters):
         vocabulary[piece] = len(vocabulary)
     for word in WORDS:
         whole = blank
@@ -58,12 +59,11 @@ def save_base(folder: Path, changes: Any = None, **tokenizer: Any) -> Path:
 
 
 def build(name: str, **changes: Any) -> Any:
-    """A model that seldom writes special tokens: their logit is 0."""
+    """A model that seldom writes tokens that no word has: their logit is 0."""
     model = tiny_language_models.build(name, max_position_embeddings=LENGTH, **changes)
     head = model.get_output_embeddings().weight.data
-    head[:4] = 0
-    if len(head) == 32:  # of a tokenizer of whole words: tokens that none of them has
-        head[4 + len(WORDS) :] = 0
+    if len(head) == 32:  # of a tokenizer of whole words; the end, 3, can be learned
+        head[:3] = head[4 + len(WORDS) :] = 0
     return model
 
 

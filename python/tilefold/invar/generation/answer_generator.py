@@ -43,7 +43,7 @@ class AnswerGenerator:
         >>> from tilefold.models import minilm
         >>> config = GPT2Config(vocab_size=30522, n_embd=8, n_layer=1, n_head=1)
         >>> model = CausalLM(GPT2LMHeadModel(config), minilm().tokenizer)  # random weights
-        >>> generator = AnswerGenerator(model, template="popqa")
+        >>> generator = AnswerGenerator(model, template="popqa", append_eos=False)
         >>> len(generator.answer(["who sleeps?"], [["Cats sleep."]]))
         1
     """

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -83,9 +84,7 @@ class GeneratorTrainer(Trainer):
         check_limit(args.output_dir, args.save_total_limit)
         for name, given in (("examples", examples), ("validation", validation)):
             if given is not None and not len(given):
-                raise ValueError(
-                    f"GeneratorTrainer: {name}: expected one example or more, got none"
-                )
+                raise ValueError(f"GeneratorTrainer: {name} must have one or more, got none")
         model.train_only("generation")
         self.unified = model
         self.template = reading_template(template)
@@ -214,9 +213,7 @@ class GeneratorTrainer(Trainer):
         if {name: weight.shape for name, weight in own.items()} != {
             name: weight.shape for name, weight in weights.items()
         }:
-            raise ValueError(
-                f"{folder}: the adapter for generation has other layers or another rank"
-            )
+            raise ValueError(f"{folder}: the adapter for generation has other layers or ranks")
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(weights[name])

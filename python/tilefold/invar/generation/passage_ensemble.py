@@ -49,7 +49,7 @@ class PassageEnsemble:
         >>> from tilefold.models import CausalLM, minilm
         >>> config = GPT2Config(vocab_size=30522, n_embd=8, n_layer=1, n_head=1)
         >>> model = CausalLM(GPT2LMHeadModel(config), minilm().tokenizer)  # random weights
-        >>> ensemble = PassageEnsemble(AnswerGenerator(model))
+        >>> ensemble = PassageEnsemble(AnswerGenerator(model, append_eos=False))
         >>> found = ensemble.choose(["who sleeps?"], [["cats", "hens"]], [["Cats."]], [[1.0]])
         >>> found.candidates
         [['cats', 'hens']]
