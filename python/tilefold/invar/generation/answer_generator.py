@@ -235,9 +235,7 @@ def checked_answers(
     found = _checked_lists(op, name, questions, answers)
     empty = [row for row, own in enumerate(found) if not own]
     if empty:
-        raise ValueError(
-            f"{op}: {name}: expected one or more of each question, got none at {empty[0]}"
-        )
+        raise ValueError(f"{op}: expected {name} of each question, got none of {empty[0]}")
     return found
 
 
