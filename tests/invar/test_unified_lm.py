@@ -13,8 +13,12 @@ pytest.importorskip("peft", reason="peft is not installed: pip install tilefold[
 
 from unified_models import FAMILIES, WORDS, disturb, save_base, save_family
 
+from tilefold.data import TrainingSet
 from tilefold.invar import UnifiedLM
 from tilefold.models import BiEncoder, CausalLM, Encoder, Lora, add_lora
+from tilefold.ragged_lists import Lists
+from tilefold.train import RetrieverTrainer
+from tilefold.train.arguments import RetrieverTrainingArguments
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUERIES = ["which hen runs ?", "the fox"]
@@ -266,6 +270,45 @@ def test_checkpointed_activations_give_the_same_gradients(llama: Path):
         torch.testing.assert_close(gradient, expected[name], msg=name)
 
 
+@pytest.mark.parametrize("state", ["inactive", "merged"])
+def test_stage_1_trains_the_adapter_for_retrieval_alone(llama: Path, tmp_path: Path, state: str):
+    n = 6
+    data = TrainingSet(
+        [f"q{i}" for i in range(n)],
+        [f"which {WORDS[i]} ?" for i in range(n)],
+        [f"d{i}" for i in range(2 * n)],
+        [f"{WORDS[i % n]} {WORDS[(i + 1) % n]} {WORDS[i // n]}" for i in range(2 * n)],
+        Lists.pack([[i] for i in range(n)]),
+        Lists.pack([[n + i] for i in range(n)]),
+        [() for _ in range(n)],
+    )
+    unified = load(llama, retrieval_in_generation=state)
+    before = {name: weight.clone() for name, weight in unified.model.state_dict().items()}
+    plain = answers(unified.plain), likelihoods(unified.plain)
+    args = RetrieverTrainingArguments(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=3,
+        max_steps=4,
+        warmup_steps=0,
+        learning_rate=1e-2,
+        temperature=0.01,
+        use_cpu=True,
+        report_to=[],
+        save_steps=2,
+        disable_tqdm=True,
+        weight_decay=0.1,
+    )
+    RetrieverTrainer(unified.retriever, args, data).train()
+    after = unified.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == set(unified.weights_of("retrieval"))
+    assert answers(unified.plain) == plain[0]
+    np.testing.assert_array_equal(likelihoods(unified.plain), plain[1])
+    # A checkpoint of stage 1 is where stage 2 can begin.
+    again = UnifiedLM.from_pretrained(llama, retrieval=tmp_path / "checkpoint-4" / "model")
+    np.testing.assert_array_equal(vectors(again.retriever), vectors(unified.retriever))
+
+
 # ---- tokenizers ----------------------------------------------------------------------------------
 
 TOKENIZERS = {
@@ -363,6 +406,20 @@ def test_a_trained_retriever_gives_its_adapter_and_settings(llama: Path, tmp_pat
     )
     assert third.retriever.query_encoder.prefix == "query: "
     assert third.retriever.document_encoder.max_length == 11
+
+
+def test_a_retriever_that_was_trained_without_a_head_gives_its_adapter(llama, tmp_path: Path):
+    """As `tilefold train` writes it: other names of weights, another name of the adapter."""
+    options = {"pooling": "last", "append_eos": True, "query_prefix": "Q : "}
+    retriever = BiEncoder.from_pretrained(llama, lora=Lora(r=2), title_format="{text}", **options)
+    generator = torch.Generator().manual_seed(2)
+    for name, weight in retriever.named_parameters():
+        if "lora_" in name:
+            weight.data.normal_(generator=generator)
+    retriever.save_pretrained(tmp_path / "trained")
+    unified = UnifiedLM.from_pretrained(llama, retrieval=tmp_path / "trained")
+    np.testing.assert_allclose(vectors(unified.retriever), vectors(retriever), atol=1e-6)
+    assert unified.retriever.document_encoder.prefix == ""
 
 
 def test_a_retriever_with_a_projection_is_refused(llama: Path, tmp_path: Path):

@@ -14,6 +14,32 @@ except ImportError as error:
         f'tilefold.invar needs torch and transformers ({error}): pip install "tilefold[train]"'
     ) from error
 
+from .generation import (
+    AnswerGenerator,
+    EnsembledAnswers,
+    GeneratorTrainer,
+    GeneratorTrainingArguments,
+    GoldShares,
+    PassageEnsemble,
+    ReadingExample,
+    ReadingTemplate,
+    example_counts,
+    reading_examples,
+    reading_template,
+)
 from .unified_lm import UnifiedLM
 
-__all__ = ["UnifiedLM"]
+__all__ = [
+    "AnswerGenerator",
+    "EnsembledAnswers",
+    "GeneratorTrainer",
+    "GeneratorTrainingArguments",
+    "GoldShares",
+    "PassageEnsemble",
+    "ReadingExample",
+    "ReadingTemplate",
+    "UnifiedLM",
+    "example_counts",
+    "reading_examples",
+    "reading_template",
+]
