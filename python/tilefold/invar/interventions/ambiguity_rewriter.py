@@ -7,13 +7,15 @@ from typing import ClassVar
 
 from .rewriter import RuleRewriter
 
-_EMPTY_WORDS = frozenset(
+# Words without a meaning of their own; the "s" is that of a genitive.
+_FUNCTION_WORDS = (
     "a an the this that these those some any my your his her its our their i you he she it we they "
     "me him us them is was are were am be been being do does did has have had having can could "
     "will would shall should may might must to of in on at by for from with as into onto about "
     "between and or but so than then there here not no if who whom whose what which where when why "
-    "how many much please s".split()
+    "how many much please s"
 )
+_EMPTY_WORDS = frozenset(_FUNCTION_WORDS.split())
 _FEWEST_WORDS = 3  # words with meaning, for one of them to be left out
 _VAGUER = (
     (re.compile(r"\b(?:1\d{3}|20\d{2})\b"), "some year"),
@@ -24,7 +26,7 @@ _VAGUER = (
     (re.compile(r"\b(?:how (?:many|much))\b", re.IGNORECASE), "roughly what amount of"),
     (re.compile(r"\bwhich\b", re.IGNORECASE), "what kind of"),
 )
-_WORD = re.compile(r"\w+(?:['’.\-]\w+)*")
+_WORD = re.compile(r"\w+(?:['\u2019.\-]\w+)*")
 
 
 class AmbiguityRewriter(RuleRewriter):

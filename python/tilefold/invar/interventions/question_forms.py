@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 
 _MARKS = "?.! \t\n"
-_AUXILIARIES = frozenset(
+_AUXILIARY = (
     "is was are were am be do does did has have had can could will would shall should may might "
-    "must".split()
+    "must"
 )
-_QUESTION_WORDS = frozenset("who whom whose what which where when why how".split())
-_DETERMINERS = frozenset("the a an my your his her its our their this that these those".split())
+_QUESTION_WORD = "who whom whose what which where when why how"
+_DETERMINER = "the a an my your his her its our their this that these those"
 # After these a noun phrase goes on, so that a verb behind it would be in the wrong place:
 # "what is the film about", "what was the first continent called".
-_DANGLING = frozenset(
+_DANGLING_WORD = (
     "about after as at before by for from in into of off on out over through to under up with "
-    "born called known made written given used worn drawn sung built".split()
+    "born called known made written given used worn drawn sung built"
+)
+_AUXILIARIES, _QUESTION_WORDS, _DETERMINERS, _DANGLING = (
+    frozenset(words.split()) for words in (_AUXILIARY, _QUESTION_WORD, _DETERMINER, _DANGLING_WORD)
 )
 _LONGEST_NAME = 3  # words that may stand without determiner and capital: "black holes", "it"
 _WHO_VERB = re.compile(r"(who)\s+(\S+)\s+\S", re.IGNORECASE)
@@ -29,6 +32,18 @@ def without_end(query: str) -> str:
     'Who is it'
     """
     return query.strip().rstrip(_MARKS)
+
+
+def ended(query: str) -> str:
+    """Returns a query with a mark at its end, which is added where there is none.
+
+    >>> ended("who is it"), ended("Heart failure in women"), ended("Really!")
+    ('who is it?', 'Heart failure in women.', 'Really!')
+    """
+    text = query.strip()
+    if without_end(text) != text:
+        return text
+    return text + ("?" if is_question(text) else ".")
 
 
 def is_question(query: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from .question_forms import ended, styled
 from .rewriter import RuleRewriter
 from .template_rewriter import checked_templates, filled
 
@@ -23,8 +24,10 @@ REDUNDANT_TEMPLATES = (
 class RedundancyRewriter(RuleRewriter):
     """Puts words around queries that say nothing about what is wanted.
 
+    Rewrites begin with a capital and end with a mark only where the query does.
+
     Args:
-        templates: with the field {query}; None for `REDUNDANT_TEMPLATES`.
+        templates: with the field {query}, to use these alone, as they are.
         seed: of the random choices.
 
     Raises:
@@ -40,7 +43,10 @@ class RedundancyRewriter(RuleRewriter):
 
     def __init__(self, templates: Sequence[str] | None = None, *, seed: int = 0) -> None:
         super().__init__(seed=seed)
-        self.templates = checked_templates(templates, "RedundancyRewriter") or REDUNDANT_TEMPLATES
+        self.templates = checked_templates(templates, "RedundancyRewriter")
 
     def _rewrite(self, query: str, draw: int) -> str | None:
-        return self._chosen(query, [filled(self.templates, query)], draw)
+        if self.templates is not None:
+            return self._chosen(query, [filled(self.templates, query)], draw)
+        found = filled(REDUNDANT_TEMPLATES, ended(query))
+        return self._chosen(query, [[styled(text, like=query) for text in found]], draw)

@@ -84,19 +84,21 @@ class TemplateRewriter(RuleRewriter):
         return self._chosen(query, [_known_forms(query), last], draw)
 
 
-def checked_templates(templates: Sequence[str] | None, op: str) -> tuple[str, ...] | None:
-    """Returns templates with the field {query}; errors name `op`."""
+def checked_templates(
+    templates: Sequence[str] | None, op: str, argument: str = "templates"
+) -> tuple[str, ...] | None:
+    """Returns templates with the field {query}; errors name `op` and the argument."""
     if templates is None:
         return None
     if isinstance(templates, str) or not all(isinstance(each, str) for each in templates):
-        raise TypeError(f"{op}: templates must be a list of strings, got {templates!r}")
+        raise TypeError(f"{op}: {argument} must be a list of strings, got {templates!r}")
     if not templates:
-        raise ValueError(f"{op}: expected one template or more, got none")
+        raise ValueError(f"{op}: expected one or more {argument}, got none")
     for template in templates:
         try:
             format_columns(template, query=[""])
         except (ValueError, LookupError, AttributeError) as error:
-            raise ValueError(f"{op}: templates have {template!r}: {error}") from error
+            raise ValueError(f"{op}: {argument} have {template!r}: {error}") from error
     return tuple(templates)
 
 
