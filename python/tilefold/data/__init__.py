@@ -23,7 +23,7 @@ from .qrels_reader import read_qrels
 from .questions import Question, read_questions
 from .ranked_passages import ranked_passages
 from .reader import read
-from .rewrites import read_rewrites, same_wording, write_rewrites
+from .rewrites import read_rewrites, write_rewrites
 from .runs import Run, check_run_names, read_run, write_run
 from .self_retrieval import own_documents, same_texts, without_own
 from .texts import read_documents, read_query_texts
@@ -65,7 +65,6 @@ __all__ = [
     "read_run",
     "read_training",
     "same_texts",
-    "same_wording",
     "without_own",
     "write_rewrites",
     "write_run",

@@ -113,17 +113,14 @@ def write_rewrites(
         file.writelines(written)
 
 
-def same_wording(text: str, other: str) -> bool:
-    """Returns whether texts are equal up to case and white space, as uncased encoders read them.
-
-    >>> same_wording("Who  is it?", "who is it?"), same_wording("who is it?", "who is it")
-    (True, False)
-    """
-    return wording(text) == wording(other)
-
-
 def wording(text: str) -> str:
-    """Returns a text in lower case, with one blank for each run of white space."""
+    """Returns a text in lower case, with one blank for each run of white space.
+
+    Uncased encoders read texts of one wording as the same text.
+
+    >>> wording("Who  is it?\\n")
+    'who is it?'
+    """
     return " ".join(text.casefold().split())
 
 

@@ -27,8 +27,9 @@ _RULES: Mapping[str, type[RuleRewriter]] = {
     )
 }
 RULE_FAMILIES = tuple(_RULES)
-# Draws beyond the wanted number: a family may repeat itself, and others may have no rewrite at all.
-_SPARE_DRAWS = 16
+# Draws for each wanted rewrite: a family may repeat itself, and be the only one that has rewrites.
+# Of 30 typing errors in a query of eight words, half repeat another one.
+_DRAWS_PER_REWRITE = 8
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def compose_rewrites(
     The rewriters take turns in the order given, a draw each, until a query has enough rewrites or
     they have no more. A rewrite that is blank, or equal to the query or an earlier rewrite up to
     case and white space, is dropped and counted; the next rewriter has its turn. So where all have
-    a rewrite, the first ``n_rewrites`` of them give one each. Rewrites of a query do not depend on
-    the other queries.
+    a rewrite, the first ``n_rewrites`` of them give one each. A rewriter draws at most
+    ``8 * n_rewrites`` times. Rewrites of a query do not depend on the other queries.
 
     Args:
         queries: n texts, none of them blank.
@@ -94,7 +95,7 @@ def compose_rewrites(
     composed = ComposedRewrites([[] for _ in queries], [[] for _ in queries], n_rewrites)
     seen = [{wording(query)} for query in queries]
     open_rows = [set(range(len(queries))) for _ in rewriters]  # which may have further rewrites
-    for draw in range(n_rewrites + _SPARE_DRAWS):
+    for draw in range(_DRAWS_PER_REWRITE * n_rewrites):
         for rewriter, rows in zip(rewriters, open_rows, strict=True):
             wanting = [row for row in sorted(rows) if len(composed.texts[row]) < n_rewrites]
             for row, text in zip(wanting, _drawn(rewriter, queries, wanting, draw), strict=True):
