@@ -1,7 +1,8 @@
 """Invar-RAG: one language model that retrieves with one adapter and answers with another.
 
-`UnifiedLM` is the model. `generation` trains and uses its second adapter: questions with retrieved
-passages as examples, their trainer, and answers from passages.
+`UnifiedLM` is the model. `interventions` are rewrites of queries and context windows, `patterns`
+what stays probable under them. `generation` trains and uses the second adapter: questions with
+retrieved passages as examples, their trainer, and answers from passages.
 """
 
 from __future__ import annotations
@@ -27,19 +28,63 @@ from .generation import (
     reading_examples,
     reading_template,
 )
+from .interventions import (
+    REWRITE_PROMPTS,
+    RULE_FAMILIES,
+    AmbiguityRewriter,
+    Chunks,
+    ComposedRewrites,
+    FormalityRewriter,
+    LMRewriter,
+    RedundancyRewriter,
+    Rewriter,
+    RuleRewriter,
+    TemplateRewriter,
+    TypoRewriter,
+    Window,
+    compose_rewrites,
+    rule_rewriters,
+    search_chunks,
+)
+from .likelihood_teacher import likelihood_teacher
+from .patterns import (
+    RankingPatterns,
+    ranking_patterns,
+    view_probabilities,
+)
 from .unified_lm import UnifiedLM
 
 __all__ = [
+    "REWRITE_PROMPTS",
+    "RULE_FAMILIES",
+    "AmbiguityRewriter",
     "AnswerGenerator",
+    "Chunks",
+    "ComposedRewrites",
     "EnsembledAnswers",
+    "FormalityRewriter",
     "GeneratorTrainer",
     "GeneratorTrainingArguments",
     "GoldShares",
+    "LMRewriter",
     "PassageEnsemble",
+    "RankingPatterns",
     "ReadingExample",
     "ReadingTemplate",
+    "RedundancyRewriter",
+    "Rewriter",
+    "RuleRewriter",
+    "TemplateRewriter",
+    "TypoRewriter",
     "UnifiedLM",
+    "Window",
+    "compose_rewrites",
     "example_counts",
+    "likelihood_teacher",
+    "ranking_patterns",
     "reading_examples",
     "reading_template",
+    "rule_rewriters",
+    "search_chunks",
+    "view_probabilities",
 ]
