@@ -9,7 +9,7 @@ except ImportError as error:
         'pip install "tilefold[train]"'
     ) from error
 
-from .batches import Batch, TeacherScores
+from .batches import Batch, CoarseEmbeddings, TeacherScores
 from .drawing import Draw, DrawingPolicy
 from .evaluators import Evaluator, HeldOutLoss, RankingEvaluator
 from .gradient_step import train_step
@@ -27,16 +27,19 @@ from .refresh import Refresh
 from .rotating_negatives import DrawRotating
 from .schedule import Schedule
 from .several_positives import DrawSeveral
+from .teacher_policy import DrawTeacher
 from .trainer import RetrieverTrainer
 from .validation import Validation, hold_out
 
 __all__ = [
     "Batch",
+    "CoarseEmbeddings",
     "ContrastiveObjective",
     "DistillationObjective",
     "Draw",
     "DrawRotating",
     "DrawSeveral",
+    "DrawTeacher",
     "DrawViews",
     "DrawingPolicy",
     "Evaluator",

@@ -24,6 +24,13 @@ class TeacherScores(NamedTuple):
     scores: Tensor  # [listed] float32
 
 
+class CoarseEmbeddings(NamedTuple):
+    """Kept embeddings of another encoder for the texts of a batch, such as those of a small one."""
+
+    queries: Tensor  # [n, d] float32
+    documents: Tensor  # [m, d] float32
+
+
 class Batch(NamedTuple):
     """Texts and labels of n queries and m passages; no embeddings.
 
@@ -42,6 +49,10 @@ class Batch(NamedTuple):
     document_views: tuple[list[str], ...] = ()  # other forms of the documents, m in each view
     teacher: TeacherScores | None = None
     step: int = 0  # of the optimizer; schedules of weights are evaluated at it
+    document_rows: Tensor | None = None  # [m] int64, rows of the training set's documents
+    # CSR lists of rows of documents: what was drawn for each query, without the query itself
+    own_candidates: tuple[Tensor, Tensor] | None = None
+    coarse: CoarseEmbeddings | None = None
 
     def negatives(self) -> float:
         """Returns the mean number of negatives of a query after masks."""
@@ -111,6 +122,8 @@ class BatchBuilder:
             prompts=[self.data.prompts[int(row)] for row in rows],
             teacher=self._teacher(rows, groups, starts),
             step=step,
+            document_rows=torch.from_numpy(documents),
+            own_candidates=self._own_candidates(rows, groups, drawn, starts),
         )
 
     def _documents(self, row: int, group: Group) -> Integers:
@@ -133,6 +146,23 @@ class BatchBuilder:
         scores = np.concatenate([np.zeros(0, np.float32), *parts])
         listed = torch.arange(len(scores))
         return TeacherScores(torch.from_numpy(starts), listed, torch.from_numpy(scores))
+
+    def _own_candidates(
+        self,
+        rows: Sequence[int] | Integers,
+        groups: Sequence[Group],
+        drawn: Sequence[Integers],
+        starts: Integers,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what was drawn for each query, but no negative that is the query itself."""
+        lists = []
+        for row, group, documents, start in zip(rows, groups, drawn, starts[:-1], strict=True):
+            itself = self._document_ids[self._own.of(int(row))]
+            kept = ~np.isin(self._document_ids[documents], itself)
+            kept[: len(group.positives)] = True
+            lists.append(start + kept.nonzero()[0])
+        offsets, indices = Lists.pack(lists)
+        return torch.from_numpy(offsets), torch.from_numpy(indices)
 
     def _no_negatives(self, rows: Sequence[int] | Integers) -> tuple[Tensor, Tensor]:
         """Returns ids of each query's positives and own documents, masked on every process."""
