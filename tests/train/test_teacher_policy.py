@@ -1,5 +1,6 @@
 """DrawTeacher: scores from coarse embeddings, for drawn and for refreshed negatives."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def coarse(data: Any, dim: int = 5) -> tuple[Any, Any]:
 
 def lists_of(batch: Any) -> list[list[int]]:
     offsets, indices, _ = batch.teacher
-    return [indices[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [indices[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 @pytest.mark.parametrize("candidates", ["own", "batch"])

@@ -20,6 +20,7 @@ from .objectives import (
     Objective,
     ObjectiveLoss,
     PreferenceObjective,
+    RepresentationObjective,
     WeightedObjective,
 )
 from .query_views import DrawViews
@@ -50,6 +51,7 @@ __all__ = [
     "PreferenceObjective",
     "RankingEvaluator",
     "Refresh",
+    "RepresentationObjective",
     "RetrieverTrainer",
     "Schedule",
     "TeacherScores",

@@ -5,6 +5,7 @@ from .distillation_objective import DistillationObjective
 from .invariance_objective import InvarianceObjective
 from .objective import BiEncoderObjective, Objective, ObjectiveLoss
 from .preference_objective import PreferenceObjective
+from .representation_objective import RepresentationObjective
 from .weighted_objective import WeightedObjective
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Objective",
     "ObjectiveLoss",
     "PreferenceObjective",
+    "RepresentationObjective",
     "WeightedObjective",
 ]
