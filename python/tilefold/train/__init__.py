@@ -10,6 +10,7 @@ except ImportError as error:
     ) from error
 
 from .batches import Batch, CoarseEmbeddings, TeacherScores
+from .document_views import DrawWindows
 from .drawing import Draw, DrawingPolicy
 from .evaluators import Evaluator, HeldOutLoss, RankingEvaluator
 from .gradient_step import train_step
@@ -42,6 +43,7 @@ __all__ = [
     "DrawSeveral",
     "DrawTeacher",
     "DrawViews",
+    "DrawWindows",
     "DrawingPolicy",
     "Evaluator",
     "HeldOutLoss",

@@ -20,7 +20,6 @@ from .objectives import (
     DistillationObjective,
     WeightedObjective,
 )
-from .query_views import DrawViews
 from .rotating_negatives import DrawRotating
 from .schedule import Schedule
 from .several_positives import DrawSeveral
@@ -130,8 +129,8 @@ def check_epoch(policy: DrawingPolicy, batches: int, args: RetrieverTrainingArgu
     Raises:
         ValueError: the policy has another number of steps per epoch.
     """
-    while isinstance(policy, DrawViews):
-        policy = policy.policy
+    while (inner := getattr(policy, "policy", None)) is not None:
+        policy = inner
     if isinstance(policy, DrawRotating) and policy.steps_per_epoch != _steps(batches, args):
         raise ValueError(
             f"RetrieverTrainer: the policy has steps_per_epoch {policy.steps_per_epoch}, but an "
