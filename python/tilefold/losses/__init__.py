@@ -11,6 +11,7 @@ from .alignment_loss import alignment_loss
 from .contrastive_loss import contrastive_loss
 from .gradcache import cached_backward, cached_embeddings
 from .invariance_loss import Invariance, invariance_loss
+from .invariant_candidates import invariant_candidates
 from .marginal_likelihood_loss import marginal_likelihood_loss
 from .modules import AlignmentLoss, ContrastiveLoss, InvarianceLoss
 from .negatives import count_negatives
@@ -26,5 +27,6 @@ __all__ = [
     "contrastive_loss",
     "count_negatives",
     "invariance_loss",
+    "invariant_candidates",
     "marginal_likelihood_loss",
 ]

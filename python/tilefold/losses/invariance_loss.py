@@ -42,6 +42,7 @@ def invariance_loss(
     invariant: Tensor | tuple[Tensor, Tensor] | None = None,
     gates: tuple[Tensor, Tensor] | None = None,
     exclude: tuple[Tensor, Tensor] | None = None,
+    exclude_ids: tuple[Tensor, Tensor] | None = None,
     temperature: float | Tensor | None = None,
     log_scale: Tensor | float | None = None,
     query_ids: Tensor | None = None,
@@ -79,7 +80,8 @@ def invariance_loss(
             with `candidates`.
         temperature: scores are divided by it; a number or a tensor, which then gets a gradient.
         log_scale: scores are multiplied by its exponential instead.
-        query_ids, document_ids, mode: as in `contrastive_loss`, for "risk" and "variance".
+        exclude_ids, query_ids, document_ids, mode: as in `contrastive_loss`, for "risk" and
+            "variance".
 
     Returns:
         `Invariance`: the loss, a mean over queries, and its components. A query without a
@@ -102,7 +104,12 @@ def invariance_loss(
     q, d = _views("queries", queries), _views("documents", documents, shared=True)
     if len(d) != len(q) and documents.ndim == 3:
         raise ValueError(f"{_OP}: documents are of {len(d)} views, but queries of {len(q)}")
-    masks = {"query_ids": query_ids, "document_ids": document_ids, "mode": mode}
+    masks: dict[str, Any] = {
+        "exclude_ids": exclude_ids,
+        "query_ids": query_ids,
+        "document_ids": document_ids,
+        "mode": mode,
+    }
     scale: dict[str, Any] = {"temperature": temperature, "log_scale": log_scale}
     if form == "consistency":
         _unused(form, positives=positives, gates=gates, **masks)

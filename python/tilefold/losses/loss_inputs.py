@@ -23,7 +23,9 @@ _OPS = {
     "contrastive_loss": "contrastive",
     "alignment_loss": "divergence",
     "invariance_loss": "divergence",
-    "marginal_likelihood_loss": "divergence",  # plain torch over lists, as of alignment_loss
+    # Plain torch, as alignment_loss over lists.
+    "invariant_candidates": "divergence",
+    "marginal_likelihood_loss": "divergence",
 }
 
 

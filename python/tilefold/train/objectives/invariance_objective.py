@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ...distributed import processes
-from ...losses import InvarianceLoss
+from ...integers import as_integer
+from ...losses import InvarianceLoss, invariant_candidates
 from ...models import BiEncoder
 from ..batches import Batch
 from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, widened
+
+InvarianceCandidates = Literal["batch", "own"]
 
 
 class InvarianceObjective(BiEncoderObjective):
     """A bi-encoder in training whose distribution over passages agrees between views.
 
     View 0 is the batch's own queries and documents; its `query_views` and `document_views`
-    (rewrites, other context windows) are the others. All passages of the batch are candidates.
-    Usually one term of a `WeightedObjective` whose weight rises from 0.
+    (rewrites, other context windows) are the others. Usually one term of a `WeightedObjective`
+    whose weight rises from 0.
+
+    In the forms "risk" and "variance", no known positive of a query is a negative, nor is a passage
+    that is the query itself.
 
     Args:
         model: the bi-encoder to train.
         loss: of the embeddings of all views.
+        candidates: for "consistency": the passages that a query's distributions are over, "batch"
+            for all of the batch, or "own" for those drawn for it.
+        top_patterns: for "consistency": number of invariant candidates of a query, to which the
+            target is restricted. They are chosen in each step by `invariant_candidates`, from the
+            probabilities of the views as they are. 0 for all.
+        beta: with `top_patterns`: weight of the standard deviation over views in that choice.
+
+    Raises:
+        TypeError: another kind of model or loss, a number that is no integer.
+        ValueError: an unknown value of candidates, a number out of range, an option that the form
+            of the loss has no use for.
 
     Example:
         >>> from tilefold.losses import InvarianceLoss
@@ -32,10 +50,34 @@ class InvarianceObjective(BiEncoderObjective):
         >>> objective = InvarianceObjective(BiEncoder(minilm()), InvarianceLoss(temperature=0.05))
     """
 
-    def __init__(self, model: BiEncoder, loss: InvarianceLoss) -> None:
+    def __init__(
+        self,
+        model: BiEncoder,
+        loss: InvarianceLoss,
+        *,
+        candidates: InvarianceCandidates = "batch",
+        top_patterns: int = 0,
+        beta: float = 1.0,
+    ) -> None:
         super().__init__(model)
+        op = "InvarianceObjective"
         check_kind(self, "loss", loss, InvarianceLoss)
+        if candidates not in get_args(InvarianceCandidates):
+            raise ValueError(f"{op}: candidates must be 'batch' or 'own', got {candidates!r}")
+        top_patterns = as_integer(top_patterns, op, "top_patterns", at_least=0)
+        if not 0 <= beta < math.inf:
+            raise ValueError(f"{op}: beta must be 0 or more and finite, got {beta}")
+        if loss.form != "consistency" and (candidates != "batch" or top_patterns):
+            raise ValueError(
+                f"{op}: candidates and top_patterns need a loss of form 'consistency', got "
+                f"{loss.form!r}"
+            )
+        if beta != 1.0 and not top_patterns:
+            raise ValueError(f"{op}: beta={beta} has no effect without top_patterns")
         self.loss = loss
+        self.candidates: InvarianceCandidates = candidates
+        self.top_patterns = top_patterns
+        self.beta = beta
 
     def sides(self, batch: Batch) -> dict[str, Sequence[str]]:
         """Returns queries, documents, and the views of both, with the same prompts and titles."""
@@ -70,22 +112,44 @@ class InvarianceObjective(BiEncoderObjective):
                 "InvarianceObjective: expected views of queries, of documents or as many of both, "
                 f"got {len(queries) - 1} of queries and {len(documents) - 1} of documents"
             )
-        loss: Tensor = self.loss(
-            queries.expand(count, -1, -1),
-            documents[0] if len(documents) == 1 else documents,
-            **self._labels(batch),
-        )
+        queries = queries.expand(count, -1, -1)
+        documents = documents[0] if len(documents) == 1 else documents
+        if self.loss.form == "consistency":
+            options = self._candidates(batch, queries, documents)
+        else:
+            options = _labels(batch)
+        loss: Tensor = self.loss(queries, documents, **options)
         return ObjectiveLoss(loss, {})
 
-    def _labels(self, batch: Batch) -> dict[str, Any]:
-        """Returns labels for the forms that compare contrastive losses; consistency uses none."""
-        if self.loss.form == "consistency":
-            return {}
-        return {
-            "positives": batch.positives,
-            "query_ids": batch.query_ids,
-            "document_ids": batch.document_ids,
-        }
+    def _candidates(self, batch: Batch, queries: Tensor, documents: Tensor) -> dict[str, Any]:
+        """Returns the candidates of each query, and which of them are invariant."""
+        options: dict[str, Any] = {}
+        if self.candidates == "own":
+            if batch.own_candidates is None:
+                raise ValueError(
+                    "InvarianceObjective: candidates='own' needs batches with own_candidates"
+                )
+            options["candidates"] = batch.own_candidates
+        if self.top_patterns:
+            options["invariant"] = invariant_candidates(
+                queries,
+                documents,
+                top=self.top_patterns,
+                beta=self.beta,
+                temperature=self.loss.temperature,
+                **options,
+            )
+        return options
+
+
+def _labels(batch: Batch) -> dict[str, Any]:
+    """Returns labels and masks for the forms that compare contrastive losses."""
+    return {
+        "positives": batch.positives,
+        "exclude_ids": batch.exclude_ids,
+        "query_ids": batch.query_ids,
+        "document_ids": batch.document_ids,
+    }
 
 
 def _views(tower: str, embeddings: Mapping[str, Tensor], count: int) -> Tensor:
