@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ...evaluate import Interval
 from ...version import __version__
 from ..paired_comparison import PairedComparison
+from ..stage_clock import StageTime
 from .aar_settings import AARSettings
 
 CLOSED_BOOK, UNADAPTED, GOLD = "closed book", "un-adapted", "gold passages"
@@ -140,14 +141,6 @@ class PassageSweep:
     retrieval: str
     n_passages: int
     accuracy: Interval
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """Seconds of a stage; a stage that was kept from an earlier run takes almost none."""
-
-    stage: str
-    seconds: float
 
 
 @dataclass(frozen=True)

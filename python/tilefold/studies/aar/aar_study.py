@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
 from .aar_analyses import DELETION_QUESTIONS, deleted_answers, passage_sweep
 from .aar_result import (
@@ -22,7 +23,6 @@ from .aar_result import (
 from .aar_settings import AARSettings
 from .aar_stages import AARStages, check_answers
 from .aar_subject import AARSubject
-from .stage_clock import StageClock
 from .target_evaluation import (
     evaluate_targets,
     paired_values,

@@ -20,7 +20,6 @@ from .aar_result import (
     TargetGain,
 )
 from .aar_stages import AARStages
-from .stage_clock import StageClock
 
 Values = Mapping[str, NDArray[np.float64]]  # retrieval -> [seeds, questions]
 

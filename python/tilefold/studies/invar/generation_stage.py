@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ...data import TrainingSet
     from ...invar import UnifiedLM
 
-MEASURES = {"EM": "EM", "F1": "F1", "contains": "PopQA-relaxed"}  # ours, and of evaluate_predictions
+# Names in reports, and those of `evaluate_predictions`.
+MEASURES = {"EM": "EM", "F1": "F1", "contains": "PopQA-relaxed"}
 _DONE = "done"  # is written when the training is done
 
 

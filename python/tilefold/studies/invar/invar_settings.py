@@ -163,9 +163,15 @@ class InvarSettings(StudySettings):
         self._check_subject()
 
     def _check_counts(self) -> None:
-        for name in ("n_views", "n_unseen", "lora_rank", "depth", "group_negatives", "epochs", "cutoff"):
+        for name in ("n_views", "n_unseen", "lora_rank", "depth", "group_negatives", "epochs"):
             self._check_min(name, 1)
-        for name in ("train_batch_size", "batch_size", "query_max_length", "document_max_length"):
+        for name in (
+            "cutoff",
+            "train_batch_size",
+            "batch_size",
+            "query_max_length",
+            "document_max_length",
+        ):
             self._check_min(name, 1)
         for name in ("generator_epochs", "generator_batch_size", "n_passages", "max_new_tokens"):
             self._check_min(name, 1)

@@ -23,7 +23,6 @@ from .invar_result import (
     REWRITES,
     STAGE_2,
     UNTRAINED,
-    VANILLA,
     Compared,
     InvarResult,
     LossPoint,
@@ -157,9 +156,7 @@ class _Run:
             from ...retrieval.exact_search import search
 
             options: dict[str, Any] = self._options()
-            queries = model.encode_queries(
-                model.query_texts(data.queries, data.prompts), **options
-            )
+            queries = model.encode_queries(model.query_texts(data.queries, data.prompts), **options)
             documents = model.encode_documents(data.documents, data.titles, **options)
             ids = search(queries, documents, depth).ids
             return {"queries": queries, "documents": documents, "ids": ids}
@@ -243,7 +240,11 @@ class _Run:
             for system in dict.fromkeys(key[0] for key in values):
                 own = {key: value for key, value in values.items() if key[0] == system}
                 found.setdefault(system, []).append(own)
-            exact = ", ".join(f"{key[0]} {v.mean():.3f}" for key, v in values.items() if "EM" in key)
+            exact = ", ".join(
+                f"{system} {own.mean():.3f}"
+                for (system, measure), own in values.items()
+                if measure == "EM"
+            )
             self.progress.fact("exact match", f"seed {seed}: {exact}")
         return found
 
@@ -269,9 +270,7 @@ class _Run:
             progress=self.progress.bars,
         )
 
-    def _measure(
-        self, found: dict[str, list[Values]], name: str, rankings: ViewRankings
-    ) -> None:
+    def _measure(self, found: dict[str, list[Values]], name: str, rankings: ViewRankings) -> None:
         values = measure_rankings(rankings, self.views)
         values |= measure_robustness(rankings, self.views, self.settings.cutoff)
         found.setdefault(name, []).append(values)

@@ -229,9 +229,7 @@ def _policy(
 ) -> DrawingPolicy:
     from ...train import Draw, DrawTeacher, DrawViews, DrawWindows
 
-    policy: DrawingPolicy = Draw(
-        data, group_size=settings.group_negatives + 1, seed=stage.seed
-    )
+    policy: DrawingPolicy = Draw(data, group_size=settings.group_negatives + 1, seed=stage.seed)
     if stage.has("alignment") and settings.alignment != "likelihood":
         queries = coarse.queries
         if len(data) > len(queries):  # rewrites have the embedding of their question

@@ -163,7 +163,7 @@ def rank_by_words(views: TestViews, *, steps: StepStore) -> ViewRankings:
 
     def make() -> dict[str, NDArray[Any]]:
         from ...data import document_texts
-        from ...retrieval import Bm25
+        from ...retrieval.bm25 import Bm25
 
         index = Bm25(list(document_texts(views.data.documents, views.data.titles)))
         k = min(_DEPTH, len(index))
@@ -174,9 +174,7 @@ def rank_by_words(views: TestViews, *, steps: StepStore) -> ViewRankings:
     return ViewRankings(ids, ids[:1], (unknown, unknown))
 
 
-def measure_rankings(
-    found: ViewRankings, views: TestViews
-) -> dict[tuple[str, str], FloatArray]:
+def measure_rankings(found: ViewRankings, views: TestViews) -> dict[tuple[str, str], FloatArray]:
     """Computes measures of the original wording, and means over the unseen ones.
 
     Args:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from .aar_result import StageTime
+
+@dataclass(frozen=True)
+class StageTime:
+    """Seconds of a stage; a stage that was kept from an earlier run takes almost none."""
+
+    stage: str
+    seconds: float
 
 
 class StageClock:
