@@ -112,7 +112,8 @@ def rank_biased_overlap(rankings: Any, *, p: float = 0.9, k: int | None = None) 
         np.add.at(common, (rows, later[i, j]), 1.0)
         share = common.cumsum(1)[:, 1:] / depth
         extrapolated: FloatArray = share[:, -1] * weights[-1]
-        return extrapolated + (1 - p) / p * (share * weights).sum(1)
+        found: FloatArray = extrapolated + (1 - p) / p * (share * weights).sum(1)
+        return found
 
     return _over_pairs(table, overlap)
 
@@ -141,7 +142,8 @@ def decision_flips(decisions: Any) -> FloatArray:
             f"{table.shape}"
         )
     pairs = list(itertools.combinations(table, 2))
-    return np.mean([first != second for first, second in pairs], 0, dtype=np.float64)
+    flips: FloatArray = np.mean([a != b for a, b in pairs], 0, dtype=np.float64)
+    return flips
 
 
 def _checked(op: str, rankings: Any, k: int | None) -> NDArray[np.int64]:
@@ -162,7 +164,8 @@ def _checked(op: str, rankings: Any, k: int | None) -> NDArray[np.int64]:
 
 def _over_pairs(table: NDArray[np.int64], measure: Any) -> FloatArray:
     found = [measure(first, second) for first, second in itertools.combinations(table, 2)]
-    return np.mean(found, 0, dtype=np.float64)
+    mean: FloatArray = np.mean(found, 0, dtype=np.float64)
+    return mean
 
 
 def _jaccard(first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:

@@ -23,7 +23,8 @@ class RankingPatterns(NamedTuple):
     @property
     def mass(self) -> FloatArray:
         """Mean probability of the invariant candidates of each query, ``[n]``."""
-        return np.where(self.invariant, self.mean, 0.0).sum(1)
+        mass: FloatArray = np.where(self.invariant, self.mean, 0.0).sum(1)
+        return mass
 
     @property
     def uncertainty(self) -> FloatArray:
@@ -31,7 +32,8 @@ class RankingPatterns(NamedTuple):
 
         0 where every intervention leads to the same distribution.
         """
-        return self.variance.sum(1)
+        total: FloatArray = self.variance.sum(1)
+        return total
 
 
 def ranking_patterns(probabilities: Any, r: int, *, beta: float = 1.0) -> RankingPatterns:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..paired_comparison import compare_pairs
+from ..stage_clock import StageClock
 from .aar_analyses import adaptive_values, genread_values
 from .aar_result import (
     ADAPTIVE,

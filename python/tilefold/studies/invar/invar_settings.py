@@ -34,6 +34,8 @@ class InvarSettings(StudySettings):
         rewrites: file with rewrites of the training questions; by default rules write them.
         unseen_rewrites: file with rewrites of the test questions; by default rules of
             unseen_families write them.
+        template: of prompts: author, popqa, or a text with the fields {passages} and {question}.
+        query_prefix, passage_prefix: put before each text that the retriever reads.
         families: rules of rewrites in training.
         unseen_families: rules of rewrites of test questions, without those of training.
         variants: retrievers to train: full, without a part, or with rewrites as further queries
@@ -97,6 +99,9 @@ class InvarSettings(StudySettings):
     answers: str | None = None
     rewrites: str | None = None
     unseen_rewrites: str | None = None
+    template: str = "author"
+    query_prefix: str = "query: "
+    passage_prefix: str = "passage: "
     families: tuple[RewriteFamily, ...] = ("redundancy", "template")
     unseen_families: tuple[RewriteFamily, ...] = ("typo", "formality", "ambiguity")
     variants: tuple[Variant, ...] = get_args(Variant)

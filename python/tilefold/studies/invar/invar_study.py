@@ -140,7 +140,7 @@ class _Run:
         else:
             from .invar_files import invar_file_subject
 
-            self.subject = invar_file_subject(settings, self.steps, self.progress)
+            self.subject = invar_file_subject(settings, self.progress)
         self.views = TestViews(self.subject.test, self.subject.unseen, settings.windows)
         counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
         self.progress.fact("data", f"{counts}, {len(self.subject.test.documents):,} documents")
@@ -284,7 +284,7 @@ class _Run:
         self, stage: Stage1, coarse: CoarseCandidates
     ) -> tuple[Path, list[dict[str, float]]]:
         data = self.subject.train
-        texts = [
+        texts: list[Any] = [
             _digest_of_folder(self.subject.model),
             digest_of_columns(data.queries),
             digest_of_columns(data.documents, data.titles),

@@ -1,0 +1,136 @@
+"""Loads the subject of a study of Invar-RAG from checkpoints and files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...ragged_lists import Lists
+from ..study import Reporter
+from .invar_settings import InvarSettings
+from .invar_subject import InvarSubject
+
+if TYPE_CHECKING:
+    from ...data import TrainingSet
+
+_SEEN_SEED, _UNSEEN_SEED = 0, 1  # of rules, in training and in the test
+
+
+def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubject:
+    """Loads what the settings name; files are read before models are loaded.
+
+    Rewrites come from files, or from rules: those of training from `families`, those of the test
+    from `unseen_families`. Test questions with fewer than `n_unseen` rewrites are left out.
+
+    Args:
+        settings: of the study.
+        progress: receives the title, and what is left out.
+
+    Raises:
+        OSError: no such file or model.
+        ValueError: a file or a model that cannot be read; no test question with enough rewrites.
+    """
+    from ...models import find_model
+    from ...models.checkpoints.model_names import existing
+    from ...models.model_record import open_model
+
+    assert settings.model is not None
+    assert settings.coarse is not None
+    assert settings.data is not None
+    assert settings.test is not None
+    train = _read(settings.data, settings.split or "train", settings.answers)
+    test = _read(settings.test, settings.test_split or "test", settings.answers)
+    counts = {"training questions": len(train)}
+    rewrites = _rewrites(
+        train, settings.rewrites, settings.families, settings.n_views, _SEEN_SEED, counts, "seen"
+    )
+    unseen = _rewrites(
+        test,
+        settings.unseen_rewrites,
+        settings.unseen_families,
+        settings.n_unseen,
+        _UNSEEN_SEED,
+        counts,
+        "unseen",
+    )
+    enough = [row for row, own in enumerate(unseen) if len(own) >= settings.n_unseen]
+    if not enough:
+        raise ValueError(
+            f"InvarSettings: n_unseen: expected a test question with {settings.n_unseen} rewrites, "
+            f"got at most {max(map(len, unseen), default=0)}"
+        )
+    if len(enough) < len(unseen):
+        progress.warn(
+            f"{len(unseen) - len(enough):,} test questions are left out, as they have fewer than "
+            f"{settings.n_unseen} rewrites."
+        )
+    counts["test questions"] = len(enough)
+    for words in settings.windows:
+        _warn_of_lost(test.take(enough), words, progress)
+    existing(find_model(settings.model))  # before the coarse encoder is loaded
+    title = f"{settings.model} with {settings.coarse} as coarse encoder"
+    progress.started(title)
+    return InvarSubject(
+        title,
+        str(find_model(settings.model)),
+        open_model(settings.coarse),
+        train,
+        rewrites,
+        test.take(enough),
+        [unseen[row][: settings.n_unseen] for row in enough],
+        settings.template,
+        counts,
+        (settings.query_prefix, settings.passage_prefix),
+    )
+
+
+def _read(path: str, split: str, answers: str | None) -> TrainingSet:
+    """Reads questions without hard negatives and without blank answers."""
+    from ...data import read_questions, read_training
+
+    data = read_training(path, split=split)
+    if answers is not None:
+        data = data.with_answers(read_questions(answers))
+    data = data.with_negatives(Lists(np.zeros(len(data) + 1, np.int64), np.zeros(0, np.int64)))
+    kept = [tuple(filter(str.strip, own)) for own in data.answers]
+    return dataclasses.replace(data, answers=kept, positive_scores=None)
+
+
+def _rewrites(
+    data: TrainingSet,
+    path: str | None,
+    families: Sequence[str],
+    n: int,
+    seed: int,
+    counts: dict[str, int],
+    label: str,
+) -> list[list[str]]:
+    """Reads rewrites of questions, or lets rules write n of each."""
+    from ...data import read_rewrites
+    from ...invar import compose_rewrites, rule_rewriters
+
+    if path is not None:
+        found = read_rewrites(path, data.query_ids, data.queries)
+    else:
+        composed = compose_rewrites(
+            data.queries, rule_rewriters(families, seed=seed), n_rewrites=n
+        )
+        equal = sum(composed.equal_to_query.values())
+        if equal:
+            counts[f"{label} rewrites equal to their question, left out"] = equal
+        found = composed.texts
+    counts[f"{label} rewrites"] = sum(map(len, found))
+    return found
+
+
+def _warn_of_lost(data: TrainingSet, words: int, progress: Reporter) -> None:
+    """Reports test questions whose answer no chunk of a relevant passage has."""
+    from ...invar import Window
+
+    window = Window(words)
+    lost = window.n_lost(data.documents, data.positives, data.answers)
+    if lost:
+        progress.warn(f"{window.name}: no relevant chunk has the answer of {lost:,} questions.")
