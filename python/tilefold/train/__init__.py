@@ -24,6 +24,7 @@ from .objectives import (
     RepresentationObjective,
     WeightedObjective,
 )
+from .policy_inputs import PolicyInputs
 from .query_views import DrawViews
 from .refresh import Refresh
 from .rotating_negatives import DrawRotating
@@ -50,6 +51,7 @@ __all__ = [
     "InvarianceObjective",
     "Objective",
     "ObjectiveLoss",
+    "PolicyInputs",
     "PreferenceObjective",
     "RankingEvaluator",
     "Refresh",

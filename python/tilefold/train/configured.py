@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..data import TrainingSet
-from ..losses import AlignmentLoss, ContrastiveLoss
+from ..losses import AlignmentLoss, ContrastiveLoss, InvarianceLoss
 from ..models import BiEncoder
 from ..ragged_lists import Lists
 from .arguments import RetrieverTrainingArguments
+from .document_views import DrawWindows
 from .drawing import Draw, DrawingPolicy
+from .objective_arguments import ObjectiveArguments
 from .objectives import (
     BiEncoderObjective,
     ContrastiveObjective,
     DistillationObjective,
+    InvarianceObjective,
+    RepresentationObjective,
     WeightedObjective,
 )
+from .policy_arguments import PolicyArguments
+from .policy_inputs import PolicyInputs, without_scores
+from .query_views import DrawViews
 from .rotating_negatives import DrawRotating
 from .schedule import Schedule
 from .several_positives import DrawSeveral
+from .teacher_policy import DrawTeacher
 
 # Arguments that describe the objective, or the drawing policy, and nothing else.
-OBJECTIVE_ARGUMENTS = (
-    "temperature",
-    "learn_temperature",
-    "symmetric",
-    "positives_mode",
-    "contrastive_weight",
-    "distillation_weight",
-    "teacher_temperature",
-)
-POLICY_ARGUMENTS = (
-    "train_group_size",
-    "positives_per_query",
-    "positive_passage_no_shuffle",
-    "negative_passage_no_shuffle",
-    "negatives_rotation",
-)
+OBJECTIVE_ARGUMENTS = tuple(item.name for item in dataclasses.fields(ObjectiveArguments))
+POLICY_ARGUMENTS = tuple(item.name for item in dataclasses.fields(PolicyArguments))
 
 
 def configured_objective(
     model: BiEncoder,
     args: RetrieverTrainingArguments,
     process_group: torch.distributed.ProcessGroup | None = None,
+    inputs: PolicyInputs | None = None,
 ) -> BiEncoderObjective:
-    """Builds the objective: contrastive, distillation, or a weighted sum of both."""
+    """Builds the objective: contrastive, or a weighted sum of that and other terms.
+
+    Args:
+        model: the bi-encoder to train.
+        args: of the training.
+        process_group: processes that batches are spread over.
+        inputs: what the arguments name; its embeddings have the dimensions that are projected.
+    """
     contrastive = ContrastiveObjective(
         model,
         ContrastiveLoss(
@@ -59,23 +62,101 @@ def configured_objective(
             process_group=process_group,
         ),
     )
-    weights = {"contrastive": args.contrastive_schedule, "distillation": args.distillation_schedule}
-    if weights["distillation"].is_zero and weights["contrastive"] == Schedule(1.0):
+    weights = {
+        "contrastive": args.contrastive_schedule,
+        "distillation": args.distillation_schedule,
+        "representation": args.representation_schedule,
+        "invariance": args.invariance_schedule,
+    }
+    used = {name: weight for name, weight in weights.items() if not weight.is_zero}
+    if used == {"contrastive": Schedule(1.0)}:
         return contrastive
-    distillation = DistillationObjective(
+    objectives: dict[str, BiEncoderObjective] = {"contrastive": contrastive}
+    if "distillation" in used:
+        objectives["distillation"] = DistillationObjective(
+            model,
+            AlignmentLoss(
+                args.temperature,
+                teacher_temperature=args.teacher_temperature,
+                divergence=args.distillation_divergence,
+            ),
+            process_group=process_group,
+        )
+    if "representation" in used:
+        objectives["representation"] = _representation(model, args, process_group, inputs)
+    if "invariance" in used:
+        objectives["invariance"] = _invariance(model, args, process_group)
+    return WeightedObjective({name: objectives[name] for name in used}, used)
+
+
+def _representation(
+    model: BiEncoder,
+    args: RetrieverTrainingArguments,
+    process_group: torch.distributed.ProcessGroup | None,
+    inputs: PolicyInputs | None,
+) -> RepresentationObjective:
+    if inputs is None or inputs.teacher is None:
+        raise ValueError("representation_weight: expected embeddings of teacher_model, got none")
+    form: Any = args.representation_form
+    return RepresentationObjective(
         model,
-        AlignmentLoss(args.temperature, teacher_temperature=args.teacher_temperature),
+        inputs.teacher.queries.shape[1],
+        form=form,
+        temperature=None if form == "mse" else args.representation_temperature,
+        seed=args.seed,
         process_group=process_group,
     )
-    objectives = {"contrastive": contrastive, "distillation": distillation}
-    used = [name for name, weight in weights.items() if not weight.is_zero]
-    return WeightedObjective(
-        {name: objectives[name] for name in used}, {name: weights[name] for name in used}
+
+
+def _invariance(
+    model: BiEncoder,
+    args: RetrieverTrainingArguments,
+    process_group: torch.distributed.ProcessGroup | None,
+) -> InvarianceObjective:
+    if process_group is not None:
+        raise ValueError(
+            "invariance_weight: expected one process, as views are compared over the passages of "
+            f"one, got {torch.distributed.get_world_size(process_group)}"
+        )
+    candidates: Any = args.invariance_candidates
+    return InvarianceObjective(
+        model,
+        InvarianceLoss(args.invariance_form, temperature=args.temperature),
+        candidates=candidates,
+        top_patterns=args.invariance_patterns,
+        beta=args.invariance_beta,
     )
 
 
-def configured_policy(data: TrainingSet, args: RetrieverTrainingArguments) -> DrawingPolicy:
-    """Builds the drawing policy: one positive of each query or several, negatives that rotate."""
+def configured_policy(
+    data: TrainingSet, args: RetrieverTrainingArguments, inputs: PolicyInputs | None = None
+) -> DrawingPolicy:
+    """Builds the drawing policy: passages, then views and teacher scores where arguments have them.
+
+    Args:
+        data: queries, passages, and which belong together. With a teacher of its own, scores of the
+            file take no part.
+        args: of the training.
+        inputs: what the arguments name, for the queries of the data.
+    """
+    inputs = inputs or PolicyInputs()
+    if inputs.teacher is not None:
+        data = without_scores(data)
+    policy = _passages(data, args)
+    if inputs.rewrites is not None:
+        policy = DrawViews(policy, inputs.rewrites, n_views=args.n_query_views, seed=args.seed)
+    if args.document_windows:
+        policy = DrawWindows(
+            policy, args.document_windows, n_views=args.n_document_views, seed=args.seed
+        )
+    if inputs.teacher is not None:
+        candidates: Any = args.teacher_candidates
+        policy = DrawTeacher(policy, *inputs.teacher, candidates=candidates)
+    return policy
+
+
+def _passages(data: TrainingSet, args: RetrieverTrainingArguments) -> DrawingPolicy:
+    """Draws one positive of each query or several, and negatives, which may rotate."""
     if args.negatives_rotation:
         return DrawRotating(
             data,
@@ -173,13 +254,18 @@ def check_defaults(
     Raises:
         ValueError: one has another value, which would have no effect.
     """
-    defaults = {item.name: item.default for item in dataclasses.fields(args)}
+    defaults = {item.name: _default(item) for item in dataclasses.fields(args)}
     for name in names:
         if getattr(args, name) != defaults[name]:
             raise ValueError(
                 f"RetrieverTrainer: {name}={getattr(args, name)!r} has no effect where "
                 f"{replacement} is given; set it there"
             )
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    made = item.default_factory
+    return item.default if made is dataclasses.MISSING else made()
 
 
 def _steps(batches: int, args: RetrieverTrainingArguments) -> int:

@@ -138,6 +138,19 @@ def generator_of(
     return np.random.default_rng([seed, step, row, *further])
 
 
+def check_same_queries(op: str, own: TrainingSet, other: TrainingSet) -> None:
+    """Requires that other data have the queries that a policy has texts or embeddings of.
+
+    Raises:
+        ValueError: other queries, or in another order.
+    """
+    if other.query_ids != own.query_ids:
+        raise ValueError(
+            f"{op}.with_data: expected the same {len(own)} queries in the same order, got "
+            f"{len(other)} others; build the policy anew for them"
+        )
+
+
 def random_places(rng: Generator, n: int, wanted: int, *, first: bool) -> Integers:
     """Chooses up to `wanted` of n places, the first or random ones without replacement."""
     wanted = min(wanted, n)

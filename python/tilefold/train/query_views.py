@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..data import TrainingSet
 from ..ragged_lists import Integers
 from .batches import Batch, checked_rows
-from .drawing import DrawingPolicy, generator_of, random_places
+from .drawing import DrawingPolicy, check_same_queries, generator_of, random_places
 
 
 class DrawViews:
@@ -66,7 +66,12 @@ class DrawViews:
         return self.policy.batch(rows, step=step)._replace(query_views=views)
 
     def with_data(self, data: TrainingSet) -> DrawViews:
-        """Returns the same policy over other data with the same queries."""
+        """Returns the same policy over other data with the same queries.
+
+        Raises:
+            ValueError: other queries.
+        """
+        check_same_queries("DrawViews", self.data, data)
         policy = self.policy.with_data(data)
         return DrawViews(policy, self.rewrites, n_views=self.n_views, seed=self.seed)
 

@@ -45,6 +45,7 @@ from .drawing import DrawingPolicy
 from .evaluators import Evaluator, add_values
 from .gradient_step import train_step
 from .objectives import BiEncoderObjective
+from .policy_inputs import PolicyInputs, read_inputs
 from .refresh import Refresh
 from .validation import Validation
 
@@ -70,6 +71,7 @@ class RetrieverTrainer(Trainer):
         policy: draws batches of the same data, in place of the policy that `args` describe.
         evaluators: compute further values at each evaluation, such as the accuracy of a language
             model; they also serve without a validation.
+        inputs: the rewrites and the embeddings that `args` name, where they were read before.
         **options: callbacks and others of `transformers.Trainer`.
 
     Raises:
@@ -90,6 +92,7 @@ class RetrieverTrainer(Trainer):
         objective: BiEncoderObjective | None = None,
         policy: DrawingPolicy | None = None,
         evaluators: Sequence[Evaluator] = (),
+        inputs: PolicyInputs | None = None,
         **options: Any,
     ) -> None:
         _check(model, args, data, objective, policy)
@@ -108,11 +111,14 @@ class RetrieverTrainer(Trainer):
             args.seed,
             args.removal,
         )
-        self.draw = configured_policy(data, args) if policy is None else policy
+        if inputs is None:
+            inputs = read_inputs(data, args, model.title_format)
+        self.inputs = inputs
+        self.draw = configured_policy(data, args, inputs) if policy is None else policy
         self._mined_at: int | None = None
         self._logged: dict[str, list[Tensor | float]] = {}
         super().__init__(
-            configured_objective(model, args, everyone) if objective is None else objective,
+            configured_objective(model, args, everyone, inputs) if objective is None else objective,
             args,
             data_collator=_rows,
             train_dataset=range(len(data)),
@@ -265,7 +271,7 @@ def _check(
         )
     if not len(data):
         raise ValueError("RetrieverTrainer: the training set has no queries")
-    if not args.distillation_schedule.is_zero:
+    if not args.distillation_schedule.is_zero and args.teacher_model is None:
         check_teacher_scores(data)
     if objective is not None:
         check_defaults(args, OBJECTIVE_ARGUMENTS, "an objective")

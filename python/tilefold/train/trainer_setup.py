@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from ..data import Collection, TrainingSet, read_collection, read_training
+from typing import NamedTuple
+
+from ..data import TrainingSet, read_collection, read_training
 from ..data.self_retrieval import chosen_identity, relevant_documents
 from ..evaluate import Measure
 from ..models import BiEncoder, Lora, find_model
 from ..models.checkpoints.model_names import existing
-from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
+from ..ragged_lists import Integers
+from .arguments import RetrieverTrainingArguments
 from .configured import configured_policy
+from .data_arguments import DataArguments
 from .evaluators import HeldOutLoss
+from .model_arguments import ModelArguments
+from .policy_inputs import PolicyInputs, read_inputs
 from .trainer import RetrieverTrainer
 from .validation import Validation, as_collection, held_out_rows
 from .yaml_arguments import Arguments
@@ -25,15 +31,28 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
     """
     model, data, training = arguments
     _check_measures(data, training)
-    existing(find_model(model.model_name_or_path))  # before the data are read
-    train_set, validation, held_out = _read(data, training)
+    for name in filter(None, (model.model_name_or_path, training.teacher_model)):
+        existing(find_model(name))  # before the data are read
+    whole, held = _read(data, training)
+    train_set = whole if held is None else whole.take(held.kept)
+    held_out = None if held is None else whole.take(held.chosen)
+    validation = _validation(data, training, held_out)
     training.remove_query = chosen_identity(
         training.remove_query, data.train_path, train_set, train_set.positives, texts=True
     )
+    # Of all queries, as files may have rewrites of those held out, too.
+    inputs = read_inputs(whole, training, data.title_format)
     bi_encoder = _load(model, data.title_format)
-    evaluators = [] if held_out is None else [_loss(train_set, held_out, training)]
+    evaluators = []
+    if held is not None and held_out is not None and LOSS in data.dev_measures:
+        evaluators = [_loss(held_out, training, inputs.take(held.chosen))]
     return RetrieverTrainer(
-        bi_encoder, training, train_set, validation=validation, evaluators=evaluators
+        bi_encoder,
+        training,
+        train_set,
+        validation=validation,
+        evaluators=evaluators,
+        inputs=inputs if held is None else inputs.take(held.kept),
     )
 
 
@@ -60,35 +79,40 @@ def _ranking_measures(data: DataArguments) -> list[str]:
     return [name for name in data.dev_measures if name != LOSS]
 
 
+class _HeldOut(NamedTuple):
+    """Rows of the queries that are left to train on, and of those held out."""
+
+    kept: Integers
+    chosen: Integers
+
+
 def _read(
     data: DataArguments, training: RetrieverTrainingArguments
-) -> tuple[TrainingSet, Validation | None, TrainingSet | None]:
-    """Reads what to train on, a validation, and queries that are held out for their loss."""
+) -> tuple[TrainingSet, _HeldOut | None]:
+    """Reads the training file, and chooses the queries that are held out of it."""
     if data.dev_holdout and data.dev_path:
         raise ValueError("dev_holdout: give dev_path or dev_holdout, not both")
     if data.dev_holdout_last and not data.dev_holdout:
         raise ValueError("dev_holdout_last: has no effect without dev_holdout")
-    train_set = read_training(data.train_path, split=data.train_split)
-    held_out = None
-    if data.dev_holdout:
-        rows = held_out_rows(
-            train_set, data.dev_holdout, seed=training.seed, last=data.dev_holdout_last
-        )
-        train_set, held_out = (train_set.take(part) for part in rows)
-        collection = as_collection(held_out)
-    elif data.dev_path:
-        collection = read_collection(data.dev_path, split=data.dev_split)
-    else:
-        return train_set, None, None
-    validation = None
-    if _ranking_measures(data):
-        validation = _validation(data, training, collection)
-    return train_set, validation, held_out if LOSS in data.dev_measures else None
+    whole = read_training(data.train_path, split=data.train_split)
+    if not data.dev_holdout:
+        return whole, None
+    rows = held_out_rows(whole, data.dev_holdout, seed=training.seed, last=data.dev_holdout_last)
+    return whole, _HeldOut(*rows)
 
 
 def _validation(
-    data: DataArguments, training: RetrieverTrainingArguments, collection: Collection
-) -> Validation:
+    data: DataArguments, training: RetrieverTrainingArguments, held_out: TrainingSet | None
+) -> Validation | None:
+    """Reads the collection to validate on, or makes it of queries that are held out."""
+    if held_out is None and not data.dev_path:
+        return None
+    if held_out is not None:
+        collection = as_collection(held_out)
+    else:
+        collection = read_collection(str(data.dev_path), split=data.dev_split)
+    if not _ranking_measures(data):
+        return None
     rule = chosen_identity(
         training.remove_query,
         data.dev_path or data.train_path,
@@ -100,9 +124,9 @@ def _validation(
 
 
 def _loss(
-    train_set: TrainingSet, held_out: TrainingSet, training: RetrieverTrainingArguments
+    held_out: TrainingSet, training: RetrieverTrainingArguments, inputs: PolicyInputs
 ) -> HeldOutLoss:
-    policy = configured_policy(train_set, training).with_data(held_out)
+    policy = configured_policy(held_out, training, inputs)
     return HeldOutLoss(policy, batch_size=training.eval_batch_size * training.world_size)
 
 

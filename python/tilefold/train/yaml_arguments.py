@@ -15,7 +15,9 @@ from transformers import HfArgumentParser
 
 from ..files.yaml_settings import as_yaml, read_settings
 from ..version import __version__
-from .arguments import DataArguments, ModelArguments, RetrieverTrainingArguments
+from .arguments import RetrieverTrainingArguments
+from .data_arguments import DataArguments
+from .model_arguments import ModelArguments
 
 Arguments = tuple[ModelArguments, DataArguments, RetrieverTrainingArguments]
 

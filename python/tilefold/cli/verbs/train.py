@@ -81,6 +81,7 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
             remove_unfinished(output)
         title(f"Training {model.model_name_or_path} on {data.train_path}")
         _show_teacher(trainer.draw.data, training)
+        _show_views(trainer.inputs.rewrites, training)
         n = trainer.draw.data
         fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
         show_removed(own_documents(n, training.removal), training.removal)
@@ -104,7 +105,10 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
 
 
 def _show_teacher(data: Any, training: Any) -> None:
-    """Shows whether a teacher's scores are used, where the training file has them."""
+    """Shows which teacher's scores are used, or that those of the training file are not."""
+    if training.teacher_model is not None:
+        fact("teacher", f"{training.teacher_model}, in place of scores in the file")
+        return
     if data.positive_scores is None and data.negative_scores is None:
         return
     weight = training.distillation_weight
@@ -113,6 +117,17 @@ def _show_teacher(data: Any, training: Any) -> None:
         "teacher scores",
         "in the file, not used: --distillation_weight is 0" if unused else f"weight {weight}",
     )
+
+
+def _show_views(rewrites: Sequence[Sequence[str]] | None, training: Any) -> None:
+    """Shows what the invariance loss compares, and how many queries have no rewrite."""
+    if rewrites is not None:
+        total, none = sum(map(len, rewrites)), sum(not texts for texts in rewrites)
+        without = f"; {count(none, "query")} without any" if none else ""
+        fact("rewrites", f"{total:,}, {training.n_query_views} of a query in a step{without}")
+    if training.document_windows:
+        widths = ", ".join(map(str, training.document_windows))
+        fact("windows", f"{widths} words, {training.n_document_views} of a passage in a step")
 
 
 def save_arguments(path: Path, arguments: str) -> None:
