@@ -594,11 +594,27 @@ leave()
         {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
         {"refresh_steps": 2, **REFRESHED},
         {"positives_per_query": 2, "distillation_weight": "linear:0:1:2"},
+        {
+            "teacher_model": "tiny_bert",
+            "distillation_weight": 1,
+            "representation_weight": "linear:0:1:2",
+            "refresh_steps": 2,
+            **REFRESHED,
+        },
+        {
+            "document_windows": [2],
+            "invariance_weight": "linear:0:1:2",
+            "invariance_candidates": "own",
+            "invariance_patterns": 2,
+            "train_group_size": 3,
+        },
     ],
-    ids=["plain", "chunks", "learned", "refreshed", "distilled"],
+    ids=["plain", "chunks", "learned", "refreshed", "distilled", "aligned", "invariant"],
 )
 def test_two_processes_train_as_one_with_twice_the_batch(tiny_bert, tmp_path, options):
     options = {"learning_rate": 1e-4, **options}
+    if "teacher_model" in options:
+        options["teacher_model"] = str(tiny_bert)
     one = RetrieverTrainer(
         without_dropout(load(tiny_bert)),
         arguments(tmp_path / "one", **{**options, "per_device_train_batch_size": 12}),

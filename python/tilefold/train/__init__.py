@@ -21,6 +21,7 @@ from .objectives import (
     Objective,
     ObjectiveLoss,
     PreferenceObjective,
+    RepresentationMask,
     RepresentationObjective,
     WeightedObjective,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "PreferenceObjective",
     "RankingEvaluator",
     "Refresh",
+    "RepresentationMask",
     "RepresentationObjective",
     "RetrieverTrainer",
     "Schedule",

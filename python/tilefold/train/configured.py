@@ -22,6 +22,7 @@ from .objectives import (
     ContrastiveObjective,
     DistillationObjective,
     InvarianceObjective,
+    RepresentationMask,
     RepresentationObjective,
     WeightedObjective,
 )
@@ -113,18 +114,28 @@ def _invariance(
     args: RetrieverTrainingArguments,
     process_group: torch.distributed.ProcessGroup | None,
 ) -> InvarianceObjective:
-    if process_group is not None:
+    if process_group is not None and args.invariance_candidates == "batch":
         raise ValueError(
             "invariance_weight: expected one process, as views are compared over the passages of "
-            f"one, got {torch.distributed.get_world_size(process_group)}"
+            f"one, got {torch.distributed.get_world_size(process_group)}; with consistency, "
+            "invariance_candidates own has no such limit"
         )
     candidates: Any = args.invariance_candidates
+    mask, swap = None, args.invariance_mask
+    if swap != "none":
+        parts: Any = swap
+        mask = RepresentationMask(
+            model.dim, swap=parts, gate_temperature=args.gate_temperature, seed=args.seed
+        )
     return InvarianceObjective(
         model,
         InvarianceLoss(args.invariance_form, temperature=args.temperature),
         candidates=candidates,
         top_patterns=args.invariance_patterns,
         beta=args.invariance_beta,
+        mode=None if args.invariance_form == "consistency" else args.positives_mode,
+        mask=mask,
+        process_group=process_group,
     )
 
 

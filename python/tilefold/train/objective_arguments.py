@@ -9,6 +9,7 @@ from typing import get_args
 from ..losses.alignment_loss import DIVERGENCES
 from ..losses.invariance_loss import FORMS
 from .objectives.invariance_objective import InvarianceCandidates
+from .objectives.representation_mask import SwappedParts
 from .objectives.representation_objective import RepresentationForm
 from .schedule import Schedule
 
@@ -17,6 +18,12 @@ WEIGHTS = (
     "distillation_weight",
     "representation_weight",
     "invariance_weight",
+)
+TEMPERATURES = (
+    "temperature",
+    "teacher_temperature",
+    "representation_temperature",
+    "gate_temperature",
 )
 
 
@@ -107,6 +114,16 @@ class ObjectiveArguments:
     invariance_beta: float = field(
         default=1.0, metadata={"help": "weight of the standard deviation in that choice"}
     )
+    invariance_mask: str = field(
+        default="none",
+        metadata={
+            "help": "for risk: train a mask that splits queries into an invariant and a variant "
+            "part, which gates scores; rewrites or queries: whose variant parts are swapped in"
+        },
+    )
+    gate_temperature: float = field(
+        default=1.0, metadata={"help": "scores of variant parts are divided by it before they gate"}
+    )
 
     @property
     def contrastive_schedule(self) -> Schedule:
@@ -134,7 +151,7 @@ class ObjectiveArguments:
         Raises:
             ValueError: names the argument.
         """
-        for name in ("temperature", "teacher_temperature", "representation_temperature"):
+        for name in TEMPERATURES:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
         if not 0 <= self.invariance_beta < math.inf:
@@ -184,6 +201,7 @@ class ObjectiveArguments:
     def _check_invariance(self) -> None:
         self._check_choice("invariance_form", FORMS)
         self._check_choice("invariance_candidates", get_args(InvarianceCandidates))
+        self._check_choice("invariance_mask", ("none", *get_args(SwappedParts)))
         of_consistency = {"invariance_candidates": "batch", "invariance_patterns": 0}
         if self.invariance_schedule.is_zero:
             self._check_unused("invariance_weight", invariance_form="consistency", **of_consistency)
@@ -191,6 +209,10 @@ class ObjectiveArguments:
             self._check_fixed_temperature("invariance_weight", "the softmaxes of views have")
         if self.invariance_form != "consistency":
             self._check_unused("invariance_form consistency", **of_consistency)
+        if self.invariance_form != "risk":
+            self._check_unused("invariance_form risk", invariance_mask="none")
+        if self.invariance_mask == "none":
+            self._check_unused("invariance_mask", gate_temperature=1.0)
         if not self.invariance_patterns:
             self._check_unused("invariance_patterns", invariance_beta=1.0)
 

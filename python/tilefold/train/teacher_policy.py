@@ -14,7 +14,7 @@ from ..arrays import Array, as_vectors, check_dim
 from ..data import TrainingSet
 from ..ragged_lists import Integers, Lists
 from .batches import Batch, CoarseEmbeddings, TeacherScores, checked_rows
-from .drawing import DrawingPolicy
+from .drawing import DrawingPolicy, check_same_queries
 
 TeacherCandidates = Literal["own", "batch"]
 
@@ -110,7 +110,12 @@ class DrawTeacher:
         return batch._replace(teacher=teacher, coarse=embeddings)
 
     def with_data(self, data: TrainingSet) -> DrawTeacher:
-        """Returns the same policy over other data with the same queries and documents."""
+        """Returns the same policy over other data with the same queries and documents.
+
+        Raises:
+            ValueError: other queries.
+        """
+        check_same_queries("DrawTeacher", self.data, data)
         policy = self.policy.with_data(data)
         return DrawTeacher(policy, self.queries, self.documents, candidates=self.candidates)
 

@@ -123,7 +123,7 @@ def _show_views(rewrites: Sequence[Sequence[str]] | None, training: Any) -> None
     """Shows what the invariance loss compares, and how many queries have no rewrite."""
     if rewrites is not None:
         total, none = sum(map(len, rewrites)), sum(not texts for texts in rewrites)
-        without = f"; {count(none, "query")} without any" if none else ""
+        without = f"; {count(none, 'query')} without any" if none else ""
         fact("rewrites", f"{total:,}, {training.n_query_views} of a query in a step{without}")
     if training.document_windows:
         widths = ", ".join(map(str, training.document_windows))

@@ -5,6 +5,7 @@ from .distillation_objective import DistillationObjective
 from .invariance_objective import InvarianceObjective
 from .objective import BiEncoderObjective, Objective, ObjectiveLoss
 from .preference_objective import PreferenceObjective
+from .representation_mask import RepresentationMask
 from .representation_objective import RepresentationObjective
 from .weighted_objective import WeightedObjective
 
@@ -16,6 +17,7 @@ __all__ = [
     "Objective",
     "ObjectiveLoss",
     "PreferenceObjective",
+    "RepresentationMask",
     "RepresentationObjective",
     "WeightedObjective",
 ]

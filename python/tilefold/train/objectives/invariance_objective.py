@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...arrays import check_dim
 from ...distributed import processes
 from ...integers import as_integer
 from ...losses import InvarianceLoss, invariant_candidates
 from ...models import BiEncoder
 from ..batches import Batch
-from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, widened
+from .objective import BiEncoderObjective, ObjectiveLoss, check_kind, query_share, widened
+from .representation_mask import RepresentationMask
 
 InvarianceCandidates = Literal["batch", "own"]
 
@@ -38,6 +40,12 @@ class InvarianceObjective(BiEncoderObjective):
             target is restricted. They are chosen in each step by `invariant_candidates`, from the
             probabilities of the views as they are. 0 for all.
         beta: with `top_patterns`: weight of the standard deviation over views in that choice.
+        mode: for "risk" and "variance": how several positives of a query combine, as in
+            `contrastive_loss`; None for "each".
+        mask: for "risk": splits queries into invariant and variant parts; the risks are then over
+            the environments that it makes of the views.
+        process_group: for candidates "own": processes that the batch is spread over; their mean
+            loss is then that of one process with all queries. Other candidates need one process.
 
     Raises:
         TypeError: another kind of model or loss, a number that is no integer.
@@ -58,6 +66,9 @@ class InvarianceObjective(BiEncoderObjective):
         candidates: InvarianceCandidates = "batch",
         top_patterns: int = 0,
         beta: float = 1.0,
+        mode: str | None = None,
+        mask: RepresentationMask | None = None,
+        process_group: torch.distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__(model)
         op = "InvarianceObjective"
@@ -74,7 +85,22 @@ class InvarianceObjective(BiEncoderObjective):
             )
         if beta != 1.0 and not top_patterns:
             raise ValueError(f"{op}: beta={beta} has no effect without top_patterns")
+        if mode is not None and (loss.form == "consistency" or mode not in ("each", "sum")):
+            raise ValueError(
+                f"{op}: mode must be 'each' or 'sum', of form 'risk' or 'variance', got {mode!r} "
+                f"with {loss.form!r}"
+            )
+        if mask is not None:
+            check_kind(self, "mask", mask, RepresentationMask)
+            if loss.form != "risk":
+                raise ValueError(f"{op}: mask needs a loss of form 'risk', got {loss.form!r}")
+            check_dim(op, "embeddings", model.dim, "mask has", mask.dim)
+        if process_group is not None and candidates != "own":
+            raise ValueError(f"{op}: process_group needs candidates='own', got {candidates!r}")
         self.loss = loss
+        self.mode = mode
+        self.mask = mask
+        self.process_group = process_group
         self.candidates: InvarianceCandidates = candidates
         self.top_patterns = top_patterns
         self.beta = beta
@@ -99,10 +125,10 @@ class InvarianceObjective(BiEncoderObjective):
             ValueError: the batch has no views, or other numbers of views of queries and documents;
                 there are several processes, whose passages the loss does not gather.
         """
-        if processes.world() > 1:
+        if processes.world() > 1 and self.candidates == "batch":
             raise ValueError(
                 "InvarianceObjective: expected one process, as the candidates are the passages of "
-                f"one process, got {processes.world()}"
+                f"one process, got {processes.world()}; candidates='own' are those of one query"
             )
         queries = _views("queries", embeddings, len(batch.query_views))
         documents = _views("documents", embeddings, len(batch.document_views))
@@ -117,9 +143,17 @@ class InvarianceObjective(BiEncoderObjective):
         if self.loss.form == "consistency":
             options = self._candidates(batch, queries, documents)
         else:
-            options = _labels(batch)
+            options = _labels(batch) | {"mode": self.mode}
+        if self.mask is not None:
+            queries, gates, views = self.mask.environments(queries, step=batch.step)
+            documents = documents if documents.ndim == 2 else documents[views]
+            options["gates"] = gates, documents.detach()
         loss: Tensor = self.loss(queries, documents, **options)
-        return ObjectiveLoss(loss, {})
+        return ObjectiveLoss(loss * query_share(len(batch.queries), self.process_group), {})
+
+    def loss_parameters(self) -> list[nn.Parameter]:
+        """Returns the parameters of the mask, if there is one."""
+        return [] if self.mask is None else list(self.mask.parameters())
 
     def _candidates(self, batch: Batch, queries: Tensor, documents: Tensor) -> dict[str, Any]:
         """Returns the candidates of each query, and which of them are invariant."""
