@@ -102,6 +102,14 @@ _VERBS = {
   tilefold aar evaluate --task popqa:popqa.tsv --target fusion:flan-t5-large
 """,
     ),
+    "invar": (
+        "verbs.invar",
+        "train a language model to retrieve invariantly, then to answer from it",
+        """
+  tilefold invar run --config examples/invar_world.yaml
+  tilefold invar run --model llama-2-7b --coarse minilm --data nq --test nq --answers nq.jsonl
+""",
+    ),
     "doctor": (
         "doctor",
         "show what this machine supports, and test every kernel",

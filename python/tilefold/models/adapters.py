@@ -192,6 +192,11 @@ def save_adapter(model: Any, adapter: AdapterNames, folder: Path, *, below_head:
     config = copy.deepcopy(model.peft_config[name])
     config.inference_mode = True
     config.base_model_name_or_path = base_name(model)
+    if not isinstance(config.target_modules, str | None):
+        # peft writes "all-linear" as whole names where there are few layers.
+        config.target_modules = {
+            target.removeprefix(below_head) for target in config.target_modules
+        }
     if not config.base_model_name_or_path:
         raise ValueError(
             "save_pretrained: an adapter is saved with the name of the model under it, and this "

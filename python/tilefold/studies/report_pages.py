@@ -47,6 +47,22 @@ def aar_report(study: Study[Any, Any], result: Any) -> Report:
     return Report(f"AAR: {result.title}", summary, [*study.sections(result), settings])
 
 
+def invar_report(study: Study[Any, Any], result: Any) -> Report:
+    """Returns the report of a run of Invar-RAG.
+
+    Args:
+        study: Invar-RAG.
+        result: of it.
+    """
+    summary = (
+        "A language model with one adapter that retrieves, aligned to a coarse encoder and trained "
+        "to rank alike under rewrites of a question and other context windows, and another adapter "
+        "that answers from what was retrieved (Invar-RAG: Liu et al., arXiv:2411.07021)."
+    )
+    settings = _settings([(study, result)], "invar run")
+    return Report(f"Invar-RAG: {result.title}", summary, [*study.sections(result), settings])
+
+
 def _settings(results: Sequence[tuple[Study[Any, Any], Any]], command: str) -> Section:
     blocks = []
     for study, result in results:

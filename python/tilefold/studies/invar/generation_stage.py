@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Names in reports, and those of `evaluate_predictions`.
 MEASURES = {"EM": "EM", "F1": "F1", "contains": "PopQA-relaxed"}
+SYSTEMS = (CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD)
 _DONE = "done"  # is written when the training is done
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,9 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
     assert settings.data is not None
     assert settings.test is not None
     train = _read(settings.data, settings.split or "train", settings.answers)
-    test = _read(settings.test, settings.test_split or "test", settings.answers)
+    # A training file has no splits; the default of a collection is its test.
+    split = "test" if Path(settings.test).is_dir() else "train"
+    test = _read(settings.test, settings.test_split or split, settings.answers)
     counts = {"training questions": len(train)}
     rewrites = _rewrites(
         train, settings.rewrites, settings.families, settings.n_views, _SEEN_SEED, counts, "seen"
@@ -115,9 +118,7 @@ def _rewrites(
     if path is not None:
         found = read_rewrites(path, data.query_ids, data.queries)
     else:
-        composed = compose_rewrites(
-            data.queries, rule_rewriters(families, seed=seed), n_rewrites=n
-        )
+        composed = compose_rewrites(data.queries, rule_rewriters(families, seed=seed), n_rewrites=n)
         equal = sum(composed.equal_to_query.values())
         if equal:
             counts[f"{label} rewrites equal to their question, left out"] = equal

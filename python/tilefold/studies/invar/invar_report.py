@@ -43,7 +43,8 @@ def _retrieval_blocks(result: InvarResult) -> list[Block]:
     for condition in dict.fromkeys(row.condition for row in result.retrieval):
         rows = [row for row in result.retrieval if row.condition == condition]
         blocks.append(_measured(f"Retrieval, {condition}", rows, result))
-    blocks.append(_comparisons(result.comparisons))
+    if result.comparisons:  # with another variant beside the full one
+        blocks.append(_comparisons(result.comparisons))
     return blocks
 
 
@@ -140,12 +141,13 @@ def _strip_blocks(result: InvarResult) -> list[Block]:
             f"{place}{'*' if gold else ''}: {_short(text)}"
             for place, (text, gold) in enumerate(zip(strip.passages, strip.gold, strict=True), 1)
         ]
-        blocks.append(Listing([(strip.question, [*strip.wordings[1:], *numbered])]))
+        rewrites = [f"rewrite {place}: {text}" for place, text in enumerate(strip.wordings[1:], 1)]
+        blocks.append(Listing([("Rewrites and passages", [*rewrites, *numbered])]))
     return blocks
 
 
 def _strip_figure(number_: int, strip: RankingStrip) -> Figure:
-    rows = [_short(text) for text in strip.wordings]
+    rows = ["question", *(f"rewrite {place}" for place in range(1, len(strip.wordings)))]
     columns = [f"{place}{'*' if gold else ''}" for place, gold in enumerate(strip.gold, 1)]
     maps = {
         variant: np.array([[1 / rank if rank else 0.0 for rank in own] for own in ranks])

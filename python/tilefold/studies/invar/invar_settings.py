@@ -72,7 +72,7 @@ class InvarSettings(StudySettings):
         n_passages: passages in a prompt.
         gold_share: share of the examples of stage 2 whose prompt is made to have a gold passage.
         max_new_tokens: of an answer.
-        max_length: tokens of a prompt with its answer.
+        max_length: tokens of a prompt with its answer (default: as many as the model reads).
         sweep_weights: further weights of the invariance loss, first seed.
         sweep_views: further numbers of rewrites in a step, first seed.
         cutoff: passages of a ranking that are compared between interventions.
@@ -137,7 +137,7 @@ class InvarSettings(StudySettings):
     n_passages: int = 5
     gold_share: float = 0.7
     max_new_tokens: int = 32
-    max_length: int = 2048
+    max_length: int | None = None
     sweep_weights: tuple[float, ...] = ()
     sweep_views: tuple[int, ...] = ()
     cutoff: int = 10
@@ -178,6 +178,7 @@ class InvarSettings(StudySettings):
             "document_max_length",
         ):
             self._check_min(name, 1)
+        self._check_min("max_length", 1)
         for name in ("generator_epochs", "generator_batch_size", "n_passages", "max_new_tokens"):
             self._check_min(name, 1)
         for name in ("windows", "sweep_views", "training_windows"):

@@ -15,7 +15,7 @@ from ...files.done_once import digest_of_array, digest_of_columns
 from ..paired_comparison import compare_pairs
 from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
-from .generation_stage import answer_measures, train_generator
+from .generation_stage import MEASURES, SYSTEMS, answer_measures, train_generator
 from .invar_result import (
     BM25,
     COARSE,
@@ -346,11 +346,11 @@ class _Run:
                 return {"\t".join(name): value for name, value in values.items()}
 
             kept = self.steps.once("answers", key, make)
-        found: Values = {}
-        for name, value in kept.items():
-            system, measure = name.split("\t")
-            found[system, measure] = value
-        return found
+        return {
+            (system, measure): kept[f"{system}\t{measure}"]
+            for system in SYSTEMS
+            for measure in MEASURES
+        }
 
     def _search(
         self, model: BiEncoder, queries: Sequence[str], data: Any, search: Any

@@ -19,7 +19,8 @@ def summarise_invar(result: InvarResult) -> list[SummaryTable]:
         measured_table(f"Robustness, {condition}", result.robustness, condition)
         for condition in dict.fromkeys(row.condition for row in result.robustness)
     ]
-    tables.append(compared_table("Comparisons of retrievers", result.comparisons))
+    if result.comparisons:  # with another variant beside the full one
+        tables.append(compared_table("Comparisons of retrievers", result.comparisons))
     if result.generation:
         tables.append(measured_table("Answers", result.generation))
         tables.append(compared_table("Comparisons of answers", result.generation_gains))

@@ -1,0 +1,364 @@
+"""The study of Invar-RAG from a world and from files, with models trained for a few steps."""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("peft", reason="not installed: pip install tilefold[train]")
+pytest.importorskip("bm25s", reason="not installed: pip install tilefold[demo]")
+
+import torch
+
+import tiny_language_models
+from tilefold.cli.main import main
+from tilefold.data import write_rewrites, write_training
+from tilefold.data.training_set import TrainingSet
+from tilefold.files.steps import Steps
+from tilefold.models import BiEncoder, Encoder
+from tilefold.ragged_lists import Lists
+from tilefold.studies.invar import INVAR, InvarSettings, run_invar
+from tilefold.studies.invar.invar_result import (
+    BM25,
+    CLOSED_BOOK,
+    COARSE,
+    ENSEMBLE,
+    GOLD,
+    ORIGINAL,
+    REWRITES,
+    STAGE_2,
+    UNTRAINED,
+    VANILLA,
+    WINDOWS,
+)
+from tilefold.studies.study import Reporter
+from tilefold.world import reading_retriever, world_readers
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WORLD = InvarSettings(
+    world="tiny",
+    seeds=[0, 1],
+    n_views=1,
+    windows=[16],
+    sweep_weights=[1.0],
+    lora_rank=2,
+    lora_alpha=4.0,
+    lora_dropout=0.0,
+    depth=10,
+    group_negatives=2,
+    epochs=1,
+    train_batch_size=32,
+    temperature=0.05,
+    query_max_length=48,
+    document_max_length=96,
+    generator_epochs=1,
+    n_passages=2,
+    max_new_tokens=2,
+    max_length=256,
+    examples=2,
+)
+
+
+class Recorded(Reporter):
+    """Remembers what was reported."""
+
+    def __init__(self) -> None:
+        self.facts: list[str] = []
+        self.warnings: list[str] = []
+
+    def fact(self, name: str, text: str) -> None:
+        self.facts.append(name)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder of models that have one layer and were trained for two steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILEFOLD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        small = {
+            name: reader._replace(width=16, layers=1, heads=2, steps=2, batch_size=4)
+            for name, reader in world_readers.READERS.items()
+        }
+        patch.setattr(world_readers, "READERS", small)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("invar")
+
+
+@pytest.fixture(scope="module")
+def result(cache, folder):
+    return run_invar(WORLD, steps=Steps(folder))
+
+
+def test_every_retriever_is_measured_on_both_wordings(result):
+    systems = dict.fromkeys(row.system for row in result.retrieval)
+    assert list(systems) == [BM25, COARSE, UNTRAINED, *WORLD.variants]
+    for system in systems:
+        own = {
+            (row.condition, row.measure): row for row in result.retrieval if row.system == system
+        }
+        assert {condition for condition, _ in own} == {ORIGINAL, REWRITES}
+        assert {measure for _, measure in own} == {"RR@10", "Success@1", "R@100"}
+        seeds = 2 if system in WORLD.variants else 1
+        assert {len(row.by_seed) for row in own.values()} == {seeds}
+        assert all(0 <= row.value.mean <= 1 for row in own.values())
+
+
+def test_robustness_is_measured_over_rewrites_and_over_windows(result):
+    full = {(row.condition, row.measure) for row in result.robustness if row.system == "full"}
+    assert {condition for condition, _ in full} == {REWRITES, WINDOWS}
+    names = {"deviation of RR@10", "lowest RR@10", "Jaccard@10", "RBO@10", "flips of Success@1"}
+    assert {name for _, name in full} == {*names, "variance of probabilities"}
+    words = {row.measure for row in result.robustness if row.system == BM25}
+    assert "variance of probabilities" not in words  # BM25 has no probabilities
+
+
+def test_the_full_retriever_is_compared_with_every_variant(result):
+    assert {row.other for row in result.comparisons} == set(WORLD.variants) - {"full"}
+    for row in result.comparisons:
+        found = {
+            one.system: one.value.mean
+            for one in (*result.retrieval, *result.robustness)
+            if (one.condition, one.measure) == (row.condition, row.measure)
+        }
+        assert row.comparison.model.mean == pytest.approx(found["full"])
+        assert row.comparison.base.mean == pytest.approx(found[row.other])
+
+
+def test_losses_are_those_that_a_variant_has(result):
+    terms = {row.variant: set(row.losses) for row in result.curves}
+    assert terms["full"] == terms["no lora"] == {"contrastive", "alignment", "invariance"}
+    assert terms["no alignment"] == {"contrastive", "invariance"}
+    assert terms["no invariance"] == terms["augmentation"] == {"contrastive", "alignment"}
+
+
+def test_answers_are_measured_before_and_after_stage_2(result):
+    systems = list(dict.fromkeys(row.system for row in result.generation))
+    assert systems == [CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD]
+    assert {row.measure for row in result.generation} == {"EM", "F1", "contains"}
+    assert {row.other for row in result.generation_gains} == {CLOSED_BOOK, VANILLA, ENSEMBLE}
+
+
+def test_the_sweep_has_the_weight_of_the_study_and_the_others(result):
+    assert {point.value for point in result.sweep} == {1.0, WORLD.invariance_weight}
+    (same,) = [
+        row.by_seed[0]
+        for row in result.retrieval
+        if (row.system, row.condition, row.measure) == ("full", REWRITES, "RR@10")
+    ]
+    (found,) = [
+        point.result.mean
+        for point in result.sweep
+        if point.value == WORLD.invariance_weight and point.measure.startswith("RR@10")
+    ]
+    assert found == pytest.approx(same)
+
+
+def test_strips_have_the_rank_of_each_passage_under_each_wording(result):
+    assert len(result.strips) == WORLD.examples
+    for strip in result.strips:
+        assert len(strip.wordings) == 1 + WORLD.n_unseen
+        assert list(strip.ranks) == ["full", "no invariance"]
+        full = strip.ranks["full"]
+        assert full[0] == tuple(range(1, len(strip.passages) + 1))
+        assert len(full) == len(strip.wordings)
+
+
+def test_a_second_run_trains_nothing_and_is_equal(result, folder):
+    steps = Steps(folder)
+    again = run_invar(WORLD, steps=steps)
+    assert steps.resumed > 0
+    assert dataclasses.replace(again, stages=()) == dataclasses.replace(result, stages=())
+
+
+def test_the_report_and_the_summary_show_every_table(result):
+    headings = [section.heading for section in INVAR.sections(result)]
+    assert headings == [
+        "Retrieval",
+        "Robustness",
+        "Answers",
+        "Questions under their rewrites",
+        "Weights and views",
+        "Training",
+    ]
+    tables = [table.heading for table in INVAR.summary(result)]
+    assert f"Retrieval, {REWRITES}" in tables
+    assert "Comparisons of answers" in tables
+
+
+# ---- from files ----------------------------------------------------------------------------------
+
+WORDS = [word for word in tiny_language_models.WORDS if word not in ("the", "a")]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """A Llama, a coarse encoder, training and test questions, and rewrites."""
+    import transformers
+
+    root = tmp_path_factory.mktemp("files")
+    tiny_language_models.save("LlamaForCausalLM", root / "llama", max_position_embeddings=256)
+    tiny_language_models.save_words("LlamaForCausalLM", root / "llama", length=256)
+    words = transformers.AutoTokenizer.from_pretrained(root / "llama")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.BertConfig(
+        **sizes, vocab_size=32, num_hidden_layers=1, max_position_embeddings=64
+    )
+    model = transformers.BertModel(config, add_pooling_layer=False)
+    BiEncoder(Encoder(model, words, pooling="mean")).save_pretrained(root / "coarse")
+    rng = np.random.default_rng(0)
+    documents = [" ".join(rng.choice(WORDS, 6)) for _ in range(30)]
+    for name, rows in (("train", range(20)), ("test", range(20, 30))):
+        data = TrainingSet(
+            [f"q{n}" for n in rows],
+            [f"the {documents[n]}" for n in rows],
+            [f"d{n}" for n in range(30)],
+            documents,
+            Lists.pack([[n] for n in rows]),
+            Lists.pack([[(n + 1) % 30] for n in rows]),
+            [(documents[n].split()[0],) for n in rows],
+        )
+        write_training(root / f"{name}.jsonl", data)
+        texts = [[f"a {documents[n]}", f"over {documents[n]}"] for n in rows]
+        write_rewrites(root / f"{name}-rewrites.jsonl", data.query_ids, texts)
+    return root
+
+
+def from_files(files: Path, **changes) -> InvarSettings:
+    options = {
+        "model": str(files / "llama"),
+        "coarse": str(files / "coarse"),
+        "data": str(files / "train.jsonl"),
+        "test": str(files / "test.jsonl"),
+        "rewrites": str(files / "train-rewrites.jsonl"),
+        "unseen_rewrites": str(files / "test-rewrites.jsonl"),
+        "variants": ["full"],
+        "seeds": [0],
+        "lora_rank": 2,
+        "depth": 5,
+        "group_negatives": 1,
+        "epochs": 1,
+        "train_batch_size": 8,
+        "generator_epochs": 1,
+        "max_new_tokens": 2,
+        "n_passages": 1,
+        "template": "popqa",
+        **changes,
+    }
+    return InvarSettings(**options)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"alignment": "representation", "divergence": "mse"},
+        {"alignment": "likelihood", "divergence": "js"},
+        {"invariance": "variance", "divergence": "reverse_kl"},
+        {"invariance": "risk", "training_windows": [3, 4], "top_patterns": 0},
+        {"top_patterns": 2, "beta": 0.5, "windows": [4]},
+        {"rewrites": None, "unseen_rewrites": None, "variants": ["full", "augmentation"]},
+    ],
+    ids=lambda changes: ", ".join(changes),
+)
+def test_every_form_trains_from_files(files, changes):
+    result = run_invar(from_files(files, **changes))
+    assert {row.system for row in result.generation} == {
+        CLOSED_BOOK,
+        VANILLA,
+        ENSEMBLE,
+        STAGE_2,
+        GOLD,
+    }
+    assert all(np.isfinite(row.value.mean) for row in (*result.retrieval, *result.robustness))
+    assert result.counts["test questions"] == 10
+
+
+def test_questions_without_answers_leave_out_stage_2(files, tmp_path):
+    for name in ("train", "test"):
+        lines = [json.loads(line) for line in (files / f"{name}.jsonl").read_text().splitlines()]
+        for line in lines:
+            line.pop("answers")
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    progress = Recorded()
+    paths = {name: str(tmp_path / f"{name}.jsonl") for name in ("test",)}
+    settings = from_files(files, data=str(tmp_path / "train.jsonl"), **paths)
+    result = run_invar(settings, progress=progress)
+    assert result.generation == ()
+    assert any("Stage 2 is left out" in text for text in progress.warnings)
+
+
+def test_test_questions_with_too_few_rewrites_are_left_out_and_reported(files, tmp_path):
+    path = tmp_path / "few.jsonl"
+    write_rewrites(path, [f"q{n}" for n in range(20, 30)], [["a hen", "a fox"]] * 4 + [["a"]] * 6)
+    progress = Recorded()
+    result = run_invar(from_files(files, unseen_rewrites=str(path)), progress=progress)
+    assert result.counts["test questions"] == 4
+    assert any("6 test questions are left out" in text for text in progress.warnings)
+    write_rewrites(path, ["q20"], [["a hen"]])
+    with pytest.raises(ValueError, match="n_unseen: expected a test question with 2 rewrites"):
+        run_invar(from_files(files, unseen_rewrites=str(path)))
+
+
+@pytest.mark.parametrize("name", ["invar_canonical", "invar_author_2025", "invar_author_2026"])
+def test_the_configurations_run_with_small_models(files, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("INVAR_MODEL", str(files / "llama"))
+    monkeypatch.setenv("INVAR_COARSE", str(files / "coarse"))
+    monkeypatch.setenv("INVAR_DATA", str(files / "train.jsonl"))
+    monkeypatch.setenv("INVAR_TEST", str(files / "test.jsonl"))
+    monkeypatch.setenv("INVAR_REWRITES", str(files / "train-rewrites.jsonl"))
+    monkeypatch.setenv("INVAR_UNSEEN", str(files / "test-rewrites.jsonl"))
+    words = ["invar", "run", "--config", str(EXAMPLES / f"{name}.yaml"), "--out", str(tmp_path)]
+    words += ["--epochs", "1", "--generator-epochs", "1", "--max-length", "256", "--seeds", "0"]
+    words += ["--max-new-tokens", "2", "--variants", "full", "--template", "popqa"]
+    words += ["--group-negatives", "2", "--depth", "5", "--n-passages", "1"]
+    assert main(words) == 0
+    assert (tmp_path / "report.html").is_file()
+    assert json.loads((tmp_path / "invar.json").read_text())
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": ["no lora"]}, "variants: expected 'full' among them"),
+        (
+            {"families": ["typo"], "unseen_families": ["typo"]},
+            "expected none of families, got typo",
+        ),
+        ({"divergence": "mse"}, "divergence: mse is for representations"),
+        ({"group_negatives": 11, "depth": 10}, "group_negatives: expected at most depth, 10"),
+        ({"warmup_share": 0.7, "ramp_share": 0.4}, "ramp_share: expected at most 1 - warmup_share"),
+        ({"lora_dropout": 1.5}, "lora_dropout: expected a number at least 0 and at most 1"),
+        ({"temperature": 0.0}, "temperature: expected a number above 0"),
+        ({"training_windows": [8], "n_views": 2}, "training_windows: expected as many widths"),
+        ({"sweep_weights": [0.0]}, "sweep_weights: expected numbers above 0"),
+        ({"seeds": []}, "seeds: expected one or more"),
+        ({"model": "x"}, "model: not with world"),
+        ({"answers": "x"}, "answers: not with world"),
+        ({"world": None}, "expected world; or model, coarse, data, test"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        InvarSettings(**{"world": "tiny", **changes})
+
+
+def test_a_coarse_retriever_of_other_wordings_is_another_model(cache):
+    from tilefold.world.reading_world import make_reading_world
+
+    world = make_reading_world("tiny")
+    train = partial(reading_retriever.judged_retriever, world, range(64), width=16, layers=1)
+    assert train(paraphrases=(0,), epochs=1) != train(epochs=1)
