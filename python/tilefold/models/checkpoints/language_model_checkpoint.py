@@ -68,6 +68,8 @@ def _loaded(kind: Any, source: str, dtype: torch.dtype) -> nn.Module:
             f"{source} has a model of type {found}, which is no {kind.__name__}"
         ) from None
     return model
+
+
 def is_encoder_decoder(name: str | Path) -> bool:
     """Reads from a model's configuration, without its weights, whether it is an encoder-decoder.
 
