@@ -22,20 +22,42 @@ def rankings(draw, padded: bool = False):
 
 
 def naive_overlap(first, second, p: float) -> float:
-    """Webber et al., eq. 30, by sets."""
-    k = len(first)
-    common = [len(set(first[:d]) & set(second[:d])) for d in range(1, k + 1)]
-    total = sum(x / d * p**d for d, x in enumerate(common, 1))
-    return common[-1] / k * p**k + (1 - p) / p * total
+    """The limit of the agreement of longer and longer rankings, by sets.
+
+    Beyond its end, the shorter ranking goes on to agree as at its end: a part of a document at each
+    rank. Beyond the end of the longer one, the agreement stays what it is there.
+    """
+    short, long = sorted(([x for x in own if x >= 0] for own in (first, second)), key=len)
+    s, n = len(short), len(long)
+    if not n:
+        return 1.0
+    total, agreement = 0.0, 0.0
+    for d in range(1, 4000):
+        if d <= n:
+            common = len(set(short[:d]) & set(long[:d]))
+            if d > s and s:
+                common += len(set(short) & set(long[:s])) / s * (d - s)
+            agreement = common / d
+        total += (1 - p) * p ** (d - 1) * agreement
+    return total
 
 
-@given(rankings(), st.floats(0.1, 0.95))
+@given(rankings(padded=True), st.floats(0.1, 0.95))
 def test_rank_biased_overlap_is_the_mean_over_pairs_of_views(table, p):
     expected = [
         np.mean([naive_overlap(a.tolist(), b.tolist(), p) for a, b in itertools.combinations(q, 2)])
         for q in table.swapaxes(0, 1)
     ]
-    np.testing.assert_allclose(rank_biased_overlap(table, p=p), expected, rtol=1e-12)
+    np.testing.assert_allclose(rank_biased_overlap(table, p=p), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_rank_biased_overlap_of_rankings_of_different_lengths_by_hand():
+    # X_1 = X_2 = 1, s = 1, l = 2: (1 - p) / p (p + (1 + 1) / 2 p^2) + (0 / 2 + 1) p^2 is 1.
+    assert rank_biased_overlap([[[1, -1]], [[1, 2]]], p=0.5) == pytest.approx(1)
+    # X_1 = 0, X_2 = 1: (1 - p) / p (0 + 1 / 2 p^2) + 1 / 2 p^2 is p / 2.
+    assert rank_biased_overlap([[[2, -1]], [[1, 2]]], p=0.5) == pytest.approx(0.25)
+    np.testing.assert_array_equal(rank_biased_overlap([[[-1]], [[-1]]]), 1)
+    np.testing.assert_array_equal(rank_biased_overlap([[[-1]], [[3]]]), 0)
 
 
 @given(rankings(padded=True))
@@ -93,7 +115,7 @@ def test_spread_is_of_a_population_and_a_missing_value_stays_missing():
         (lambda: jaccard([[[1, 1]], [[1, 2]]]), "a document twice"),
         (lambda: jaccard([[[1, 2]], [[1, 2]]], 3), "k must be 1 to 2, got 3"),
         (lambda: jaccard([[[0.5]], [[1.0]]]), "rankings must be integers"),
-        (lambda: rank_biased_overlap([[[1, -1]], [[1, 2]]]), "expected 2 documents in every"),
+        (lambda: rank_biased_overlap([[[-1, 1]], [[1, 2]]]), "a document behind a missing one"),
         (lambda: rank_biased_overlap([[[1]], [[2]]], p=1.0), "p must be above 0 and below 1"),
         (lambda: decision_flips([[True]]), "2 or more views"),
         (lambda: view_spread([1.0]), "must have shape"),

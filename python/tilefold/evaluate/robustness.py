@@ -69,13 +69,14 @@ def jaccard(rankings: Any, k: int | None = None) -> FloatArray:
 def rank_biased_overlap(rankings: Any, *, p: float = 0.9, k: int | None = None) -> FloatArray:
     """Computes the rank-biased overlap of two views, mean over pairs of views.
 
-    With ``A_d`` the share of the first d documents that two rankings have in common, the measure is
-    ``A_k p^k + (1 - p) / p * sum of A_d p^d`` for d from 1 to k: the extrapolated form, which
-    assumes that rankings agree below k as they do at k. 1 for equal rankings, 0 without a common
-    document.
+    The extrapolated form: documents below the last rank are taken to agree as those above do. With
+    X_d documents common to the first d of both, and s and l the lengths of the shorter and the
+    longer ranking, it is ``(1 - p) / p * (sum over d to l of X_d / d * p^d + sum over d from s + 1
+    to l of X_s (d - s) / (s d) * p^d) + ((X_l - X_s) / l + X_s / s) * p^l``. 1 for equal rankings
+    and for two empty ones, 0 without a common document. Rankings have no ties.
 
     Args:
-        rankings: ``[S, n, K]`` ids, best first; two views or more.
+        rankings: ``[S, n, K]`` ids, best first, -1 behind the last one; two views or more.
         p: persistence; the first 10 ranks have 86 % of the weight at 0.9.
         k: depth of the evaluation; None for K.
 
@@ -83,10 +84,10 @@ def rank_biased_overlap(rankings: Any, *, p: float = 0.9, k: int | None = None) 
         float64 ``[n]``.
 
     Raises:
-        ValueError: as of `jaccard`; p outside 0 to 1; a ranking with fewer than k documents.
+        ValueError: as of `jaccard`; p outside 0 to 1; a document behind a missing one.
 
     Source: Webber, Moffat and Zobel, A Similarity Measure for Indefinite Rankings (TOIS 2010),
-    eq. 30, for rankings of one length.
+    eq. 32 for rankings of different lengths.
 
     Example:
         >>> rank_biased_overlap([[[1, 2, 3]], [[1, 3, 2]]], p=0.5)
@@ -95,27 +96,9 @@ def rank_biased_overlap(rankings: Any, *, p: float = 0.9, k: int | None = None) 
     if not 0 < p < 1:
         raise ValueError(f"rank_biased_overlap: p must be above 0 and below 1, got {p}")
     table = _checked("rank_biased_overlap", rankings, k)
-    if (table < 0).any():
-        raise ValueError(
-            f"rank_biased_overlap: expected {table.shape[2]} documents in every ranking; pass a "
-            "smaller k"
-        )
-    depth = np.arange(1, table.shape[2] + 1)
-    weights = p**depth
-
-    def overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
-        # A document is common at depth d if both of its ranks are at most d.
-        same = first[:, :, None] == second[:, None, :]
-        later = np.maximum(depth[:, None], depth[None, :])  # the depth at which a pair counts
-        common = np.zeros((len(first), len(depth) + 1))
-        rows, i, j = np.nonzero(same)
-        np.add.at(common, (rows, later[i, j]), 1.0)
-        share = common.cumsum(1)[:, 1:] / depth
-        extrapolated: FloatArray = share[:, -1] * weights[-1]
-        found: FloatArray = extrapolated + (1 - p) / p * (share * weights).sum(1)
-        return found
-
-    return _over_pairs(table, overlap)
+    if ((table[:, :, :-1] < 0) & (table[:, :, 1:] >= 0)).any():
+        raise ValueError("rank_biased_overlap: a ranking has a document behind a missing one, -1")
+    return _over_pairs(table, lambda first, second: _extrapolated(first, second, p))
 
 
 def decision_flips(decisions: Any) -> FloatArray:
@@ -173,3 +156,23 @@ def _jaccard(first: NDArray[np.int64], second: NDArray[np.int64]) -> FloatArray:
     common = (same & (first >= 0)[:, :, None]).sum((1, 2))
     either = (first >= 0).sum(1) + (second >= 0).sum(1) - common
     return np.where(either > 0, common / np.maximum(either, 1), 1.0)
+
+
+def _extrapolated(first: NDArray[np.int64], second: NDArray[np.int64], p: float) -> FloatArray:
+    """Computes eq. 32 of Webber et al. for each row of two tables of ids."""
+    n, k = first.shape
+    depth = np.arange(1, k + 1)
+    # A document is common at depth d if both of its ranks are at most d.
+    rows, i, j = np.nonzero((first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None])
+    common = np.zeros((n, k + 1))  # X_0 to X_k
+    np.add.at(common, (rows, np.maximum(i, j) + 1), 1.0)
+    common = common.cumsum(1)
+    lengths = np.stack([(first >= 0).sum(1), (second >= 0).sum(1)])
+    short, long = lengths.min(0)[:, None], lengths.max(0)[:, None]
+    at_short, at_long = (np.take_along_axis(common, place, 1) for place in (short, long))
+    beyond = at_short * np.maximum(depth - short, 0) / np.maximum(short, 1)
+    terms = np.where(depth <= long, (common[:, 1:] + beyond) / depth * p**depth, 0.0)
+    rest = (at_long - at_short) / np.maximum(long, 1) + at_short / np.maximum(short, 1)
+    found = (1 - p) / p * terms.sum(1) + (rest * p**long)[:, 0]
+    both_empty: FloatArray = np.where(long[:, 0] == 0, 1.0, found)
+    return both_empty
