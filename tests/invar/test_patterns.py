@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tilefold.invar import ranking_patterns, view_probabilities
-from tilefold.losses import invariance_loss
+from tilefold.invar import pattern_change, ranking_patterns, view_probabilities
+from tilefold.losses import invariance_loss, invariant_candidates
 
 
 def test_patterns_are_the_candidates_with_the_largest_lower_bound():
@@ -36,6 +36,42 @@ def test_uncertainty_is_the_variance_of_the_invariance_loss():
     found = ranking_patterns(view_probabilities(queries @ documents.T, 0.7), 2)
     loss = invariance_loss(torch.tensor(queries), torch.tensor(documents), temperature=0.7)
     np.testing.assert_allclose(found.uncertainty, loss.variance.numpy(), rtol=1e-9)
+
+
+def test_invariant_candidates_are_those_that_the_loss_is_trained_on():
+    rng = np.random.default_rng(2)
+    queries, documents = rng.normal(size=(3, 6, 4)), rng.normal(size=(11, 4))
+    for r, beta in ((1, 0.0), (3, 1.0), (5, 4.0)):
+        found = ranking_patterns(view_probabilities(queries @ documents.T, 0.7), r, beta=beta)
+        tensors = torch.tensor(queries), torch.tensor(documents)
+        offsets, kept = invariant_candidates(*tensors, top=r, beta=beta, temperature=0.7)
+        rows, columns = np.nonzero(found.invariant)
+        assert kept.tolist() == columns.tolist()
+        assert offsets.tolist() == [0, *np.bincount(rows).cumsum().tolist()]
+
+
+def test_changes_are_after_minus_before_of_each_query():
+    rng = np.random.default_rng(4)
+    before, after = (
+        ranking_patterns(view_probabilities(rng.normal(size=(3, 5, 6))), 2) for _ in range(2)
+    )
+    change = pattern_change(before, after)
+    np.testing.assert_allclose(change.uncertainty, after.uncertainty - before.uncertainty)
+    np.testing.assert_allclose(change.mass, after.mass - before.mass)
+    for n in range(5):
+        own, other = (set(np.flatnonzero(one.invariant[n])) for one in (before, after))
+        assert change.kept[n] == len(own & other) / 2
+    same = pattern_change(before, before)
+    assert (same.kept == 1).all()
+    assert not np.concatenate([same.uncertainty, same.mass]).any()
+
+
+def test_changes_of_nothing_are_missing_and_of_other_queries_an_error():
+    none = ranking_patterns(view_probabilities(np.full((2, 1, 3), -np.inf)), 2)
+    assert np.isnan(pattern_change(none, none).kept).all()
+    other = ranking_patterns(view_probabilities(np.zeros((2, 1, 4))), 2)
+    with pytest.raises(ValueError, match=r"got \(1, 3\) and \(1, 4\)"):
+        pattern_change(none, other)
 
 
 def test_equal_views_have_no_uncertainty():

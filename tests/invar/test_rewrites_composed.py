@@ -221,7 +221,7 @@ def test_a_causal_language_model_writes_rewrites(tmp_path: Path):
 @pytest.mark.parametrize(
     ("make", "error", "problem"),
     [
-        (lambda: LMRewriter(object()), TypeError, "model must have a method generate, got object"),  # type: ignore[arg-type]
+        (lambda: LMRewriter(object()), TypeError, "model must have a method generate or answer"),  # type: ignore[arg-type]
         (lambda: LMRewriter(Scripted(), "rhyme"), ValueError, "family must be one of paraphrase"),
         (lambda: LMRewriter(Scripted(), " ", ["{query}"]), ValueError, "family must be a name"),
         (lambda: LMRewriter(Scripted(), "x", []), ValueError, "expected one or more prompts"),
@@ -233,6 +233,17 @@ def test_a_causal_language_model_writes_rewrites(tmp_path: Path):
 def test_bad_arguments_of_an_lm_rewriter_are_errors(make: Any, error: Any, problem: str):
     with pytest.raises(error, match=re.escape(f"LMRewriter: {problem}")):
         make()
+
+
+def test_a_model_that_only_answers_is_asked_for_answers():
+    class Target:
+        def answer(self, questions: Sequence[str], passages: None = None) -> list[str]:
+            return [f" {question.split(': ')[-1].upper()}\nMore." for question in questions]
+
+    rewriter = LMRewriter(Target(), "own", ["Query: {query}"])
+    assert rewriter.rewrite(["who?", "why?"], draw=0) == ["WHO?", "WHY?"]
+    with pytest.raises(ValueError, match="Target has only answer, which takes no max_new_tokens"):
+        LMRewriter(Target(), "own", ["{query}"], max_new_tokens=8)
 
 
 def test_a_language_model_that_loses_prompts_is_an_error():

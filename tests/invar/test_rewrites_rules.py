@@ -20,6 +20,7 @@ from tilefold.invar import (
     RuleRewriter,
     TemplateRewriter,
     TypoRewriter,
+    WordOrderRewriter,
     rule_rewriters,
 )
 
@@ -244,6 +245,51 @@ def test_a_query_of_one_word_has_no_ambiguous_rewrite():
     assert AmbiguityRewriter().rewrite(["hens"], draw=0) == [None]
 
 
+@pytest.mark.parametrize(
+    ("query", "rewrites"),
+    [
+        ("Who played in 8 mile?", ["In 8 mile who played?"]),
+        ("what is the capital of France ?", ["the capital of France is what ?"]),
+        (
+            "Who is the man in the moon?",
+            ["In the moon who is the man?", "The man in the moon is who?"],
+        ),
+        ("NASA was founded when?", []),
+        ("hens", []),
+    ],
+)
+def test_phrases_are_moved_as_a_whole(query: str, rewrites: list[str]):
+    found = all_rewrites(WordOrderRewriter(["phrase"]), query)
+    assert sorted(found) == sorted(rewrites)
+
+
+@given(query=st.text("abc ?", min_size=1, max_size=30))
+def test_a_change_of_order_keeps_every_word(query: str):
+    for text in all_rewrites(WordOrderRewriter(["exchange", "shuffle"]), query):
+        whole = query.strip()
+        end = whole[len(whole.rstrip("? ")) :]
+        assert text.endswith(end)
+        words, own = (each[: len(each) - len(end)].split() for each in (text, whole))
+        assert sorted(words) == sorted(own)
+        assert words != own
+
+
+def test_exchanges_concern_neighbours_and_come_before_shuffles():
+    query = "red hens leave the old barn"
+    found = all_rewrites(WordOrderRewriter(["exchange", "shuffle"]), query)
+    exchanged = [
+        [
+            place
+            for place, pair in enumerate(zip(query.split(), text.split(), strict=True))
+            if pair[0] != pair[1]
+        ]
+        for text in found
+    ]
+    assert sorted(exchanged[:5]) == [[place, place + 1] for place in range(5)]
+    assert all(len(places) > 2 for places in exchanged[5:])
+    assert len(found) > 8
+
+
 def test_no_rule_but_typing_errors_repeats_itself_or_the_query():
     for query in QUERIES[:5]:
         for rewriter in rule_rewriters(RULE_FAMILIES[1:]):
@@ -270,6 +316,8 @@ def test_no_rule_but_typing_errors_repeats_itself_or_the_query():
         (lambda: FormalityRewriter([]), ValueError, "registers must be a list of formal, casual"),
         (lambda: FormalityRewriter("formal"), ValueError, "registers must be a list of formal"),
         (lambda: FormalityRewriter(["posh"]), ValueError, "registers must be a list of formal"),
+        (lambda: WordOrderRewriter([]), ValueError, "moves must be a list of phrase, exchange"),
+        (lambda: WordOrderRewriter(["sort"]), ValueError, "moves must be a list of phrase, exch"),
         (lambda: rule_rewriters("typo"), TypeError, "families must be a list, got 'typo'"),
         (lambda: rule_rewriters([]), ValueError, "families must be different ones of typo, redun"),
         (lambda: rule_rewriters(["typos"]), ValueError, "families must be different ones of typo"),

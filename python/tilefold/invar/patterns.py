@@ -36,6 +36,44 @@ class RankingPatterns(NamedTuple):
         return total
 
 
+class PatternChange(NamedTuple):
+    """What changed between two models, such as before and after a training; after minus before."""
+
+    uncertainty: FloatArray  # [n] variance over interventions; negative where rankings agree more
+    mass: FloatArray  # [n] mean probability of the invariant candidates
+    kept: FloatArray  # [n] share of the invariant candidates before that still are; NaN of none
+
+
+def pattern_change(before: RankingPatterns, after: RankingPatterns) -> PatternChange:
+    """Compares the patterns of the same candidates of the same queries in two models.
+
+    Args:
+        before, after: of `ranking_patterns`.
+
+    Returns:
+        Values of each query, for `tilefold.evaluate.bootstrap` and `paired_test`.
+
+    Raises:
+        ValueError: patterns of other numbers of queries or candidates.
+
+    Example:
+        >>> before = ranking_patterns([[[0.9, 0.1]], [[0.1, 0.9]]], r=1)
+        >>> after = ranking_patterns([[[0.8, 0.2]], [[0.8, 0.2]]], r=1)
+        >>> change = pattern_change(before, after)
+        >>> change.uncertainty.round(2), change.mass.round(2), change.kept
+        (array([-0.32]), array([0.3]), array([1.]))
+    """
+    if before.mean.shape != after.mean.shape:
+        raise ValueError(
+            f"pattern_change: before and after must have the same queries and candidates, got "
+            f"{before.mean.shape} and {after.mean.shape}"
+        )
+    counts = before.invariant.sum(1)
+    common = (before.invariant & after.invariant).sum(1)
+    kept = np.where(counts > 0, common / np.maximum(counts, 1), np.nan)
+    return PatternChange(after.uncertainty - before.uncertainty, after.mass - before.mass, kept)
+
+
 def ranking_patterns(probabilities: Any, r: int, *, beta: float = 1.0) -> RankingPatterns:
     """Splits candidates into invariant and variant ones by mean and variance over interventions.
 

@@ -15,6 +15,7 @@ from .redundancy_rewriter import RedundancyRewriter
 from .rewriter import Rewriter, RuleRewriter, check_queries
 from .template_rewriter import TemplateRewriter
 from .typo_rewriter import TypoRewriter
+from .word_order_rewriter import WordOrderRewriter
 
 _RULES: Mapping[str, type[RuleRewriter]] = {
     each.family: each
@@ -24,6 +25,7 @@ _RULES: Mapping[str, type[RuleRewriter]] = {
         FormalityRewriter,
         AmbiguityRewriter,
         TemplateRewriter,
+        WordOrderRewriter,
     )
 }
 RULE_FAMILIES = tuple(_RULES)
@@ -91,7 +93,16 @@ def compose_rewrites(
         ([['name the person who wrote emma', 'who wrote ema', 'which person wrote emma']],
          [['template', 'typo', 'template']])
     """
-    n_rewrites = _checked(queries, rewriters, n_rewrites)
+    n_rewrites = checked_composition("compose_rewrites", queries, rewriters, n_rewrites)
+    composed = composed_from(queries, rewriters, n_rewrites)
+    warn_if_short("compose_rewrites", composed)
+    return composed
+
+
+def composed_from(
+    queries: Sequence[str], rewriters: Sequence[Rewriter], n_rewrites: int
+) -> ComposedRewrites:
+    """Equals `compose_rewrites` of checked arguments, without its warning."""
     composed = ComposedRewrites([[] for _ in queries], [[] for _ in queries], n_rewrites)
     seen = [{wording(query)} for query in queries]
     open_rows = [set(range(len(queries))) for _ in rewriters]  # which may have further rewrites
@@ -103,7 +114,6 @@ def compose_rewrites(
                     rows.discard(row)
                 else:
                     _add(composed, row, text, rewriter.family, seen[row])
-    _warn_if_short(composed)
     return composed
 
 
@@ -111,7 +121,8 @@ def rule_rewriters(families: Sequence[str] = RULE_FAMILIES, *, seed: int = 0) ->
     """Makes rewriters by rules of some families, with their default options.
 
     Args:
-        families: of `RULE_FAMILIES`: "typo", "redundancy", "formality", "ambiguity", "template".
+        families: of `RULE_FAMILIES`: "typo", "redundancy", "formality", "ambiguity", "template",
+            "order".
         seed: of their random choices.
 
     Raises:
@@ -132,9 +143,10 @@ def rule_rewriters(families: Sequence[str] = RULE_FAMILIES, *, seed: int = 0) ->
     return [_RULES[family](seed=seed) for family in families]
 
 
-def _checked(queries: Sequence[str], rewriters: Sequence[Rewriter], n_rewrites: int) -> int:
+def checked_composition(
+    op: str, queries: Sequence[str], rewriters: Sequence[Rewriter], n_rewrites: int
+) -> int:
     """Returns the number of rewrites as an integer; checks the other arguments."""
-    op = "compose_rewrites"
     check_queries(queries, op)
     for row, query in enumerate(queries):
         if not query.strip():
@@ -176,15 +188,15 @@ def _add(composed: ComposedRewrites, row: int, text: str, family: str, seen: set
         composed.families[row].append(family)
 
 
-def _warn_if_short(composed: ComposedRewrites) -> None:
-    """Warns if queries lack rewrites, with all counts."""
+def warn_if_short(op: str, composed: ComposedRewrites) -> None:
+    """Warns the caller of the public function `op` if queries lack rewrites, with all counts."""
     if not composed.n_short:
         return
     equal, repeated, blank = (
         counts.total() for counts in (composed.equal_to_query, composed.repeated, composed.blank)
     )
     warnings.warn(
-        f"compose_rewrites: {composed.n_short} of {len(composed.texts)} queries have fewer than "
+        f"{op}: {composed.n_short} of {len(composed.texts)} queries have fewer than "
         f"{composed.n_rewrites} rewrites; dropped: {equal} equal to their query, {repeated} to "
         f"another rewrite, {blank} blank",
         stacklevel=3,

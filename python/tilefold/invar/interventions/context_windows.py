@@ -1,4 +1,4 @@
-"""Resizes context windows: documents cut into chunks, or cut off, over one space of documents."""
+"""Resizes context windows: documents in chunks, or cut off, by words, characters or tokens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...arrays import Vectors
+from ...data.prompts import TITLE_FORMAT, check_title_format
 from ...integers import as_integer
-from ...ragged_lists import Lists
-from ...retrieval.exact_search import search
+from .text_units import UNITS, Unit, count_units, unit_spans
 
 
 class Chunks(NamedTuple):
@@ -27,137 +26,142 @@ class Window:
     """A context window: how much of a document is one text.
 
     Args:
-        words: of a chunk; words are what white space separates.
-        stride: words between the beginnings of two chunks; by default `words`, without overlap.
+        size: of a chunk, in units.
+        stride: units between the beginnings of two chunks; by default as many as a chunk has,
+            without overlap.
         truncate: keep the first chunk of a document alone.
+        unit: "words" (what white space separates), "characters", or "tokens".
+        tokenizer: a fast tokenizer of transformers, for tokens. A chunk that is tokenized by itself
+            may have a token more than its share of the document.
+        template: of {title} and {text}, such as "passage: {title} {text}", where the window is to
+            hold that whole text: what it adds to the text takes its part of `size`, and so do the
+            special tokens of the tokenizer. None for a window of the text alone.
 
     Raises:
         TypeError: numbers that are no integers.
-        ValueError: fewer than one word, a stride outside 1 to words, a stride of a window that
-            truncates.
+        ValueError: less than one unit; a stride outside 1 to size, or of a window that truncates;
+            an unknown unit; no tokenizer for tokens, a slow one, or one for another unit; other
+            fields in the template; a size that the template alone fills.
 
     Example:
         >>> Window(2).chunks(["a b c", "d"])
         Chunks(texts=['a b', 'c', 'd'], owners=array([0, 0, 1]))
+        >>> Window(4, truncate=True, template="passage: {title} {text}").chunks(["a b c"], ["T"])
+        Chunks(texts=['a b'], owners=array([0]))
     """
 
-    words: int
+    size: int
     stride: int | None = None
     truncate: bool = False
+    unit: Unit = "words"
+    tokenizer: Any = None
+    template: str | None = None
 
     def __post_init__(self) -> None:
-        if as_integer(self.words, "Window", "words") < 1:
-            raise ValueError(f"Window: words must be 1 or more, got {self.words}")
+        if as_integer(self.size, "Window", "size") < 1:
+            raise ValueError(f"Window: size must be 1 or more, got {self.size}")
         if self.stride is not None:
-            if not 1 <= as_integer(self.stride, "Window", "stride") <= self.words:
-                raise ValueError(f"Window: stride must be 1 to {self.words}, got {self.stride}")
+            if not 1 <= as_integer(self.stride, "Window", "stride") <= self.size:
+                raise ValueError(f"Window: stride must be 1 to {self.size}, got {self.stride}")
             if self.truncate:
                 raise ValueError("Window: stride has no effect where documents are truncated")
+        if self.unit not in UNITS:
+            raise ValueError(f"Window: unit must be one of {UNITS}, got {self.unit!r}")
+        if (self.unit == "tokens") != (self.tokenizer is not None):
+            raise ValueError(
+                f"Window: unit 'tokens', and no other, needs a tokenizer; got unit {self.unit!r} "
+                f"and {'no' if self.tokenizer is None else 'a'} tokenizer"
+            )
+        if self.tokenizer is not None and not getattr(self.tokenizer, "is_fast", False):
+            raise ValueError(
+                f"Window: tokenizer must be a fast one, which knows the characters of a token, got "
+                f"{type(self.tokenizer).__name__}"
+            )
+        if self.template is not None:
+            check_title_format(self.template, "Window")
+            self._room("", "without a title")
 
     @property
     def name(self) -> str:
         """How reports name it."""
+        within = "" if self.template is None else ", template included"
         if self.truncate:
-            return f"first {self.words} words"
-        overlap = "" if self.stride in (None, self.words) else f" every {self.stride}"
-        return f"chunks of {self.words} words{overlap}"
+            return f"first {self.size} {self.unit}{within}"
+        overlap = "" if self.stride in (None, self.size) else f" every {self.stride}"
+        return f"chunks of {self.size} {self.unit}{overlap}{within}"
 
-    def chunks(self, documents: Sequence[str]) -> Chunks:
-        """Cuts documents; one without any word is one empty chunk.
+    def chunks(self, documents: Sequence[str], titles: Sequence[str] | None = None) -> Chunks:
+        """Cuts documents; each chunk is a piece of the text as it stands.
 
-        A chunk that would only repeat the end of the one before it is left out.
+        A document that fits is its own chunk, unchanged. A chunk that would only repeat the end of
+        the one before it is left out, and so is one of white space alone, unless the document has
+        no other.
 
         Args:
             documents: texts.
+            titles: of the documents, where the template has {title}; by default none.
+
+        Raises:
+            ValueError: titles without a {title} in the template, or not one for each document; the
+                template fills the window of a document, or leaves less room than the stride.
         """
+        titles = self._checked_titles(documents, titles)
         texts: list[str] = []
         owners: list[int] = []
-        stride = self.stride or self.words
-        for row, text in enumerate(documents):
-            words = text.split()
-            end = 1 if self.truncate else max(1, len(words) - self.words + stride)
-            for begin in range(0, end, stride):
-                texts.append(" ".join(words[begin : begin + self.words]))
-                owners.append(row)
+        spans = unit_spans(documents, self.unit, self.tokenizer)
+        for row, (text, (starts, ends)) in enumerate(zip(documents, spans, strict=True)):
+            room = self._room(titles[row], f"for document {row}")
+            stride = room if self.stride is None else self.stride
+            if stride > room:
+                raise ValueError(
+                    f"Window: the template leaves room for {room} {self.unit} of document {row}, "
+                    f"fewer than the stride, {stride}; words between chunks would be lost"
+                )
+            own = _pieces(text, starts, ends, room, stride, self.truncate)
+            texts += own
+            owners += [row] * len(own)
         return Chunks(texts, np.array(owners, np.int64))
 
-    def n_lost(self, documents: Sequence[str], positives: Lists, answers: Any) -> int:
-        """Counts queries whose answer stands in a relevant document and in no relevant chunk.
+    def _room(self, title: str, where: str) -> int:
+        """Returns the units that the template leaves for the text."""
+        if self.template is None:
+            return self.size
+        around = self.template.format(title=title, text="")
+        used = count_units(around, self.unit, self.tokenizer)
+        if used >= self.size:
+            raise ValueError(
+                f"Window: size of {self.size} {self.unit} is no larger than the template {where}, "
+                f"{used} {self.unit}; no text would be left"
+            )
+        return self.size - used
 
-        Args:
-            documents: texts.
-            positives: relevant documents of each query.
-            answers: accepted answers of each query; one without any is not counted.
-        """
-        lost = 0
-        for row, own in enumerate(answers):
-            texts = [documents[place] for place in positives.of(row).tolist()]
-            if any(answer in text for answer in own for text in texts):
-                parts = [" ".join(part.split()) for part in self.chunks(texts).texts]
-                lost += not any(
-                    " ".join(answer.split()) in part for answer in own for part in parts
-                )
-        return lost
-
-
-def search_chunks(
-    queries: Vectors, chunks: Vectors, owners: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Searches documents by the largest score of their chunks, exactly.
-
-    With at most c chunks of a document, the best chunk of the k-th document is among the first
-    (k - 1) c + 1 chunks, as only chunks of better documents precede it.
-
-    Args:
-        queries: ``[n, dim]``.
-        chunks: ``[chunks, dim]``.
-        owners: the document of each chunk, from 0.
-        k: documents of a query.
-
-    Returns:
-        Scores ``[n, k]`` and documents ``[n, k]``, best first; of equal scores the lower document
-        first. -inf and -1 beyond the last document.
-
-    Raises:
-        ValueError: another number of owners, k below 1.
-
-    Example:
-        >>> chunks = np.eye(3, dtype=np.float32)
-        >>> search_chunks(chunks[2:], chunks, np.array([0, 1, 1]), k=2)[1]
-        array([[1, 0]])
-    """
-    owners = np.asarray(owners, np.int64)
-    if len(owners) != len(chunks):
-        raise ValueError(f"search_chunks: expected {len(chunks)} owners, got {len(owners)}")
-    if as_integer(k, "search_chunks", "k") < 1:
-        raise ValueError(f"search_chunks: k must be 1 or more, got {k}")
-    most = int(np.bincount(owners).max()) if len(owners) else 0
-    depth = min((k - 1) * most + 1, len(owners))
-    # Equal scores may go beyond the last rank: one chunk more shows whether they do.
-    while True:
-        found = search(queries, chunks, max(1, min(depth, len(owners))))
-        scores, ids = np.asarray(found.scores), np.asarray(found.ids)
-        if depth >= len(owners) or not _cut_through_ties(scores, ids, owners, k):
-            break
-        depth = min(2 * depth, len(owners))
-    best = np.full((len(scores), k), -np.inf, np.float32)
-    documents = np.full((len(scores), k), -1, np.int64)
-    for row, (own, places) in enumerate(zip(scores, ids, strict=True)):
-        kept = places >= 0
-        own, listed = own[kept], owners[places[kept]]
-        first = np.unique(listed, return_index=True)[1]
-        order = np.lexsort((listed[first], -own[first]))[:k]
-        best[row, : len(order)] = own[first][order]
-        documents[row, : len(order)] = listed[first][order]
-    return best, documents
+    def _checked_titles(
+        self, documents: Sequence[str], titles: Sequence[str] | None
+    ) -> Sequence[str]:
+        if titles is None:
+            return [""] * len(documents)
+        if len(titles) != len(documents):
+            raise ValueError(f"Window: expected {len(documents)} titles, got {len(titles)}")
+        if self.template is None or "{title}" not in self.template:
+            raise ValueError(
+                "Window: titles have no effect without a template that has {title}, such as "
+                f"{TITLE_FORMAT!r}"
+            )
+        return titles
 
 
-def _cut_through_ties(
-    scores: NDArray[np.float32], ids: NDArray[np.int64], owners: NDArray[np.int64], k: int
-) -> bool:
-    """Returns whether documents beyond the last chunk may have the score of the k-th document."""
-    for own, places in zip(scores, ids, strict=True):
-        first = np.unique(owners[places[places >= 0]], return_index=True)[1]
-        if len(first) < k or np.sort(-own[first])[k - 1] == -own[-1]:
-            return True
-    return False
+def _pieces(
+    text: str,
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    room: int,
+    stride: int,
+    truncate: bool,
+) -> list[str]:
+    """Cuts one text at the characters where its units start and end."""
+    n = len(starts)
+    if n <= room:
+        return [text]
+    begins = range(0, 1 if truncate else n - room + stride, stride)
+    pieces = [text[starts[begin] : ends[min(begin + room, n) - 1]] for begin in begins]
+    return [piece for piece in pieces if piece.strip()] or pieces[:1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from ...data.prompts import format_columns
+from ...files.done_once import digest_of
 from ...integers import as_integer
 from .rewriter import check_queries, checked_draw
 from .template_rewriter import checked_templates
@@ -48,11 +50,22 @@ REWRITE_PROMPTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019", "``")
 
 
+_NEW_TOKENS = 64  # of a rewrite, by default
+
+
 class WritesText(Protocol):
     """Continues prompts, as `tilefold.models.CausalLM` and `EncoderDecoderLM` do."""
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
         """Returns the continuation of each prompt."""
+        ...
+
+
+class AnswersPrompts(Protocol):
+    """Answers prompts with its own number of tokens, as the target LMs of AAR do."""
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """Returns the answer to each prompt."""
         ...
 
 
@@ -63,16 +76,16 @@ class LMRewriter:
     that writes nothing gives a blank rewrite. It is as reproducible as the model is.
 
     Args:
-        model: has `generate`.
+        model: has `generate`, or else `answer`, as a language model behind an API has.
         family: of the rewrites: a style of `REWRITE_PROMPTS`, or any name with prompts of its own.
         prompts: with the field {query}; as many as there are draws. None for those of the style.
-        max_new_tokens: of a rewrite.
+        max_new_tokens: of a rewrite; 64 by default. A model that has only `answer` decides itself.
 
     Raises:
-        TypeError: a model without `generate`; prompts that are no list of strings; max_new_tokens
+        TypeError: a model with neither method; prompts that are no list of strings; max_new_tokens
             that is no integer.
         ValueError: an unknown style without prompts; a blank name; no prompt, or one with other
-            fields; max_new_tokens below 1.
+            fields; max_new_tokens below 1, or given for a model that has only `answer`.
 
     Example:
         >>> class Parrot:
@@ -85,16 +98,13 @@ class LMRewriter:
 
     def __init__(
         self,
-        model: WritesText,
+        model: WritesText | AnswersPrompts,
         family: str = "paraphrase",
         prompts: Sequence[str] | None = None,
         *,
-        max_new_tokens: int = 64,
+        max_new_tokens: int | None = None,
     ) -> None:
-        if not callable(getattr(model, "generate", None)):
-            raise TypeError(
-                f"LMRewriter: model must have a method generate, got {type(model).__name__}"
-            )
+        self._write = _writer(model, max_new_tokens)
         if not family.strip():
             raise ValueError(f"LMRewriter: family must be a name, got {family!r}")
         given = checked_templates(prompts, "LMRewriter", "prompts")
@@ -106,11 +116,7 @@ class LMRewriter:
         self.model = model
         self.family = family
         self.prompts = REWRITE_PROMPTS[family] if given is None else given
-        self.max_new_tokens = as_integer(max_new_tokens, "LMRewriter", "max_new_tokens")
-        if self.max_new_tokens < 1:
-            raise ValueError(
-                f"LMRewriter: max_new_tokens must be 1 or more, got {self.max_new_tokens}"
-            )
+        self.max_new_tokens = max_new_tokens
 
     def rewrite(self, queries: Sequence[str], *, draw: int) -> list[str | None]:
         """Writes a rewrite of each query; see `Rewriter.rewrite`.
@@ -125,12 +131,47 @@ class LMRewriter:
         if draw >= len(self.prompts) or not queries:
             return [None] * len(queries)
         prompts = format_columns(self.prompts[draw], query=queries)
-        texts = self.model.generate(prompts, max_new_tokens=self.max_new_tokens)
+        texts = self._write(prompts)
         if len(texts) != len(queries):
             raise ValueError(
                 f"{op}: expected the model to return {len(queries)} texts, got {len(texts)}"
             )
         return [_first_line(text) for text in texts]
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the model, the prompts and the options.
+
+        Raises:
+            TypeError: the model has no fingerprint.
+        """
+        of_model = getattr(self.model, "fingerprint", None)
+        if not callable(of_model):
+            raise TypeError(
+                f"LMRewriter.fingerprint: expected a model with a method fingerprint, got "
+                f"{type(self.model).__name__}"
+            )
+        return digest_of([of_model(), self.family, list(self.prompts), self.max_new_tokens])
+
+
+def _writer(model: Any, max_new_tokens: int | None) -> Callable[[list[str]], list[str]]:
+    """Returns the function that continues prompts."""
+    if callable(getattr(model, "generate", None)):
+        given = _NEW_TOKENS if max_new_tokens is None else max_new_tokens
+        number = as_integer(given, "LMRewriter", "max_new_tokens")
+        if number < 1:
+            raise ValueError(f"LMRewriter: max_new_tokens must be 1 or more, got {number}")
+        return partial(model.generate, max_new_tokens=number)
+    answer: Callable[[list[str]], list[str]] | None = getattr(model, "answer", None)
+    if not callable(answer):
+        raise TypeError(
+            f"LMRewriter: model must have a method generate or answer, got {type(model).__name__}"
+        )
+    if max_new_tokens is not None:
+        raise ValueError(
+            f"LMRewriter: {type(model).__name__} has only answer, which takes no max_new_tokens; "
+            f"give the number to the model"
+        )
+    return answer
 
 
 def _first_line(text: str) -> str:

@@ -102,6 +102,19 @@ def embedded(query: str) -> str | None:
     return f"who{text[3:]}" if asks_for_subject(text) else None
 
 
+def inverted(query: str) -> str | None:
+    """Returns a question of the form "who is X" as "X is who", or None for other forms.
+
+    >>> inverted("Who is the author of Emma?"), inverted("what is the film about")
+    ('the author of Emma is who', None)
+    """
+    match = _COPULA.fullmatch(without_end(query))
+    if match is None or not _is_noun_phrase(match[3]):
+        return None
+    word, verb, phrase = match.groups()
+    return " ".join(f"{phrase} {verb.lower()} {word.lower()}".split())
+
+
 def asks_for_subject(query: str) -> bool:
     """Returns whether a question is of the form "who wrote X".
 

@@ -38,6 +38,14 @@ class Rewriter(Protocol):
         ...
 
 
+class FingerprintedRewriter(Rewriter, Protocol):
+    """A rewriter whose rewrites can be kept, as a digest tells it from others."""
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the rewriter and its options: equal where the rewrites are."""
+        ...
+
+
 class RuleRewriter(ABC):
     """Rewrites queries by rules, with random choices that the query's text and a seed determine.
 
@@ -67,6 +75,10 @@ class RuleRewriter(ABC):
         check_queries(queries, op)
         draw = checked_draw(draw, op)
         return [self._rewrite(query, draw) for query in queries]
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the family and all options: equal where the rewrites are."""
+        return digest_of([self.family, vars(self)])
 
     @abstractmethod
     def _rewrite(self, query: str, draw: int) -> str | None:

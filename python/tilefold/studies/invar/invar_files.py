@@ -129,9 +129,9 @@ def _rewrites(
 
 def _warn_of_lost(data: TrainingSet, words: int, progress: Reporter) -> None:
     """Reports test questions whose answer no chunk of a relevant passage has."""
-    from ...invar import Window
+    from ...invar import Window, lost_answers
 
     window = Window(words)
-    lost = window.n_lost(data.documents, data.positives, data.answers)
+    lost = int(lost_answers(window, data.documents, data.positives, data.answers).sum())
     if lost:
         progress.warn(f"{window.name}: no relevant chunk has the answer of {lost:,} questions.")

@@ -12,7 +12,7 @@ Variant = Literal["full", "no alignment", "no invariance", "no lora", "augmentat
 Alignment = Literal["scores", "representation", "likelihood"]
 AlignmentDivergence = Literal["forward_kl", "reverse_kl", "js", "mse"]
 InvarianceForm = Literal["consistency", "risk", "variance"]
-RewriteFamily = Literal["typo", "redundancy", "formality", "ambiguity", "template"]
+RewriteFamily = Literal["typo", "redundancy", "formality", "ambiguity", "template", "order"]
 _FILE_FIELDS = ("model", "coarse", "data", "test")
 FULL: Variant = "full"
 

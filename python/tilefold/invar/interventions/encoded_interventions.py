@@ -1,0 +1,195 @@
+"""Ranks and scores documents under every intervention, over one space of document ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...integers import as_integer
+from ...ragged_lists import Lists
+from .chunk_search import listed_scores, search_chunks
+from .intervention_product import Interventions
+from .lost_gold import Flags, lost_answers, lost_documents, warn_of_lost
+
+_OP = "EncodedInterventions"
+
+
+class EncodesTexts(Protocol):
+    """Encodes queries and documents, as `tilefold.models.BiEncoder` does."""
+
+    def encode_queries(
+        self, texts: Sequence[str], prompts: Sequence[str] | None = None, **options: Any
+    ) -> NDArray[np.float32]:
+        """Returns an embedding of each query."""
+        ...
+
+    def encode_documents(
+        self, texts: Sequence[str], titles: Sequence[str] | None = None, **options: Any
+    ) -> NDArray[np.float32]:
+        """Returns an embedding of each document."""
+        ...
+
+
+class InterventionRankings(NamedTuple):
+    """Rankings of n queries under S interventions; ids are those of documents in all of them."""
+
+    names: list[str]  # S
+    scores: NDArray[np.float32]  # [S, n, depth], -inf where there is no document
+    ids: NDArray[np.int64]  # [S, n, depth], -1 where there is none
+    lost: Flags  # [S, n]: a relevant document that the same wording found without intervention
+
+
+class EncodedInterventions:
+    """Queries in every wording and documents in every window, each encoded once.
+
+    A document has the score of its best chunk, and each chunk the title of its document.
+
+    Args:
+        model: the retriever.
+        interventions: of the queries.
+        documents: texts.
+        titles: of the documents; by default none.
+        prompts: of the queries, the same in every wording; by default none.
+        **options: of the model's methods, such as batch_size and progress.
+
+    Raises:
+        ValueError: not as many titles as documents, or prompts as queries; a window that is smaller
+            than its template.
+
+    Example:
+        >>> from tilefold.invar import Window
+        >>> from tilefold.models import BiEncoder, minilm
+        >>> product = Interventions(["a cat?"], [["any cats?"]], [None, Window(2)])
+        >>> model = BiEncoder(minilm())
+        >>> encoded = EncodedInterventions(
+        ...     model, product, ["bills are due", "cats sleep a lot"], progress=False
+        ... )
+        >>> encoded.rankings(depth=2).ids[:, 0].tolist()
+        [[1, 0], [1, 0], [1, 0], [1, 0]]
+    """
+
+    def __init__(
+        self,
+        model: EncodesTexts,
+        interventions: Interventions,
+        documents: Sequence[str],
+        titles: Sequence[str] | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+        **options: Any,
+    ) -> None:
+        for name, column, others in (
+            ("titles", titles, documents),
+            ("prompts", prompts, interventions.wordings[0]),
+        ):
+            if column is not None and len(column) != len(others):
+                raise ValueError(f"{_OP}: expected {len(others)} {name}, got {len(column)}")
+        self.interventions = interventions
+        self.documents = documents
+        self.titles = titles
+        self._queries = [
+            model.encode_queries(texts, prompts, **options) for texts in interventions.wordings
+        ]
+        self._windows = []
+        for window in interventions.windows:
+            texts, owners = documents, np.arange(len(documents))
+            if window is not None:
+                in_template = window.template is not None and "{title}" in window.template
+                texts, owners = window.chunks(documents, titles if in_template else None)
+            own = None if titles is None else [titles[row] for row in owners.tolist()]
+            self._windows.append((model.encode_documents(texts, own, **options), owners))
+
+    def rankings(
+        self,
+        *,
+        depth: int,
+        positives: Lists | None = None,
+        answers: Sequence[Sequence[str]] | None = None,
+    ) -> InterventionRankings:
+        """Ranks the documents of every query under every intervention.
+
+        Args:
+            depth: documents of a ranking; interventions with a smaller k have no more than k.
+            positives: relevant documents of each query. Then a query is lost where its wording
+                finds one in the first window and with the first k, and none in an intervention; a
+                warning for each such intervention has their number.
+            answers: accepted answers of each query. Then a warning for each window has the number
+                of queries whose answer it cuts off in every relevant document.
+
+        Raises:
+            ValueError: depth below 1, answers without positives, or not as many as queries.
+        """
+        depth = as_integer(depth, f"{_OP}.rankings", "depth", at_least=1)
+        shape = len(self.interventions), len(self._queries[0]), depth
+        scores, ids = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
+        found: dict[tuple[int, int], Any] = {}
+        for place, each in enumerate(self.interventions):
+            key = each.wording, self.interventions.windows.index(each.window)
+            if key not in found:
+                found[key] = search_chunks(self._queries[key[0]], *self._windows[key[1]], depth)
+            k = depth if each.k is None else min(each.k, depth)
+            scores[place, :, :k], ids[place, :, :k] = (part[:, :k] for part in found[key])
+        lost = self._lost(ids, positives, answers)
+        return InterventionRankings([each.name for each in self.interventions], scores, ids, lost)
+
+    def candidate_scores(self, candidates: Any) -> NDArray[np.float32]:
+        """Scores the same candidates of each query under every intervention.
+
+        With a k, an intervention keeps the first k candidates of a query.
+
+        Args:
+            candidates: ``[n, c]`` int64 document ids, best first, -1 for none.
+
+        Returns:
+            ``[S, n, c]``, -inf where there is no candidate: what `view_probabilities` takes.
+
+        Raises:
+            ValueError: another shape, or an id that is no document's.
+        """
+        listed = np.asarray(candidates)
+        n, m = len(self._queries[0]), len(self.documents)
+        if listed.ndim != 2 or listed.dtype.kind not in "iu" or len(listed) != n:
+            raise ValueError(
+                f"{_OP}.candidate_scores: candidates must be integers [{n}, c], got "
+                f"{listed.dtype} {listed.shape}"
+            )
+        if listed.size and not (listed.min() >= -1 and listed.max() < m):
+            raise ValueError(f"{_OP}.candidate_scores: candidates must be -1 to {m - 1}")
+        found: dict[tuple[int, int], NDArray[np.float32]] = {}
+        scores = np.full((len(self.interventions), *listed.shape), -np.inf, np.float32)
+        for place, each in enumerate(self.interventions):
+            key = each.wording, self.interventions.windows.index(each.window)
+            if key not in found:
+                pair = self._queries[key[0]], *self._windows[key[1]]
+                found[key] = listed_scores(*pair, listed)
+            scores[place, :, : each.k] = found[key][:, : each.k]
+        return scores
+
+    def _lost(
+        self,
+        ids: NDArray[np.int64],
+        positives: Lists | None,
+        answers: Sequence[Sequence[str]] | None,
+    ) -> Flags:
+        """Returns which queries each intervention loses, and warns of them."""
+        lost = np.zeros(ids.shape[:2], np.bool_)
+        op = f"{_OP}.rankings"
+        if positives is None:
+            if answers is not None:
+                raise ValueError(f"{op}: answers need positives")
+            return lost
+        for place, each in enumerate(self.interventions):
+            lost[place] = lost_documents(
+                ids[self.interventions.unchanged(place)], ids[place], positives
+            )
+            warn_of_lost(op, f"every relevant document under {each.name!r}", lost[place], 3)
+        for window in self.interventions.windows if answers is not None else ():
+            if window is not None:
+                in_template = window.template is not None and "{title}" in window.template
+                titles = self.titles if in_template else None
+                cut = lost_answers(window, self.documents, positives, answers or (), titles=titles)
+                warn_of_lost(op, f"their answer in {window.name}", cut, 3)
+        return lost
