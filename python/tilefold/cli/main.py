@@ -107,7 +107,7 @@ _VERBS = {
         "train a language model to retrieve invariantly, then to answer from it",
         """
   tilefold invar run --config examples/invar_world.yaml
-  tilefold invar run --model llama-2-7b --coarse minilm --data nq --test nq --answers nq.jsonl
+  tilefold invar run --model llama --coarse minilm --data train.jsonl --test nq
 """,
     ),
     "doctor": (
