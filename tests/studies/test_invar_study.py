@@ -15,7 +15,7 @@ import torch
 
 import tiny_language_models
 from tilefold.cli.main import main
-from tilefold.data import write_rewrites, write_training
+from tilefold.data import read_training, write_rewrites, write_training
 from tilefold.data.training_set import TrainingSet
 from tilefold.files.steps import Steps
 from tilefold.models import BiEncoder, Encoder
@@ -262,9 +262,10 @@ def from_files(files: Path, **changes) -> InvarSettings:
     "changes",
     [
         {"alignment": "representation", "divergence": "mse"},
+        {"alignment": "representation", "representation_temperature": 0.1},
         {"alignment": "likelihood", "divergence": "js"},
         {"invariance": "variance", "divergence": "reverse_kl"},
-        {"invariance": "risk", "training_windows": [3, 4], "top_patterns": 0},
+        {"invariance": "risk", "training_windows": [3, 4], "n_views": 2},
         {"top_patterns": 2, "beta": 0.5, "windows": [4]},
         {"rewrites": None, "unseen_rewrites": None, "variants": ["full", "augmentation"]},
     ],
@@ -296,6 +297,17 @@ def test_questions_without_answers_leave_out_stage_2(files, tmp_path):
     result = run_invar(settings, progress=progress)
     assert result.generation == ()
     assert any("Stage 2 is left out" in text for text in progress.warnings)
+
+
+def test_rewrites_that_the_training_has_are_not_unseen(files, tmp_path):
+    path = tmp_path / "leaked.jsonl"
+    train = read_training(files / "train.jsonl")
+    names = [f"q{n}" for n in range(20, 30)]
+    own = [[train.queries[0], "a hen over a fox", f"the barn sleeps {'a ' * n}"] for n in range(10)]
+    write_rewrites(path, names, own)
+    result = run_invar(from_files(files, unseen_rewrites=str(path)))
+    assert result.counts["unseen rewrites that the training has, left out"] == 10
+    assert all(train.queries[0] not in strip.wordings for strip in result.strips)
 
 
 def test_test_questions_with_too_few_rewrites_are_left_out_and_reported(files, tmp_path):
@@ -346,6 +358,12 @@ def test_the_configurations_run_with_small_models(files, name, tmp_path, monkeyp
         ({"training_windows": [8], "n_views": 2}, "training_windows: expected as many widths"),
         ({"sweep_weights": [0.0]}, "sweep_weights: expected numbers above 0"),
         ({"seeds": []}, "seeds: expected one or more"),
+        ({"beta": 0.5}, "beta: has no effect without top_patterns"),
+        ({"top_patterns": 2, "invariance": "risk"}, "top_patterns: is of the form consistency"),
+        ({"representation_temperature": 1.0}, "representation_temperature: is of alignment"),
+        ({"template": "popqa"}, "template: not with world"),
+        ({"n_unseen": 5}, "n_unseen: not with world"),
+        ({"n_views": 3}, "n_views: expected 1, as a world has one rewrite"),
         ({"model": "x"}, "model: not with world"),
         ({"answers": "x"}, "answers: not with world"),
         ({"world": None}, "expected world; or model, coarse, data, test"),

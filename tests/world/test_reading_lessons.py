@@ -9,6 +9,7 @@ from tilefold.world.reading_lessons import (
     fused_prompt,
 )
 from tilefold.world.reading_world import make_reading_world
+from tilefold.world.relations import RELATIONS
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,13 @@ def test_prompts_have_passages_first_and_the_question_in_each():
     assert fused_prompt("who ?") == ["Q: who ? A:"]
     assert concatenated_prompt("who ?", ["a b .", "c ."]) == "a b .\n\nc .\n\nQ: who ? A:"
     assert concatenated_prompt("who ?") == "Q: who ? A:"
+
+
+def test_lessons_ask_in_the_chosen_wordings_alone(world):
+    writer = LessonWriter(world, LessonShares(closed_book=0.5), seed=0, paraphrases=(1,))
+    asked = {
+        relation.questions[1].format(s=fact.subject)
+        for fact in world.facts
+        for relation in RELATIONS
+    }
+    assert {writer.lesson().question for _ in range(50)} <= asked

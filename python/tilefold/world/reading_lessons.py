@@ -60,6 +60,7 @@ class LessonWriter:
         world: the world of names, questions and exposed facts.
         shares: registers of passages, and how many lessons are closed book.
         seed: of all draws.
+        paraphrases: which questions about a fact; all by default.
 
     Example:
         >>> from tilefold.world.reading_world import make_reading_world
@@ -69,8 +70,16 @@ class LessonWriter:
         True
     """
 
-    def __init__(self, world: ReadingWorld, shares: LessonShares, *, seed: int) -> None:
+    def __init__(
+        self,
+        world: ReadingWorld,
+        shares: LessonShares,
+        *,
+        seed: int,
+        paraphrases: Sequence[int] | None = None,
+    ) -> None:
         shares.check()
+        self._paraphrases = paraphrases
         self._world = world
         self._shares = shares
         self._rng = np.random.default_rng([seed, 8])
@@ -90,7 +99,7 @@ class LessonWriter:
         if self._exposed and self._rng.random() < self._shares.closed_book:
             number = int(self._rng.choice(self._exposed, p=self._weights))
             return Lesson(
-                drawn(self._rng, self._world.questions(number)),
+                drawn(self._rng, self._asked(self._world.questions(number))),
                 [],
                 self._world.facts[number].object,
             )
@@ -99,8 +108,14 @@ class LessonWriter:
         for _ in range(int(self._rng.integers(self._shares.max_passages))):
             passages.append(self._other(statement))
         order = self._rng.permutation(len(passages))
-        question = drawn(self._rng, statement.relation.questions).format(s=statement.subject)
+        form = drawn(self._rng, self._asked(statement.relation.questions))
+        question = form.format(s=statement.subject)
         return Lesson(question, [passages[place] for place in order], statement.object)
+
+    def _asked(self, questions: Sequence[str]) -> Sequence[str]:
+        if self._paraphrases is None:
+            return questions
+        return [questions[place] for place in self._paraphrases]
 
     def _stating(self, statement: Statement) -> str:
         registers = "crowded", "corrected", "archaic"

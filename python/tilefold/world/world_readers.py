@@ -5,6 +5,7 @@ Each is trained from random weights in a minute or two and kept in a folder, as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def trained_reader(
     *,
     reader: Reader | None = None,
     seed: int = 0,
+    paraphrases: Sequence[int] | None = None,
     folder: str | Path | None = None,
 ) -> Path:
     """Trains a language model to answer questions from passages, or from memory.
@@ -56,6 +58,7 @@ def trained_reader(
         name: one of `READERS`; a name of your own with `reader`.
         reader: shape, text and training, in place of those of `READERS`.
         seed: of weights and lessons.
+        paraphrases: which questions about a fact are in the lessons; all by default.
         folder: where models are kept; `cache_folder()` by default.
 
     Returns:
@@ -74,15 +77,27 @@ def trained_reader(
     chosen = reader
     options = {**reader._asdict(), "shares": reader.shares._asdict()}
     options |= {"seed": seed, "recipe": RECIPE}
+    if paraphrases is not None:
+        options["paraphrases"] = list(map(int, paraphrases))
     return kept_model(
-        world, f"reader-{name}", options, folder, lambda to: _train(world, chosen, seed, to)
+        world,
+        f"reader-{name}",
+        options,
+        folder,
+        lambda to: _train(world, chosen, seed, paraphrases, to),
     )
 
 
-def _train(world: ReadingWorld, reader: Reader, seed: int, folder: Path) -> None:
+def _train(
+    world: ReadingWorld,
+    reader: Reader,
+    seed: int,
+    paraphrases: Sequence[int] | None,
+    folder: Path,
+) -> None:
     torch.manual_seed(seed)
     model = untrained_reader(world, reader)
-    lessons = LessonWriter(world, reader.shares, seed=seed)
+    lessons = LessonWriter(world, reader.shares, seed=seed, paraphrases=paraphrases)
     whole: Any = model.model
     words = list(whole.get_input_embeddings().parameters())
     own = {id(weight) for weight in words}

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...files.done_once import digest_of_array, digest_of_columns
-from ...ragged_lists import Lists
 from ..study import Reporter, StepStore
+from ..training_digest import digest_of_training
 from .aar_settings import AARSettings, PositivesMode
 from .aar_subject import AARSubject, TargetCorpus
 
@@ -188,8 +188,8 @@ class AARStages:
             self.subject.retriever.query_encoder.fingerprint(),
             self.subject.retriever.document_encoder.fingerprint(),
             self.subject.retriever.title_format,
-            _digest_of_training(data),
-            None if dev is None else [_digest_of_training(dev), dev.answers],
+            digest_of_training(data),
+            None if dev is None else [digest_of_training(dev), dev.answers],
             options,
             seed,
             settings.n_passages,
@@ -311,9 +311,3 @@ def kept_preferences(
 def passages_of(ids: NDArray[np.int64], documents: Sequence[str]) -> list[list[str]]:
     """Returns the texts of a ranking."""
     return [[documents[row] for row in own if row >= 0] for own in ids.tolist()]
-
-
-def _digest_of_training(data: TrainingSet) -> list[str]:
-    texts = digest_of_columns(data.queries, data.documents, data.titles, data.prompts)
-    lists = [data.positives, data.negatives]
-    return [texts, *(digest_of_array(np.asarray(part)) for own in lists for part in Lists(*own))]

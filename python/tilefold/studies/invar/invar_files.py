@@ -48,7 +48,13 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
     test = _read(settings.test, settings.test_split or split, settings.answers)
     counts = {"training questions": len(train)}
     rewrites = _rewrites(
-        train, settings.rewrites, settings.families, settings.n_views, _SEEN_SEED, counts, "seen"
+        train,
+        settings.rewrites,
+        settings.families,
+        max(settings.n_views, *settings.sweep_views, 1),
+        _SEEN_SEED,
+        counts,
+        "seen",
     )
     unseen = _rewrites(
         test,
@@ -59,6 +65,7 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
         counts,
         "unseen",
     )
+    unseen = _without_known(unseen, train, rewrites, counts)
     enough = [row for row, own in enumerate(unseen) if len(own) >= settings.n_unseen]
     if not enough:
         raise ValueError(
@@ -125,6 +132,23 @@ def _rewrites(
         found = composed.texts
     counts[f"{label} rewrites"] = sum(map(len, found))
     return found
+
+
+def _without_known(
+    unseen: Sequence[Sequence[str]],
+    train: TrainingSet,
+    rewrites: Sequence[Sequence[str]],
+    counts: dict[str, int],
+) -> list[list[str]]:
+    """Leaves out rewrites of test questions that are questions or rewrites of the training."""
+    from ...data.rewrites import wording
+
+    known = {wording(text) for own in (train.queries, *rewrites) for text in own}
+    kept = [[text for text in own if wording(text) not in known] for own in unseen]
+    lost = sum(map(len, unseen)) - sum(map(len, kept))
+    if lost:
+        counts["unseen rewrites that the training has, left out"] = lost
+    return kept
 
 
 def _warn_of_lost(data: TrainingSet, words: int, progress: Reporter) -> None:

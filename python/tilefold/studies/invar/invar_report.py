@@ -10,9 +10,13 @@ from ...report import Figure, Figures, Listing, Paragraph, Section, Table, heat_
 from ...report.figures import Line
 from ...report.number_format import interval, number, p_value
 from ...report.page import Block
-from .invar_result import Compared, InvarResult, Measured, RankingStrip
+from .invar_result import REWRITES, WINDOWS, Compared, InvarResult, Measured, RankingStrip
 from .invar_summary import measured_table
 
+_BETWEEN = {
+    REWRITES: "a question and its unseen rewrites",
+    WINDOWS: "whole passages and chunks",
+}
 _CHARACTERS = 60  # of a passage in the list below a strip
 
 
@@ -35,9 +39,10 @@ def invar_sections(result: InvarResult) -> list[Section]:
 def _retrieval_blocks(result: InvarResult) -> list[Block]:
     words = (
         "full is the language model with a LoRA adapter, trained by the contrastive, the alignment "
-        "and the invariance loss; the other rows leave a part out. augmentation has rewrites as "
-        "further training queries in place of the invariance loss. Unseen rewrites are wordings "
-        "that no training had; values are means over them."
+        "and the invariance loss. A variant named no leaves that part out; without lora, all "
+        "weights are trained. augmentation has rewrites as further training queries in place of "
+        "the invariance loss. The coarse encoder and the untrained LM are those that training starts "
+        "from. Unseen rewrites are wordings that no training had; values are means over them."
     )
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.retrieval):
@@ -54,12 +59,14 @@ def _robustness_blocks(result: InvarResult) -> list[Block]:
         "and the lowest value of a measure over them, the overlap of the first passages of two "
         "interventions (Jaccard) and the overlap weighted by rank (RBO), how often the first "
         "passage changes between being relevant and not (flips), and the variance of the "
-        "probability of a passage, summed over passages."
+        "probability of a passage, summed over passages. Probabilities are at each system's own "
+        "temperature, and a flatter softmax has a smaller variance: read it beside Jaccard and RBO."
     )
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.robustness):
         rows = [row for row in result.robustness if row.condition == condition]
-        blocks.append(_measured(f"Between {condition}", rows, result))
+        between = _BETWEEN.get(condition, condition)
+        blocks.append(_measured(f"Between {between}", rows, result))
     figures = [_by_variant(result, "variance of probabilities")]
     blocks += [Figures([figure for figure in figures if figure is not None])] if figures[0] else []
     return blocks
@@ -81,15 +88,16 @@ def _by_variant(result: InvarResult, measure: str) -> Figure | None:
         )
     svg = lines("variance", places, series, x_label="retriever", y_label=measure)
     alt = "; ".join(f"{row.system} {row.condition} {row.value.mean:.4f}" for row in rows)
-    caption = "Variance of the probabilities of passages over interventions, before and after."
+    caption = "Variance of the probabilities of passages over interventions, by retriever."
     return Figure(svg, f"{measure}: {alt}", caption)
 
 
 def _measured(heading: str, rows: Sequence[Measured], result: InvarResult) -> Table:
     table = measured_table(heading, rows)
     caption = (
-        f"{heading}; {rows[0].n:,} questions, mean and 95% bootstrap interval over questions, "
-        f"values averaged over {len(result.settings.seeds)} seeds."
+        f"{heading}; {rows[0].n:,} questions, mean and 95% bootstrap interval over questions; "
+        f"values of trained systems averaged over {len(result.settings.seeds)} seeds, which the "
+        "intervals do not cover."
     )
     return Table.from_columns("system", table.labels, table.columns, caption)
 
@@ -131,12 +139,13 @@ def _answer_blocks(result: InvarResult) -> list[Block]:
 def _strip_blocks(result: InvarResult) -> list[Block]:
     words = (
         "Each row is a wording of the question, the first one its own; columns are the passages "
-        "that its own wording finds, best first. Shades are 1 / rank under the wording of the row; "
-        "columns that keep their shade are invariant. A star marks relevant passages."
+        "that the full retriever finds for its own wording, best first. Shades are 1 / rank under "
+        "the wording of the row; columns that keep their shade are invariant. A star marks "
+        "relevant passages."
     )
     blocks: list[Block] = [Paragraph(words)]
-    for number_, strip in enumerate(result.strips, 1):
-        blocks.append(Figures([_strip_figure(number_, strip)]))
+    for place, strip in enumerate(result.strips, 1):
+        blocks.append(Figures([_strip_figure(place, strip)]))
         numbered = [
             f"{place}{'*' if gold else ''}: {_short(text)}"
             for place, (text, gold) in enumerate(zip(strip.passages, strip.gold, strict=True), 1)
@@ -146,7 +155,7 @@ def _strip_blocks(result: InvarResult) -> list[Block]:
     return blocks
 
 
-def _strip_figure(number_: int, strip: RankingStrip) -> Figure:
+def _strip_figure(row: int, strip: RankingStrip) -> Figure:
     rows = ["question", *(f"rewrite {place}" for place in range(1, len(strip.wordings)))]
     columns = [f"{place}{'*' if gold else ''}" for place, gold in enumerate(strip.gold, 1)]
     maps = {
@@ -154,11 +163,11 @@ def _strip_figure(number_: int, strip: RankingStrip) -> Figure:
         for variant, ranks in strip.ranks.items()
     }
     svg = heat_maps(
-        f"strip {number_}", rows, maps, x_label="passage", bar_label="1 / rank", columns=columns
+        f"strip {row}", rows, maps, x_label="passage", bar_label="1 / rank", columns=columns
     )
     kept = "; ".join(
-        f"{variant}: first passage kept by "
-        f"{sum(own[0] == 1 for own in ranks[1:])} of {len(ranks) - 1} rewrites"
+        f"{variant}: the rank of passage 1 is kept by "
+        f"{sum(own[:1] == ranks[0][:1] for own in ranks[1:])} of {len(ranks) - 1} rewrites"
         for variant, ranks in strip.ranks.items()
     )
     return Figure(svg, f"Ranks under rewrites of {strip.question!r}. {kept}", strip.question)

@@ -27,8 +27,8 @@ class Measured:
 
     Args:
         system: name of the retriever or generator.
-        condition: `ORIGINAL`, `REWRITES` or `WINDOWS`, or what passages a generator reads.
-        measure: such as RR@10, or worst RR@10.
+        condition: `ORIGINAL`, `REWRITES` or `WINDOWS`; "" for a generator.
+        measure: such as RR@10, or lowest RR@10.
         value: mean and 95% bootstrap interval over questions, averaged over seeds.
         by_seed: mean of each seed; one where no seed matters.
         n: questions.
@@ -101,7 +101,7 @@ class InvarResult:
         title: one line that names its models and data.
         retrieval: measures of retrievers.
         robustness: how much rankings differ between interventions.
-        comparisons: of retrievers, beside the full one or the one without invariance.
+        comparisons: of the full retriever with each variant.
         generation: measures of answers.
         generation_gains: of answers.
         curves: losses during stage 1.

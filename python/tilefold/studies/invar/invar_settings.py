@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,12 +15,25 @@ AlignmentDivergence = Literal["forward_kl", "reverse_kl", "js", "mse"]
 InvarianceForm = Literal["consistency", "risk", "variance"]
 RewriteFamily = Literal["typo", "redundancy", "formality", "ambiguity", "template", "order"]
 _FILE_FIELDS = ("model", "coarse", "data", "test")
+_NOT_WITH_WORLD = (
+    "split",
+    "test_split",
+    "answers",
+    "rewrites",
+    "unseen_rewrites",
+    "template",
+    "query_prefix",
+    "passage_prefix",
+    "families",
+    "unseen_families",
+    "n_unseen",
+)
 FULL: Variant = "full"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InvarSettings(StudySettings):
-    """Settings of `run_invar`; the defaults are the canonical instantiation of docs/invar.md.
+    """Settings of `run_invar`; see docs/invar.md for what is the paper's.
 
     Args:
         world: size of a synthetic world, in which all models are trained.
@@ -52,8 +66,9 @@ class InvarSettings(StudySettings):
         training_windows: words of passages in the views of a step, n_views widths or more; none for
             whole passages in all views.
         n_unseen: rewrites of each test question; questions with fewer are left out.
-        top_patterns: passages of a query that the invariance loss trusts, by mean - beta * standard
-            deviation over views; 0 for all.
+        top_patterns: invariant passages of a query, to which the target of the invariance loss is
+            restricted: those with the largest mean - beta * standard deviation over views; 0 for
+            all.
         beta: of top_patterns.
         windows: words of a chunk, each a context window in the evaluation beside whole passages.
         lora_rank, lora_alpha, lora_dropout: of both adapters.
@@ -64,7 +79,10 @@ class InvarSettings(StudySettings):
         train_batch_size: questions in a step, stage 1.
         learning_rate: peak learning rate, stage 1.
         temperature: scores of the language model are divided by it in softmaxes.
-        coarse_temperature: scores of the coarse encoder are divided by it.
+        coarse_temperature: scores of the teacher are divided by it: inner products of the coarse
+            encoder, or mean log-likelihoods of answers with alignment likelihood.
+        representation_temperature: vectors are divided by it before their softmax over dimensions,
+            with alignment representation (default: 1).
         query_max_length, document_max_length: tokens that the retriever reads.
         generator_epochs: passes over the questions, stage 2.
         generator_batch_size: examples in a step, stage 2.
@@ -112,7 +130,7 @@ class InvarSettings(StudySettings):
     invariance_weight: float = 2.0
     warmup_share: float = 0.1
     ramp_share: float = 0.4
-    n_views: int = 2
+    n_views: int = 1
     training_windows: tuple[int, ...] = ()
     n_unseen: int = 2
     top_patterns: int = 0
@@ -129,6 +147,7 @@ class InvarSettings(StudySettings):
     learning_rate: float = 1e-4
     temperature: float = 0.01
     coarse_temperature: float = 0.05
+    representation_temperature: float | None = None
     query_max_length: int = 32
     document_max_length: int = 196
     generator_epochs: int = 3
@@ -157,7 +176,7 @@ class InvarSettings(StudySettings):
         self._check_counts()
         self._check_numbers()
         shared = set(self.families) & set(self.unseen_families)
-        if shared:
+        if shared and self.rewrites is None and self.unseen_rewrites is None:
             raise ValueError(
                 f"{self._named('unseen_families')}: expected none of families, got {min(shared)}"
             )
@@ -165,7 +184,25 @@ class InvarSettings(StudySettings):
             raise ValueError(
                 f"{self._named('divergence')}: mse is for representations, not for {self.alignment}"
             )
+        if self.beta != 1.0 and not self.top_patterns:
+            raise ValueError(f"{self._named('beta')}: has no effect without top_patterns")
+        if self.top_patterns and self.invariance != "consistency":
+            raise ValueError(
+                f"{self._named('top_patterns')}: is of the form consistency, not of "
+                f"{self.invariance}"
+            )
+        self._check_representation()
         self._check_subject()
+
+    def _check_representation(self) -> None:
+        if self.representation_temperature is None:
+            return
+        self._check_range("representation_temperature", 0, float("inf"), above=True)
+        if self.alignment != "representation" or self.divergence == "mse":
+            raise ValueError(
+                f"{self._named('representation_temperature')}: is of alignment representation by "
+                f"a divergence, not of {self.alignment} by {self.divergence}"
+            )
 
     def _check_counts(self) -> None:
         for name in ("n_views", "n_unseen", "lora_rank", "depth", "group_negatives", "epochs"):
@@ -229,9 +266,16 @@ class InvarSettings(StudySettings):
     def _check_subject(self) -> None:
         given = [name for name in _FILE_FIELDS if getattr(self, name)]
         if self.world is not None:
-            others = ("split", "test_split", "answers", "rewrites", "unseen_rewrites")
-            for name in (*given, *(n for n in others if getattr(self, n) is not None)):
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            own = [name for name in _NOT_WITH_WORLD if getattr(self, name) != defaults[name]]
+            for name in (*given, *own):
                 raise ValueError(f"{self._named(name)}: not with world, which has its own")
+            for name, values in (("n_views", (self.n_views,)), ("sweep_views", self.sweep_views)):
+                if max(values, default=1) > 1:
+                    raise ValueError(
+                        f"{self._named(name)}: expected 1, as a world has one rewrite of a "
+                        f"question for training, got {max(values)}"
+                    )
         elif len(given) < len(_FILE_FIELDS):
             missing = ", ".join(name for name in _FILE_FIELDS if name not in given)
             raise ValueError(

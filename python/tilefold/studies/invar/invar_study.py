@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files.done_once import digest_of_array, digest_of_columns
+from ...files.done_once import digest_of_array
 from ..paired_comparison import compare_pairs
 from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
+from ..training_digest import digest_of_training
 from .generation_stage import MEASURES, SYSTEMS, answer_measures, train_generator
 from .invar_result import (
     BM25,
@@ -29,7 +29,7 @@ from .invar_result import (
     Measured,
     SweepPoint,
 )
-from .invar_settings import FULL, InvarSettings, Variant
+from .invar_settings import FULL, InvarSettings
 from .invar_subject import InvarSubject
 from .ranking_strips import ranking_strips
 from .retrieval_stage import (
@@ -42,7 +42,7 @@ from .retrieval_stage import (
 from .view_rankings import (
     RECIPROCAL,
     VARIANCE,
-    TestViews,
+    QuestionViews,
     ViewRankings,
     measure_rankings,
     measure_robustness,
@@ -51,10 +51,11 @@ from .view_rankings import (
 )
 
 if TYPE_CHECKING:
+    from ...data import TrainingSet
     from ...models import BiEncoder
 
+_TESTED = ("deviation", "lowest", "Jaccard", "RBO", "flips")  # beginnings of names of measures
 Values = dict[tuple[str, str], NDArray[np.float64]]  # condition or system, measure -> [n]
-_WITHOUT: Variant = "no invariance"
 
 
 def run_invar(
@@ -130,6 +131,8 @@ class _Run:
     folders: dict[int, Path] = field(default_factory=dict)  # full retrievers by seed
 
     def load(self) -> None:
+        from ...models import CausalLM
+
         settings = self.settings
         if settings.world is not None:
             from .invar_world import invar_world_subject
@@ -141,7 +144,9 @@ class _Run:
             from .invar_files import invar_file_subject
 
             self.subject = invar_file_subject(settings, self.progress)
-        self.views = TestViews(self.subject.test, self.subject.unseen, settings.windows)
+        plain = CausalLM.from_pretrained(self.subject.model)
+        self.model_digest = plain.fingerprint()
+        self.views = QuestionViews(self.subject.test, self.subject.unseen, settings.windows)
         counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
         self.progress.fact("data", f"{counts}, {len(self.subject.test.documents):,} documents")
 
@@ -149,7 +154,7 @@ class _Run:
         subject, settings = self.subject, self.settings
         model, data = subject.coarse, subject.train
         towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
-        texts = digest_of_columns(data.queries), digest_of_columns(data.documents, data.titles)
+        texts = digest_of_training(data)
         depth = min(settings.depth, len(data.documents))
 
         def make() -> dict[str, NDArray[Any]]:
@@ -232,7 +237,13 @@ class _Run:
         """Trains and measures a generator for each seed; nothing where there are no answers."""
         subject = self.subject
         if not (all(subject.train.answers) and all(subject.test.answers)):
-            self.progress.warn("Stage 2 is left out, as there are questions without answers.")
+            lacking = [
+                sum(not own for own in data.answers) for data in (subject.train, subject.test)
+            ]
+            self.progress.warn(
+                f"Stage 2 is left out, as {lacking[0]:,} training questions and {lacking[1]:,} "
+                "test questions have no answers."
+            )
             return {}
         found: dict[str, list[Values]] = {}
         for seed, retriever in self.folders.items():
@@ -283,18 +294,16 @@ class _Run:
     def _trained(
         self, stage: Stage1, coarse: CoarseCandidates
     ) -> tuple[Path, list[dict[str, float]]]:
-        data = self.subject.train
         texts: list[Any] = [
-            _digest_of_folder(self.subject.model),
-            digest_of_columns(data.queries),
-            digest_of_columns(data.documents, data.titles),
-            digest_of_columns(["\n".join(own) for own in self.subject.rewrites]),
-            digest_of_array(np.asarray(data.positives.indices)),
+            self.model_digest,
+            *digest_of_training(self.subject.train),
+            [list(own) for own in self.subject.rewrites],
             digest_of_array(np.asarray(coarse.queries)),
             digest_of_array(np.asarray(coarse.documents)),
         ]
         if self.settings.alignment == "likelihood":
-            texts += [self.subject.template, [list(own) for own in data.answers]]
+            answers = [list(own) for own in self.subject.train.answers]
+            texts += [self.subject.template, answers]
         depends = training_key(self.subject, self.settings, stage, texts)
         folder = self.steps.folder(f"retriever {stage.variant} {stage.seed}", depends)
         return train_retriever(self.subject, self.settings, coarse, stage, folder)
@@ -302,20 +311,19 @@ class _Run:
     def _generated(self, seed: int, retriever: Path) -> Values:
         from ...invar import UnifiedLM
         from ...models import BiEncoder
-        from ...retrieval.exact_search import search
 
         subject, settings = self.subject, self.settings
         with self.clock.stage("stage 2"):
             model = BiEncoder.from_pretrained(retriever)
-            ranking, _ = self._search(model, subject.train.queries, subject.train, search)
+            ranking, _ = self._search(model, subject.train)
             names = ("n_passages", "gold_share", "max_length", "generator_epochs")
             more = ("generator_batch_size", "generator_learning_rate", "lora_rank", "lora_alpha")
             chosen = [getattr(settings, name) for name in (*names, *more)]
             depends = [
-                _digest_of_folder(subject.model),
+                self.model_digest,
                 model.query_encoder.fingerprint(),
                 subject.template,
-                digest_of_columns(subject.train.queries, subject.train.queries),
+                *digest_of_training(subject.train),
                 [list(own) for own in subject.train.answers],
                 digest_of_array(ranking),
                 *chosen,
@@ -327,11 +335,11 @@ class _Run:
             whole = train_generator(subject, settings, retriever, ranking, seed, folder)
         with self.clock.stage("answers"):
             unified = UnifiedLM.load(whole)
-            ids, scores = self._search(model, subject.test.queries, subject.test, search)
+            ids, scores = self._search(model, subject.test)
             key = [
                 unified.fingerprint(),
                 subject.template,
-                digest_of_columns(subject.test.queries),
+                *digest_of_training(subject.test),
                 [list(own) for own in subject.test.answers],
                 digest_of_array(ids),
                 settings.n_passages,
@@ -353,15 +361,19 @@ class _Run:
         }
 
     def _search(
-        self, model: BiEncoder, queries: Sequence[str], data: Any, search: Any
+        self, model: BiEncoder, data: TrainingSet
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Returns the passages that a prompt of each question has, and their scores."""
         k = min(self.settings.n_passages, len(data.documents))
         towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
-        depends = [*towers, digest_of_columns(queries), digest_of_columns(data.documents), k]
+        depends = [*towers, model.title_format, *digest_of_training(data), k]
 
         def make() -> dict[str, NDArray[Any]]:
+            from ...retrieval.exact_search import search
+
             vectors = model.encode_documents(data.documents, data.titles, **self._options())
-            found = search(model.encode_queries(queries, **self._options()), vectors, k)
+            texts = model.query_texts(data.queries, data.prompts)
+            found = search(model.encode_queries(texts, **self._options()), vectors, k)
             return {"ids": found.ids, "scores": found.scores}
 
         kept = self.steps.once("passages", depends, make)
@@ -410,7 +422,7 @@ def compared(
         for other in variants
         if other != FULL
         for key in found[FULL][0]
-        if key[1] in (RECIPROCAL, VARIANCE, f"deviation of {RECIPROCAL}", f"lowest {RECIPROCAL}")
+        if key[1] in (RECIPROCAL, VARIANCE) or key[1].startswith(_TESTED)
     ]
     pairs = {
         "\t".join((other, *key)): (_mean(found[FULL], key), _mean(found[other], key))
@@ -448,14 +460,3 @@ def compared_answers(found: Mapping[str, Sequence[Values]]) -> tuple[Compared, .
 def _mean(seeds: Sequence[Values], key: tuple[str, str]) -> NDArray[np.float64]:
     mean: NDArray[np.float64] = np.mean([own[key] for own in seeds], 0)
     return mean
-
-
-def _digest_of_folder(name: str) -> str:
-    """Returns a digest of the weights of a model in a folder, or its name on the hub."""
-    path = Path(name)
-    if not path.is_dir():
-        return name
-    digest = hashlib.sha256()
-    for file in sorted(path.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]

@@ -32,7 +32,8 @@ def invar_world_subject(
     """Trains the language model and the coarse encoder of a world, unless they were before.
 
     A passage states facts about a subject, and others between them. Each question is asked in one
-    wording; another one is its rewrite in training, and two more are those that no training sees.
+    wording; another one is its rewrite in training, and two more are those that no training sees,
+    that of the language model included.
     Test questions are about facts that are in no training data of the retriever or the generator.
 
     Args:
@@ -56,7 +57,7 @@ def invar_world_subject(
     sentences = make_reading_world(size, seed=seed, exposed=_EXPOSED)
     train, held_out = split_facts(world, seed=seed)
     _, test = split_held_out(held_out, seed)
-    model = trained_reader(sentences, "causal", seed=seed)
+    model = trained_reader(sentences, "causal", seed=seed, paraphrases=(ASKED, *SEEN))
     coarse = judged_retriever(sentences, train, paraphrases=(ASKED,), seed=seed, **_COARSE)
     training, tested = _asked(world, train), _asked(world, test)
     return InvarSubject(

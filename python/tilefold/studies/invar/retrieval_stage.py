@@ -165,7 +165,6 @@ def _trainer(
         learning_rate=settings.learning_rate,
         warmup_steps=0.1,
         seed=stage.seed,
-        train_group_size=settings.group_negatives + 1,
         save_strategy="steps",
         save_steps=max(1, steps // 4),
         save_total_limit=1,
@@ -177,8 +176,6 @@ def _trainer(
     )
     objective = _objective(model, settings, coarse, stage, steps)
     policy = _policy(data, subject, settings, coarse, stage)
-    # Both take the place of what these arguments describe.
-    arguments.train_group_size = RetrieverTrainingArguments.train_group_size
     trainer = RetrieverTrainer(model, arguments, data, objective=objective, policy=policy)
     trainer.remove_callback(PrinterCallback)  # a study prints nothing
     return trainer
@@ -270,7 +267,11 @@ def _objective(
         weights["alignment"] = settings.alignment_weight
         if settings.alignment == "representation":
             parts["alignment"] = RepresentationObjective(
-                model, coarse.queries.shape[1], form=settings.divergence, seed=stage.seed
+                model,
+                coarse.queries.shape[1],
+                form=settings.divergence,
+                temperature=settings.representation_temperature,
+                seed=stage.seed,
             )
         else:
             loss = AlignmentLoss(
@@ -331,6 +332,7 @@ def training_key(
         "learning_rate",
         "temperature",
         "coarse_temperature",
+        "representation_temperature",
         "query_max_length",
         "document_max_length",
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...files.done_once import digest_of_columns
 from ..study import StepStore
+from ..training_digest import digest_of_training
 from .invar_result import ORIGINAL, REWRITES, WINDOWS
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _QUERIES = 256  # questions whose probabilities over all documents are held at a
 
 
 @dataclass(frozen=True)
-class TestViews:
+class QuestionViews:
     """Test questions with all wordings and windows.
 
     Args:
@@ -45,8 +46,7 @@ class TestViews:
 
     def digest(self) -> list[Any]:
         """Returns digests of everything that rankings depend on beside the model."""
-        texts = digest_of_columns(*self.wordings)
-        return [texts, digest_of_columns(self.data.documents, self.data.titles), *self.windows]
+        return [digest_of_columns(*self.wordings), *digest_of_training(self.data), *self.windows]
 
     def _by_question(self) -> list[list[str]]:
         pairs = zip(self.data.queries, self.unseen, strict=True)
@@ -71,7 +71,7 @@ class ViewRankings:
 
 def rank_views(
     model: BiEncoder,
-    views: TestViews,
+    views: QuestionViews,
     temperature: float,
     *,
     steps: StepStore,
@@ -100,7 +100,7 @@ def rank_views(
 
 
 def _rank(
-    model: BiEncoder, views: TestViews, temperature: float, options: dict[str, Any]
+    model: BiEncoder, views: QuestionViews, temperature: float, options: dict[str, Any]
 ) -> dict[str, NDArray[Any]]:
     import torch
 
@@ -153,7 +153,7 @@ def _window_variance(
     return np.concatenate(found)
 
 
-def rank_by_words(views: TestViews, *, steps: StepStore) -> ViewRankings:
+def rank_by_words(views: QuestionViews, *, steps: StepStore) -> ViewRankings:
     """Ranks documents by BM25 for every wording, unless an earlier run did; no windows.
 
     Args:
@@ -174,7 +174,9 @@ def rank_by_words(views: TestViews, *, steps: StepStore) -> ViewRankings:
     return ViewRankings(ids, ids[:1], (unknown, unknown))
 
 
-def measure_rankings(found: ViewRankings, views: TestViews) -> dict[tuple[str, str], FloatArray]:
+def measure_rankings(
+    found: ViewRankings, views: QuestionViews
+) -> dict[tuple[str, str], FloatArray]:
     """Computes measures of the original wording, and means over the unseen ones.
 
     Args:
@@ -193,7 +195,7 @@ def measure_rankings(found: ViewRankings, views: TestViews) -> dict[tuple[str, s
 
 
 def measure_robustness(
-    found: ViewRankings, views: TestViews, cutoff: int
+    found: ViewRankings, views: QuestionViews, cutoff: int
 ) -> dict[tuple[str, str], FloatArray]:
     """Computes how much rankings differ between wordings, and between windows.
 
