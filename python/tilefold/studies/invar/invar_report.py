@@ -41,8 +41,8 @@ def _retrieval_blocks(result: InvarResult) -> list[Block]:
         "full is the language model with a LoRA adapter, trained by the contrastive, the alignment "
         "and the invariance loss. A variant named no leaves that part out; without lora, all "
         "weights are trained. augmentation has rewrites as further training queries in place of "
-        "the invariance loss. The coarse encoder and the untrained LM are those that training "
-        "starts from. Unseen rewrites are wordings that no training had; values are means over them."
+        "the invariance loss. Training starts from the untrained LM, with the coarse encoder as "
+        "teacher. Unseen rewrites are wordings that no training had; values are means over them."
     )
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.retrieval):
