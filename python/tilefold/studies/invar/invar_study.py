@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...files.done_once import digest_of_array
-from ..paired_comparison import compare_pairs
 from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
 from ..training_digest import digest_of_training
@@ -21,9 +20,7 @@ from .invar_result import (
     COARSE,
     ORIGINAL,
     REWRITES,
-    STAGE_2,
     UNTRAINED,
-    Compared,
     InvarResult,
     LossPoint,
     Measured,
@@ -39,6 +36,7 @@ from .retrieval_stage import (
     training_key,
     untrained_retriever,
 )
+from .system_comparisons import Values, compared, compared_answers, summarised
 from .view_rankings import (
     RECIPROCAL,
     VARIANCE,
@@ -53,9 +51,6 @@ from .view_rankings import (
 if TYPE_CHECKING:
     from ...data import TrainingSet
     from ...models import BiEncoder
-
-_TESTED = ("deviation", "lowest", "Jaccard", "RBO", "flips")  # beginnings of names of measures
-Values = dict[tuple[str, str], NDArray[np.float64]]  # condition or system, measure -> [n]
 
 
 def run_invar(
@@ -378,85 +373,3 @@ class _Run:
 
         kept = self.steps.once("passages", depends, make)
         return kept["ids"].astype(np.int64), kept["scores"]
-
-
-def summarised(
-    found: Mapping[str, Sequence[Values]], *, one_condition: bool = False
-) -> tuple[Measured, ...]:
-    """Returns means over seeds with intervals over questions.
-
-    Args:
-        found: for each system the values of each seed.
-        one_condition: keys name the system, not a condition.
-    """
-    from ...evaluate import bootstrap
-
-    rows = []
-    for system, seeds in found.items():
-        for key in seeds[0]:
-            values = np.stack([own[key] for own in seeds])
-            rows.append(
-                Measured(
-                    system,
-                    "" if one_condition else key[0],
-                    key[1],
-                    bootstrap(values.mean(0)),
-                    tuple(values.mean(1).tolist()),
-                    values.shape[1],
-                )
-            )
-    return tuple(rows)
-
-
-def compared(
-    found: Mapping[str, Sequence[Values]], variants: Sequence[str]
-) -> tuple[Compared, ...]:
-    """Compares the full retriever with each variant, all p values corrected together.
-
-    Args:
-        found: for each system the values of each seed.
-        variants: to compare with.
-    """
-    keys = [
-        (other, key)
-        for other in variants
-        if other != FULL
-        for key in found[FULL][0]
-        if key[1] in (RECIPROCAL, VARIANCE) or key[1].startswith(_TESTED)
-    ]
-    pairs = {
-        "\t".join((other, *key)): (_mean(found[FULL], key), _mean(found[other], key))
-        for other, key in keys
-    }
-    return tuple(
-        Compared(FULL, other, *key, one)
-        for (other, key), one in zip(keys, compare_pairs(pairs), strict=True)
-    )
-
-
-def compared_answers(found: Mapping[str, Sequence[Values]]) -> tuple[Compared, ...]:
-    """Compares answers after stage 2 with the other systems that have no gold passages.
-
-    Args:
-        found: for each system the values of each seed.
-    """
-    if not found:
-        return ()
-    others = [name for name in found if "gold" not in name and name != STAGE_2]
-    keys = [(other, measure) for other in others for _, measure in found[other][0]]
-    pairs = {
-        "\t".join((other, measure)): (
-            _mean(found[STAGE_2], (STAGE_2, measure)),
-            _mean(found[other], (other, measure)),
-        )
-        for other, measure in keys
-    }
-    return tuple(
-        Compared(STAGE_2, other, "answers", measure, one)
-        for (other, measure), one in zip(keys, compare_pairs(pairs), strict=True)
-    )
-
-
-def _mean(seeds: Sequence[Values], key: tuple[str, str]) -> NDArray[np.float64]:
-    mean: NDArray[np.float64] = np.mean([own[key] for own in seeds], 0)
-    return mean
