@@ -215,3 +215,16 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, capsys, mon
     words = ["aar", "preferences", str(data), "--source-lm", "nothing"]
     assert main([*words, *(word for pair in given.items() for word in pair)]) == 1
     assert "cannot be written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["aar run", "invar run", "mechanisms probe"])
+def test_a_study_needs_the_packages_of_its_report_before_it_begins(
+    verb, tmp_path, monkeypatch, capsys
+):
+    for name in [name for name in sys.modules if name.startswith("tilefold.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    out = tmp_path / "out"
+    assert main([*verb.split(), "--world", "tiny", "--out", str(out)]) == 1
+    assert "tilefold.report needs jinja2 and matplotlib" in capsys.readouterr().err
+    assert not out.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ def add_study(
 
 def _run(study: Study[Any, Any], write_report: WriteReport, args: argparse.Namespace) -> None:
     settings = settings_from_options(args, study.settings)
+    importlib.import_module("tilefold.report")  # a missing package is an error before the work
     if getattr(settings, "data", None) is not None:
         check_source(settings.data)
     folder = check_folder(args.out, "--out")
