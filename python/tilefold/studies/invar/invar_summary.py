@@ -9,6 +9,9 @@ from ..study import SummaryTable
 from .invar_result import Compared, InvarResult, Measured
 
 
+_COMPARED = ("RR", "Jaccard")  # beginnings of measures; the report compares all of them
+
+
 def summarise_invar(result: InvarResult) -> list[SummaryTable]:
     """Returns measures of retrieval, of its robustness, of answers, and comparisons."""
     tables = [
@@ -19,8 +22,9 @@ def summarise_invar(result: InvarResult) -> list[SummaryTable]:
         measured_table(f"Robustness, {condition}", result.robustness, condition)
         for condition in dict.fromkeys(row.condition for row in result.robustness)
     ]
-    if result.comparisons:  # with another variant beside the full one
-        tables.append(compared_table("Comparisons of retrievers", result.comparisons))
+    shown = [row for row in result.comparisons if row.measure.startswith(_COMPARED)]
+    if shown:  # with another variant beside the full one
+        tables.append(compared_table("Comparisons of retrievers", shown))
     if result.generation:
         tables.append(measured_table("Answers", result.generation))
         tables.append(compared_table("Comparisons of answers", result.generation_gains))
