@@ -8,7 +8,6 @@ from ...report.number_format import interval, p_value
 from ..study import SummaryTable
 from .invar_result import Compared, InvarResult, Measured
 
-
 _COMPARED = ("RR", "Jaccard")  # beginnings of measures; the report compares all of them
 
 
