@@ -13,6 +13,7 @@ pytest.importorskip("peft", reason="peft is not installed: pip install tilefold[
 
 from unified_models import FAMILIES, WORDS, disturb, save_base, save_family
 
+import tiny_language_models
 from tilefold.data import TrainingSet
 from tilefold.invar import UnifiedLM
 from tilefold.models import BiEncoder, CausalLM, Encoder, Lora, add_lora
@@ -456,3 +457,21 @@ def test_unknown_arguments_are_refused(llama: Path):
     add_lora(lm, name="other")
     with pytest.raises(ValueError, match=r"must be named .* got \['other'\]"):
         UnifiedLM(lm.model, lm.tokenizer)
+
+
+def test_an_adapter_of_all_layers_of_a_small_model_loads_without_its_head(tmp_path):
+    # peft names all layers by their paths, head included, where a model has fewer than 20.
+    tiny_language_models.save("LlamaForCausalLM", tmp_path / "lm", num_hidden_layers=1)
+    lora = Lora(r=2, target_modules="all-linear")
+    unified = UnifiedLM.from_pretrained(tmp_path / "lm", retrieval=lora, generation=None)
+    torch.manual_seed(0)
+    for name, weight in unified.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    unified.save_pretrained(tmp_path / "saved")
+    loaded = BiEncoder.from_pretrained(tmp_path / "saved" / "retrieval")
+    texts = ["the red hen", "a fox"]
+    np.testing.assert_array_equal(
+        loaded.encode_queries(texts, progress=False),
+        unified.retriever.encode_queries(texts, progress=False),
+    )
