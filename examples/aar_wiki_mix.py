@@ -1,10 +1,13 @@
-"""Prepares AAR on Wikipedia passages: questions of two tasks, and small readers trained on SQuAD.
+"""Prepares AAR on Wikipedia passages: a small collection, test questions, and two readers.
 
-    python examples/aar_wiki_mix.py ../shared/data/wiki_mix build/aar_wiki
+    python examples/split_by_passage.py ../shared/data/wiki_mix/beir build/nq --split nq
+    python examples/aar_wiki_mix.py ../shared/data/wiki_mix build/nq build/aar_wiki
+    tilefold aar run --config examples/aar_wiki_mix.yaml
 
-Writes nq.jsonl and popqa.jsonl (test questions), and the folders source and larger: a T5 and a
-larger one, trained from random weights (about 10 minutes each) on the SQuAD questions of the folder
-and on sentences of its passages with a gap.
+Writes the folder collection (questions of NQ to train on, 5,000 passages), nq.jsonl and popqa.jsonl
+(test questions), and the folders source and larger: a T5 and a larger one, trained from random
+weights on the SQuAD questions of the data and on sentences of its passages with a gap. A reader
+takes about 12 minutes, and `aar run` as long again, on two cores.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from typing import Any
 import torch
 import transformers
 
-from tilefold.data import TrainingSet, read_collection, read_questions, read_training
+from tilefold.data import Question, TrainingSet, read_collection, read_questions, read_training
 from tilefold.models import FusionInDecoder, minilm
 
 CHARACTERS = 500  # of a passage that AAR reads
@@ -33,25 +36,19 @@ Example = tuple[str, str, str]  # question, passage, answer
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with beir/ and answers.jsonl")
+    parser.add_argument("nq", type=Path, help="its NQ questions, split by split_by_passage.py")
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--steps", type=int, default=2000, help="of each reader (%(default)s)")
-    parser.add_argument("--test", type=Path, help="folder whose test split is NQ's (all of NQ)")
+    parser.add_argument("--steps", type=int, default=1200, help="of each reader (%(default)s)")
+    parser.add_argument("--questions", type=int, default=520, help="to train on (%(default)s)")
+    parser.add_argument("--passages", type=int, default=5000, help="at least (%(default)s)")
     args = parser.parse_args()
 
-    args.out.mkdir(parents=True, exist_ok=True)
+    tests = {"nq": (args.nq, "test"), "popqa": (args.data / "beir", "popqa")}
+    judged = [judgments(folder, split) for folder, split in tests.values()]
+    write_collection(args.nq, judged, args.out / "collection", args.questions, args.passages)
     answers = {one.id: one for one in read_questions(args.data / "answers.jsonl")}
-    for name, folder, split in (
-        ("nq", args.test or args.data / "beir", "test" if args.test else "nq"),
-        ("popqa", args.data / "beir", "popqa"),
-    ):
-        collection = read_collection(folder, split)
-        path = args.out / f"{name}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for key, text in zip(collection.query_ids, collection.queries, strict=True):
-                if key in answers:
-                    row = {"id": key, "question": text, "possible_answers": answers[key].answers}
-                    file.write(json.dumps(row | dict(answers[key].metadata)) + "\n")
-        print(f"{path}: {len(collection.queries):,} questions")
+    for name, (folder, split) in tests.items():
+        write_questions(folder, split, answers, args.out / f"{name}.jsonl")
 
     squad = read_training(args.data / "beir", split="squad")
     squad = squad.with_answers(list(answers.values()))
@@ -61,6 +58,50 @@ def main() -> None:
             train(reader, examples(squad, seed), args.steps)
             reader.eval().write_weights(args.out / name)
         print(f"{args.out / name}: a T5 of width {width}")
+
+
+def judgments(folder: Path, split: str) -> list[list[str]]:
+    """Returns the rows of qrels: query, document, gain."""
+    lines = (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines[1:]]
+
+
+def write_collection(
+    folder: Path, tests: list[list[list[str]]], out: Path, questions: int, passages: int
+) -> None:
+    """Writes some training questions, all passages that are judged for any, and random others."""
+    rng = random.Random(0)
+    train = judgments(folder, "train")
+    rng.shuffle(train)
+    train = train[:questions]
+    kept = {row[1] for rows in (train, *tests) for row in rows}
+    corpus = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    names = [json.loads(line)["_id"] for line in corpus]
+    others = [name for name in names if name not in kept]
+    rng.shuffle(others)
+    kept.update(others[: max(0, passages - len(kept))])
+    (out / "qrels").mkdir(parents=True, exist_ok=True)
+    lines = [f"{line}\n" for name, line in zip(names, corpus, strict=True) if name in kept]
+    (out / "corpus.jsonl").write_text("".join(lines), encoding="utf-8")
+    queries = (folder / "queries.jsonl").read_text(encoding="utf-8")
+    (out / "queries.jsonl").write_text(queries, encoding="utf-8")
+    rows = ["\t".join(row) + "\n" for row in train]
+    path = out / "qrels" / "train.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\n" + "".join(rows), encoding="utf-8")
+    print(f"{out}: {len(train):,} questions, {len(lines):,} passages")
+
+
+def write_questions(folder: Path, split: str, answers: dict[str, Question], path: Path) -> None:
+    """Writes the questions of a split that have answers, in the form of PopQA."""
+    collection = read_collection(folder, split)
+    rows = [
+        {"id": key, "question": text, "possible_answers": answers[key].answers}
+        | dict(answers[key].metadata)
+        for key, text in zip(collection.query_ids, collection.queries, strict=True)
+        if key in answers
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    print(f"{path}: {len(rows):,} questions")
 
 
 def examples(squad: TrainingSet, seed: int) -> Iterator[Example]:
@@ -81,6 +122,7 @@ def examples(squad: TrainingSet, seed: int) -> Iterator[Example]:
         spans = [span for span in SPAN.finditer(sentence) if span.start() > 0]
         if spans:
             span = rng.choice(spans)
+            # Words are left out at random, and a gap that ends the sentence with them.
             around = f"{sentence[: span.start()]}what{sentence[span.end() :]}".split()
             kept = [word for word in around if word == "what" or rng.random() < 0.85]
             yield f"{' '.join(kept).rstrip('.')}?", passage, span.group()

@@ -7,10 +7,12 @@ import pytest
 
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
 
+from small_readers import use_small_readers
+
 from tilefold.files.steps import Steps
 from tilefold.studies.aar import AARSettings, run_aar
 from tilefold.studies.aar.aar_result import ADAPTIVE, CLOSED_BOOK, GENREAD, GOLD, UNADAPTED
-from tilefold.world import reading_retriever, world_readers
+from tilefold.world import reading_retriever
 
 SETTINGS = AARSettings(
     world="tiny",
@@ -36,12 +38,7 @@ SETTINGS = AARSettings(
 def cache(tmp_path_factory):
     """A folder of models whose readers have one layer and were trained for two steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TILEFOLD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        small = {
-            name: reader._replace(width=16, layers=1, heads=2, steps=2, batch_size=4)
-            for name, reader in world_readers.READERS.items()
-        }
-        patch.setattr(world_readers, "READERS", small)
+        use_small_readers(patch, tmp_path_factory.mktemp("cache"))
         shorter = partial(reading_retriever.judged_retriever, width=32, layers=1, epochs=1)
         patch.setattr(reading_retriever, "judged_retriever", shorter)
         yield

@@ -12,6 +12,7 @@ pytest.importorskip("peft", reason="not installed: pip install tilefold[train]")
 pytest.importorskip("bm25s", reason="not installed: pip install tilefold[demo]")
 
 import torch
+from small_readers import use_small_readers
 
 import tiny_language_models
 from tilefold.cli.main import main
@@ -35,7 +36,7 @@ from tilefold.studies.invar.invar_result import (
     WINDOWS,
 )
 from tilefold.studies.study import Reporter
-from tilefold.world import reading_retriever, world_readers
+from tilefold.world import reading_retriever
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORLD = InvarSettings(
@@ -80,12 +81,7 @@ class Recorded(Reporter):
 def cache(tmp_path_factory):
     """A folder of models that have one layer and were trained for two steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TILEFOLD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        small = {
-            name: reader._replace(width=16, layers=1, heads=2, steps=2, batch_size=4)
-            for name, reader in world_readers.READERS.items()
-        }
-        patch.setattr(world_readers, "READERS", small)
+        use_small_readers(patch, tmp_path_factory.mktemp("cache"))
         yield
 
 
@@ -354,6 +350,7 @@ def test_the_configurations_run_with_small_models(files, name, tmp_path, monkeyp
         ({"group_negatives": 11, "depth": 10}, "group_negatives: expected at most depth, 10"),
         ({"warmup_share": 0.7, "ramp_share": 0.4}, "ramp_share: expected at most 1 - warmup_share"),
         ({"lora_dropout": 1.5}, "lora_dropout: expected a number at least 0 and at most 1"),
+        ({"lora_dropout": 1.0}, "lora_dropout: expected a number below 1"),
         ({"temperature": 0.0}, "temperature: expected a number above 0"),
         ({"training_windows": [8], "n_views": 2}, "training_windows: expected as many widths"),
         ({"sweep_weights": [0.0]}, "sweep_weights: expected numbers above 0"),

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files.steps import Steps
 from ..studies.study import Study
@@ -19,6 +19,9 @@ from .settings_options import add_settings_options, options_of_settings, setting
 from .sources import check_source
 from .study_progress import TerminalReporter, show_summary
 from .terminal import note
+
+if TYPE_CHECKING:
+    from ..report import Report
 
 WriteReport = Callable[[Path], Path]
 
@@ -46,6 +49,19 @@ def add_study(
     )
     own.set_defaults(run_command=partial(_run, study, write_report))
     own.add_config()
+
+
+def write_pages(report: Report, folder: Path) -> Path:
+    """Writes a report as HTML and as Markdown, and returns the path of the first.
+
+    Args:
+        report: of one or more studies.
+        folder: of their results.
+    """
+    path = folder / "report.html"
+    report.write(path)
+    report.write(path.with_suffix(".md"))
+    return path
 
 
 def _run(study: Study[Any, Any], write_report: WriteReport, args: argparse.Namespace) -> None:

@@ -135,7 +135,7 @@ def _weights(model: Fingerprinted) -> Iterator[tuple[str, Tensor]]:
             yield f"{layer}.{kind}", weight  # other adapters alone are on this layer
         elif adapter is None or names is None:
             yield name, weight
-        else:  # of several, those of equal shape are told apart by their order
+        else:  # several adapters of equal shape are distinguished by their order
             place = "" if len(names) == 1 else f".{names.index(adapter[2])}"
             yield _ADAPTER_WEIGHT.sub(rf"\1{place}", name), weight
 

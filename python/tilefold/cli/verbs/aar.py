@@ -8,7 +8,7 @@ from pathlib import Path
 from ...studies.aar import AAR
 from ...studies.study_file import read_result
 from ..command_parser import CommandParser
-from ..study_command import add_study
+from ..study_command import add_study, write_pages
 from . import aar_evaluate, aar_preferences
 
 _OUT = "aar"
@@ -41,8 +41,4 @@ def _write_report(folder: Path) -> Path:
     """Writes the report of a run, as HTML and as Markdown."""
     from ...studies.report_pages import aar_report
 
-    report = aar_report(AAR, read_result(folder / "aar.json", AAR))
-    path = folder / "report.html"
-    report.write(path)
-    report.write(path.with_suffix(".md"))
-    return path
+    return write_pages(aar_report(AAR, read_result(folder / "aar.json", AAR)), folder)

@@ -66,7 +66,7 @@ def add_arguments(parser: CommandParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs `tilefold aar preferences`."""
     from ...aar import preference_data
-    from ...studies.aar.aar_files import read_source
+    from ...studies.answered_questions import read_answered
 
     for name, value in (("--negatives", args.negatives), ("--n-retrieved", args.n_retrieved)):
         if value > args.depth:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     check_source(args.data)
     if args.run is None:
         check_model(args.model)
-    data = read_source(args.data, args.split, args.answers)
+    data = read_answered(args.data, args.split, args.answers)
     title(f"Preferences of {args.source_lm} on {args.data}")
     fact("questions", f"{len(data):,} on {count(len(data.documents), 'document')}")
     ranking, scores = _scores(args, data)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...studies.invar import INVAR
 from ...studies.study_file import read_result
 from ..command_parser import CommandParser
-from ..study_command import add_study
+from ..study_command import add_study, write_pages
 
 _OUT = "invar"
 
@@ -31,8 +31,4 @@ def _write_report(folder: Path) -> Path:
     """Writes the report of a run, as HTML and as Markdown."""
     from ...studies.report_pages import invar_report
 
-    report = invar_report(INVAR, read_result(folder / "invar.json", INVAR))
-    path = folder / "report.html"
-    report.write(path)
-    report.write(path.with_suffix(".md"))
-    return path
+    return write_pages(invar_report(INVAR, read_result(folder / "invar.json", INVAR)), folder)

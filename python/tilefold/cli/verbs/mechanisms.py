@@ -14,7 +14,7 @@ from ...studies.study_file import read_result, write_result
 from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..settings_options import add_settings_options, settings_from_options
-from ..study_command import add_study
+from ..study_command import add_study, write_pages
 from ..study_progress import show_summary
 from ..terminal import note
 
@@ -59,10 +59,7 @@ def _write_report(folder: Path) -> Path:
             continue
         except ValueError as error:
             note(f"The report is without {study.name}: {error}.")
-    report, path = mechanisms_report(results), folder / "report.html"
-    report.write(path)
-    report.write(path.with_suffix(".md"))
-    return path
+    return write_pages(mechanisms_report(results), folder)
 
 
 def _run_findings(args: argparse.Namespace) -> None:

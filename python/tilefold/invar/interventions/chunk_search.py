@@ -21,7 +21,7 @@ def search_chunks(
 
     Chunks are searched in the order of their documents, so that equal scores are ordered by
     document, too. The first chunks of a ranking then show the first documents, and more chunks are
-    asked for only where these are fewer than k. At most (k - 1) c + 1 are needed, with c chunks of
+    searched only where these are fewer than k. At most (k - 1) c + 1 are needed, with c chunks of
     the longest document, as only chunks of better documents precede the best one of the k-th.
 
     Args:

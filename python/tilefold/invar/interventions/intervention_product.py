@@ -24,7 +24,7 @@ class Intervention:
         name: how reports name it, such as "rewrite 1, first 8 words, k=10".
         wording: 0 for the queries as they are, i for their i-th rewrites.
         window: None for whole documents.
-        k: documents that are ranked; None for all that are asked for.
+        k: documents that are ranked; None for the depth of the ranking.
     """
 
     name: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..answered_questions import read_answered
 from ..study import Reporter, StepStore
 from .aar_settings import RETRIEVER_FIELDS, AARSettings
 from .aar_subject import AARSubject, TargetCorpus
@@ -42,7 +42,7 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
     for name in ("targets", "tasks"):
         for text in getattr(settings, name):
             _kind_and_name(text, name)
-    data = read_source(settings.data, settings.split or "train", settings.answers)
+    data = read_answered(settings.data, settings.split or "train", settings.answers)
     tasks = _tasks(settings, data)
     source, dev = _split(settings, data)
     title = f"{settings.retriever} adapted to {settings.source_lm}"
@@ -74,25 +74,6 @@ def file_subject(settings: AARSettings, steps: StepStore, progress: Reporter) ->
         targets,
         tasks,
     )
-
-
-def read_source(path: str, split: str, answers: str | None = None) -> TrainingSet:
-    """Reads the questions of the source task, without blank answers, which no LM could give.
-
-    Args:
-        path: a training file or a collection.
-        split: of a collection.
-        answers: file of answers that take the place of those of the source.
-
-    Raises:
-        OSError, ValueError: as of `read_training`, `read_questions` and `with_answers`.
-    """
-    from ...data import read_questions, read_training
-
-    data = read_training(path, split=split)
-    if answers is not None:
-        data = data.with_answers(read_questions(answers))
-    return dataclasses.replace(data, answers=[tuple(filter(str.strip, a)) for a in data.answers])
 
 
 def _split(settings: AARSettings, data: TrainingSet) -> tuple[TrainingSet, TrainingSet | None]:

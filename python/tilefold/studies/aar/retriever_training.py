@@ -50,7 +50,7 @@ def train_retriever(
         seed: of the order and of drawn passages.
         folder: of checkpoints; a training that is done there is not repeated.
         target: LM whose accuracy on the dev questions is measured, too.
-        progress: hears of the wait for another run.
+        progress: receives a warning where another run is waited for.
 
     Returns:
         The folder of the trained retriever, and measures by step.

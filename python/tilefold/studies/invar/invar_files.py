@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...ragged_lists import Lists
+from ..answered_questions import read_answered
 from ..study import Reporter
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
@@ -98,15 +99,10 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
 
 
 def _read(path: str, split: str, answers: str | None) -> TrainingSet:
-    """Reads questions without hard negatives and without blank answers."""
-    from ...data import read_questions, read_training
-
-    data = read_training(path, split=split)
-    if answers is not None:
-        data = data.with_answers(read_questions(answers))
-    data = data.with_negatives(Lists(np.zeros(len(data) + 1, np.int64), np.zeros(0, np.int64)))
-    kept = [tuple(filter(str.strip, own)) for own in data.answers]
-    return dataclasses.replace(data, answers=kept, positive_scores=None)
+    """Reads questions without hard negatives and scores of them."""
+    data = read_answered(path, split, answers)
+    none = Lists(np.zeros(len(data) + 1, np.int64), np.zeros(0, np.int64))
+    return dataclasses.replace(data.with_negatives(none), positive_scores=None)
 
 
 def _rewrites(

@@ -242,6 +242,8 @@ class InvarSettings(StudySettings):
             self._check_range(name, 0, float("inf"))
         for name in ("warmup_share", "ramp_share", "gold_share", "lora_dropout"):
             self._check_range(name, 0, 1)
+        if self.lora_dropout == 1:
+            raise ValueError(f"{self._named('lora_dropout')}: expected a number below 1, got 1")
         self._replace("sweep_weights", tuple(sorted(set(self.sweep_weights))))
         if any(not 0 < weight < float("inf") for weight in self.sweep_weights):
             raise ValueError(

@@ -127,7 +127,9 @@ class _Run:
 
     def load(self) -> None:
         from ...models import CausalLM
+        from ...retrieval.bm25 import Bm25
 
+        Bm25([])  # raises where its package is missing, before models are trained
         settings = self.settings
         if settings.world is not None:
             from .invar_world import invar_world_subject

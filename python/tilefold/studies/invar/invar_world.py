@@ -31,9 +31,9 @@ def invar_world_subject(
 ) -> InvarSubject:
     """Trains the language model and the coarse encoder of a world, unless they were before.
 
-    A passage states facts about a subject, and others between them. Each question is asked in one
-    wording; another one is its rewrite in training, and two more are those that no training sees,
-    that of the language model included.
+    A passage states facts about a subject, and others between them. Each question has four
+    wordings: one in the data, one as its rewrite in training, and two that no training uses, that
+    of the language model included.
     Test questions are about facts that are in no training data of the retriever or the generator.
 
     Args:
