@@ -26,6 +26,7 @@ from tilefold.studies.invar.invar_result import (
     BM25,
     CLOSED_BOOK,
     COARSE,
+    DPR,
     ENSEMBLE,
     GOLD,
     ORIGINAL,
@@ -97,7 +98,7 @@ def result(cache, folder):
 
 def test_every_retriever_is_measured_on_both_wordings(result):
     systems = dict.fromkeys(row.system for row in result.retrieval)
-    assert list(systems) == [BM25, COARSE, UNTRAINED, *WORLD.variants]
+    assert list(systems) == [BM25, COARSE, DPR, UNTRAINED, *WORLD.variants]
     for system in systems:
         own = {
             (row.condition, row.measure): row for row in result.retrieval if row.system == system

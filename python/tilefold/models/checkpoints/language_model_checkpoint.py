@@ -14,6 +14,9 @@ from . import encoder_settings
 from .checkpoint import base_model_name, existing, load_tokenizer
 from .weights import check_head, find, load_weights
 
+# Ends of the names of transformers' classes.
+_CAUSAL = "ForCausalLM", "LMHeadModel"
+
 
 class LanguageModelCheckpoint(NamedTuple):
     """A model with its tokenizer, and settings as arguments of its class."""
@@ -86,6 +89,22 @@ def is_encoder_decoder(name: str | Path) -> bool:
     if find(source, ADAPTER) is not None:
         return is_encoder_decoder(base_model_name(source))
     return bool(transformers.AutoConfig.from_pretrained(source).is_encoder_decoder)
+
+
+def has_language_model(name: str | Path) -> bool:
+    """Reads from a model's configuration whether it is a causal language model with its head.
+
+    Args:
+        name: folder or hub name; one of an adapter alone is none.
+
+    Raises:
+        OSError: there is no such model.
+    """
+    path = find(existing(name), "config.json")
+    config = {} if path is None else encoder_settings.read_json(path)
+    if config.get("is_encoder_decoder"):
+        return False
+    return any(one.endswith(_CAUSAL) for one in config.get("architectures") or ())
 
 
 def _settings(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .invar_result import CLOSED_BOOK, ENSEMBLE, GOLD, STAGE_2, VANILLA
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
-from .retrieval_stage import adapter_size
+from .starting_model import adapter_size, precision
 
 if TYPE_CHECKING:
     from ...data import TrainingSet
@@ -65,6 +65,8 @@ def train_generator(
         subject.model,
         retrieval=str(retriever),
         generation=adapter_size(settings),
+        retrieval_in_generation=settings.retrieval_in_generation,
+        dtype=precision(settings),
         max_length=settings.max_length,
     )
     examples = reading_examples(
@@ -107,6 +109,7 @@ def answer_measures(
     ranking: NDArray[np.int64],
     scores: NDArray[np.float32],
     *,
+    baselines: bool = True,
     progress: bool,
 ) -> dict[tuple[str, str], NDArray[np.float64]]:
     """Measures the answers to the test questions before and after stage 2.
@@ -116,6 +119,7 @@ def answer_measures(
         subject: models and data.
         settings: of the study.
         ranking, scores: ``[n, k]`` documents of each test question, by the retriever of the model.
+        baselines: whether to measure answers before stage 2, too.
         progress: whether to show progress on stderr.
 
     Returns:
@@ -135,16 +139,15 @@ def answer_measures(
     found = [[data.documents[row] for row in own] for own in ranking[:, :k].tolist()]
     gold = [[data.documents[row] for row in data.positives.of(i)[:1]] for i in range(len(data))]
     shown = "answers" if progress else False
-    ensemble = PassageEnsemble(before, temperature=settings.temperature)
-    answers = {
-        CLOSED_BOOK: before.answer(data.queries, progress=shown),
-        VANILLA: before.answer(data.queries, found, progress=shown),
-        ENSEMBLE: list(
-            ensemble.answer(data.queries, found, scores[:, :k].tolist(), progress=shown).answers
-        ),
-        STAGE_2: after.answer(data.queries, found, progress=shown),
-        GOLD: after.answer(data.queries, gold, progress=shown),
-    }
+    answers: dict[str, list[str]] = {}
+    if baselines:
+        ensemble = PassageEnsemble(before, temperature=settings.temperature)
+        weighted = ensemble.answer(data.queries, found, scores[:, :k].tolist(), progress=shown)
+        answers[CLOSED_BOOK] = before.answer(data.queries, progress=shown)
+        answers[VANILLA] = before.answer(data.queries, found, progress=shown)
+        answers[ENSEMBLE] = list(weighted.answers)
+    answers[STAGE_2] = after.answer(data.queries, found, progress=shown)
+    answers[GOLD] = after.answer(data.queries, gold, progress=shown)
     return {
         (system, name): value
         for system, own in answers.items()

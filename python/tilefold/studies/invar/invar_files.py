@@ -36,6 +36,7 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
         ValueError: a file or a model that cannot be read; no test question with enough rewrites.
     """
     from ...models import find_model
+    from ...models.checkpoints.language_model_checkpoint import has_language_model
     from ...models.checkpoints.model_names import existing
     from ...models.model_record import open_model
 
@@ -81,7 +82,10 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
     counts["test questions"] = len(enough)
     for words in settings.windows:
         _warn_of_lost(test.take(enough), words, progress)
-    existing(find_model(settings.model))  # before the coarse encoder is loaded
+    for name in (settings.model, *settings.baselines):
+        existing(find_model(name))  # before the coarse encoder is loaded
+    is_language_model = has_language_model(find_model(settings.model))
+    _check_language_model(settings, is_language_model)
     title = f"{settings.model} with {settings.coarse} as coarse encoder"
     progress.started(title)
     return InvarSubject(
@@ -95,7 +99,25 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
         settings.template,
         counts,
         (settings.query_prefix, settings.passage_prefix),
+        is_language_model,
+        {name: name for name in settings.baselines},
     )
+
+
+def _check_language_model(settings: InvarSettings, is_language_model: bool) -> None:
+    """Checks that settings which need a causal language model have one."""
+    if is_language_model:
+        return
+    for name, needed, wanted in (
+        ("generator_variants", bool(settings.generator_variants), "none"),
+        ("dtype", settings.dtype != "float32", "float32"),
+        ("alignment", settings.alignment == "likelihood", "scores or representation"),
+    ):
+        if needed:
+            raise ValueError(
+                f"InvarSettings: {name}: expected {wanted}, as {settings.model} is no causal "
+                f"language model, got {getattr(settings, name)!r}"
+            )
 
 
 def _read(path: str, split: str, answers: str | None) -> TrainingSet:

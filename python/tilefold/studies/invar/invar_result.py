@@ -19,6 +19,7 @@ CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD = (
     "stage 2",
     "stage 2, gold passages",
 )
+DPR = "DPR"
 
 
 @dataclass(frozen=True)

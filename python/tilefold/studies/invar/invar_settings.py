@@ -14,8 +14,13 @@ Alignment = Literal["scores", "representation", "likelihood"]
 AlignmentDivergence = Literal["forward_kl", "reverse_kl", "js", "mse"]
 InvarianceForm = Literal["consistency", "risk", "variance"]
 RewriteFamily = Literal["typo", "redundancy", "formality", "ambiguity", "template", "order"]
+Precision = Literal["float32", "bfloat16"]
+SwappedParts = Literal["none", "rewrites", "queries"]
+RetrievalInGeneration = Literal["inactive", "merged"]
+FULL: Variant = "full"
 _FILE_FIELDS = ("model", "coarse", "data", "test")
 _NOT_WITH_WORLD = (
+    "baselines",
     "split",
     "test_split",
     "answers",
@@ -28,7 +33,6 @@ _NOT_WITH_WORLD = (
     "unseen_families",
     "n_unseen",
 )
-FULL: Variant = "full"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +41,11 @@ class InvarSettings(StudySettings):
 
     Args:
         world: size of a synthetic world, in which all models are trained.
-        model: causal language model, a folder or Hugging Face name.
+        model: causal language model, a folder or Hugging Face name; or another retriever, such as
+            one that AAR trained, where generator_variants are none.
         coarse: coarse encoder (MiniLM in the paper), a folder or Hugging Face name; minilm for
             all-MiniLM-L6-v2.
+        baselines: further retrievers that are measured as they are, folders or Hugging Face names.
         data: questions to train on, a training file or a collection.
         split: split of a collection given as data (default: train).
         test: questions to evaluate on, a training file or a collection.
@@ -49,11 +55,15 @@ class InvarSettings(StudySettings):
         unseen_rewrites: file with rewrites of the test questions; by default rules of
             unseen_families write them.
         template: of prompts: author, popqa, or a text with the fields {passages} and {question}.
-        query_prefix, passage_prefix: put before each text that the retriever reads.
+        query_prefix, passage_prefix: put before each text that the retriever reads (default:
+            "query: " and "passage: " for a language model, its own for another retriever).
         families: rules of rewrites in training.
         unseen_families: rules of rewrites of test questions, without those of training.
         variants: retrievers to train: full, without a part, or with rewrites as further queries
             in place of the invariance loss (augmentation).
+        generator_variants: variants over whose retriever stage 2 is trained; the first one has the
+            baselines of answers, too. None for no stage 2.
+        dtype: precision of the language model; adapters are trained in float32.
         alignment: what is aligned: scores (A1), representations (A2), or scores with the
             likelihood of answers as teacher (A3).
         divergence: of the alignment; mse is for representations alone.
@@ -70,11 +80,15 @@ class InvarSettings(StudySettings):
             restricted: those with the largest mean - beta * standard deviation over views; 0 for
             all.
         beta: of top_patterns.
+        invariance_mask: with the form risk, trains a mask that splits queries into an invariant and
+            a variant part, and swaps the variant parts of rewrites or of queries.
         windows: words of a chunk, each a context window in the evaluation beside whole passages.
         lora_rank, lora_alpha, lora_dropout: of both adapters.
         lora_targets: names of the layers with adapters; all-linear for all linear layers.
         depth: coarse candidates of a query, from which hard negatives are drawn.
         group_negatives: hard negatives of a query in a step.
+        refresh_steps: steps between minings of hard negatives with the model in training; 0 to keep
+            the coarse candidates.
         epochs: passes over the questions, stage 1.
         train_batch_size: questions in a step, stage 1.
         learning_rate: peak learning rate, stage 1.
@@ -89,6 +103,8 @@ class InvarSettings(StudySettings):
         generator_learning_rate: peak learning rate, stage 2.
         n_passages: passages in a prompt.
         gold_share: share of the examples of stage 2 whose prompt is made to have a gold passage.
+        retrieval_in_generation: whether the adapter for retrieval is inactive in stage 2, or merged
+            with the model.
         max_new_tokens: of an answer.
         max_length: tokens of a prompt with its answer (default: as many as the model reads).
         sweep_weights: further weights of the invariance loss, first seed.
@@ -110,6 +126,7 @@ class InvarSettings(StudySettings):
     world: WorldSize | None = None
     model: str | None = None
     coarse: str | None = None
+    baselines: tuple[str, ...] = ()
     data: str | None = None
     split: str | None = None
     test: str | None = None
@@ -118,11 +135,13 @@ class InvarSettings(StudySettings):
     rewrites: str | None = None
     unseen_rewrites: str | None = None
     template: str = "author"
-    query_prefix: str = "query: "
-    passage_prefix: str = "passage: "
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
     families: tuple[RewriteFamily, ...] = ("redundancy", "template")
     unseen_families: tuple[RewriteFamily, ...] = ("typo", "formality", "ambiguity")
     variants: tuple[Variant, ...] = get_args(Variant)
+    generator_variants: tuple[Variant, ...] = (FULL,)
+    dtype: Precision = "float32"
     alignment: Alignment = "scores"
     divergence: AlignmentDivergence = "forward_kl"
     alignment_weight: float = 1.0
@@ -135,6 +154,7 @@ class InvarSettings(StudySettings):
     n_unseen: int = 2
     top_patterns: int = 0
     beta: float = 1.0
+    invariance_mask: SwappedParts = "none"
     windows: tuple[int, ...] = ()
     lora_rank: int = 32
     lora_alpha: float = 64.0
@@ -142,6 +162,7 @@ class InvarSettings(StudySettings):
     lora_targets: tuple[str, ...] = ("all-linear",)
     depth: int = 100
     group_negatives: int = 5
+    refresh_steps: int = 0
     epochs: int = 1
     train_batch_size: int = 32
     learning_rate: float = 1e-4
@@ -155,6 +176,7 @@ class InvarSettings(StudySettings):
     generator_learning_rate: float = 2e-5
     n_passages: int = 5
     gold_share: float = 0.7
+    retrieval_in_generation: RetrievalInGeneration = "inactive"
     max_new_tokens: int = 32
     max_length: int | None = None
     sweep_weights: tuple[float, ...] = ()
@@ -166,13 +188,15 @@ class InvarSettings(StudySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("variants", "seeds", "families", "unseen_families"):
+        listed = "generator_variants", "baselines"
+        for name in ("variants", "seeds", "families", "unseen_families", *listed):
             self._replace(name, tuple(dict.fromkeys(getattr(self, name))))
         for name in ("variants", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"{self._named(name)}: expected one or more, got none")
         if FULL not in self.variants:
             raise ValueError(f"{self._named('variants')}: expected {FULL!r} among them")
+        self._check_generator()
         self._check_counts()
         self._check_numbers()
         shared = set(self.families) & set(self.unseen_families)
@@ -191,8 +215,40 @@ class InvarSettings(StudySettings):
                 f"{self._named('top_patterns')}: is of the form consistency, not of "
                 f"{self.invariance}"
             )
+        if self.invariance_mask != "none" and self.invariance != "risk":
+            raise ValueError(
+                f"{self._named('invariance_mask')}: is of the form risk, not of {self.invariance}"
+            )
         self._check_representation()
         self._check_subject()
+
+    def _check_generator(self) -> None:
+        name = self._named("generator_variants")
+        for variant in self.generator_variants:
+            if variant not in self.variants:
+                raise ValueError(f"{name}: expected some of variants, got {variant!r}")
+        if "no lora" in self.generator_variants:
+            raise ValueError(
+                f"{name}: expected variants with an adapter for retrieval, got 'no lora', which "
+                "changes the weights that the generator would read with"
+            )
+        if self.generator_variants and FULL not in self.generator_variants:
+            raise ValueError(f"{name}: expected {FULL!r} among them, or none")
+        if self.dtype == "bfloat16" and "no lora" in self.variants:
+            raise ValueError(
+                f"{self._named('dtype')}: expected float32, as the variant 'no lora' trains the "
+                "weights themselves, got bfloat16"
+            )
+        if self.refresh_steps and self.alignment == "likelihood":
+            raise ValueError(
+                f"{self._named('refresh_steps')}: expected 0 with alignment likelihood, which has "
+                f"teacher scores of the coarse candidates alone, got {self.refresh_steps}"
+            )
+        if self.retrieval_in_generation == "merged" and not self.generator_variants:
+            raise ValueError(
+                f"{self._named('retrieval_in_generation')}: has no effect without "
+                "generator_variants"
+            )
 
     def _check_representation(self) -> None:
         if self.representation_temperature is None:
@@ -226,7 +282,7 @@ class InvarSettings(StudySettings):
                 f"{self._named('training_windows')}: expected as many widths as views, "
                 f"{max(self.n_views, *self.sweep_views, 1)}, got {len(self.training_windows)}"
             )
-        for name in ("top_patterns", "examples", "seeds"):
+        for name in ("top_patterns", "examples", "seeds", "refresh_steps"):
             self._check_min(name, 0)
         if self.group_negatives > self.depth:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from .invar_result import (
     COARSE,
     ORIGINAL,
     REWRITES,
+    STAGE_2,
     UNTRAINED,
     InvarResult,
     LossPoint,
@@ -29,13 +31,8 @@ from .invar_result import (
 from .invar_settings import FULL, InvarSettings
 from .invar_subject import InvarSubject
 from .ranking_strips import ranking_strips
-from .retrieval_stage import (
-    CoarseCandidates,
-    Stage1,
-    train_retriever,
-    training_key,
-    untrained_retriever,
-)
+from .retrieval_stage import CoarseCandidates, Stage1, train_retriever, training_key
+from .starting_model import model_fingerprint, starting_retriever, trained_retriever
 from .system_comparisons import Values, compared, compared_answers, summarised
 from .view_rankings import (
     RECIPROCAL,
@@ -123,10 +120,10 @@ class _Run:
     clock: StageClock = field(default_factory=StageClock)
     curves: list[LossPoint] = field(default_factory=list)
     rankings: dict[str, ViewRankings] = field(default_factory=dict)  # of the first seed
-    folders: dict[int, Path] = field(default_factory=dict)  # full retrievers by seed
+    # Retrievers by variant and seed.
+    folders: dict[tuple[str, int], Path] = field(default_factory=dict)
 
     def load(self) -> None:
-        from ...models import CausalLM
         from ...retrieval.bm25 import Bm25
 
         Bm25([])  # raises where its package is missing, before models are trained
@@ -141,8 +138,7 @@ class _Run:
             from .invar_files import invar_file_subject
 
             self.subject = invar_file_subject(settings, self.progress)
-        plain = CausalLM.from_pretrained(self.subject.model)
-        self.model_digest = plain.fingerprint()
+        self.model_digest = model_fingerprint(self.subject, settings)
         self.views = QuestionViews(self.subject.test, self.subject.unseen, settings.windows)
         counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
         self.progress.fact("data", f"{counts}, {len(self.subject.test.documents):,} documents")
@@ -169,13 +165,18 @@ class _Run:
         return CoarseCandidates(kept["queries"], kept["documents"], kept["ids"].astype(np.int64))
 
     def baselines(self) -> dict[str, list[Values]]:
-        """Measures BM25, the coarse encoder and the language model without training."""
+        """Measures BM25, retrievers that are not trained here, and the model before training."""
+        from ...models.model_record import open_model
+
         found: dict[str, list[Values]] = {}
         with self.clock.stage("baselines"):
             self._measure(found, BM25, rank_by_words(self.views, steps=self.steps))
             coarse = self._ranked(self.subject.coarse, self.settings.coarse_temperature)
             self._measure(found, COARSE, coarse)
-            plain = untrained_retriever(
+            for name, folder in self.subject.baselines.items():
+                model = open_model(folder)
+                self._measure(found, name, self._ranked(model, self.settings.coarse_temperature))
+            plain = starting_retriever(
                 self.subject, self.settings, self.settings.seeds[0], adapter=False
             )
             self._measure(found, UNTRAINED, self._ranked(plain, self.settings.temperature))
@@ -189,18 +190,16 @@ class _Run:
         coarse: CoarseCandidates,
     ) -> None:
         """Trains and measures a retriever."""
-        from ...models import BiEncoder
-
         with self.clock.stage("stage 1"):
             folder, points = self._trained(stage, coarse)
         for point in points:
             losses = {key: value for key, value in point.items() if key != "step"}
             if name in self.settings.variants:
                 self.curves.append(LossPoint(name, stage.seed, int(point["step"]), losses))
-        if name == FULL:
-            self.folders[stage.seed] = folder
+        if name == stage.variant:
+            self.folders[stage.variant, stage.seed] = folder
         with self.clock.stage("rank"):
-            model = BiEncoder.from_pretrained(folder)
+            model = trained_retriever(self.subject, self.settings, folder)
             self._measure(found, name, self._ranked(model, self.settings.temperature))
 
     def sweep(self, coarse: CoarseCandidates) -> tuple[SweepPoint, ...]:
@@ -231,8 +230,10 @@ class _Run:
         return tuple(points)
 
     def generation(self) -> dict[str, list[Values]]:
-        """Trains and measures a generator for each seed; nothing where there are no answers."""
-        subject = self.subject
+        """Trains and measures generators for each seed; nothing where there are no answers."""
+        subject, variants = self.subject, self.settings.generator_variants
+        if not variants:
+            return {}
         if not (all(subject.train.answers) and all(subject.test.answers)):
             lacking = [
                 sum(not own for own in data.answers) for data in (subject.train, subject.test)
@@ -243,8 +244,8 @@ class _Run:
             )
             return {}
         found: dict[str, list[Values]] = {}
-        for seed, retriever in self.folders.items():
-            values = self._generated(seed, retriever)
+        for variant, seed in itertools.product(variants, self.settings.seeds):
+            values = self._generated(variant, seed)
             for system in dict.fromkeys(key[0] for key in values):
                 own = {key: value for key, value in values.items() if key[0] == system}
                 found.setdefault(system, []).append(own)
@@ -253,7 +254,7 @@ class _Run:
                 for (system, measure), own in values.items()
                 if measure == "EM"
             )
-            self.progress.fact("exact match", f"seed {seed}: {exact}")
+            self.progress.fact("exact match", f"{variant}, seed {seed}: {exact}")
         return found
 
     def measured(
@@ -292,7 +293,7 @@ class _Run:
         self, stage: Stage1, coarse: CoarseCandidates
     ) -> tuple[Path, list[dict[str, float]]]:
         texts: list[Any] = [
-            self.model_digest,
+            *self.model_digest,
             *digest_of_training(self.subject.train),
             [list(own) for own in self.subject.rewrites],
             digest_of_array(np.asarray(coarse.queries)),
@@ -305,19 +306,20 @@ class _Run:
         folder = self.steps.folder(f"retriever {stage.variant} {stage.seed}", depends)
         return train_retriever(self.subject, self.settings, coarse, stage, folder)
 
-    def _generated(self, seed: int, retriever: Path) -> Values:
+    def _generated(self, variant: str, seed: int) -> Values:
         from ...invar import UnifiedLM
-        from ...models import BiEncoder
 
         subject, settings = self.subject, self.settings
+        retriever = self.folders[variant, seed]
         with self.clock.stage("stage 2"):
-            model = BiEncoder.from_pretrained(retriever)
+            model = trained_retriever(subject, settings, retriever)
             ranking, _ = self._search(model, subject.train)
-            names = ("n_passages", "gold_share", "max_length", "generator_epochs")
-            more = ("generator_batch_size", "generator_learning_rate", "lora_rank", "lora_alpha")
-            chosen = [getattr(settings, name) for name in (*names, *more)]
+            names = ("n_passages", "gold_share", "max_length", "retrieval_in_generation")
+            more = ("generator_epochs", "generator_batch_size", "generator_learning_rate")
+            size = ("lora_rank", "lora_alpha")
+            chosen = [getattr(settings, name) for name in (*names, *more, *size)]
             depends = [
-                self.model_digest,
+                *self.model_digest,
                 model.query_encoder.fingerprint(),
                 subject.template,
                 *digest_of_training(subject.train),
@@ -328,7 +330,7 @@ class _Run:
                 settings.lora_targets,
                 seed,
             ]
-            folder = self.steps.folder(f"generator {seed}", depends)
+            folder = self.steps.folder(f"generator {variant} {seed}", depends)
             whole = train_generator(subject, settings, retriever, ranking, seed, folder)
         with self.clock.stage("answers"):
             unified = UnifiedLM.load(whole)
@@ -342,20 +344,28 @@ class _Run:
                 settings.n_passages,
                 settings.max_new_tokens,
                 settings.temperature,
+                variant == FULL,
             ]
 
             def make() -> dict[str, NDArray[Any]]:
                 values = answer_measures(
-                    unified, subject, settings, ids, scores, progress=self.progress.bars
+                    unified,
+                    subject,
+                    settings,
+                    ids,
+                    scores,
+                    baselines=variant == FULL,
+                    progress=self.progress.bars,
                 )
                 return {"\t".join(name): value for name, value in values.items()}
 
             kept = self.steps.once("answers", key, make)
-        return {
-            (system, measure): kept[f"{system}\t{measure}"]
-            for system in SYSTEMS
-            for measure in MEASURES
-        }
+        found: Values = {}
+        for system, measure in itertools.product(SYSTEMS, MEASURES):
+            own = system if variant == FULL else system.replace(STAGE_2, f"{STAGE_2}, {variant}")
+            if f"{system}\t{measure}" in kept:
+                found[own, measure] = kept[f"{system}\t{measure}"]
+        return found
 
     def _search(
         self, model: BiEncoder, data: TrainingSet

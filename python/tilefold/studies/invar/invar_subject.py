@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ class InvarSubject:
 
     Args:
         title: one line that names them.
-        model: folder or name of the causal language model.
+        model: folder or name of the causal language model, or of another retriever.
         coarse: the coarse encoder.
         train: questions to train on, with positives and without negatives.
         rewrites: of each training question, seen in training.
@@ -25,7 +25,9 @@ class InvarSubject:
         unseen: rewrites of each test question, which no training has seen.
         counts: numbers of questions and rewrites, and of what was left out.
         template: of a prompt, with the fields {passages} and {question}.
-        prefixes: of queries and of passages.
+        prefixes: of queries and of passages; None for the defaults of the model.
+        is_language_model: whether the model is a causal language model, which stage 2 needs.
+        baselines: folders or names of further retrievers, by the name that results have.
     """
 
     title: str
@@ -37,4 +39,6 @@ class InvarSubject:
     unseen: Sequence[Sequence[str]]
     template: str
     counts: dict[str, int] = field(default_factory=dict)
-    prefixes: tuple[str, str] = ("query: ", "passage: ")
+    prefixes: tuple[str | None, str | None] = (None, None)
+    is_language_model: bool = True
+    baselines: Mapping[str, str] = field(default_factory=dict)

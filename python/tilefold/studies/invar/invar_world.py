@@ -10,6 +10,7 @@ import numpy as np
 
 from ...ragged_lists import Lists
 from ..study import Reporter
+from .invar_result import DPR
 from .invar_settings import InvarSettings, WorldSize
 from .invar_subject import InvarSubject
 
@@ -46,6 +47,7 @@ def invar_world_subject(
     from ...world.reading_retriever import judged_retriever
     from ...world.reading_world import make_reading_world
     from ...world.retrieval_data import split_facts
+    from ...world.world_models import fine_tuned, pretrained
     from ...world.world_readers import trained_reader
 
     seed = settings.seeds[0]
@@ -71,6 +73,7 @@ def invar_world_subject(
         _TEMPLATE,
         {"training questions": len(training), "test questions": len(tested)},
         _PREFIXES,
+        baselines={DPR: str(fine_tuned(world, pretrained(world, seed=seed), train, seed=seed))},
     )
 
 

@@ -16,10 +16,11 @@ from ...files.atomic import replacing_text
 from ...ragged_lists import Lists
 from .invar_settings import InvarSettings, Variant
 from .invar_subject import InvarSubject
+from .starting_model import starting_retriever
 
 if TYPE_CHECKING:
     from ...data import TrainingSet
-    from ...models import BiEncoder, Lora
+    from ...models import BiEncoder
     from ...train import DrawingPolicy
     from ...train.objectives import BiEncoderObjective
 
@@ -104,44 +105,6 @@ def train_retriever(
     return folder / MODEL, points
 
 
-def untrained_retriever(
-    subject: InvarSubject, settings: InvarSettings, seed: int, *, adapter: bool
-) -> BiEncoder:
-    """Loads the language model as a retriever, with a new adapter or without any.
-
-    Args:
-        subject: names the model.
-        settings: size of the adapter and lengths.
-        seed: of the adapter's weights.
-        adapter: whether there is one; without it, all weights are trained.
-    """
-    import torch
-
-    from ...invar import UnifiedLM
-
-    torch.manual_seed(seed)
-    unified = UnifiedLM.from_pretrained(
-        subject.model,
-        retrieval=adapter_size(settings) if adapter else None,
-        generation=None,
-        query_prefix=subject.prefixes[0],
-        passage_prefix=subject.prefixes[1],
-        query_max_length=settings.query_max_length,
-        passage_max_length=settings.document_max_length,
-    )
-    return unified.retriever
-
-
-def adapter_size(settings: InvarSettings) -> Lora:
-    """Returns size and places of an adapter."""
-    from ...models import Lora
-
-    targets: Any = settings.lora_targets
-    if targets == ("all-linear",):
-        targets = "all-linear"
-    return Lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, targets)
-
-
 def _trainer(
     subject: InvarSubject,
     settings: InvarSettings,
@@ -154,10 +117,11 @@ def _trainer(
     from ...train import RetrieverTrainer
     from ...train.arguments import RetrieverTrainingArguments
 
-    model = untrained_retriever(subject, settings, stage.seed, adapter=stage.has("lora"))
+    model = starting_retriever(subject, settings, stage.seed, adapter=stage.has("lora"))
     data = _data(subject, settings, coarse, stage)
     batches = math.ceil(len(subject.train) / settings.train_batch_size)
     steps = batches * settings.epochs
+    depth = min(settings.depth, len(data.documents))
     arguments = RetrieverTrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.train_batch_size,
@@ -173,6 +137,9 @@ def _trainer(
         disable_tqdm=True,
         dataloader_pin_memory=False,  # batches are numbers of rows
         encode_batch_size=settings.batch_size,
+        refresh_steps=settings.refresh_steps,
+        refresh_depth=depth,
+        refresh_negatives=depth,
     )
     objective = _objective(model, settings, coarse, stage, steps)
     policy = _policy(data, subject, settings, coarse, stage)
@@ -254,6 +221,7 @@ def _objective(
         ContrastiveObjective,
         DistillationObjective,
         InvarianceObjective,
+        RepresentationMask,
         RepresentationObjective,
         Schedule,
         WeightedObjective,
@@ -286,9 +254,13 @@ def _objective(
         weights["invariance"] = Schedule(
             stage.weight, start=0.0, steps=ramp, shape="linear", delay=delay
         )
+        mask: Any = None
+        if settings.invariance_mask != "none":
+            mask = RepresentationMask(model.dim, swap=settings.invariance_mask, seed=stage.seed)
         parts["invariance"] = InvarianceObjective(
             model,
             InvarianceLoss(settings.invariance, temperature=settings.temperature),
+            mask=mask,
             **_patterns(settings),
         )
     return WeightedObjective(parts, weights)
@@ -321,12 +293,14 @@ def training_key(
         "training_windows",
         "top_patterns",
         "beta",
+        "invariance_mask",
         "lora_rank",
         "lora_alpha",
         "lora_dropout",
         "lora_targets",
         "depth",
         "group_negatives",
+        "refresh_steps",
         "epochs",
         "train_batch_size",
         "learning_rate",
