@@ -1,12 +1,17 @@
 """What a training is told: YAML and command lines, and what was asked for as YAML again."""
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
 
+from tilefold.cli.command_parser import CommandParser
+from tilefold.cli.settings_options import add_settings_options, settings_from_options
 from tilefold.cli.verbs.train import save_arguments
 from tilefold.files.yaml_settings import as_yaml, read_settings
+from tilefold.studies.settings import StudySettings
 from tilefold.train.yaml_arguments import parse, resolved
 
 
@@ -133,3 +138,39 @@ def test_a_users_own_file_is_not_replaced_by_arguments(tmp_path):
     with pytest.raises(FileExistsError, match="no file of tilefold"):
         save_arguments(path, resolved(["--bf16"]))
     assert path.read_text() == "notes: mine\n"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listed(StudySettings):
+    """Settings with a list that is not empty by default.
+
+    Args:
+        names: some.
+        count: one.
+    """
+
+    names: tuple[str, ...] = ("a", "b")
+    count: int = 1
+
+
+def listed(tmp_path, text: str, *words: str) -> Listed:
+    path = tmp_path / "listed.yaml"
+    path.write_text(text)
+    parser = CommandParser(prog="x")
+    parser.add_config()
+    add_settings_options(parser, Listed)
+    return settings_from_options(parser.parse_args(["--config", str(path), *words]), Listed)
+
+
+def test_an_empty_list_of_a_file_is_not_the_default(tmp_path):
+    assert listed(tmp_path, "names: []\n").names == ()
+    assert listed(tmp_path, "names: []\n", "--names", "c").names == ("c",)
+    assert listed(tmp_path, "names: [d]\n", "--names").names == ()
+    assert listed(tmp_path, "count: 2\n").names == ("a", "b")
+
+
+@pytest.mark.parametrize("value", ["[]", "[2, 3]"])
+def test_a_list_is_not_one_value(tmp_path, capsys, value):
+    with pytest.raises(SystemExit):
+        listed(tmp_path, f"count: {value}\n")
+    assert "--config: count: expected one value, got [" in capsys.readouterr().err

@@ -36,6 +36,8 @@ from tilefold.studies.invar.invar_result import (
     VANILLA,
     WINDOWS,
 )
+from tilefold.studies.invar.invar_subject import InvarSubject
+from tilefold.studies.invar.starting_model import trained_retriever
 from tilefold.studies.study import Reporter
 from tilefold.world import reading_retriever
 
@@ -265,6 +267,8 @@ def from_files(files: Path, **changes) -> InvarSettings:
         {"invariance": "risk", "training_windows": [3, 4], "n_views": 2},
         {"top_patterns": 2, "beta": 0.5, "windows": [4]},
         {"rewrites": None, "unseen_rewrites": None, "variants": ["full", "augmentation"]},
+        {"invariance": "risk", "invariance_mask": "queries"},
+        {"refresh_steps": 1, "retrieval_in_generation": "merged"},
     ],
     ids=lambda changes: ", ".join(changes),
 )
@@ -279,6 +283,74 @@ def test_every_form_trains_from_files(files, changes):
     }
     assert all(np.isfinite(row.value.mean) for row in (*result.retrieval, *result.robustness))
     assert result.counts["test questions"] == 10
+
+
+def test_stage_2_may_be_trained_over_the_retrievers_of_several_variants(files):
+    variants = ["full", "no invariance"]
+    settings = from_files(files, variants=variants, generator_variants=variants, seeds=[0, 1])
+    result = run_invar(settings)
+    names = list(dict.fromkeys(row.system for row in result.generation))
+    other = [name.replace(STAGE_2, f"{STAGE_2}, no invariance") for name in (STAGE_2, GOLD)]
+    assert names == [CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD, *other]
+    assert all(len(row.by_seed) == 2 for row in result.generation)
+    assert other[0] in {row.other for row in result.generation_gains}
+
+
+def test_an_encoder_takes_the_place_of_the_language_model_without_stage_2(files):
+    encoder = {"model": str(files / "coarse"), "generator_variants": []}
+    encoder |= {"query_max_length": 64, "document_max_length": 64}  # as many as it reads
+    settings = from_files(files, variants=["full", "no invariance"], **encoder)
+    result = run_invar(settings)
+    assert result.generation == ()
+    rows = {(row.system, row.condition, row.measure): row for row in result.retrieval}
+    # The model before training is the coarse encoder, with its own prefixes.
+    for condition, measure in {(row.condition, row.measure) for row in result.retrieval}:
+        own = rows[UNTRAINED, condition, measure]
+        assert own.value == rows[COARSE, condition, measure].value
+    changed = run_invar(from_files(files, query_prefix="a ", **encoder))
+    before = [row.value for row in result.retrieval if row.system == UNTRAINED]
+    assert before != [row.value for row in changed.retrieval if row.system == UNTRAINED]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "generator_variants: expected none, as .*coarse is no causal language model"),
+        ({"dtype": "bfloat16"}, "dtype: expected float32"),
+        ({"alignment": "likelihood"}, "alignment: expected scores or representation"),
+    ],
+)
+def test_an_encoder_has_no_use_for_settings_of_language_models(files, changes, message):
+    none = {"generator_variants": []} if changes else {}
+    with pytest.raises(ValueError, match=message):
+        run_invar(from_files(files, model=str(files / "coarse"), **none, **changes))
+
+
+def test_further_retrievers_are_measured_as_they_are(files):
+    result = run_invar(from_files(files, baselines=[str(files / "coarse")], generator_variants=[]))
+    own, coarse = (
+        [dataclasses.replace(row, system="") for row in result.retrieval if row.system == name]
+        for name in (str(files / "coarse"), COARSE)
+    )
+    assert own == coarse
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        run_invar(from_files(files, baselines=[str(files / "absent")]))
+
+
+def test_bfloat16_is_the_precision_of_the_model_but_not_of_its_adapters(files, tmp_path):
+    settings = from_files(files, dtype="bfloat16", learning_rate=0.01)
+    result = run_invar(settings, steps=Steps(tmp_path))
+    other = run_invar(from_files(files, learning_rate=0.01), steps=Steps(tmp_path))
+    assert len(list(tmp_path.glob("**/adapter_model.safetensors"))) > 1  # trained twice
+    assert [row.losses for row in result.curves] != [row.losses for row in other.curves]
+    subject = InvarSubject("", str(files / "llama"), *[None] * 4, [], "")
+    (adapter, *_) = sorted(
+        path.parent for path in tmp_path.glob("**/retriever*/**/adapter_config*")
+    )
+    model = trained_retriever(subject, settings, adapter).query_encoder.model
+    found = {name: weight.dtype for name, weight in model.named_parameters()}
+    assert {kind for name, kind in found.items() if "lora" not in name} == {torch.bfloat16}
+    assert {kind for name, kind in found.items() if "lora" in name} == {torch.float32}
 
 
 def test_questions_without_answers_leave_out_stage_2(files, tmp_path):
@@ -357,6 +429,20 @@ def test_the_configurations_run_with_small_models(files, name, tmp_path, monkeyp
         ({"sweep_weights": [0.0]}, "sweep_weights: expected numbers above 0"),
         ({"seeds": []}, "seeds: expected one or more"),
         ({"beta": 0.5}, "beta: has no effect without top_patterns"),
+        ({"invariance_mask": "queries"}, "invariance_mask: is of the form risk"),
+        ({"generator_variants": ["full", "no lora"]}, "expected variants with an adapter"),
+        ({"generator_variants": ["no invariance"]}, "generator_variants: expected 'full' among"),
+        (
+            {"variants": ["full"], "generator_variants": ["full", "augmentation"]},
+            "generator_variants: expected some of variants",
+        ),
+        ({"dtype": "bfloat16"}, "dtype: expected float32, as the variant 'no lora'"),
+        (
+            {"generator_variants": [], "retrieval_in_generation": "merged"},
+            "retrieval_in_generation: has no effect without generator_variants",
+        ),
+        ({"refresh_steps": 2, "alignment": "likelihood"}, "refresh_steps: expected 0 with"),
+        ({"baselines": ["x"]}, "baselines: not with world"),
         ({"top_patterns": 2, "invariance": "risk"}, "top_patterns: is of the form consistency"),
         ({"representation_temperature": 1.0}, "representation_temperature: is of alignment"),
         ({"template": "popqa"}, "template: not with world"),

@@ -92,7 +92,14 @@ class CommandParser(argparse.ArgumentParser):
                 add(self)
             if not self._takes_config:
                 return words
-            return with_config(words, self._option_string_actions, self._visible_options())
+            actions = self._option_string_actions
+            settings = file_settings(words, actions, self._visible_options())
+            for name, value in settings:
+                if isinstance(value, list) and actions[_option(name)].nargs not in ("*", "+"):
+                    raise ValueError(f"--config: {name}: expected one value, got {value}")
+                if value == []:  # argparse has no word for an empty list
+                    self.set_defaults(**{actions[_option(name)].dest: []})
+            return [*(word for one in settings for word in _option_words(*one)), *words]
         except (ValueError, OSError, ImportError) as error:
             self.exit(1, f"{self.prog}: {one_line(error)}\n")
 
@@ -151,10 +158,12 @@ def did_you_mean(option: str, known: Iterable[str]) -> str:
     return f"; did you mean {similar[0]}?" if similar else ""
 
 
-def with_config(words: Sequence[str], known: Iterable[str], shown: Iterable[str]) -> list[str]:
-    """Returns the words of a command line after those of its ``--config`` file.
+def file_settings(
+    words: Sequence[str], known: Iterable[str], shown: Iterable[str]
+) -> list[tuple[str, bool | str | list[str]]]:
+    """Returns the options of the ``--config`` file of a command line.
 
-    Options that are on the command line are left out of the file's, where lists would grow.
+    Options that are on the command line are left out, where lists would grow.
 
     Args:
         words: of the command line.
@@ -170,14 +179,13 @@ def with_config(words: Sequence[str], known: Iterable[str], shown: Iterable[str]
     try:
         path = reader.parse_known_args(list(words))[0].config
     except argparse.ArgumentError:  # --config without a file: the verb's own parser says so
-        return list(words)
+        return []
     if path is None:
-        return list(words)
+        return []
     given = {word.partition("=")[0] for word in words}
     given |= {f"--{option[5:]}" for option in given if option.startswith("--no-")}
     settings = _known_settings(path, set(known), shown)
-    lists = [_option_words(name, value) for name, value in settings if _option(name) not in given]
-    return [*(word for one in lists for word in one), *words]
+    return [(name, value) for name, value in settings if _option(name) not in given]
 
 
 def _known_settings(

@@ -19,8 +19,8 @@ _METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 def add_settings_options(parser: argparse.ArgumentParser, kind: type[StudySettings]) -> None:
     """Adds an option for each field, with the field's type, default and description.
 
-    ``max_samples: int = 5000`` becomes ``--max-samples N``; a tuple takes several values; a Literal
-    its values alone. A field without default is required. Fields of each class are a group.
+    ``max_samples: int = 5000`` becomes ``--max-samples N``; a tuple takes any number of values; a
+    Literal its values alone. A field without default is required. Fields of each class are a group.
 
     Args:
         parser: of a verb.
@@ -75,7 +75,7 @@ def _kind_options(hint: Any) -> dict[str, Any]:
     """Returns the arguments of `add_argument` that follow from a type."""
     inner = [choice for choice in get_args(hint) if choice is not type(None)]
     if get_origin(hint) is tuple:
-        return {**_kind_options(inner[0]), "nargs": "+", "action": "extend"}
+        return {**_kind_options(inner[0]), "nargs": "*", "action": "extend"}
     if get_origin(hint) is Literal:
         return {"choices": inner, "metavar": "NAME"}
     if inner:  # an optional type
