@@ -13,6 +13,7 @@ transformers = pytest.importorskip(
 )
 
 from tilefold.models import CausalLM, Encoder, EncoderDecoderLM, MaskedLM, add_lora
+from tilefold.models.checkpoints.language_model_checkpoint import has_language_model
 from tiny_language_models import CONFIGS, build, save, save_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,6 +50,12 @@ def test_a_saved_folder_comes_back_and_transformers_reads_it(name, folder, tmp_p
     theirs = getattr(transformers, name).from_pretrained(tmp_path / "saved")
     for key, weight in theirs.state_dict().items():
         assert torch.equal(weight, model.model.state_dict()[key])
+
+
+def test_the_configuration_names_causal_language_models(name, folder, tmp_path):
+    assert has_language_model(folder) == (CLASSES[name] is CausalLM)
+    Encoder.from_pretrained(folder, max_length=20).save_pretrained(tmp_path / "encoder")
+    assert not has_language_model(tmp_path / "encoder")  # it has lost its head
 
 
 def test_an_encoder_can_be_made_of_a_saved_language_model(name, folder, tmp_path):

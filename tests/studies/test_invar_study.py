@@ -39,6 +39,7 @@ from tilefold.studies.invar.invar_result import (
 from tilefold.studies.invar.invar_subject import InvarSubject
 from tilefold.studies.invar.starting_model import trained_retriever
 from tilefold.studies.study import Reporter
+from tilefold.studies.study_file import read_result
 from tilefold.world import reading_retriever
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -406,6 +407,19 @@ def test_the_configurations_run_with_small_models(files, name, tmp_path, monkeyp
     assert main(words) == 0
     assert (tmp_path / "report.html").is_file()
     assert json.loads((tmp_path / "invar.json").read_text())
+
+
+def test_the_loss_trains_a_retriever_that_aar_adapted(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("AAR_RETRIEVER", str(files / "coarse"))
+    monkeypatch.setenv("AAR_TRAIN", str(files / "train.jsonl"))
+    monkeypatch.setenv("AAR_TEST", str(files / "test.jsonl"))
+    words = ["invar", "run", "--config", str(EXAMPLES / "invar_aar.yaml"), "--out", str(tmp_path)]
+    words += ["--seeds", "0", "--lora-rank", "2", "--group-negatives", "2", "--depth", "5"]
+    words += ["--query-max-length", "64", "--document-max-length", "64"]
+    assert main(words) == 0
+    result = read_result(tmp_path / "invar.json", INVAR)
+    assert result.generation == ()
+    assert {row.variant for row in result.curves} == {"full", "no invariance", "augmentation"}
 
 
 # ---- settings ------------------------------------------------------------------------------------
