@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -46,6 +47,18 @@ class StudySettings:
         for item in value if isinstance(value, tuple) else (value,):
             if item is not None and item < lowest:
                 raise ValueError(f"{self._named(name)}: expected {lowest} or more, got {item}")
+
+    def _check_range(
+        self, name: str, low: float, high: float = math.inf, *, above: bool = False
+    ) -> None:
+        """Checks that a number is finite and between two others, or above the lower one."""
+        value = getattr(self, name)
+        if not low <= value <= high or math.isinf(value) or (above and value == low):
+            wanted = "above" if above else "at least"
+            limit = "" if math.isinf(high) else f" and at most {high:g}"
+            raise ValueError(
+                f"{self._named(name)}: expected a number {wanted} {low:g}{limit}, got {value}"
+            )
 
 
 def field_descriptions(kind: type[StudySettings]) -> dict[str, str]:

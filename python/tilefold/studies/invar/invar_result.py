@@ -11,7 +11,7 @@ from ..stage_clock import StageTime
 from .invar_settings import InvarSettings
 
 ORIGINAL, REWRITES, WINDOWS = "original", "unseen rewrites", "windows"
-BM25, COARSE, UNTRAINED = "BM25", "coarse encoder", "untrained LM"
+BM25, COARSE, UNTRAINED = "BM25", "coarse encoder", "before stage 1"
 CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD = (
     "closed book",
     "vanilla RAG",

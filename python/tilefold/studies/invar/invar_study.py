@@ -28,10 +28,11 @@ from .invar_result import (
     Measured,
     SweepPoint,
 )
-from .invar_settings import FULL, InvarSettings
+from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
 from .ranking_strips import ranking_strips
 from .retrieval_stage import CoarseCandidates, Stage1, train_retriever, training_key
+from .retriever_settings import FULL
 from .starting_model import model_fingerprint, starting_retriever, trained_retriever
 from .system_comparisons import Values, compared, compared_answers, summarised
 from .view_rankings import (

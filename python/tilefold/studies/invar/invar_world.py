@@ -11,8 +11,9 @@ import numpy as np
 from ...ragged_lists import Lists
 from ..study import Reporter
 from .invar_result import DPR
-from .invar_settings import InvarSettings, WorldSize
+from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
+from .invar_subject_settings import WorldSize
 
 if TYPE_CHECKING:
     from ...data import TrainingSet

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from .invar_result import RankingStrip
-from .invar_settings import FULL
 from .invar_subject import InvarSubject
+from .retriever_settings import FULL
 from .view_rankings import ViewRankings
 
 _SHOWN = (FULL, "no invariance")

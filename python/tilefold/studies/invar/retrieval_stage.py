@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ...files.atomic import replacing_text
 from ...ragged_lists import Lists
-from .invar_settings import InvarSettings, Variant
+from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
+from .retriever_settings import Variant
 from .starting_model import starting_retriever
 
 if TYPE_CHECKING:

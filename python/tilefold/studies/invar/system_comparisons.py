@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..paired_comparison import compare_pairs
 from .invar_result import STAGE_2, Compared, Measured
-from .invar_settings import FULL
+from .retriever_settings import FULL
 from .view_rankings import RECIPROCAL, VARIANCE
 
 _TESTED = ("deviation", "lowest", "Jaccard", "RBO", "flips")  # beginnings of names of measures
