@@ -286,6 +286,24 @@ def test_batches_of_tokens_have_the_scores_of_texts(model, append_eos):
     assert mask.sum(1).tolist() == expected.tokens.tolist()
 
 
+def test_only_places_of_continuations_have_logits(model):
+    """Between the end of a short text and that of a long prompt, there are none."""
+    prompts, continuations = ["the red", "the red fox " * 5], [" fox sleeps", " runs"]
+    tokens = model.continuation_tokens(prompts, continuations, append_eos=False)
+    starts = torch.tensor([row["start"][0] for row in tokens])
+    kept = []
+    hook = model.model.get_output_embeddings().register_forward_hook(
+        lambda _module, _args, logits: kept.append(logits.shape[1])
+    )
+    log_p, mask = model.continuation_log_probabilities(model.pad(tokens), starts)
+    hook.remove()
+    assert log_p.shape == mask.shape == (2, int(mask.sum()))
+    assert kept == [int(mask.sum())] or not model._takes("logits_to_keep")
+    pairs = zip(prompts, continuations, strict=True)
+    alone = [model.log_likelihood([prompt], [text]).sum[0] for prompt, text in pairs]
+    np.testing.assert_allclose(log_p.masked_fill(~mask, 0).sum(1).detach(), alone, rtol=1e-5)
+
+
 @pytest.mark.parametrize("eos", [None, 5, [5, 6]])
 def test_texts_end_at_the_tokenizers_end_token(folder, tmp_path, eos):
     """Also where the configuration of the model names no such token, or others."""

@@ -149,21 +149,21 @@ class CausalLM(GenerativeLM):
             starts: ``[n]`` place of each continuation's first token.
 
         Returns:
-            Log-probabilities ``[n, tokens]`` from the first of all continuations on, and a mask,
-            True for tokens of continuations.
+            Log-probabilities ``[n, tokens]`` of the places that are in the continuation of any row,
+            in order, and a mask, True for tokens of the row's own.
         """
         ids = batch["input_ids"]
         lengths = batch["attention_mask"].sum(1)
-        first = int(starts.min())
-        # Logits before the first continuation are not needed: with long prompts, most of them.
-        kept = torch.arange(first - 1, ids.shape[1] - 1, device=ids.device)
+        places = torch.arange(1, ids.shape[1], device=ids.device)
+        inside = (places >= starts[:, None]) & (places < lengths[:, None])
+        # Logits at other places are not needed: with long prompts, most of them.
+        needed = inside.any(0)
+        kept, targets = (places - 1)[needed], ids[:, 1:][:, needed]
         if self._takes("logits_to_keep"):
             logits = self(batch, use_cache=False, logits_to_keep=kept).logits
         else:
             logits = self(batch, use_cache=False).logits[:, kept]
-        places = kept + 1
-        mask = (places >= starts[:, None]) & (places < lengths[:, None])
-        return token_log_probabilities(logits, ids[:, first:]), mask
+        return token_log_probabilities(logits, targets), inside[:, needed]
 
     def _scores(
         self,

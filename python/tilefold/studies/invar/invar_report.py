@@ -41,8 +41,9 @@ def _retrieval_blocks(result: InvarResult) -> list[Block]:
         "full is the language model with a LoRA adapter, trained by the contrastive, the alignment "
         "and the invariance loss. A variant named no leaves that part out; without lora, all "
         "weights are trained. augmentation has rewrites as further training queries in place of "
-        "the invariance loss. Training starts from the model before stage 1, with the coarse encoder as "
-        "teacher. Unseen rewrites are wordings that no training had; values are means over them."
+        "the invariance loss. Training starts from the model before stage 1, with the coarse "
+        "encoder as teacher. Unseen rewrites are wordings that no training had; values are means "
+        "over them."
     )
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.retrieval):
