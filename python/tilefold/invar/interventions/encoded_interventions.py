@@ -13,6 +13,7 @@ from ...ragged_lists import Lists
 from .chunk_search import listed_scores, search_chunks
 from .intervention_product import Interventions
 from .lost_gold import Flags, lost_answers, lost_documents, warn_of_lost
+from .probability_variance import EncodedView, probability_variances
 
 _OP = "EncodedInterventions"
 
@@ -167,6 +168,57 @@ class EncodedInterventions:
                 found[key] = listed_scores(*pair, listed)
             scores[place, :, : each.k] = found[key][:, : each.k]
         return scores
+
+    def probability_variances(
+        self, temperature: float, selections: Sequence[Sequence[int]] | None = None
+    ) -> NDArray[np.float64]:
+        """Computes how much the probabilities of documents vary over interventions.
+
+        Equals ``ranking_patterns(view_probabilities(scores, temperature), 1).uncertainty`` of the
+        scores of all documents, without forming their matrix: memory depends neither on the number
+        of documents nor of queries.
+
+        Args:
+            temperature: scores are divided by it.
+            selections: places of the interventions that each result is over, such as those of
+                wordings alone; by default one result over all interventions.
+
+        Returns:
+            float64 ``[len(selections), n]``: variance over interventions, that of a population,
+            summed over documents; 0 where all interventions lead to the same distribution.
+
+        Raises:
+            ValueError: a temperature that is not above 0; a selection without a place, or with one
+                that is no intervention's; a k, as it leaves most documents without a probability.
+
+        Example:
+            >>> from tilefold.models import BiEncoder, minilm
+            >>> product = Interventions(["a cat?", "cats"], [["cat?"], ["cats"]])
+            >>> encoded = EncodedInterventions(
+            ...     BiEncoder(minilm()), product, ["bills are due", "cats sleep"], progress=False
+            ... )
+            >>> (encoded.probability_variances(0.05) > 0).tolist()
+            [[True, False]]
+        """
+        op, total = f"{_OP}.probability_variances", len(self.interventions)
+        chosen = [range(total)] if selections is None else selections
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"{op}: temperature must be above 0, got {temperature}")
+        for places in chosen:
+            if not len(places) or not all(0 <= place < total for place in places):
+                raise ValueError(
+                    f"{op}: selections must have one or more places, 0 to {total - 1}, got "
+                    f"{list(places)}"
+                )
+        if any(k is not None for k in self.interventions.ks):
+            raise ValueError(
+                f"{op}: probabilities are over all documents, but interventions have ks "
+                f"{self.interventions.ks}; make them without ks"
+            )
+        views = [
+            EncodedView(queries, *window) for queries in self._queries for window in self._windows
+        ]
+        return probability_variances(views, float(temperature), chosen)
 
     def _lost(
         self,
