@@ -21,14 +21,15 @@ _OP = "EncodedInterventions"
 class EncodesTexts(Protocol):
     """Encodes queries and documents, as `tilefold.models.BiEncoder` does."""
 
+    # Only with *more, too, do type checkers accept methods that name their options.
     def encode_queries(
-        self, texts: Sequence[str], prompts: Sequence[str] | None = None, **options: Any
+        self, texts: Sequence[str], prompts: Sequence[str] | None = None, *more: Any, **options: Any
     ) -> NDArray[np.float32]:
         """Returns an embedding of each query."""
         ...
 
     def encode_documents(
-        self, texts: Sequence[str], titles: Sequence[str] | None = None, **options: Any
+        self, texts: Sequence[str], titles: Sequence[str] | None = None, *more: Any, **options: Any
     ) -> NDArray[np.float32]:
         """Returns an embedding of each document."""
         ...

@@ -10,12 +10,13 @@ from ...report import Figure, Figures, Listing, Paragraph, Section, Table, heat_
 from ...report.figures import Line
 from ...report.number_format import interval, number, p_value
 from ...report.page import Block
-from .invar_result import REWRITES, WINDOWS, Compared, InvarResult, Measured, RankingStrip
-from .invar_summary import measured_table
+from .invar_result import BOTH, REWRITES, WINDOWS, Compared, InvarResult, Measured, RankingStrip
+from .invar_summary import digits_of, measured_table
 
 _BETWEEN = {
     REWRITES: "a question and its unseen rewrites",
     WINDOWS: "whole passages and chunks",
+    BOTH: "all wordings of a question in all windows",
 }
 _CHARACTERS = 60  # of a passage in the list below a strip
 
@@ -50,7 +51,7 @@ def _retrieval_blocks(result: InvarResult) -> list[Block]:
         rows = [row for row in result.retrieval if row.condition == condition]
         blocks.append(_measured(f"Retrieval, {condition}", rows, result))
     if result.comparisons:  # with another variant beside the full one
-        blocks.append(_comparisons(result.comparisons))
+        blocks.append(_comparisons(result.comparisons, result))
     return blocks
 
 
@@ -61,7 +62,8 @@ def _robustness_blocks(result: InvarResult) -> list[Block]:
         "interventions (Jaccard) and the overlap weighted by rank (RBO), how often the first "
         "passage changes between being relevant and not (flips), and the variance of the "
         "probability of a passage, summed over passages. Probabilities are at each system's own "
-        "temperature, and a flatter softmax has a smaller variance: read it beside Jaccard and RBO."
+        "temperature, and a flatter softmax has a smaller variance: read it beside Jaccard and "
+        "RBO. Rewrites and windows together are all wordings in all windows."
     )
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.robustness):
@@ -95,28 +97,35 @@ def _by_variant(result: InvarResult, measure: str) -> Figure | None:
 
 def _measured(heading: str, rows: Sequence[Measured], result: InvarResult) -> Table:
     table = measured_table(heading, rows)
+    seeds = len(result.settings.seeds)
+    spread = (
+        f"averaged over {seeds} seeds; ±: standard deviation of the {seeds} means, which the "
+        "intervals do not cover"
+        if seeds > 1
+        else "of 1 seed, which the intervals do not cover"
+    )
     caption = (
-        f"{heading}; {rows[0].n:,} questions, mean and 95% bootstrap interval over questions; "
-        f"values of trained systems averaged over {len(result.settings.seeds)} seeds, which the "
-        "intervals do not cover."
+        f"{heading}; {rows[0].n:,} {result.samples}, mean and 95% bootstrap interval over them; "
+        f"values of trained systems {spread}."
     )
     return Table.from_columns("system", table.labels, table.columns, caption)
 
 
-def _comparisons(rows: Sequence[Compared]) -> Table:
+def _comparisons(rows: Sequence[Compared], result: InvarResult) -> Table:
     cells = [
         [
             f"{row.system} - {row.other}",
             f"{row.measure}, {row.condition}",
-            interval(row.comparison.base),
-            interval(row.comparison.model),
-            interval(row.comparison.difference, signed=True),
+            interval(row.comparison.base, digits_of(row.measure)),
+            interval(row.comparison.model, digits_of(row.measure)),
+            interval(row.comparison.difference, digits_of(row.measure), signed=True),
             p_value(row.comparison.p),
         ]
         for row in rows
     ]
+    paired = f"{rows[0].comparison.n:,} {result.samples}" if rows else result.samples
     caption = (
-        "Differences paired over questions, values averaged over seeds; p: two-sided paired "
+        f"Differences paired over {paired}, values averaged over seeds; p: two-sided paired "
         "randomisation test, corrected over all rows (Holm)."
     )
     header = ["systems", "measure", "second", "first", "difference", "p (Holm)"]
@@ -133,7 +142,7 @@ def _answer_blocks(result: InvarResult) -> list[Block]:
     return [
         Paragraph(words),
         _measured("Answers", result.generation, result),
-        _comparisons(result.generation_gains),
+        _comparisons(result.generation_gains, result),
     ]
 
 

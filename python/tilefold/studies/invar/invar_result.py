@@ -11,6 +11,7 @@ from ..stage_clock import StageTime
 from .invar_settings import InvarSettings
 
 ORIGINAL, REWRITES, WINDOWS = "original", "unseen rewrites", "windows"
+BOTH = "rewrites and windows"
 BM25, COARSE, UNTRAINED = "BM25", "coarse encoder", "before stage 1"
 CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD = (
     "closed book",
@@ -28,11 +29,11 @@ class Measured:
 
     Args:
         system: name of the retriever or generator.
-        condition: `ORIGINAL`, `REWRITES` or `WINDOWS`; "" for a generator.
+        condition: `ORIGINAL`, `REWRITES`, `WINDOWS` or `BOTH`; "" for a generator.
         measure: such as RR@10, or lowest RR@10.
-        value: mean and 95% bootstrap interval over questions, averaged over seeds.
+        value: mean and 95% bootstrap interval over samples, values averaged over seeds.
         by_seed: mean of each seed; one where no seed matters.
-        n: questions.
+        n: samples: questions, or groups of them.
     """
 
     system: str
@@ -45,7 +46,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Compared:
-    """A measure of one system (model) beside another (base), paired over questions."""
+    """A measure of one system (model) beside another (base), paired over samples."""
 
     system: str
     other: str
@@ -110,6 +111,8 @@ class InvarResult:
         sweep: other weights and numbers of rewrites.
         counts: of data, such as rewrites that equal their query.
         stages: seconds of each.
+        samples: what intervals and tests are over: questions, or groups that are one sample each,
+            as their questions are about the same passages.
         version: of tilefold.
     """
 
@@ -125,5 +128,6 @@ class InvarResult:
     sweep: tuple[SweepPoint, ...]
     counts: dict[str, int]
     stages: tuple[StageTime, ...]
+    samples: str = "questions"
     constants: dict[str, float] = field(default_factory=dict)
     version: str = __version__

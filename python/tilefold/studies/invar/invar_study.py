@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...files.done_once import digest_of_array
+from ..question_groups import question_groups
 from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
 from ..training_digest import digest_of_training
@@ -108,6 +109,7 @@ def run_invar(
         sweep,
         run.subject.counts,
         run.clock.times(),
+        run.groups.description,
     )
 
 
@@ -141,6 +143,7 @@ class _Run:
             self.subject = invar_file_subject(settings, self.progress)
         self.model_digest = model_fingerprint(self.subject, settings)
         self.views = QuestionViews(self.subject.test, self.subject.unseen, settings.windows)
+        self.groups = question_groups(self.subject.test.positives)
         counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
         self.progress.fact("data", f"{counts}, {len(self.subject.test.documents):,} documents")
 
@@ -246,7 +249,7 @@ class _Run:
             return {}
         found: dict[str, list[Values]] = {}
         for variant, seed in itertools.product(variants, self.settings.seeds):
-            values = self._generated(variant, seed)
+            values = self.groups.means(self._generated(variant, seed))
             for system in dict.fromkeys(key[0] for key in values):
                 own = {key: value for key, value in values.items() if key[0] == system}
                 found.setdefault(system, []).append(own)
@@ -283,6 +286,7 @@ class _Run:
     def _measure(self, found: dict[str, list[Values]], name: str, rankings: ViewRankings) -> None:
         values = measure_rankings(rankings, self.views)
         values |= measure_robustness(rankings, self.views, self.settings.cutoff)
+        values = self.groups.means(values)
         found.setdefault(name, []).append(values)
         self.rankings.setdefault(name, rankings)
         shown = [f"{values[ORIGINAL, RECIPROCAL].mean():.3f}"]

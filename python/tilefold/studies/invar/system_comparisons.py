@@ -1,4 +1,4 @@
-"""Means over seeds, and comparisons of systems that are paired over questions."""
+"""Means over seeds, and comparisons of systems that are paired over questions or groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Values = dict[tuple[str, str], NDArray[np.float64]]  # condition or system, meas
 def summarised(
     found: Mapping[str, Sequence[Values]], *, one_condition: bool = False
 ) -> tuple[Measured, ...]:
-    """Returns means over seeds with intervals over questions.
+    """Returns means over seeds with intervals over samples: questions, or groups of them.
 
     Args:
         found: for each system the values of each seed.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +13,17 @@ from numpy.typing import NDArray
 from ...files.done_once import digest_of_columns
 from ..study import StepStore
 from ..training_digest import digest_of_training
-from .invar_result import ORIGINAL, REWRITES, WINDOWS
+from .invar_result import BOTH, ORIGINAL, REWRITES, WINDOWS
 
 if TYPE_CHECKING:
     from ...data import TrainingSet
+    from ...invar import Interventions
     from ...models import BiEncoder
 
 FloatArray = NDArray[np.float64]
 RECIPROCAL, FIRST, RECALL = "RR@10", "Success@1", "R@100"
 VARIANCE = "variance of probabilities"
 _DEPTH = 100  # documents of a ranking, for R@100
-_QUERIES = 256  # questions whose probabilities over all documents are held at a time
 
 
 @dataclass(frozen=True)
@@ -39,34 +40,54 @@ class QuestionViews:
     unseen: Sequence[Sequence[str]]
     windows: Sequence[int]
 
-    @property
-    def wordings(self) -> list[list[str]]:
-        """The questions, and each of their rewrites: S lists of n texts."""
-        return [list(view) for view in zip(*self._by_question(), strict=True)]
+    @cached_property
+    def interventions(self) -> Interventions:
+        """Every wording in every window, the question itself and whole documents first."""
+        from ...invar import Interventions, Window
+
+        windows = [None, *map(Window, self.windows)]
+        return Interventions(self.data.queries, self.unseen, windows)
 
     def digest(self) -> list[Any]:
         """Returns digests of everything that rankings depend on beside the model."""
-        return [digest_of_columns(*self.wordings), *digest_of_training(self.data), *self.windows]
-
-    def _by_question(self) -> list[list[str]]:
-        pairs = zip(self.data.queries, self.unseen, strict=True)
-        return [[query, *own] for query, own in pairs]
+        texts = digest_of_columns(*self.interventions.wordings)
+        return [texts, *digest_of_training(self.data), *self.windows]
 
 
 @dataclass(frozen=True)
 class ViewRankings:
-    """Rankings of n questions under S wordings and W windows.
+    """Rankings of n questions under S wordings in W windows.
 
     Args:
-        wordings: ``[S, n, depth]`` document ids.
-        windows: ``[1 + W, n, depth]``: whole documents first.
-        variances: of the probabilities of documents over wordings, and over windows, ``[n]`` each;
-            NaN for a system without probabilities.
+        ids: ``[S, W, n, depth]`` document ids; the question itself and whole documents first.
+        variances: of the probabilities of documents, ``[n]`` by condition; none for a system
+            without probabilities.
     """
 
-    wordings: NDArray[np.int64]
-    windows: NDArray[np.int64]
-    variances: tuple[FloatArray, FloatArray]
+    ids: NDArray[np.int64]
+    variances: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def wordings(self) -> NDArray[np.int64]:
+        """Rankings of whole documents, ``[S, n, depth]``."""
+        return self.ids[:, 0]
+
+
+def compared_views(n_wordings: int, n_windows: int) -> dict[str, NDArray[np.int64]]:
+    """Returns the views that each condition compares, which are two or more.
+
+    Args:
+        n_wordings: the question itself included.
+        n_windows: whole documents included.
+
+    Returns:
+        By condition the places of its views, where windows change faster than wordings.
+    """
+    places = np.arange(n_wordings * n_windows).reshape(n_wordings, n_windows)
+    conditions = {REWRITES: places[:, 0], WINDOWS: places[0]}
+    if min(n_wordings, n_windows) > 1:  # else it would be one of the two
+        conditions[BOTH] = places.ravel()
+    return {name: own for name, own in conditions.items() if len(own) > 1}
 
 
 def rank_views(
@@ -88,69 +109,29 @@ def rank_views(
         batch_size: texts in a forward pass.
         progress: whether to show progress on stderr.
     """
+    product = views.interventions
+    shape = len(product.wordings), len(product.windows)
+    conditions = compared_views(*shape)
     towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
     depends = [*towers, model.title_format, views.digest(), temperature]
+    # What is kept: of which views, and for which conditions.
+    depends += [[each.name for each in product], list(conditions), _DEPTH]
 
     def make() -> dict[str, NDArray[Any]]:
-        return _rank(model, views, temperature, {"batch_size": batch_size, "progress": progress})
+        from ...invar import EncodedInterventions
+
+        data = views.data
+        texts = product, data.documents, data.titles
+        options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+        encoded = EncodedInterventions(model, *texts, prompts=data.prompts, **options)
+        ids = encoded.rankings(depth=min(_DEPTH, len(data.documents))).ids
+        selections = [own.tolist() for own in conditions.values()]
+        return {"ids": ids, "variances": encoded.probability_variances(temperature, selections)}
 
     found = steps.once("rankings of views", depends, make)
-    variances = found["wording_variance"], found["window_variance"]
-    return ViewRankings(found["wordings"], found["windows"], variances)
-
-
-def _rank(
-    model: BiEncoder, views: QuestionViews, temperature: float, options: dict[str, Any]
-) -> dict[str, NDArray[Any]]:
-    import torch
-
-    from ...invar import Window, search_chunks
-    from ...losses import invariance_loss
-    from ...retrieval.exact_search import search
-
-    data = views.data
-    documents = model.encode_documents(data.documents, data.titles, **options)
-    k = min(_DEPTH, len(documents))
-    queries = [
-        model.encode_queries(model.query_texts(texts, data.prompts), **options)
-        for texts in views.wordings
-    ]
-    wordings = [search(own, documents, k).ids for own in queries]
-    stacked = torch.from_numpy(np.stack(queries).astype(np.float32))
-    spread = invariance_loss(stacked, torch.from_numpy(documents), temperature=temperature)
-    windows, scored = [wordings[0]], [(documents, np.arange(len(documents)))]
-    for words in views.windows:
-        texts, owners = Window(words).chunks(data.documents)
-        titles = [data.titles[row] for row in owners.tolist()]
-        chunks = model.encode_documents(texts, titles, **options)
-        windows.append(search_chunks(queries[0], chunks, owners, k)[1])
-        scored.append((chunks, owners))
-    return {
-        "wordings": np.stack(wordings).astype(np.int64),
-        "windows": np.stack(windows).astype(np.int64),
-        "wording_variance": spread.variance.double().numpy(),
-        "window_variance": _window_variance(queries[0], scored, temperature),
-    }
-
-
-def _window_variance(
-    queries: NDArray[np.float32],
-    scored: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
-    temperature: float,
-) -> FloatArray:
-    """Variance of the probabilities of documents over windows, summed over documents."""
-    from ...invar import ranking_patterns, view_probabilities
-
-    found = [np.zeros(0)]
-    for begin in range(0, len(queries), _QUERIES):
-        some = queries[begin : begin + _QUERIES]
-        scores = []
-        for vectors, owners in scored:
-            first = np.unique(owners, return_index=True)[1]
-            scores.append(np.maximum.reduceat(some @ vectors.T, first, axis=1))
-        table = view_probabilities(np.stack(scores), temperature)
-        found.append(ranking_patterns(table, 1).uncertainty)
-    return np.concatenate(found)
+    ids = found["ids"].astype(np.int64)
+    variances = dict(zip(conditions, found["variances"], strict=True))
+    return ViewRankings(ids.reshape(*shape, *ids.shape[1:]), variances)
 
 
 def rank_by_words(views: QuestionViews, *, steps: StepStore) -> ViewRankings:
@@ -167,11 +148,11 @@ def rank_by_words(views: QuestionViews, *, steps: StepStore) -> ViewRankings:
 
         index = Bm25(list(document_texts(views.data.documents, views.data.titles)))
         k = min(_DEPTH, len(index))
-        return {"ids": np.stack([index.search(texts, k).ids for texts in views.wordings])}
+        wordings = views.interventions.wordings
+        return {"ids": np.stack([index.search(texts, k).ids for texts in wordings])}
 
     ids = steps.once("rankings by words", views.digest(), make)["ids"].astype(np.int64)
-    unknown = np.full(ids.shape[1], np.nan)
-    return ViewRankings(ids, ids[:1], (unknown, unknown))
+    return ViewRankings(ids[:, None])
 
 
 def measure_rankings(
@@ -197,7 +178,7 @@ def measure_rankings(
 def measure_robustness(
     found: ViewRankings, views: QuestionViews, cutoff: int
 ) -> dict[tuple[str, str], FloatArray]:
-    """Computes how much rankings differ between wordings, and between windows.
+    """Computes how much rankings differ between wordings, between windows, and between all views.
 
     Args:
         found: rankings of the questions of `views`.
@@ -209,22 +190,21 @@ def measure_robustness(
     """
     from ...evaluate import decision_flips, jaccard, rank_biased_overlap, view_spread
 
+    ids = found.ids.reshape(-1, *found.ids.shape[2:])
+    measured = [_measures(own, views.data) for own in ids]
+    reciprocal = np.stack([own[RECIPROCAL] for own in measured])
+    first = np.stack([own[FIRST] for own in measured]) > 0
+    depth = min(cutoff, ids.shape[2])
     values: dict[tuple[str, str], FloatArray] = {}
-    sides = (REWRITES, found.wordings), (WINDOWS, found.windows)
-    for (condition, ids), variance in zip(sides, found.variances, strict=True):
-        if len(ids) < 2:
-            continue
-        measured = [_measures(own, views.data) for own in ids]
-        spread = view_spread([one[RECIPROCAL] for one in measured])
-        flips = decision_flips(np.stack([one[FIRST] for one in measured]) > 0)
-        depth = min(cutoff, ids.shape[2])
+    for condition, places in compared_views(*found.ids.shape[:2]).items():
+        spread = view_spread(reciprocal[places])
         values[condition, f"deviation of {RECIPROCAL}"] = spread.deviation
         values[condition, f"lowest {RECIPROCAL}"] = spread.worst
-        values[condition, f"Jaccard@{depth}"] = jaccard(ids, depth)
-        values[condition, f"RBO@{depth}"] = rank_biased_overlap(ids, k=depth)
-        values[condition, f"flips of {FIRST}"] = flips
-        if not np.isnan(variance).any():
-            values[condition, VARIANCE] = variance
+        values[condition, f"Jaccard@{depth}"] = jaccard(ids[places], depth)
+        values[condition, f"RBO@{depth}"] = rank_biased_overlap(ids[places], k=depth)
+        values[condition, f"flips of {FIRST}"] = decision_flips(first[places])
+        if condition in found.variances:
+            values[condition, VARIANCE] = found.variances[condition]
     return values
 
 
