@@ -24,6 +24,7 @@ from tilefold.ragged_lists import Lists
 from tilefold.studies.invar import INVAR, InvarSettings, run_invar
 from tilefold.studies.invar.invar_result import (
     BM25,
+    BOTH,
     CLOSED_BOOK,
     COARSE,
     DPR,
@@ -113,11 +114,13 @@ def test_every_retriever_is_measured_on_both_wordings(result):
         assert all(0 <= row.value.mean <= 1 for row in own.values())
 
 
-def test_robustness_is_measured_over_rewrites_and_over_windows(result):
+def test_robustness_is_measured_over_rewrites_over_windows_and_over_both(result):
     full = {(row.condition, row.measure) for row in result.robustness if row.system == "full"}
-    assert {condition for condition, _ in full} == {REWRITES, WINDOWS}
+    assert {condition for condition, _ in full} == {REWRITES, WINDOWS, BOTH}
     names = {"deviation of RR@10", "lowest RR@10", "Jaccard@10", "RBO@10", "flips of Success@1"}
-    assert {name for _, name in full} == {*names, "variance of probabilities"}
+    for condition in (REWRITES, WINDOWS, BOTH):
+        own = {name for of, name in full if of == condition}
+        assert own == {*names, "variance of probabilities"}
     words = {row.measure for row in result.robustness if row.system == BM25}
     assert "variance of probabilities" not in words  # BM25 has no probabilities
 
@@ -132,6 +135,18 @@ def test_the_full_retriever_is_compared_with_every_variant(result):
         }
         assert row.comparison.model.mean == pytest.approx(found["full"])
         assert row.comparison.base.mean == pytest.approx(found[row.other])
+
+
+def test_questions_about_the_same_passages_are_one_sample_of_every_measure(result):
+    """Chains of passages connect most of this world, so groups are questions with equal ones."""
+    n = result.counts["test questions"]
+    assert result.samples == f"groups of {n} questions that have the same relevant passages"
+    sizes = {row.n for row in (*result.retrieval, *result.robustness, *result.generation)}
+    sizes |= {row.comparison.n for row in (*result.comparisons, *result.generation_gains)}
+    (samples,) = sizes
+    assert n / 2 < samples < n
+    for row in (*result.retrieval, *result.robustness, *result.generation):
+        assert np.mean(row.by_seed) == pytest.approx(row.value.mean)
 
 
 def test_losses_are_those_that_a_variant_has(result):
