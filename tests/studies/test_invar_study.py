@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ pytest.importorskip("bm25s", reason="not installed: pip install tilefold[demo]")
 import torch
 from small_readers import use_small_readers
 
+import tilefold.invar
 import tiny_language_models
 from tilefold.cli.main import main
 from tilefold.data import read_training, write_rewrites, write_training
@@ -367,6 +369,32 @@ def test_bfloat16_is_the_precision_of_the_model_but_not_of_its_adapters(files, t
     found = {name: weight.dtype for name, weight in model.named_parameters()}
     assert {kind for name, kind in found.items() if "lora" not in name} == {torch.bfloat16}
     assert {kind for name, kind in found.items() if "lora" in name} == {torch.float32}
+
+
+def test_likelihoods_of_answers_are_computed_once(files, tmp_path, monkeypatch):
+    computed = []
+    teacher = tilefold.invar.likelihood_teacher
+
+    def counted(*args, **options):
+        computed.append(options["template"])
+        return teacher(*args, **options)
+
+    monkeypatch.setattr(tilefold.invar, "likelihood_teacher", counted)
+    options = {"alignment": "likelihood", "variants": ["full", "no invariance"]}
+    settings = from_files(files, **options)
+    first = run_invar(settings, steps=Steps(tmp_path))
+    assert computed == ["popqa"]
+    for training in tmp_path.glob("retriever-*"):
+        shutil.rmtree(training)
+    again = run_invar(settings, steps=Steps(tmp_path))
+    assert computed == ["popqa"]
+    assert dataclasses.replace(again, stages=()) == dataclasses.replace(first, stages=())
+    unkept = run_invar(settings)  # once in a run that keeps nothing
+    assert computed == ["popqa"] * 2
+    assert dataclasses.replace(unkept, stages=()) == dataclasses.replace(first, stages=())
+    other = from_files(files, alignment="likelihood", template="author")
+    run_invar(other, steps=Steps(tmp_path))
+    assert computed == ["popqa", "popqa", "author"]
 
 
 def test_questions_without_answers_leave_out_stage_2(files, tmp_path):

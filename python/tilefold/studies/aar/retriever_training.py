@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files.atomic import replacing_text
-from ...files.locked import locked
+from ..locked_training import locked_training
 from ..study import Reporter
 from .aar_settings import AARSettings
 
@@ -58,7 +57,7 @@ def train_retriever(
     from ...train.checkpoints import MODEL
 
     curve = folder / _CURVE
-    with _locked_training(folder, progress or Reporter()):
+    with locked_training(folder, progress):
         if not curve.is_file():
             evaluators = []
             if dev is not None and target is not None:
@@ -69,18 +68,6 @@ def train_retriever(
                 json.dump(measures, file)
     found: list[dict[str, float]] = json.loads(curve.read_text())
     return folder / MODEL, found
-
-
-@contextlib.contextmanager
-def _locked_training(folder: Path, progress: Reporter) -> Iterator[None]:
-    """Keeps other runs from writing checkpoints to the folder at the same time."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder, wait=False))
-        except BlockingIOError:
-            progress.warn(f"Waiting for another run, which trains in {folder}.")
-            stack.enter_context(locked(folder))
-        yield
 
 
 def _trained(trainer: Any, folder: Path) -> list[dict[str, float]]:

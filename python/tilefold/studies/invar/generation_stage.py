@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..locked_training import locked_training
+from ..study import Reporter
 from .invar_result import CLOSED_BOOK, ENSEMBLE, GOLD, STAGE_2, VANILLA
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
@@ -32,8 +34,12 @@ def train_generator(
     ranking: NDArray[np.int64],
     seed: int,
     folder: Path,
+    *,
+    progress: Reporter | None = None,
 ) -> Path:
     """Trains the adapter for generation over a frozen retriever, unless it was done before.
+
+    Where another run trains in the folder, waits for it and takes its generator.
 
     Args:
         subject: models and data.
@@ -42,10 +48,31 @@ def train_generator(
         ranking: ``[n, depth]`` documents of each training question by that retriever.
         seed: of weights and examples.
         folder: of checkpoints.
+        progress: receives a warning where another run is waited for.
 
     Returns:
         The folder of the whole model, for `UnifiedLM.load`.
     """
+    from ...train.checkpoints import MODEL, last_checkpoint
+
+    with locked_training(folder, progress):
+        if not (folder / _DONE).is_file():
+            trainer = _trainer(subject, settings, retriever, ranking, seed, folder)
+            resumed = last_checkpoint(folder)
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+            trainer.save_model()
+            (folder / _DONE).touch()
+    return folder / MODEL
+
+
+def _trainer(
+    subject: InvarSubject,
+    settings: InvarSettings,
+    retriever: Path,
+    ranking: NDArray[np.int64],
+    seed: int,
+    folder: Path,
+) -> Any:
     import torch
     from transformers import PrinterCallback
 
@@ -56,10 +83,7 @@ def train_generator(
         GoldShares,
         reading_examples,
     )
-    from ...train.checkpoints import MODEL, last_checkpoint
 
-    if (folder / _DONE).is_file():
-        return folder / MODEL
     torch.manual_seed(seed)
     model = UnifiedLM.from_pretrained(
         subject.model,
@@ -95,11 +119,7 @@ def train_generator(
     )
     trainer = GeneratorTrainer(model, arguments, examples, template=subject.template)
     trainer.remove_callback(PrinterCallback)  # a study prints nothing
-    resumed = last_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    trainer.save_model()
-    (folder / _DONE).touch()
-    return folder / MODEL
+    return trainer
 
 
 def answer_measures(

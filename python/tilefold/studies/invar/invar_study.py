@@ -16,6 +16,7 @@ from ..question_groups import question_groups
 from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
 from ..training_digest import digest_of_training
+from .answer_likelihoods import AnswerLikelihoods
 from .generation_stage import MEASURES, SYSTEMS, answer_measures, train_generator
 from .invar_result import (
     BM25,
@@ -34,7 +35,12 @@ from .invar_subject import InvarSubject
 from .ranking_strips import ranking_strips
 from .retrieval_stage import CoarseCandidates, Stage1, train_retriever, training_key
 from .retriever_settings import FULL
-from .starting_model import model_fingerprint, starting_retriever, trained_retriever
+from .starting_model import (
+    model_fingerprint,
+    precision,
+    starting_retriever,
+    trained_retriever,
+)
 from .system_comparisons import Values, compared, compared_answers, summarised
 from .view_rankings import (
     RECIPROCAL,
@@ -142,6 +148,9 @@ class _Run:
 
             self.subject = invar_file_subject(settings, self.progress)
         self.model_digest = model_fingerprint(self.subject, settings)
+        self.likelihoods = AnswerLikelihoods(
+            self.subject, self.model_digest, self.steps, precision(settings), **self._options()
+        )
         self.views = QuestionViews(self.subject.test, self.subject.unseen, settings.windows)
         self.groups = question_groups(self.subject.test.positives)
         counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
@@ -309,7 +318,15 @@ class _Run:
             texts += [self.subject.template, answers]
         depends = training_key(self.subject, self.settings, stage, texts)
         folder = self.steps.folder(f"retriever {stage.variant} {stage.seed}", depends)
-        return train_retriever(self.subject, self.settings, coarse, stage, folder)
+        return train_retriever(
+            self.subject,
+            self.settings,
+            coarse,
+            stage,
+            folder,
+            likelihoods=self.likelihoods,
+            progress=self.progress,
+        )
 
     def _generated(self, variant: str, seed: int) -> Values:
         from ...invar import UnifiedLM
@@ -336,7 +353,9 @@ class _Run:
                 seed,
             ]
             folder = self.steps.folder(f"generator {variant} {seed}", depends)
-            whole = train_generator(subject, settings, retriever, ranking, seed, folder)
+            whole = train_generator(
+                subject, settings, retriever, ranking, seed, folder, progress=self.progress
+            )
         with self.clock.stage("answers"):
             unified = UnifiedLM.load(whole)
             ids, scores = self._search(model, subject.test)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from ...files.atomic import replacing_text
 from ...ragged_lists import Lists
+from ..locked_training import locked_training
+from ..study import Reporter
+from .answer_likelihoods import AnswerLikelihoods
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
 from .retriever_settings import Variant
@@ -73,8 +76,13 @@ def train_retriever(
     coarse: CoarseCandidates,
     stage: Stage1,
     folder: Path,
+    *,
+    likelihoods: AnswerLikelihoods,
+    progress: Reporter | None = None,
 ) -> tuple[Path, list[dict[str, float]]]:
     """Trains a retriever, or continues a training that was stopped.
+
+    Where another run trains in the folder, waits for it and takes its retriever.
 
     Args:
         subject: models and data.
@@ -82,28 +90,37 @@ def train_retriever(
         coarse: embeddings and candidates of the training questions.
         stage: which training.
         folder: of checkpoints; a training that is done there is not repeated.
+        likelihoods: the teacher of alignment likelihood.
+        progress: receives a warning where another run is waited for.
 
     Returns:
         The folder of the retriever, and losses by step.
     """
-    from ...train.checkpoints import MODEL, last_checkpoint
+    from ...train.checkpoints import MODEL
 
     log = folder / _LOG
-    if log.is_file():
-        found: list[dict[str, float]] = json.loads(log.read_text())
-        return folder / MODEL, found
-    trainer = _trainer(subject, settings, coarse, stage, folder)
+    with locked_training(folder, progress):
+        if not log.is_file():
+            trainer = _trainer(subject, settings, coarse, stage, folder, likelihoods)
+            losses = _trained(trainer, folder)
+            with replacing_text(log) as file:
+                json.dump(losses, file)
+    found: list[dict[str, float]] = json.loads(log.read_text())
+    return folder / MODEL, found
+
+
+def _trained(trainer: Any, folder: Path) -> list[dict[str, float]]:
+    """Trains from the last checkpoint on, saves the model, and returns losses by step."""
+    from ...train.checkpoints import last_checkpoint
+
     resumed = last_checkpoint(folder)
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     trainer.save_model()
-    points = [
+    return [
         {"step": entry["step"], **{name: entry[name] for name in _TERMS if name in entry}}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
-    with replacing_text(log) as file:
-        json.dump(points, file)
-    return folder / MODEL, points
 
 
 def _trainer(
@@ -112,6 +129,7 @@ def _trainer(
     coarse: CoarseCandidates,
     stage: Stage1,
     folder: Path,
+    likelihoods: AnswerLikelihoods,
 ) -> Any:
     from transformers import PrinterCallback
 
@@ -119,7 +137,7 @@ def _trainer(
     from ...train.arguments import RetrieverTrainingArguments
 
     model = starting_retriever(subject, settings, stage.seed, adapter=stage.has("lora"))
-    data = _data(subject, settings, coarse, stage)
+    data = _data(subject, settings, coarse, stage, likelihoods)
     batches = math.ceil(len(subject.train) / settings.train_batch_size)
     steps = batches * settings.epochs
     depth = min(settings.depth, len(data.documents))
@@ -150,7 +168,11 @@ def _trainer(
 
 
 def _data(
-    subject: InvarSubject, settings: InvarSettings, coarse: CoarseCandidates, stage: Stage1
+    subject: InvarSubject,
+    settings: InvarSettings,
+    coarse: CoarseCandidates,
+    stage: Stage1,
+    likelihoods: AnswerLikelihoods,
 ) -> TrainingSet:
     """Returns the questions with coarse candidates as negatives; with rewrites to augment them."""
     data = subject.train
@@ -160,7 +182,7 @@ def _data(
     ]
     data = data.with_negatives(Lists.pack(negatives))
     if stage.has("alignment") and settings.alignment == "likelihood":
-        data = _with_likelihoods(data, subject, settings)
+        data = likelihoods.scored(data)
     if stage.variant != "augmentation":
         return data
     rows = [row for row, own in enumerate(subject.rewrites) for _ in range(1 + len(own))]
@@ -171,18 +193,6 @@ def _data(
     ]
     names = [f"{data.query_ids[row]}-{place}" for place, row in enumerate(rows)]
     return replace(data.take(rows), queries=texts, query_ids=names)
-
-
-def _with_likelihoods(
-    data: TrainingSet, subject: InvarSubject, settings: InvarSettings
-) -> TrainingSet:
-    """Scores passages by the likelihood of the answer after each, by the LM without adapters."""
-    from ...invar import likelihood_teacher
-    from ...models import CausalLM
-
-    model = CausalLM.from_pretrained(subject.model)
-    options: dict[str, Any] = {"template": subject.template, "batch_size": settings.batch_size}
-    return likelihood_teacher(model, data, **options)
 
 
 def _policy(
