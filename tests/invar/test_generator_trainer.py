@@ -14,6 +14,7 @@ pytest.importorskip("accelerate", reason="pip install tilefold[train]")
 
 from unified_models import FAMILIES, disturb, save_base, save_family
 
+from file_size_limit import file_size_limit
 from tilefold.files.tensors import CorruptedFolderError
 from tilefold.invar import UnifiedLM
 from tilefold.invar.generation import (
@@ -298,6 +299,22 @@ def test_a_resumed_training_ends_in_the_same_bits(llama: Path, tmp_path: Path, s
     assert last.fingerprint() == trainer.unified.fingerprint()
     files = {path.name for path in (tmp_path / "whole" / "checkpoint-6" / "model").iterdir()}
     assert "base" not in files  # the model itself is named, not copied
+
+
+@pytest.mark.parametrize("limit", [2000, 4000])  # bytes
+def test_a_full_disk_is_an_os_error_and_the_checkpoint_before_stays(
+    llama: Path, tmp_path: Path, limit: int
+):
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    a_trainer(load(llama), tmp_path, **options).train()
+    before = tmp_path / "checkpoint-1"
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    trainer = a_trainer(load(llama), tmp_path, **options)
+    with file_size_limit(limit), pytest.raises(OSError, match="checkpoint-2"):
+        trainer.train(resume_from_checkpoint=str(before))
+    assert last_checkpoint(tmp_path) == before
+    a_trainer(load(llama), tmp_path, **options).train(resume_from_checkpoint=str(before))
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
 
 
 def test_the_best_checkpoint_is_loaded_at_the_end(llama: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from .staging import HEX, remove_leftovers, staged
+from .write_errors import write_errors
 
 StrPath = str | os.PathLike[str]
 
@@ -45,7 +46,7 @@ def replacing(path: StrPath, *, durable: bool = True) -> Iterator[Path]:
     remove_staging_of(target)
     staging = staging_path(target)
     partial = staging / target.name
-    with staged(staging):
+    with write_errors(target), staged(staging):
         yield partial
         if target.exists():
             shutil.copymode(target, partial)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .atomic import remove_staging_of, staging_path, sync
 from .staging import staged, to_the_end
+from .write_errors import write_errors
 
 # Paths of the files that a save wrote, one list for each folder: what is not in it is a user's.
 RECORD = ".tilefold-files"
@@ -40,7 +41,7 @@ def written_aside(folder: str | os.PathLike[str], marker: str) -> Iterator[Path]
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_staging_of(target)
     staging = staging_path(target)
-    with staged(staging):
+    with write_errors(target), staged(staging):
         partial = staging / target.name
         partial.mkdir()
         yield partial

@@ -19,6 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data import TrainingSet
 from ..distributed import processes
+from ..files.write_errors import write_errors
 from ..models import BiEncoder
 from .arguments import RetrieverTrainingArguments
 from .checkpoints import (
@@ -220,26 +221,20 @@ class RetrieverTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
-        begin_checkpoint(folder)
-        self.training_objective.model.save_pretrained(folder / MODEL)
-        safetensors.torch.save_model(self.training_objective, str(folder / WEIGHTS))
-        if self._mined_at is not None:
-            save_negatives(folder, self.draw.data, self._mined_at)
+        with write_errors(folder):
+            begin_checkpoint(folder)
+            self.training_objective.model.save_pretrained(folder / MODEL)
+            safetensors.torch.save_model(self.training_objective, str(folder / WEIGHTS))
+            if self._mined_at is not None:
+                save_negatives(folder, self.draw.data, self._mined_at)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial))
         checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        try:
+        with write_errors(checkpoint):
             super()._save_checkpoint(model, trial)
-        except RuntimeError as error:
-            # torch.save writes archives in C++, where a full disk is no OSError.
-            if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
-                raise
-            raise OSError(
-                f"{checkpoint} could not be written, is the disk full? {error}"
-            ) from error
-        if self.args.should_save:
-            finish_checkpoint(checkpoint)
+            if self.args.should_save:
+                finish_checkpoint(checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

@@ -14,6 +14,7 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ...files.write_errors import write_errors
 from ...models.passage_packing import Overflow
 from ...train.checkpoints import (
     MODEL,
@@ -177,20 +178,23 @@ class GeneratorTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
-        begin_checkpoint(folder)
-        self.unified.save_pretrained(folder / MODEL)
         own = self.unified.weights_of("generation")
-        safetensors.torch.save_file(
-            {name: weight.detach().cpu().contiguous() for name, weight in own.items()},
-            folder / WEIGHTS,
-            metadata={"format": "pt", _FROZEN: self.unified.frozen_digest("generation")},
-        )
+        with write_errors(folder):
+            begin_checkpoint(folder)
+            self.unified.save_pretrained(folder / MODEL)
+            safetensors.torch.save_file(
+                {name: weight.detach().cpu().contiguous() for name, weight in own.items()},
+                folder / WEIGHTS,
+                metadata={"format": "pt", _FROZEN: self.unified.frozen_digest("generation")},
+            )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            folder = Path(self._get_output_dir(trial=trial))
-            finish_checkpoint(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        folder = Path(self._get_output_dir(trial=trial))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        with write_errors(checkpoint):
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                finish_checkpoint(checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         check_resumable(Path(resume_from_checkpoint))
