@@ -173,4 +173,4 @@ def test_an_empty_list_of_a_file_is_not_the_default(tmp_path):
 def test_a_list_is_not_one_value(tmp_path, capsys, value):
     with pytest.raises(SystemExit):
         listed(tmp_path, f"count: {value}\n")
-    assert "--config: count: expected one value, got [" in capsys.readouterr().err
+    assert "listed.yaml: count: expected one value, got" in capsys.readouterr().err

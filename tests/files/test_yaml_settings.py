@@ -31,6 +31,8 @@ def aliased(levels: int, width: int) -> str:
         ("a: 2020-99-99\n", "not YAML"),
         ("a: {2020-01-01: 1}\n", "keys must be str"),
         ("a: *unknown\n", "undefined alias"),
+        ("a: 1\nb: 2\na: 3\n", "'a' has two values"),
+        ("a-b: 1\na_b: 1\n", "'a_b' has two values"),
     ],
 )
 def test_files_beyond_limits_are_named_errors(path, text, message):

@@ -10,7 +10,7 @@ import argparse
 import difflib
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..files.printable import escaped
@@ -95,8 +95,6 @@ class CommandParser(argparse.ArgumentParser):
             actions = self._option_string_actions
             settings = file_settings(words, actions, self._visible_options())
             for name, value in settings:
-                if isinstance(value, list) and actions[_option(name)].nargs not in ("*", "+"):
-                    raise ValueError(f"--config: {name}: expected one value, got {value}")
                 if value == []:  # argparse has no word for an empty list
                     self.set_defaults(**{actions[_option(name)].dest: []})
             return [*(word for one in settings for word in _option_words(*one)), *words]
@@ -159,7 +157,7 @@ def did_you_mean(option: str, known: Iterable[str]) -> str:
 
 
 def file_settings(
-    words: Sequence[str], known: Iterable[str], shown: Iterable[str]
+    words: Sequence[str], known: Mapping[str, argparse.Action], shown: Iterable[str]
 ) -> list[tuple[str, bool | str | list[str]]]:
     """Returns the options of the ``--config`` file of a command line.
 
@@ -167,11 +165,12 @@ def file_settings(
 
     Args:
         words: of the command line.
-        known: options that the file may have, such as "--k".
+        known: options that the file may have, such as "--k", with their actions.
         shown: options among which an unknown one may have been meant.
 
     Raises:
-        ValueError: a file that has no settings, or an option that is not known.
+        ValueError: a file that has no settings, an option that is not known, or a list for an
+            option with one value.
         OSError: no such file.
     """
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -184,19 +183,21 @@ def file_settings(
         return []
     given = {word.partition("=")[0] for word in words}
     given |= {f"--{option[5:]}" for option in given if option.startswith("--no-")}
-    settings = _known_settings(path, set(known), shown)
+    settings = _known_settings(path, known, shown)
     return [(name, value) for name, value in settings if _option(name) not in given]
 
 
 def _known_settings(
-    path: str, known: set[str], shown: Iterable[str]
+    path: str, known: Mapping[str, argparse.Action], shown: Iterable[str]
 ) -> list[tuple[str, bool | str | list[str]]]:
     settings = read_settings(path)
-    for name in settings:
-        if name == "config" or _option(name) not in known:
+    for name, value in settings.items():
+        if name in ("config", "help") or _option(name) not in known:
             names = [option[2:].replace("-", "_") for option in shown]
             similar = did_you_mean(name.replace("-", "_"), names)
             raise ValueError(f"--config {path}: unknown option {name!r}{similar}")
+        if isinstance(value, list) and known[_option(name)].nargs not in ("*", "+"):
+            raise ValueError(f"--config {path}: {name}: expected one value, got {len(value)}")
     return list(settings.items())
 
 

@@ -28,13 +28,15 @@ def check_folder(path: str, option: str) -> Path:
     """Checks that a folder can be written to, and returns it.
 
     Raises:
-        NotADirectoryError: it is a file.
+        NotADirectoryError: it is a file, or in one.
         PermissionError: it cannot be created or written to.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{option} {path}: it is a file")
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{option} {path}: {existing} is a file")
     _check_permission(existing, option, path)
     return folder
 

@@ -36,7 +36,7 @@ def read_settings(path: str | Path, *, expand: bool = True) -> dict[str, Any]:
 
     Raises:
         ValueError: not YAML, not a mapping, nested or repeated beyond limits, or a variable that is
-            not set.
+            not set; a name that is there twice.
         OSError: no such file.
     """
     source = Path(path)
@@ -45,6 +45,7 @@ def read_settings(path: str | Path, *, expand: bool = True) -> dict[str, Any]:
     try:
         text = content.decode("utf-8")
         _check_size(yaml, text)
+        _check_names(yaml, text)
         settings = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{source}: not YAML: {error}") from error
@@ -138,6 +139,17 @@ def _check_size(yaml: Any, text: str) -> None:
             raise ValueError(f"nested deeper than {_DEEPEST} levels")
         if values > _MOST_VALUES:
             raise ValueError(f"more than {_MOST_VALUES:,} values, with aliases written out")
+
+
+def _check_names(yaml: Any, text: str) -> None:
+    """Raises ValueError for a name that has two values, of which YAML would keep the last."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if isinstance(root, yaml.MappingNode):
+        texts = [name.value for name, _ in root.value if isinstance(name, yaml.ScalarNode)]
+        names = [text.replace("-", "_") for text in texts if text != "<<"]
+        twice = [name for place, name in enumerate(names) if name in names[:place]]
+        if twice:
+            raise ValueError(f"{twice[0]!r} has two values")
 
 
 def _plain(value: Any, path: Path, *, expand: bool) -> Any:

@@ -11,7 +11,10 @@ from typing import Any, get_type_hints
 
 from .typed_values import to_type
 
-_ARGUMENT = re.compile(r"^    (\w+): (.+?)(?=^    \w+: |\Z)", re.MULTILINE | re.DOTALL)
+_ARGUMENT = re.compile(  # "lora_rank, lora_alpha: of both adapters" describes two
+    r"^    (\w+(?:, \w+)*): (.+?)(?=^    \w+(?:, \w+)*: |\Z)", re.MULTILINE | re.DOTALL
+)
+_LARGEST_SEED = 2**32 - 1  # transformers seeds numpy.random with it, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,16 @@ class StudySettings:
         for field in dataclasses.fields(self):
             value = to_type(getattr(self, field.name), hints[field.name], self._named(field.name))
             self._replace(field.name, value)
+            if field.name in ("seed", "seeds"):
+                self._check_seeds(field.name)
+
+    def _check_seeds(self, name: str) -> None:
+        value = getattr(self, name)
+        for seed in value if isinstance(value, tuple) else (value,):
+            if seed > _LARGEST_SEED:
+                raise ValueError(
+                    f"{self._named(name)}: expected at most {_LARGEST_SEED}, got {seed}"
+                )
 
     def _named(self, name: str) -> str:
         """How errors name a field."""
@@ -74,6 +87,7 @@ def field_descriptions(kind: type[StudySettings]) -> dict[str, str]:
     for parent in reversed(kind.__mro__):
         section = inspect.cleandoc(parent.__dict__.get("__doc__") or "").partition("Args:\n")[2]
         section = re.split(r"\n\n(?=\S)", section)[0]
-        for name, text in _ARGUMENT.findall(section):
-            found[name] = " ".join(text.split()).rstrip(".")
+        for names, text in _ARGUMENT.findall(section):
+            for name in names.split(", "):
+                found[name] = " ".join(text.split()).rstrip(".")
     return found

@@ -92,6 +92,8 @@ class RetrieverSettings(StudySettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._replace("variants", tuple(dict.fromkeys(self.variants)))
+        if not self.variants:
+            raise ValueError(f"{self._named('variants')}: expected one or more, got none")
         if FULL not in self.variants:
             raise ValueError(f"{self._named('variants')}: expected {FULL!r} among them")
         self._check_sizes()
