@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...files.done_once import digest_of_array
 from ..question_groups import question_groups
@@ -17,13 +16,12 @@ from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
 from ..training_digest import digest_of_training
 from .answer_likelihoods import AnswerLikelihoods
-from .generation_stage import MEASURES, SYSTEMS, answer_measures, train_generator
+from .coarse_candidates import CoarseCandidates, coarse_candidates
 from .invar_result import (
     BM25,
     COARSE,
     ORIGINAL,
     REWRITES,
-    STAGE_2,
     UNTRAINED,
     InvarResult,
     LossPoint,
@@ -33,8 +31,9 @@ from .invar_result import (
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
 from .ranking_strips import ranking_strips
-from .retrieval_stage import CoarseCandidates, Stage1, train_retriever, training_key
+from .retrieval_stage import train_retriever
 from .retriever_settings import FULL
+from .stage_1 import Stage1, training_key
 from .starting_model import (
     model_fingerprint,
     precision,
@@ -42,6 +41,7 @@ from .starting_model import (
     trained_retriever,
 )
 from .system_comparisons import Values, compared, compared_answers, summarised
+from .trained_generators import TrainedGenerators
 from .view_rankings import (
     RECIPROCAL,
     VARIANCE,
@@ -54,7 +54,6 @@ from .view_rankings import (
 )
 
 if TYPE_CHECKING:
-    from ...data import TrainingSet
     from ...models import BiEncoder
 
 
@@ -89,7 +88,8 @@ def run_invar(
     with run.clock.stage("models and data"):
         run.load()
     with run.clock.stage("coarse candidates"):
-        coarse = run.coarse_candidates()
+        options = {"batch_size": settings.batch_size, "progress": run.progress.bars}
+        coarse = coarse_candidates(run.subject, settings, run.steps, **options)
     found = run.baselines()
     for variant in settings.variants:
         for seed in settings.seeds:
@@ -155,27 +155,6 @@ class _Run:
         self.groups = question_groups(self.subject.test.positives)
         counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
         self.progress.fact("data", f"{counts}, {len(self.subject.test.documents):,} documents")
-
-    def coarse_candidates(self) -> CoarseCandidates:
-        subject, settings = self.subject, self.settings
-        model, data = subject.coarse, subject.train
-        towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
-        texts = digest_of_training(data)
-        depth = min(settings.depth, len(data.documents))
-
-        def make() -> dict[str, NDArray[Any]]:
-            from ...retrieval.exact_search import search
-
-            options: dict[str, Any] = self._options()
-            queries = model.encode_queries(model.query_texts(data.queries, data.prompts), **options)
-            documents = model.encode_documents(data.documents, data.titles, **options)
-            ids = search(queries, documents, depth).ids
-            return {"queries": queries, "documents": documents, "ids": ids}
-
-        kept = self.steps.once(
-            "coarse candidates", [*towers, model.title_format, *texts, depth], make
-        )
-        return CoarseCandidates(kept["queries"], kept["documents"], kept["ids"].astype(np.int64))
 
     def baselines(self) -> dict[str, list[Values]]:
         """Measures BM25, retrievers that are not trained here, and the model before training."""
@@ -256,9 +235,12 @@ class _Run:
                 "test questions have no answers."
             )
             return {}
+        trained = TrainedGenerators(
+            subject, self.settings, self.model_digest, self.steps, self.clock, self.progress
+        )
         found: dict[str, list[Values]] = {}
         for variant, seed in itertools.product(variants, self.settings.seeds):
-            values = self.groups.means(self._generated(variant, seed))
+            values = self.groups.means(trained.values(self.folders[variant, seed], variant, seed))
             for system in dict.fromkeys(key[0] for key in values):
                 own = {key: value for key, value in values.items() if key[0] == system}
                 found.setdefault(system, []).append(own)
@@ -327,85 +309,3 @@ class _Run:
             likelihoods=self.likelihoods,
             progress=self.progress,
         )
-
-    def _generated(self, variant: str, seed: int) -> Values:
-        from ...invar import UnifiedLM
-
-        subject, settings = self.subject, self.settings
-        retriever = self.folders[variant, seed]
-        with self.clock.stage("stage 2"):
-            model = trained_retriever(subject, settings, retriever)
-            ranking, _ = self._search(model, subject.train)
-            names = ("n_passages", "gold_share", "max_length", "retrieval_in_generation")
-            more = ("generator_epochs", "generator_batch_size", "generator_learning_rate")
-            size = ("lora_rank", "lora_alpha")
-            chosen = [getattr(settings, name) for name in (*names, *more, *size)]
-            depends = [
-                *self.model_digest,
-                model.query_encoder.fingerprint(),
-                subject.template,
-                *digest_of_training(subject.train),
-                [list(own) for own in subject.train.answers],
-                digest_of_array(ranking),
-                *chosen,
-                settings.lora_dropout,
-                settings.lora_targets,
-                seed,
-            ]
-            folder = self.steps.folder(f"generator {variant} {seed}", depends)
-            whole = train_generator(
-                subject, settings, retriever, ranking, seed, folder, progress=self.progress
-            )
-        with self.clock.stage("answers"):
-            unified = UnifiedLM.load(whole)
-            ids, scores = self._search(model, subject.test)
-            key = [
-                unified.fingerprint(),
-                subject.template,
-                *digest_of_training(subject.test),
-                [list(own) for own in subject.test.answers],
-                digest_of_array(ids),
-                settings.n_passages,
-                settings.max_new_tokens,
-                settings.temperature,
-                variant == FULL,
-            ]
-
-            def make() -> dict[str, NDArray[Any]]:
-                values = answer_measures(
-                    unified,
-                    subject,
-                    settings,
-                    ids,
-                    scores,
-                    baselines=variant == FULL,
-                    progress=self.progress.bars,
-                )
-                return {"\t".join(name): value for name, value in values.items()}
-
-            kept = self.steps.once("answers", key, make)
-        found: Values = {}
-        for system, measure in itertools.product(SYSTEMS, MEASURES):
-            own = system if variant == FULL else system.replace(STAGE_2, f"{STAGE_2}, {variant}")
-            if f"{system}\t{measure}" in kept:
-                found[own, measure] = kept[f"{system}\t{measure}"]
-        return found
-
-    def _search(
-        self, model: BiEncoder, data: TrainingSet
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Returns the passages that a prompt of each question has, and their scores."""
-        k = min(self.settings.n_passages, len(data.documents))
-        towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
-        depends = [*towers, model.title_format, *digest_of_training(data), k]
-
-        def make() -> dict[str, NDArray[Any]]:
-            from ...retrieval.exact_search import search
-
-            vectors = model.encode_documents(data.documents, data.titles, **self._options())
-            texts = model.query_texts(data.queries, data.prompts)
-            found = search(model.encode_queries(texts, **self._options()), vectors, k)
-            return {"ids": found.ids, "scores": found.scores}
-
-        kept = self.steps.once("passages", depends, make)
-        return kept["ids"].astype(np.int64), kept["scores"]

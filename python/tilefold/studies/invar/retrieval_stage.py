@@ -4,70 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...files.atomic import replacing_text
-from ...ragged_lists import Lists
 from ..locked_training import locked_training
 from ..study import Reporter
 from .answer_likelihoods import AnswerLikelihoods
+from .coarse_candidates import CoarseCandidates
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
-from .retriever_settings import Variant
+from .stage_1 import Stage1
+from .stage_data import stage_data, stage_policy
+from .stage_objective import stage_objective
 from .starting_model import starting_retriever
 
 if TYPE_CHECKING:
-    from ...data import TrainingSet
-    from ...models import BiEncoder
-    from ...train import DrawingPolicy
-    from ...train.objectives import BiEncoderObjective
+    pass
 
 _LOG = "losses.json"  # is written when the training is done
 _LINES = 20  # of the log of a training
 _TERMS = ("contrastive", "alignment", "invariance")
-
-
-@dataclass(frozen=True)
-class CoarseCandidates:
-    """Embeddings of the coarse encoder, and its candidates.
-
-    Args:
-        queries, documents: embeddings ``[n, d]`` and ``[m, d]`` of the training set.
-        ranking: ``[n, depth]`` documents of each query, best first.
-    """
-
-    queries: NDArray[np.float32]
-    documents: NDArray[np.float32]
-    ranking: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Stage1:
-    """A training of stage 1.
-
-    Args:
-        variant: which parts it has.
-        seed: of weights, batches and views.
-        weight: of the invariance loss.
-        n_views: rewrites of a query in a step.
-    """
-
-    variant: Variant
-    seed: int
-    weight: float
-    n_views: int
-
-    def has(self, part: str) -> bool:
-        """Returns whether a part of the loss is in the training."""
-        if part == "invariance":
-            return self.variant not in ("no invariance", "augmentation") and self.weight > 0
-        return self.variant != f"no {part}"
 
 
 def train_retriever(
@@ -137,7 +94,7 @@ def _trainer(
     from ...train.arguments import RetrieverTrainingArguments
 
     model = starting_retriever(subject, settings, stage.seed, adapter=stage.has("lora"))
-    data = _data(subject, settings, coarse, stage, likelihoods)
+    data = stage_data(subject, settings, coarse, stage, likelihoods)
     batches = math.ceil(len(subject.train) / settings.train_batch_size)
     steps = batches * settings.epochs
     depth = min(settings.depth, len(data.documents))
@@ -160,167 +117,8 @@ def _trainer(
         refresh_depth=depth,
         refresh_negatives=depth,
     )
-    objective = _objective(model, settings, coarse, stage, steps)
-    policy = _policy(data, subject, settings, coarse, stage)
+    objective = stage_objective(model, settings, coarse, stage, steps)
+    policy = stage_policy(data, subject, settings, coarse, stage)
     trainer = RetrieverTrainer(model, arguments, data, objective=objective, policy=policy)
     trainer.remove_callback(PrinterCallback)  # a study prints nothing
     return trainer
-
-
-def _data(
-    subject: InvarSubject,
-    settings: InvarSettings,
-    coarse: CoarseCandidates,
-    stage: Stage1,
-    likelihoods: AnswerLikelihoods,
-) -> TrainingSet:
-    """Returns the questions with coarse candidates as negatives; with rewrites to augment them."""
-    data = subject.train
-    negatives = [
-        own[(own >= 0) & ~np.isin(own, data.positives.of(row))]
-        for row, own in enumerate(coarse.ranking)
-    ]
-    data = data.with_negatives(Lists.pack(negatives))
-    if stage.has("alignment") and settings.alignment == "likelihood":
-        data = likelihoods.scored(data)
-    if stage.variant != "augmentation":
-        return data
-    rows = [row for row, own in enumerate(subject.rewrites) for _ in range(1 + len(own))]
-    texts = [
-        text
-        for query, own in zip(data.queries, subject.rewrites, strict=True)
-        for text in (query, *own)
-    ]
-    names = [f"{data.query_ids[row]}-{place}" for place, row in enumerate(rows)]
-    return replace(data.take(rows), queries=texts, query_ids=names)
-
-
-def _policy(
-    data: TrainingSet,
-    subject: InvarSubject,
-    settings: InvarSettings,
-    coarse: CoarseCandidates,
-    stage: Stage1,
-) -> DrawingPolicy:
-    from ...train import Draw, DrawTeacher, DrawViews, DrawWindows
-
-    policy: DrawingPolicy = Draw(data, group_size=settings.group_negatives + 1, seed=stage.seed)
-    if stage.has("alignment") and settings.alignment != "likelihood":
-        queries = coarse.queries
-        if len(data) > len(queries):  # rewrites have the embedding of their question
-            counts = [1 + len(own) for own in subject.rewrites]
-            queries = np.repeat(queries, counts, axis=0)
-        policy = DrawTeacher(policy, queries, coarse.documents)
-    if stage.has("invariance"):
-        policy = DrawViews(policy, subject.rewrites, n_views=stage.n_views, seed=stage.seed)
-        if settings.training_windows:
-            policy = DrawWindows(
-                policy, settings.training_windows, n_views=stage.n_views, seed=stage.seed
-            )
-    return policy
-
-
-def _objective(
-    model: BiEncoder,
-    settings: InvarSettings,
-    coarse: CoarseCandidates,
-    stage: Stage1,
-    steps: int,
-) -> BiEncoderObjective:
-    from ...losses import AlignmentLoss, ContrastiveLoss, InvarianceLoss
-    from ...train import (
-        ContrastiveObjective,
-        DistillationObjective,
-        InvarianceObjective,
-        RepresentationMask,
-        RepresentationObjective,
-        Schedule,
-        WeightedObjective,
-    )
-
-    parts: dict[str, Any] = {
-        "contrastive": ContrastiveObjective(model, ContrastiveLoss(settings.temperature))
-    }
-    weights: dict[str, Any] = {}
-    if stage.has("alignment") and settings.alignment_weight:
-        weights["alignment"] = settings.alignment_weight
-        if settings.alignment == "representation":
-            parts["alignment"] = RepresentationObjective(
-                model,
-                coarse.queries.shape[1],
-                form=settings.divergence,
-                temperature=settings.representation_temperature,
-                seed=stage.seed,
-            )
-        else:
-            loss = AlignmentLoss(
-                settings.temperature,
-                divergence=settings.divergence,
-                teacher_temperature=settings.coarse_temperature,
-            )
-            parts["alignment"] = DistillationObjective(model, loss)
-    if stage.has("invariance"):
-        delay = round(settings.warmup_share * steps)
-        ramp = max(1, round(settings.ramp_share * steps))
-        weights["invariance"] = Schedule(
-            stage.weight, start=0.0, steps=ramp, shape="linear", delay=delay
-        )
-        mask: Any = None
-        if settings.invariance_mask != "none":
-            mask = RepresentationMask(model.dim, swap=settings.invariance_mask, seed=stage.seed)
-        parts["invariance"] = InvarianceObjective(
-            model,
-            InvarianceLoss(settings.invariance, temperature=settings.temperature),
-            mask=mask,
-            **_patterns(settings),
-        )
-    return WeightedObjective(parts, weights)
-
-
-def _patterns(settings: InvarSettings) -> dict[str, Any]:
-    if settings.top_patterns == 0:
-        return {}
-    return {"top_patterns": settings.top_patterns, "beta": settings.beta}
-
-
-def training_key(
-    subject: InvarSubject, settings: InvarSettings, stage: Stage1, texts: Sequence[Any]
-) -> list[Any]:
-    """Returns everything that a training depends on.
-
-    Args:
-        subject: models and data.
-        settings: of the study.
-        stage: which training.
-        texts: digests of models and data.
-    """
-    names = (
-        "alignment",
-        "divergence",
-        "alignment_weight",
-        "invariance",
-        "warmup_share",
-        "ramp_share",
-        "training_windows",
-        "top_patterns",
-        "beta",
-        "invariance_mask",
-        "lora_rank",
-        "lora_alpha",
-        "lora_dropout",
-        "lora_targets",
-        "depth",
-        "group_negatives",
-        "refresh_steps",
-        "epochs",
-        "train_batch_size",
-        "learning_rate",
-        "temperature",
-        "coarse_temperature",
-        "representation_temperature",
-        "query_max_length",
-        "document_max_length",
-    )
-    chosen = {name: getattr(settings, name) for name in names}
-    own = [stage.variant, stage.seed, stage.weight, stage.n_views]
-    return [*texts, *subject.prefixes, chosen, *own]
