@@ -107,6 +107,23 @@ def test_listed_candidates_are_the_only_ones():
     torch.testing.assert_close(found.variances, p[3][candidates])
 
 
+def test_lists_that_are_all_empty_have_no_loss():
+    q, d = leaves(views(3, 4, 8), vectors(6, 8))
+    none = torch.zeros(0, dtype=torch.int64)
+    found = invariance_loss(q, d, candidates=(torch.zeros(5, dtype=torch.int64), none))
+    found.loss.backward()
+    assert found.loss == 0
+    assert not q.grad.any()
+    assert found.means.shape == (0,)
+
+
+def test_a_late_row_that_is_not_finite_is_named():
+    d = vectors(3000, 8)
+    d[2500, 3] = torch.nan
+    with pytest.raises(ValueError, match="documents of view 0 have a NaN or an infinity in row 25"):
+        invariance_loss(views(2, 4, 8), d, candidates=torch.zeros(4, 1, dtype=torch.int64))
+
+
 def test_lists_of_one_length_may_be_a_matrix():
     q, d = views(2, 4, 8), vectors(12, 8)
     groups = torch.arange(12).reshape(4, 3)

@@ -73,11 +73,20 @@ def test_of_equal_values_the_first_are_invariant():
     assert (offsets.tolist(), indices.tolist()) == ([0, 2, 4, 6], [0, 1] * 3)
 
 
+def test_of_values_equal_to_the_last_the_first_are_invariant():
+    """One document is above the others, of which the first two complete the three."""
+    q = torch.tensor([[[0.0, 1.0]], [[0.0, 1.0]]])
+    d = torch.tensor([[1.0, -1], [1, 0], [0, 0], [0, 2], [1, 0], [0, -1]])
+    assert invariant_candidates(q, d, top=3)[1].tolist() == [1, 2, 3]
+    assert invariant_candidates(q, d, top=4)[1].tolist() == [1, 2, 3, 4]
+
+
 def test_blocks_choose_as_the_whole_batch_does(monkeypatch):
     q, d = numbers(2, 9, 8), numbers(30, 8, seed=1)
     whole = invariant_candidates(q, d, top=4)
     module = sys.modules["tilefold.losses.invariant_candidates"]  # the package has the function
     monkeypatch.setattr(module, "_NUMBERS", 2 * 30 * 2)
+    monkeypatch.setattr(module, "_ROWS", 7)
     blocks = invariant_candidates(q, d, top=4)
     assert all(torch.equal(a, b) for a, b in zip(whole, blocks, strict=True))
 

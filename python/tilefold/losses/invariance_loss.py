@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -201,11 +202,12 @@ def _over_lists(
 ) -> Invariance:
     offsets, indices = loss_inputs.candidates(_OP, candidates, len(pairs[0][0]))
     loss_inputs.check_lists(_OP, offsets, indices, "candidates", len(pairs[0][1]))
-    scores = []
     for s, pair in enumerate(pairs):
         loss_inputs.check_finite(_OP, (f"queries of view {s}", f"documents of view {s}"), pair)
-        found = loss_inputs.finite_scores(_OP, listed.scores(*pair, offsets, indices))
-        scores.append(sums.scaled(found.double(), scale))
+    scores = [
+        sums.scaled(loss_inputs.finite_scores(_OP, found).double(), scale)
+        for found in _scores_of_views(pairs, offsets, indices)
+    ]
     kept = None
     if invariant is not None:
         if not isinstance(invariant, Tensor) or invariant.dtype != torch.bool:
@@ -230,3 +232,19 @@ def _over_lists(
         spread,
     )
     return Invariance(*(x.to(result_dtype(pairs[0][0])) for x in results))
+
+
+def _scores_of_views(
+    pairs: list[tuple[Tensor, Tensor]], offsets: Tensor, indices: Tensor
+) -> Iterable[Tensor]:
+    """Returns the scores ``[listed]`` of each view."""
+    documents = pairs[0][1]
+    if any(own is not documents for _, own in pairs):
+        return [listed.scores(*pair, offsets, indices) for pair in pairs]
+    # In one call, so that backward has one gradient of the documents instead of one for each view.
+    views = len(pairs)
+    starts = torch.arange(views, device=offsets.device)[:, None] * len(indices)
+    tiled = torch.cat([(offsets[:-1] + starts).reshape(-1), offsets[-1:] * views])
+    queries = torch.cat([own for own, _ in pairs])
+    found = listed.scores(queries, documents, tiled, indices.repeat(views))
+    return found.reshape(views, len(indices))

@@ -12,8 +12,9 @@ from ..integers import as_integer
 from ..losses import listed, loss_inputs
 
 _OP = "invariant_candidates"
-# Probabilities of a block of queries in all views, 32 MiB in float64.
-_NUMBERS = 1 << 22
+# Probabilities of a block of queries in all views, 16 MiB in float64.
+_NUMBERS = 1 << 21
+_ROWS = 1024  # documents that are widened to float64 at a time
 
 
 @torch.no_grad()
@@ -100,15 +101,32 @@ def _rows(pairs: list[Any]) -> int:
 
 def _of_block(pairs: list[Any], begin: int, scale: Tensor, top: int, beta: float) -> Tensor:
     """Returns the invariant documents of some queries, one after another."""
-    block = slice(begin, begin + _rows(pairs))
-    p = torch.stack([(q[block].double() @ d.double().T * scale).softmax(1) for q, d in pairs])
-    n, m = p.shape[1:]
-    kept = _largest(_values(p.reshape(len(pairs), -1), beta), torch.arange(n + 1) * m, top)
-    return kept.nonzero()[:, 0] % m
+    values = _values(_probabilities(pairs, slice(begin, begin + _rows(pairs)), scale), beta)
+    if top >= values.shape[1]:
+        return torch.arange(values.shape[1]).repeat(len(values))
+    # Without a sort, which would take several times the memory of the scores, and most of the time.
+    least = values.topk(top, 1).values[:, -1:]
+    above, equal = values > least, values == least
+    kept = above | (equal & (equal.cumsum(1) <= top - above.sum(1, keepdim=True)))
+    return kept.nonzero()[:, 1]
+
+
+def _probabilities(pairs: list[Any], block: slice, scale: Tensor) -> Tensor:
+    """Computes the softmax over all documents in each view: ``[S, queries of the block, m]``."""
+    queries = torch.stack([q[block].double() * scale for q, _ in pairs])
+    p = queries.new_empty((*queries.shape[:2], len(pairs[0][1])))
+    for view, (_, documents) in enumerate(pairs):
+        for begin in range(0, len(documents), _ROWS):
+            part = slice(begin, begin + _ROWS)
+            torch.mm(queries[view], documents[part].double().T, out=p[view, :, part])
+    p -= p.amax(2, keepdim=True)
+    p.exp_()
+    p /= p.sum(2, keepdim=True)
+    return p
 
 
 def _values(p: Tensor, beta: float) -> Tensor:
-    """Computes ``mean - beta * sqrt(variance)`` over views: ``[S, listed]`` to ``[listed]``."""
+    """Computes ``mean - beta * sqrt(variance)`` over views: ``[S, ...]`` to ``[...]``."""
     return p.mean(0) - beta * p.var(0, correction=0).sqrt()
 
 

@@ -130,16 +130,17 @@ class InvarianceObjective(BiEncoderObjective):
                 "InvarianceObjective: expected one process, as the candidates are the passages of "
                 f"one process, got {processes.world()}; candidates='own' are those of one query"
             )
-        queries = _views("queries", embeddings, len(batch.query_views))
-        documents = _views("documents", embeddings, len(batch.document_views))
-        count = max(len(queries), len(documents))
-        if count == 1 or min(len(queries), len(documents)) not in (1, count):
+        query_views = _views("queries", embeddings, len(batch.query_views))
+        document_views = _views("documents", embeddings, len(batch.document_views))
+        count = max(len(query_views), len(document_views))
+        if count == 1 or min(len(query_views), len(document_views)) not in (1, count):
             raise ValueError(
                 "InvarianceObjective: expected views of queries, of documents or as many of both, "
-                f"got {len(queries) - 1} of queries and {len(documents) - 1} of documents"
+                f"got {len(query_views) - 1} of queries and {len(document_views) - 1} of documents"
             )
-        queries = queries.expand(count, -1, -1)
-        documents = documents[0] if len(documents) == 1 else documents
+        queries = torch.stack(query_views).expand(count, -1, -1)
+        # No stack of one: it would copy the documents, most of what the loss stage holds.
+        documents = document_views[0] if len(document_views) == 1 else torch.stack(document_views)
         if self.loss.form == "consistency":
             options = self._candidates(batch, queries, documents)
         else:
@@ -186,7 +187,7 @@ def _labels(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _views(tower: str, embeddings: Mapping[str, Tensor], count: int) -> Tensor:
-    """Stacks the embeddings of one tower in all views: ``[1 + count, rows, dim]``."""
+def _views(tower: str, embeddings: Mapping[str, Tensor], count: int) -> list[Tensor]:
+    """Returns the embeddings of one tower in all views: 1 + count matrices ``[rows, dim]``."""
     sides = [tower, *(f"{tower}/{number}" for number in range(1, count + 1))]
-    return torch.stack([widened(embeddings[side]) for side in sides])
+    return [widened(embeddings[side]) for side in sides]
