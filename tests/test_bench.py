@@ -36,6 +36,10 @@ PROMISES = [
     "training step, MiniLM, batch 8",
     "FiDAtt, Flan-T5-Small's shape",
     "memory of FiDAtt, 3 questions, 64 tokens of answers",
+    "loss stage, 8 x 8, d = 96 ",
+    "loss stage, 8 x 8, d = 96, invariance of own candidates",
+    "loss stage, 8 x 8, d = 96: memory beyond gradients",
+    "loss stage of a step, 2 x 8, Llama 32 x 1",
 ]
 
 pytest.importorskip("pytest_benchmark", reason="not installed: pip install tilefold[bench]")
