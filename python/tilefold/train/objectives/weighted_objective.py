@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..batches import Batch
 from ..schedule import Schedule
 from .objective import BiEncoderObjective, ObjectiveLoss
+from .summed_losses import SummedLosses
 
 
 class WeightedObjective(BiEncoderObjective):
@@ -92,18 +93,23 @@ class WeightedObjective(BiEncoderObjective):
         return list(dict.fromkeys(p for each in objectives for p in each.loss_parameters()))
 
     def compute_loss(self, batch: Batch, embeddings: Mapping[str, Tensor]) -> ObjectiveLoss:
-        """Computes the weighted sum of the losses of a batch."""
-        parts: list[Tensor] = []
-        terms: dict[str, Tensor] = {}
-        for name, objective in self._objectives().items():
-            weight = self.weights[name](batch.step)
-            terms[f"{name}_weight"] = torch.tensor(weight, dtype=torch.float64)
-            if weight:
-                loss = objective.compute_loss(batch, embeddings)
-                terms |= {f"{name}_{term}": value for term, value in loss.terms.items()}
-                terms[name] = loss.value.detach()
-                parts.append(weight * loss.value)
-        return ObjectiveLoss(torch.stack(parts).sum(), terms)
+        """Computes the weighted sum of the losses of a batch, and its gradients if there are any.
+
+        Args:
+            batch: as the objectives need it.
+            embeddings: of all `sides`.
+        """
+        objectives = self._objectives()
+        weights = {name: self.weights[name](batch.step) for name in objectives}
+        summed = SummedLosses(embeddings)
+        losses: dict[str, ObjectiveLoss] = {}
+        # The order in which autograd adds gradients: those of the last objective first.
+        for name in reversed([name for name, weight in weights.items() if weight]):
+            value, terms = objectives[name].compute_loss(batch, summed.embeddings)
+            summed.add(weights[name] * value)
+            losses[name] = ObjectiveLoss(value.detach(), terms)
+        value = torch.stack([weights[n] * losses[n].value for n in objectives if n in losses]).sum()
+        return ObjectiveLoss(summed.with_gradients(value), _terms(weights, losses))
 
     def _objectives(self) -> dict[str, BiEncoderObjective]:
         # A ModuleDict knows its modules as nn.Module only.
@@ -112,3 +118,14 @@ class WeightedObjective(BiEncoderObjective):
 
 def _schedule(weight: Schedule | float) -> Schedule:
     return weight if isinstance(weight, Schedule) else Schedule(weight)
+
+
+def _terms(weights: Mapping[str, float], losses: Mapping[str, ObjectiveLoss]) -> dict[str, Tensor]:
+    """Returns the weights of all objectives, and the losses and terms of those that have one."""
+    terms: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        terms[f"{name}_weight"] = torch.tensor(weight, dtype=torch.float64)
+        if name in losses:
+            terms |= {f"{name}_{term}": value for term, value in losses[name].terms.items()}
+            terms[name] = losses[name].value
+    return terms
