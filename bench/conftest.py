@@ -1,6 +1,6 @@
 """A bench session: options, data, two threads for everybody, and the table at the end.
 
-    pytest bench                       every case: about ten minutes, four of them encoding
+    pytest bench                       every case: a quarter of an hour, four minutes of it encoding
     pytest bench -k 64_queries         one case; --collect-only -q lists them
     pytest bench --quick               tiny shapes: that everything runs, not how fast
 
