@@ -20,7 +20,8 @@ class WeightedObjective(BiEncoderObjective):
     Every text is encoded once, however many objectives use its embeddings. A schedule is evaluated
     at the optimizer step of the batch (`Batch.step`). The log gets each objective's loss under its
     name, and its weight under ``NAME_weight``. An objective whose weight is 0 at a step is not
-    computed at it.
+    computed at it. Gradients of embeddings are computed with the losses, one objective after the
+    other, so that memory is that of two of these gradients, however many objectives there are.
 
     Args:
         objectives: by name, all of the same model.
