@@ -51,6 +51,8 @@ class RetrieverSettings(StudySettings):
         temperature: scores of the language model are divided by it in softmaxes.
         coarse_temperature: scores of the teacher are divided by it: inner products of the coarse
             encoder, or mean log-likelihoods of answers with alignment likelihood.
+        invariance_temperature: scores are divided by it in the invariance loss (default:
+            temperature); a higher one gives more weight to passages further down.
         representation_temperature: vectors are divided by it before their softmax over dimensions,
             with alignment representation (default: 1).
         query_max_length, document_max_length: tokens that the retriever reads.
@@ -85,6 +87,7 @@ class RetrieverSettings(StudySettings):
     learning_rate: float = 1e-4
     temperature: float = 0.01
     coarse_temperature: float = 0.05
+    invariance_temperature: float | None = None
     representation_temperature: float | None = None
     query_max_length: int = 32
     document_max_length: int = 196
@@ -118,6 +121,8 @@ class RetrieverSettings(StudySettings):
     def _check_numbers(self) -> None:
         for name in ("temperature", "coarse_temperature", "learning_rate", "lora_alpha"):
             self._check_range(name, 0, above=True)
+        if self.invariance_temperature is not None:
+            self._check_range("invariance_temperature", 0, above=True)
         for name in ("alignment_weight", "invariance_weight", "beta"):
             self._check_range(name, 0)
         for name in ("warmup_share", "ramp_share", "lora_dropout"):

@@ -68,6 +68,7 @@ def training_key(
         "learning_rate",
         "temperature",
         "coarse_temperature",
+        "invariance_temperature",
         "representation_temperature",
         "query_max_length",
         "document_max_length",

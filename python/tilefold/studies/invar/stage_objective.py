@@ -72,7 +72,10 @@ def stage_objective(
             mask = RepresentationMask(model.dim, swap=settings.invariance_mask, seed=stage.seed)
         parts["invariance"] = InvarianceObjective(
             model,
-            InvarianceLoss(settings.invariance, temperature=settings.temperature),
+            InvarianceLoss(
+                settings.invariance,
+                temperature=settings.invariance_temperature or settings.temperature,
+            ),
             mask=mask,
             **_patterns(settings),
         )
