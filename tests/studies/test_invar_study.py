@@ -485,6 +485,7 @@ def test_the_loss_trains_a_retriever_that_aar_adapted(files, tmp_path, monkeypat
         ({"training_windows": [8], "n_views": 2}, "training_windows: expected as many widths"),
         ({"sweep_weights": [0.0]}, "sweep_weights: expected numbers above 0"),
         ({"seeds": []}, "seeds: expected one or more"),
+        ({"lora_targets": []}, "lora_targets: expected one or more"),
         ({"beta": 0.5}, "beta: has no effect without top_patterns"),
         ({"invariance_temperature": 0.0}, "invariance_temperature: expected a number above 0"),
         ({"invariance_mask": "queries"}, "invariance_mask: is of the form risk"),

@@ -17,6 +17,7 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install tilefold[train]"
 )
 
+import safetensors
 from safetensors import SafetensorError
 from training_runs import (
     a_scored_set,
@@ -32,7 +33,7 @@ from training_runs import (
 from tilefold.data import Collection, Qrels, TrainingSet
 from tilefold.files.tensors import CorruptedFolderError
 from tilefold.losses import ContrastiveLoss
-from tilefold.models import BiEncoder
+from tilefold.models import BiEncoder, add_lora
 from tilefold.ragged_lists import Lists
 from tilefold.train import (
     ContrastiveObjective,
@@ -402,19 +403,37 @@ def test_a_checkpoint_that_was_not_finished_is_passed_over(model, tmp_path):
     assert last_checkpoint(tmp_path / "nothing") is None
 
 
+def test_checkpoints_have_no_copy_of_frozen_weights(model, tmp_path):
+    add_lora(model.query_encoder, r=2)
+    adapted = BiEncoder(model.query_encoder)
+    schedule = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer = RetrieverTrainer(adapted, arguments(tmp_path, **schedule), a_set())
+    trainer.train()
+    with safetensors.safe_open(tmp_path / "checkpoint-1" / "objective.safetensors", "pt") as file:
+        names = list(file.keys())
+    assert names
+    assert all(".lora_" in name for name in names)
+    name, frozen = next(pair for pair in adapted.named_parameters() if not pair[1].requires_grad)
+    assert name not in names
+    frozen.data += 1.0
+    again = RetrieverTrainer(adapted, arguments(tmp_path, **schedule), a_set())
+    with pytest.raises(ValueError, match="trained over other weights; resume with the model"):
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(model, tmp_path, monkeypatch):
-    from tilefold.train import trainer as module
+    from tilefold.train import trained_weights
 
-    save, calls = module.safetensors.torch.save_model, []
+    save, calls = trained_weights.write_weights, []
 
-    def fails_the_second_time(model: Any, path: str) -> None:
+    def fails_the_second_time(own: Any, frozen: str, path: Path) -> None:
         calls.append(path)
         if len(calls) == 2:
             Path(path).write_bytes(b"half")
             raise SafetensorError("Error while serializing: No space left on device")
-        save(model, path)
+        save(own, frozen, path)
 
-    monkeypatch.setattr(module.safetensors.torch, "save_model", fails_the_second_time)
+    monkeypatch.setattr(trained_weights, "write_weights", fails_the_second_time)
     schedule = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
     trainer = RetrieverTrainer(model, arguments(tmp_path, **schedule), a_set())
     with pytest.raises(OSError, match=r"checkpoint-2 could not be written.*No space left"):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 from transformers import Trainer
@@ -48,6 +47,7 @@ from .gradient_step import train_step
 from .objectives import BiEncoderObjective
 from .policy_inputs import PolicyInputs, read_inputs
 from .refresh import Refresh
+from .trained_weights import TrainedWeights
 from .validation import Validation
 
 
@@ -224,7 +224,7 @@ class RetrieverTrainer(Trainer):
         with write_errors(folder):
             begin_checkpoint(folder)
             self.training_objective.model.save_pretrained(folder / MODEL)
-            safetensors.torch.save_model(self.training_objective, str(folder / WEIGHTS))
+            TrainedWeights(self.training_objective).write(folder / WEIGHTS)
             if self._mined_at is not None:
                 save_negatives(folder, self.draw.data, self._mined_at)
 
@@ -240,7 +240,7 @@ class RetrieverTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         check_resumable(folder)
         check_whole(folder)
-        safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
+        TrainedWeights(self.training_objective).read(folder / WEIGHTS)
         mined = load_negatives(folder, self.draw.data)
         if mined is not None:
             negatives, self._mined_at = mined
@@ -249,7 +249,7 @@ class RetrieverTrainer(Trainer):
     def _load_best_model(self) -> None:
         folder = Path(str(self.state.best_model_checkpoint))
         check_whole(folder)
-        safetensors.torch.load_model(self.training_objective, str(folder / WEIGHTS))
+        TrainedWeights(self.training_objective).read(folder / WEIGHTS)
 
 
 def _check(

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -25,6 +23,7 @@ from ...train.checkpoints import (
     check_whole,
     finish_checkpoint,
 )
+from ...train.trained_weights import read_weights, write_weights
 from ..unified_lm import UnifiedLM
 from .answer_loss import AnswerLoss, collated
 from .example_prompts import example_prompts
@@ -35,7 +34,6 @@ from .reading_template import ReadingTemplate, reading_template
 GeneratorEvaluator = Callable[[UnifiedLM], Mapping[str, float]]
 
 _BLOCK = 4096  # examples that are tokenized at a time
-_FROZEN = "frozen weights"  # key of their digest in a checkpoint
 
 
 class GeneratorTrainer(Trainer):
@@ -178,15 +176,11 @@ class GeneratorTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
-        own = self.unified.weights_of("generation")
+        own, frozen = self._weights()
         with write_errors(folder):
             begin_checkpoint(folder)
             self.unified.save_pretrained(folder / MODEL)
-            safetensors.torch.save_file(
-                {name: weight.detach().cpu().contiguous() for name, weight in own.items()},
-                folder / WEIGHTS,
-                metadata={"format": "pt", _FROZEN: self.unified.frozen_digest("generation")},
-            )
+            write_weights(own, frozen, folder / WEIGHTS)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial))
@@ -205,19 +199,8 @@ class GeneratorTrainer(Trainer):
 
     def _load_weights(self, folder: Path) -> None:
         check_whole(folder)
-        with safetensors.safe_open(folder / WEIGHTS, framework="pt") as file:
-            frozen = (file.metadata() or {}).get(_FROZEN)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if frozen != self.unified.frozen_digest("generation"):
-            raise ValueError(
-                f"{folder}: the adapter for generation was trained over other weights; resume with "
-                f"the model that the training began with"
-            )
-        own = self.unified.weights_of("generation")
-        if {name: weight.shape for name, weight in own.items()} != {
-            name: weight.shape for name, weight in weights.items()
-        }:
-            raise ValueError(f"{folder}: the adapter for generation has other layers or ranks")
-        with torch.no_grad():
-            for name, weight in own.items():
-                weight.copy_(weights[name])
+        own, frozen = self._weights()
+        read_weights(own, frozen, folder / WEIGHTS, "the adapter for generation")
+
+    def _weights(self) -> tuple[dict[str, torch.nn.Parameter], str]:
+        return self.unified.weights_of("generation"), self.unified.frozen_digest("generation")

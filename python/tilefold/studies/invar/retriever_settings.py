@@ -95,8 +95,9 @@ class RetrieverSettings(StudySettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._replace("variants", tuple(dict.fromkeys(self.variants)))
-        if not self.variants:
-            raise ValueError(f"{self._named('variants')}: expected one or more, got none")
+        for name in ("variants", "lora_targets"):
+            if not getattr(self, name):
+                raise ValueError(f"{self._named(name)}: expected one or more, got none")
         if FULL not in self.variants:
             raise ValueError(f"{self._named('variants')}: expected {FULL!r} among them")
         self._check_sizes()
