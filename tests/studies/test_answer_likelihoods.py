@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
+pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
+
 import tiny_language_models
 from tilefold.data.training_set import TrainingSet
 from tilefold.files.steps import Steps
@@ -49,7 +52,7 @@ def loaded(monkeypatch):
 
 def teacher(model, folder, *, template="popqa", digest="0"):
     subject = InvarSubject("t", model, None, DATA, [], DATA, [], template)
-    return AnswerLikelihoods(subject, digest, Steps(folder), batch_size=2)
+    return AnswerLikelihoods(subject, [digest], Steps(folder), torch.float32, batch_size=2)
 
 
 def test_they_are_those_of_the_teacher_and_no_model_is_loaded_again(model, tmp_path, loaded):
