@@ -50,9 +50,7 @@ def _retrieval_blocks(result: InvarResult) -> list[Block]:
     for condition in dict.fromkeys(row.condition for row in result.retrieval):
         rows = [row for row in result.retrieval if row.condition == condition]
         blocks.append(_measured(f"Retrieval, {condition}", rows, result))
-    if result.comparisons:  # with another variant beside the full one
-        blocks.append(_comparisons(result.comparisons, result))
-    return blocks
+    return [*blocks, *_comparisons(result.comparisons, result)]
 
 
 def _robustness_blocks(result: InvarResult) -> list[Block]:
@@ -111,10 +109,20 @@ def _measured(heading: str, rows: Sequence[Measured], result: InvarResult) -> Ta
     return Table.from_columns("system", table.labels, table.columns, caption)
 
 
-def _comparisons(rows: Sequence[Compared], result: InvarResult) -> Table:
+def _comparisons(rows: Sequence[Compared], result: InvarResult) -> list[Table]:
+    """Returns a table for each system that is compared with."""
+    pairs = dict.fromkeys((row.system, row.other) for row in rows)
+    return [
+        _comparison(
+            [row for row in rows if (row.system, row.other) == pair], len(rows), result.samples
+        )
+        for pair in pairs
+    ]
+
+
+def _comparison(rows: Sequence[Compared], corrected: int, samples: str) -> Table:
     cells = [
         [
-            f"{row.system} - {row.other}",
             f"{row.measure}, {row.condition}",
             interval(row.comparison.base, digits_of(row.measure)),
             interval(row.comparison.model, digits_of(row.measure)),
@@ -123,13 +131,13 @@ def _comparisons(rows: Sequence[Compared], result: InvarResult) -> Table:
         ]
         for row in rows
     ]
-    paired = f"{rows[0].comparison.n:,} {result.samples}" if rows else result.samples
+    system, other = rows[0].system, rows[0].other
     caption = (
-        f"Differences paired over {paired}, values averaged over seeds; p: two-sided paired "
-        "randomisation test, corrected over all rows (Holm)."
+        f"{system} - {other}; differences paired over {rows[0].comparison.n:,} {samples}, values "
+        "averaged over seeds; p: two-sided paired randomisation test, corrected over "
+        f"{corrected} difference{'s' * (corrected > 1)} (Holm)."
     )
-    header = ["systems", "measure", "second", "first", "difference", "p (Holm)"]
-    return Table(header, cells, caption)
+    return Table(["measure", other, system, "difference", "p (Holm)"], cells, caption)
 
 
 def _answer_blocks(result: InvarResult) -> list[Block]:
@@ -142,7 +150,7 @@ def _answer_blocks(result: InvarResult) -> list[Block]:
     return [
         Paragraph(words),
         _measured("Answers", result.generation, result),
-        _comparisons(result.generation_gains, result),
+        *_comparisons(result.generation_gains, result),
     ]
 
 
