@@ -228,3 +228,16 @@ def test_a_study_needs_the_packages_of_its_report_before_it_begins(
     assert main([*verb.split(), "--world", "tiny", "--out", str(out)]) == 1
     assert "tilefold.report needs jinja2 and matplotlib" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["encode", "corpus"], ["index", "vectors"], ["invar", "run", "--world", "tiny"]],
+    ids=lambda words: words[0],
+)
+def test_an_empty_name_is_no_folder_for_results(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    assert main([*words, "--out", ""]) == 1
+    assert "--out: expected a folder, got ''" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]

@@ -277,6 +277,11 @@ def test_wrong_adapters_are_errors(load, tmp_path: Path):
     for wrong, complaint in (({"r": 0}, "r must be at least 1"), ({"dropout": 1}, "below 1")):
         with pytest.raises(ValueError, match=complaint):
             Lora(**wrong)
+    with pytest.raises(TypeError, match="Lora: r must be an integer, got float"):
+        Lora(2.5)
+    for rank in (2**62, 2**70):
+        with pytest.raises(MemoryError, match=f"an adapter of rank {rank} does not fit in memory"):
+            load(lora=Lora(rank))
     model.save_pretrained(tmp_path / "saved")
     with pytest.raises(ValueError, match="lora, but there is an adapter already"):
         BiEncoder.from_pretrained(tmp_path / "saved", lora=Lora())

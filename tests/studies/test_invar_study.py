@@ -331,6 +331,30 @@ def test_an_encoder_takes_the_place_of_the_language_model_without_stage_2(files)
 
 
 @pytest.mark.parametrize(
+    ("changes", "pooling", "append_eos"),
+    [
+        ({}, "last", True),
+        ({"pooling": "last"}, "last", True),
+        ({"pooling": "mean"}, "mean", False),
+        ({"model": "coarse", "generator_variants": []}, "mean", False),
+        ({"model": "coarse", "generator_variants": [], "pooling": "last"}, "last", False),
+    ],
+)
+def test_texts_are_pooled_as_chosen_or_as_the_model_does(
+    files, tmp_path, changes, pooling, append_eos
+):
+    if "model" in changes:
+        changes = {**changes, "model": str(files / changes["model"])}
+    settings = from_files(files, query_max_length=32, document_max_length=32, **changes)
+    result = run_invar(settings, steps=Steps(tmp_path))
+    assert bool(result.generation) == ("model" not in changes)  # stage 2 reads its adapter, too
+    subject = InvarSubject("", settings.model, *[None] * 4, [], "")
+    (adapter, *_) = (path.parent for path in tmp_path.glob("**/retriever*/**/adapter_config*"))
+    model = trained_retriever(subject, settings, adapter).query_encoder
+    assert (model.pooling, model.append_eos) == (pooling, append_eos)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({}, "generator_variants: expected none, as .*coarse is no causal language model"),
@@ -486,6 +510,9 @@ def test_the_loss_trains_a_retriever_that_aar_adapted(files, tmp_path, monkeypat
         ({"sweep_weights": [0.0]}, "sweep_weights: expected numbers above 0"),
         ({"seeds": []}, "seeds: expected one or more"),
         ({"lora_targets": []}, "lora_targets: expected one or more"),
+        ({"lora_targets": ["q_proj", "query"]}, "lora_targets: expected all-linear or some of"),
+        ({"lora_targets": ["all-linear", "q_proj"]}, "or names of layers, got both"),
+        ({"pooling": "mean"}, "pooling: not with world"),
         ({"beta": 0.5}, "beta: has no effect without top_patterns"),
         ({"invariance_temperature": 0.0}, "invariance_temperature: expected a number above 0"),
         ({"invariance_mask": "queries"}, "invariance_mask: is of the form risk"),

@@ -30,7 +30,10 @@ def check_folder(path: str, option: str) -> Path:
     Raises:
         NotADirectoryError: it is a file, or in one.
         PermissionError: it cannot be created or written to.
+        ValueError: the path is empty.
     """
+    if not path:
+        raise ValueError(f"{option}: expected a folder, got ''")
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{option} {path}: it is a file")

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import safetensors.torch
 from torch import Tensor, nn
 
+from ..integers import as_integer
 from .checkpoints.weights import find
 from .lora_targets import check_mergeable, check_targets, default_targets
 
@@ -59,8 +60,7 @@ class Lora:
     target_modules: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.r < 1:
-            raise ValueError(f"Lora: r must be at least 1, got {self.r}")
+        as_integer(self.r, "Lora", "r", at_least=1)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"Lora: dropout must be at least 0 and below 1, got {self.dropout}")
 
@@ -91,6 +91,7 @@ def add_lora(
         ValueError: the model has an adapter or a layer of that name; it has no such layers, or no
             projections of the usual names; a target has the weights of another layer, such as the
             word embeddings, so that merging would change both.
+        MemoryError: the adapter does not fit in memory.
 
     >>> from tilefold.models import minilm
     >>> encoder = minilm()
@@ -346,7 +347,8 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
             "no digit first, and no part of 'lora_'"
         )
     check_targets(model, config.target_modules)
-    with warnings.catch_warnings():  # of peft, about the interface of transformers
+    with warnings.catch_warnings(), _memory_errors(config.r):
+        # of peft, about the interface of transformers
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         if not hasattr(model, "peft_config"):
             adapted: nn.Module = peft.get_peft_model(model, config, adapter_name=name)
@@ -357,6 +359,18 @@ def _with_adapter(peft: Any, model: Any, config: Any, name: str) -> nn.Module:
     for key, weight in model.named_parameters():
         weight.requires_grad_(key in trained or belongs(key, name))
     return model  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _memory_errors(rank: int) -> Iterator[None]:
+    """Raises MemoryError in place of torch's error for an adapter that memory does not hold."""
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:  # TypeError: no 64-bit integer
+        said = str(error).lower()
+        if not any(text in said for text in ("allocate", "out of memory", "overflow")):
+            raise
+        raise MemoryError(f"add_lora: an adapter of rank {rank} does not fit in memory") from error
 
 
 def _peft() -> Any:

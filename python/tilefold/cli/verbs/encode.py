@@ -10,6 +10,7 @@ from pathlib import Path
 from ...data import read_documents
 from ...retrieval.encode_shards import DTYPES, encode_shards
 from ..command_parser import CommandParser
+from ..destination import check_folder
 from ..model_options import add_model_arguments, load_model
 from ..option_types import positive
 from ..saved_options import options_of, save_options
@@ -39,6 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold encode`."""
     check_source(args.data)
+    check_folder(args.out, "--out")
     if args.shard is not None and not 0 <= args.shard < args.num_shards:
         raise ValueError(f"--shard must be 0 to {args.num_shards - 1}, got {args.shard}")
     from ...models.model_record import model_record

@@ -8,6 +8,7 @@ from pathlib import Path
 from ...progress import show_progress
 from ...retrieval.corpus import save_index
 from ..command_parser import CommandParser
+from ..destination import check_folder
 from ..saved_options import options_of, save_options
 from ..terminal import fact, note, title
 
@@ -20,6 +21,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold index`."""
+    check_folder(args.out, "--out")
     with show_progress("index"):
         index = save_index(args.out, args.shards)
     save_options(options_of(args), Path(args.out) / "index.yaml")

@@ -99,6 +99,7 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
         settings.template,
         counts,
         (settings.query_prefix, settings.passage_prefix),
+        settings.pooling,
         is_language_model,
         {name: name for name in settings.baselines},
     )

@@ -8,6 +8,9 @@ from .generator_settings import GeneratorSettings
 from .invar_subject_settings import InvarSubjectSettings
 from .retriever_settings import RetrieverSettings
 
+# Linear layers of a Llama, which the language model of a world is.
+_LLAMA_LAYERS = "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+
 
 @dataclass(frozen=True, kw_only=True)
 class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
@@ -56,19 +59,29 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
                 f"{self.sweep_weights}"
             )
         self._check_views()
+        self._check_world()
         self._check_variants()
 
     def _check_views(self) -> None:
-        """Checks numbers of rewrites in a step against those that there are."""
+        """Checks numbers of rewrites in a step against those of windows."""
         highest = max(self.n_views, *self.sweep_views, 1)
         if 0 < len(self.training_windows) < highest:
             raise ValueError(
                 f"{self._named('training_windows')}: expected as many widths as views, "
                 f"{highest}, got {len(self.training_windows)}"
             )
+
+    def _check_world(self) -> None:
+        """Checks settings against what a world has."""
         if self.world is None:
             return
         self._check_not_with_world("template")
+        wrong = set(self.lora_targets) - {*_LLAMA_LAYERS, "all-linear"}
+        if wrong:
+            raise ValueError(
+                f"{self._named('lora_targets')}: expected all-linear or some of "
+                f"{', '.join(_LLAMA_LAYERS)} in a world, got {min(wrong)!r}"
+            )
         for name, values in (("n_views", (self.n_views,)), ("sweep_views", self.sweep_views)):
             if max(values, default=1) > 1:
                 raise ValueError(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .invar_subject_settings import Pooling
+
 if TYPE_CHECKING:
     from ...data import TrainingSet
     from ...models import BiEncoder
@@ -26,6 +28,7 @@ class InvarSubject:
         counts: numbers of questions and rewrites, and of what was left out.
         template: of a prompt, with the fields {passages} and {question}.
         prefixes: of queries and of passages; None for the defaults of the model.
+        pooling: of texts; None for the default of the model.
         is_language_model: whether the model is a causal language model, which stage 2 needs.
         baselines: folders or names of further retrievers, by the name that results have.
     """
@@ -40,5 +43,6 @@ class InvarSubject:
     template: str
     counts: dict[str, int] = field(default_factory=dict)
     prefixes: tuple[str | None, str | None] = (None, None)
+    pooling: Pooling | None = None
     is_language_model: bool = True
     baselines: Mapping[str, str] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from ..settings import StudySettings
 WorldSize = Literal["tiny", "small", "medium"]
 RewriteFamily = Literal["typo", "redundancy", "formality", "ambiguity", "template", "order"]
 Precision = Literal["float32", "bfloat16"]
+Pooling = Literal["last", "mean"]
 _FILE_FIELDS = ("model", "coarse", "data", "test")
 
 
@@ -38,6 +39,8 @@ class InvarSubjectSettings(StudySettings):
         n_unseen: rewrites of each test question; questions with fewer are left out.
         query_prefix, passage_prefix: put before each text that the retriever reads (default:
             "query: " and "passage: " for a language model, its own for another retriever).
+        pooling: of a text: last, the state of an end-of-sequence token after it; or mean, over its
+            tokens (default: last for a language model, its own for another retriever).
         dtype: precision of the language model; adapters are trained in float32.
 
     Raises:
@@ -61,6 +64,7 @@ class InvarSubjectSettings(StudySettings):
     n_unseen: int = 2
     query_prefix: str | None = None
     passage_prefix: str | None = None
+    pooling: Pooling | None = None
     dtype: Precision = "float32"
 
     def __post_init__(self) -> None:

@@ -98,6 +98,11 @@ class RetrieverSettings(StudySettings):
         for name in ("variants", "lora_targets"):
             if not getattr(self, name):
                 raise ValueError(f"{self._named(name)}: expected one or more, got none")
+        if "all-linear" in self.lora_targets and len(self.lora_targets) > 1:
+            raise ValueError(
+                f"{self._named('lora_targets')}: expected all-linear or names of layers, got both: "
+                f"{', '.join(self.lora_targets)}"
+            )
         if FULL not in self.variants:
             raise ValueError(f"{self._named('variants')}: expected {FULL!r} among them")
         self._check_sizes()

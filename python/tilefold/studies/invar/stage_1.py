@@ -75,4 +75,4 @@ def training_key(
     )
     chosen = {name: getattr(settings, name) for name in names}
     own = [stage.variant, stage.seed, stage.weight, stage.n_views]
-    return [*texts, *subject.prefixes, chosen, *own]
+    return [*texts, *subject.prefixes, subject.pooling, chosen, *own]
