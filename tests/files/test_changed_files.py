@@ -86,7 +86,7 @@ WITHOUT_TENSORS = {"study result", "model of a world"}
 def test_a_full_disk_is_an_os_error_that_leaves_nothing_half_written(kind, tmp_path, monkeypatch):
     def full(specs, path):
         Path(path).write_bytes(b"half")
-        raise SafetensorError("No space left on device")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
     folder = tmp_path / "state"
     folder.mkdir()

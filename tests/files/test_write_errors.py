@@ -90,6 +90,13 @@ def test_a_broken_file_that_is_read_meanwhile_is_no_error_of_writing(tmp_path):
     safetensors = pytest.importorskip("safetensors.torch", reason="torch is not installed")
     with pytest.raises(SafetensorError), write_errors("state"):
         safetensors.load_file(path)
+    safetensors.save_file({"a": safetensors.torch.zeros(2)}, path)
+    with (
+        pytest.raises(SafetensorError, match="b"),
+        write_errors("state"),
+        safetensors.safe_open(path, framework="pt") as file,
+    ):
+        file.get_tensor("b")
 
 
 def test_space_is_enough(tmp_path):

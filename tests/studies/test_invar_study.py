@@ -13,6 +13,7 @@ pytest.importorskip("peft", reason="not installed: pip install tilefold[train]")
 pytest.importorskip("bm25s", reason="not installed: pip install tilefold[demo]")
 
 import torch
+import transformers
 from small_readers import use_small_readers
 
 import tilefold.invar
@@ -23,7 +24,15 @@ from tilefold.data.training_set import TrainingSet
 from tilefold.files.steps import Steps
 from tilefold.models import BiEncoder, Encoder
 from tilefold.ragged_lists import Lists
-from tilefold.studies.invar import INVAR, InvarSettings, run_invar
+from tilefold.studies.invar import (
+    INVAR,
+    InvarSettings,
+    generation_stage,
+    retrieval_stage,
+    run_invar,
+    trained_generators,
+)
+from tilefold.studies.invar.generator_settings import GeneratorSettings
 from tilefold.studies.invar.invar_result import (
     BM25,
     BOTH,
@@ -40,6 +49,8 @@ from tilefold.studies.invar.invar_result import (
     WINDOWS,
 )
 from tilefold.studies.invar.invar_subject import InvarSubject
+from tilefold.studies.invar.retriever_settings import RetrieverSettings
+from tilefold.studies.invar.stage_1 import Stage1, training_key
 from tilefold.studies.invar.starting_model import trained_retriever
 from tilefold.studies.study import Reporter
 from tilefold.studies.study_file import read_result
@@ -190,7 +201,9 @@ def test_strips_have_the_rank_of_each_passage_under_each_wording(result):
         assert len(full) == len(strip.wordings)
 
 
-def test_a_second_run_trains_nothing_and_is_equal(result, folder):
+def test_a_second_run_trains_nothing_and_is_equal(result, folder, monkeypatch):
+    for stage in (retrieval_stage, generation_stage):
+        monkeypatch.setattr(stage, "_trainer", lambda *_: pytest.fail("a second training"))
     steps = Steps(folder)
     again = run_invar(WORLD, steps=steps)
     assert steps.resumed > 0
@@ -220,7 +233,6 @@ WORDS = [word for word in tiny_language_models.WORDS if word not in ("the", "a")
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """A Llama, a coarse encoder, training and test questions, and rewrites."""
-    import transformers
 
     root = tmp_path_factory.mktemp("files")
     tiny_language_models.save("LlamaForCausalLM", root / "llama", max_position_embeddings=256)
@@ -251,6 +263,11 @@ def files(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def kept_steps(tmp_path_factory) -> Steps:
+    return Steps(tmp_path_factory.mktemp("steps"))
+
+
 def from_files(files: Path, **changes) -> InvarSettings:
     options = {
         "model": str(files / "llama"),
@@ -272,6 +289,9 @@ def from_files(files: Path, **changes) -> InvarSettings:
         "template": "popqa",
         **changes,
     }
+    if options.get("generator_variants") == []:  # these have no effect then
+        for name in {"generator_epochs", "max_new_tokens", "n_passages", "template"} - set(changes):
+            del options[name]
     return InvarSettings(**options)
 
 
@@ -310,8 +330,114 @@ def test_stage_2_may_be_trained_over_the_retrievers_of_several_variants(files):
     names = list(dict.fromkeys(row.system for row in result.generation))
     other = [name.replace(STAGE_2, f"{STAGE_2}, no invariance") for name in (STAGE_2, GOLD)]
     assert names == [CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD, *other]
-    assert all(len(row.by_seed) == 2 for row in result.generation)
+    seeds = {row.system: len(row.by_seed) for row in result.generation}
+    assert seeds == {name: 1 if name == CLOSED_BOOK else 2 for name in names}
     assert other[0] in {row.other for row in result.generation_gains}
+
+
+def test_answers_that_depend_on_no_training_are_computed_once(files, tmp_path, monkeypatch):
+    steps, computed = Steps(tmp_path), []
+    once = Steps.once
+
+    def counted(self, name, depends, make):
+        return once(self, name, depends, lambda: computed.append(name) or make())
+
+    monkeypatch.setattr(Steps, "once", counted)
+    result = run_invar(from_files(files, seeds=[0, 1]), steps=steps)
+    assert [computed.count(name) for name in ("closed book", "answers before stage 2")] == [1, 2]
+    seeds = {row.system: len(row.by_seed) for row in result.generation}
+    assert seeds == {CLOSED_BOOK: 1, VANILLA: 2, ENSEMBLE: 2, STAGE_2: 2, GOLD: 2}
+    computed.clear()
+    run_invar(from_files(files, seeds=[0, 1], generator_learning_rate=1e-3), steps=steps)
+    assert computed == ["answers"] * 2
+    computed.clear()
+    run_invar(from_files(files, seeds=[0, 1], max_new_tokens=3), steps=steps)
+    assert computed == ["closed book", *["answers before stage 2", "answers"] * 2]
+
+
+def test_a_training_that_was_stopped_ends_in_the_same_losses(files, tmp_path, monkeypatch):
+    make = retrieval_stage._trainer
+    settings = from_files(files, epochs=30, generator_variants=[])  # 90 steps, a line for each 4
+    whole = run_invar(settings, steps=Steps(tmp_path / "whole"))
+
+    class Stop(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 50:
+                raise KeyboardInterrupt
+
+    def stopped(*args):
+        trainer = make(*args)
+        trainer.add_callback(Stop())
+        return trainer
+
+    steps = Steps(tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(retrieval_stage, "_trainer", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_invar(settings, steps=steps)
+    assert list((tmp_path / "stopped").glob("**/checkpoint-*"))
+    resumed = run_invar(settings, steps=steps)
+    assert resumed.curves == whole.curves
+    assert resumed.robustness == whole.robustness
+
+
+@pytest.mark.parametrize(
+    ("changes", "base"),
+    [
+        ({"alignment": "representation"}, {}),
+        ({"divergence": "reverse_kl"}, {}),
+        ({"alignment_weight": 2.0}, {}),
+        ({"invariance": "risk"}, {}),
+        ({"invariance_weight": 5.0}, {}),
+        ({"warmup_share": 0.5}, {}),
+        ({"ramp_share": 0.0, "warmup_share": 0.0}, {}),
+        ({"n_views": 2}, {}),
+        ({"training_windows": (3,)}, {}),
+        ({"top_patterns": 1}, {}),
+        ({"beta": 3.0}, {"top_patterns": 4}),
+        ({"invariance_mask": "queries"}, {"invariance": "risk"}),
+        ({"lora_rank": 3}, {}),
+        ({"lora_alpha": 1.0}, {}),
+        ({"lora_dropout": 0.5}, {}),
+        ({"lora_targets": ("q_proj",)}, {}),
+        ({"depth": 2}, {}),
+        ({"group_negatives": 2}, {}),
+        ({"refresh_steps": 1}, {}),
+        ({"train_batch_size": 5}, {}),
+        ({"learning_rate": 1e-2}, {}),
+        ({"temperature": 0.5}, {}),
+        ({"coarse_temperature": 0.5}, {}),
+        ({"invariance_temperature": 0.5}, {}),
+        ({"representation_temperature": 0.5}, {"alignment": "representation"}),
+        ({"query_max_length": 4}, {}),
+        ({"document_max_length": 4}, {}),
+    ],
+    ids=lambda changes: ", ".join(changes),
+)
+def test_every_setting_of_stage_1_changes_its_losses(files, kept_steps, changes, base):
+    base = {"generator_variants": [], "epochs": 2, "learning_rate": 1e-3, **base}
+    curves = [
+        run_invar(from_files(files, **{**base, **some}), steps=kept_steps).curves
+        for some in ({}, changes)
+    ]
+    assert [point.losses for point in curves[0]] != [point.losses for point in curves[1]]
+
+
+def test_kept_trainings_depend_on_every_setting(files):
+    """On those of stage 1 and stage 2, but for the ones that name them."""
+    settings = from_files(files)
+    subject = InvarSubject("", "", *[None] * 4, [], "")
+    stage = Stage1("full", 0, 1.0, 1.0, 1)
+    key = training_key(subject, settings, stage, [])
+    (chosen,) = (part for part in key if isinstance(part, dict))
+    fields = {field.name for field in dataclasses.fields(RetrieverSettings)}
+    of_stage = {field.name for field in dataclasses.fields(Stage1)} & fields
+    assert of_stage == {"alignment_weight", "invariance_weight", "n_views"}
+    assert tuple(key[-5:]) == dataclasses.astuple(stage)
+    assert set(chosen) | of_stage | {"variants"} == fields
+    fields = {field.name for field in dataclasses.fields(GeneratorSettings)}
+    named = {"generator_variants", "template", "max_new_tokens"}  # template: of the subject
+    assert fields - set(trained_generators._TRAINING) == named
 
 
 def test_an_encoder_takes_the_place_of_the_language_model_without_stage_2(files):
@@ -377,6 +503,11 @@ def test_further_retrievers_are_measured_as_they_are(files):
     assert own == coarse
     with pytest.raises(FileNotFoundError, match="no folder"):
         run_invar(from_files(files, baselines=[str(files / "absent")]))
+    for name in ("full", "coarse encoder"):
+        with pytest.raises(ValueError, match=f"baselines: '{name}' is the name of another"):
+            run_invar(from_files(files, baselines=[name]))
+    rows = {row.system for row in result.robustness if row.measure == "variance of probabilities"}
+    assert rows == {COARSE, UNTRAINED, "full"}  # the temperature of others is not known
 
 
 def test_bfloat16_is_the_precision_of_the_model_but_not_of_its_adapters(files, tmp_path):
@@ -434,6 +565,9 @@ def test_questions_without_answers_leave_out_stage_2(files, tmp_path):
     result = run_invar(settings, progress=progress)
     assert result.generation == ()
     assert any("Stage 2 is left out" in text for text in progress.warnings)
+    settings = dataclasses.replace(settings, alignment="likelihood")
+    with pytest.raises(ValueError, match="alignment: expected scores or representation, as"):
+        run_invar(settings)
 
 
 def test_rewrites_that_the_training_has_are_not_unseen(files, tmp_path):
@@ -444,6 +578,7 @@ def test_rewrites_that_the_training_has_are_not_unseen(files, tmp_path):
     write_rewrites(path, names, own)
     result = run_invar(from_files(files, unseen_rewrites=str(path)))
     assert result.counts["unseen rewrites that the training has, left out"] == 10
+    assert result.counts["unseen rewrites"] == 20  # that are measured
     assert all(train.queries[0] not in strip.wordings for strip in result.strips)
 
 
@@ -513,6 +648,23 @@ def test_the_loss_trains_a_retriever_that_aar_adapted(files, tmp_path, monkeypat
         ({"lora_targets": ["q_proj", "query"]}, "lora_targets: expected all-linear or some of"),
         ({"lora_targets": ["all-linear", "q_proj"]}, "or names of layers, got both"),
         ({"pooling": "mean"}, "pooling: not with world"),
+        ({"warmup_share": 1.0, "ramp_share": 0.0}, "warmup_share: expected a number below 1"),
+        ({"alignment_weight": 0.0}, "variants: 'no alignment' is the same as 'full'"),
+        ({"invariance_weight": 0.0}, "variants: 'no invariance' is the same as 'full'"),
+        ({"cutoff": 101}, "cutoff: expected a number at least 1 and at most 100, got 101"),
+        ({"families": []}, "families: expected one or more"),
+        ({"rewrites": "r", "families": ["typo"]}, "families: not with rewrites, a file"),
+        ({"rewrites": "r", "n_rewrites": 2}, "n_rewrites: not with rewrites, a file"),
+        (
+            {"unseen_rewrites": "r", "unseen_families": ["order"]},
+            "unseen_families: not with unseen_rewrites, a file",
+        ),
+        (
+            {"world": None, **dict.fromkeys(["model", "coarse", "data", "test"], "a")}
+            | {"sweep_views": [3]},
+            "sweep_views: expected at most n_rewrites, 1, got 3",
+        ),
+        ({"generator_variants": [], "gold_share": 0.1}, "gold_share: has no effect without gener"),
         ({"beta": 0.5}, "beta: has no effect without top_patterns"),
         ({"invariance_temperature": 0.0}, "invariance_temperature: expected a number above 0"),
         ({"invariance_mask": "queries"}, "invariance_mask: is of the form risk"),

@@ -62,7 +62,7 @@ TRAININGS = {
         lambda folder, progress: generation_stage.train_generator(
             None, None, None, None, 0, folder, progress=progress
         ),
-        "done",
+        "losses.json",
         lambda folder: folder / "model",
     ),
     "retriever of aar": (

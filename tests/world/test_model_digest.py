@@ -63,7 +63,15 @@ def test_every_setting_of_pre_training_counts(world, trained, tmp_path, options)
 
 
 @pytest.mark.parametrize(
-    "options", [{"epochs": 7}, {"batch_size": 7}, {"learning_rate": 7e-3}, {"seed": 7}], ids=str
+    "options",
+    [
+        {"epochs": 7},
+        {"batch_size": 7},
+        {"learning_rate": 7e-3},
+        {"seed": 7},
+        {"paraphrases": [0, 3]},
+    ],
+    ids=str,
 )
 def test_every_setting_of_fine_tuning_counts(world, trained, tmp_path, options):
     base = pretrained(world, folder=tmp_path)

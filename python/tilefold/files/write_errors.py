@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 from safetensors import SafetensorError
@@ -34,7 +35,7 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        if "deserializing" in str(error):  # the block has read a file, too
+        if not re.search(r"\bserializing", str(error)):  # the block has read a file, too
             raise
         raise OSError(f"{os.fspath(path)} could not be written: {error}") from error
     except RuntimeError as error:

@@ -61,6 +61,13 @@ class StudySettings:
             if item is not None and item < lowest:
                 raise ValueError(f"{self._named(name)}: expected {lowest} or more, got {item}")
 
+    def _check_default(self, reason: str, *names: str) -> None:
+        """Checks that fields which would have no effect have their defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(f"{self._named(name)}: {reason}")
+
     def _check_range(
         self, name: str, low: float, high: float = math.inf, *, above: bool = False
     ) -> None:

@@ -54,7 +54,13 @@ def write_weights(own: Mapping[str, Tensor], frozen: str, path: Path) -> None:
         frozen: digest.
         path: of the file.
     """
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in own.items()}
+    tensors = {}
+    seen: set[int] = set()  # safetensors writes no two that share memory
+    for name, weight in own.items():
+        tensor = weight.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
     safetensors.torch.save_file(tensors, path, metadata={"format": "pt", _FROZEN: frozen})
 
 

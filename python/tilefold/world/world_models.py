@@ -81,6 +81,7 @@ def fine_tuned(
     base: str | Path,
     facts: Sequence[int],
     *,
+    paraphrases: Sequence[int] = (0, 1, 2),
     epochs: int = 8,
     batch_size: int = 64,
     learning_rate: float = 3e-4,
@@ -92,7 +93,8 @@ def fine_tuned(
     Args:
         world: the world of questions and passages.
         base: a checkpoint, such as of `pretrained`; the state of the first token is the embedding.
-        facts: numbers of the facts to train on, with three questions about each.
+        facts: numbers of the facts to train on.
+        paraphrases: which questions about each fact, from 0 to 3.
         epochs, batch_size, learning_rate: of AdamW, with linear decay after warm-up over a tenth of
             the steps.
         seed: of batches and dropout.
@@ -104,6 +106,7 @@ def fine_tuned(
     options = {
         "base": _base_model(base).query_encoder.fingerprint(),
         "facts": list(map(int, facts)),
+        "paraphrases": list(map(int, paraphrases)),
         "epochs": epochs,
         "batch_size": batch_size,
         "rate": learning_rate,
@@ -268,7 +271,8 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: Path) -> None:
-    data = training_set(world, options["facts"], seed=options["seed"])
+    chosen = {name: options[name] for name in ("paraphrases", "seed")}
+    data = training_set(world, options["facts"], **chosen)
     torch.manual_seed(options["seed"])
     model = _base_model(base)
     objective = ContrastiveObjective(model, ContrastiveLoss(1.0))

@@ -16,6 +16,7 @@ from .weights import check_head, find, load_weights
 
 # Ends of the names of transformers' classes.
 _CAUSAL = "ForCausalLM", "LMHeadModel"
+_ENCODERS = "WithLMHeadModel"  # of XLM and FlauBERT
 
 
 class LanguageModelCheckpoint(NamedTuple):
@@ -104,7 +105,8 @@ def has_language_model(name: str | Path) -> bool:
     config = {} if path is None else encoder_settings.read_json(path)
     if config.get("is_encoder_decoder"):
         return False
-    return any(one.endswith(_CAUSAL) for one in config.get("architectures") or ())
+    names = config.get("architectures") or ()
+    return any(one.endswith(_CAUSAL) and not one.endswith(_ENCODERS) for one in names)
 
 
 def _settings(name: str) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files.atomic import replacing_text
-from ..locked_training import locked_training
+from ..locked_training import Log, train_once
 from ..study import Reporter
 from .aar_settings import AARSettings
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from ...retrieval.running_search import SearchResult
     from ...train import Evaluator, RankingEvaluator
 
-_CURVE = "evaluations.json"  # is written when the training is done
 _EVALUATIONS = 4  # during a training, besides the one before it
 _RANKING, _ACCURACY = "RR@10", "accuracy"
 _MEASURES = (("reciprocal_rank", _RANKING), ("accuracy", _ACCURACY))  # ours, and in the log
@@ -36,7 +33,7 @@ def train_retriever(
     *,
     target: TargetLM | None = None,
     progress: Reporter | None = None,
-) -> tuple[Path, list[dict[str, float]]]:
+) -> tuple[Path, Log]:
     """Trains a copy of a retriever with one softmax per positive and rotating hard negatives.
 
     Where another run trains in the folder, waits for it and takes its retriever.
@@ -54,37 +51,27 @@ def train_retriever(
     Returns:
         The folder of the trained retriever, and measures by step.
     """
-    from ...train.checkpoints import MODEL
+    before: dict[str, float] = {}
 
-    curve = folder / _CURVE
-    with locked_training(folder, progress):
-        if not curve.is_file():
-            evaluators = []
-            if dev is not None and target is not None:
-                evaluators.append(_dev_accuracy(target, dev, settings, retriever))
-            trainer = _trainer(retriever, data, dev, settings, seed, folder, evaluators)
-            measures = _trained(trainer, folder)
-            with replacing_text(curve) as file:
-                json.dump(measures, file)
-    found: list[dict[str, float]] = json.loads(curve.read_text())
-    return folder / MODEL, found
+    def make() -> Any:
+        evaluators = []
+        if dev is not None and target is not None:
+            evaluators.append(_dev_accuracy(target, dev, settings, retriever))
+        trainer = _trainer(retriever, data, dev, settings, seed, folder, evaluators)
+        # The log of a training begins after its first step, and a checkpoint is loaded by train().
+        if trainer.can_evaluate:
+            before.update(trainer.evaluate())
+        return trainer
 
+    def measures(trainer: Any) -> Log:
+        logged = [{"step": 0, **before}, *trainer.state.log_history]
+        return [
+            {"step": one["step"], **{name: one.get(f"eval_{key}", NAN) for name, key in _MEASURES}}
+            for one in logged
+            if any(f"eval_{key}" in one for _, key in _MEASURES)
+        ]
 
-def _trained(trainer: Any, folder: Path) -> list[dict[str, float]]:
-    """Trains from the last checkpoint on, saves the model, and returns measures by step."""
-    from ...train.checkpoints import last_checkpoint
-
-    resumed = last_checkpoint(folder)
-    # The log of a training begins after its first step, and a checkpoint is loaded by train().
-    before = trainer.evaluate() if trainer.can_evaluate else {}
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    trainer.save_model()
-    logged = [{"step": 0, **before}, *trainer.state.log_history]
-    return [
-        {"step": entry["step"], **{name: entry.get(f"eval_{key}", NAN) for name, key in _MEASURES}}
-        for entry in logged
-        if any(f"eval_{key}" in entry for _, key in _MEASURES)
-    ]
+    return train_once(folder, make, measures, name="evaluations.json", progress=progress)
 
 
 def _trainer(

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..locked_training import locked_training
+from ..locked_training import Log, train_once
 from ..study import Reporter
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
 from .starting_model import adapter_size, precision
-
-if TYPE_CHECKING:
-    pass
-
-_DONE = "done"  # is written when the training is done
 
 
 def train_generator(
@@ -47,16 +42,18 @@ def train_generator(
     Returns:
         The folder of the whole model, for `UnifiedLM.load`.
     """
-    from ...train.checkpoints import MODEL, last_checkpoint
 
-    with locked_training(folder, progress):
-        if not (folder / _DONE).is_file():
-            trainer = _trainer(subject, settings, retriever, ranking, seed, folder)
-            resumed = last_checkpoint(folder)
-            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-            trainer.save_model()
-            (folder / _DONE).touch()
-    return folder / MODEL
+    def make() -> Any:
+        return _trainer(subject, settings, retriever, ranking, seed, folder)
+
+    model, _ = train_once(folder, make, _losses, name="losses.json", progress=progress)
+    return model
+
+
+def _losses(trainer: Any) -> Log:
+    """Returns losses by step."""
+    lines = (entry for entry in trainer.state.log_history if "loss" in entry)
+    return [{"step": entry["step"], "loss": entry["loss"]} for entry in lines]
 
 
 def _trainer(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 from ..settings import StudySettings
 from .retriever_settings import FULL, Variant
+
+NO_STAGE_2 = "has no effect without generator_variants"
 
 RetrievalInGeneration = Literal["inactive", "merged"]
 
@@ -16,8 +19,8 @@ class GeneratorSettings(StudySettings):
     """Prompts, answers and optimization of stage 2.
 
     Args:
-        generator_variants: variants over whose retriever stage 2 is trained; the first one has the
-            baselines of answers, too. None for no stage 2.
+        generator_variants: variants over whose retriever stage 2 is trained; answers before stage
+            2 are measured over full. None for no stage 2.
         template: of prompts: author, popqa, or a text with the fields {passages} and {question}.
         n_passages: passages in a prompt.
         gold_share: share of the examples of stage 2 whose prompt is made to have a gold passage.
@@ -61,8 +64,7 @@ class GeneratorSettings(StudySettings):
             )
         if self.generator_variants and FULL not in self.generator_variants:
             raise ValueError(f"{name}: expected {FULL!r} among them, or none")
-        if self.retrieval_in_generation == "merged" and not self.generator_variants:
-            raise ValueError(
-                f"{self._named('retrieval_in_generation')}: has no effect without "
-                "generator_variants"
-            )
+        if not self.generator_variants:
+            of_stage_2 = (field.name for field in dataclasses.fields(GeneratorSettings))
+            others = (one for one in of_stage_2 if one not in ("generator_variants", "template"))
+            self._check_default(NO_STAGE_2, *others)

@@ -12,6 +12,7 @@ import numpy as np
 from ...ragged_lists import Lists
 from ..answered_questions import read_answered
 from ..study import Reporter
+from .invar_result import RETRIEVERS
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
 
@@ -44,6 +45,12 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
     assert settings.coarse is not None
     assert settings.data is not None
     assert settings.test is not None
+    for name in settings.baselines:
+        if name in RETRIEVERS:
+            raise ValueError(
+                f"InvarSettings: baselines: {name!r} is the name of another retriever in results; "
+                f"give another path to the folder, such as './{name}'"
+            )
     train = _read(settings.data, settings.split or "train", settings.answers)
     # A training file has no splits; the default of a collection is its test.
     split = "test" if Path(settings.test).is_dir() else "train"
@@ -53,11 +60,12 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
         train,
         settings.rewrites,
         settings.families,
-        max(settings.n_views, *settings.sweep_views, 1),
+        settings.n_rewrites or settings.n_views,
         _SEEN_SEED,
         counts,
         "seen",
     )
+    counts["seen rewrites"] = sum(map(len, rewrites))
     unseen = _rewrites(
         test,
         settings.unseen_rewrites,
@@ -79,7 +87,8 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
             f"{len(unseen) - len(enough):,} test questions are left out, as they have fewer than "
             f"{settings.n_unseen} rewrites."
         )
-    counts["test questions"] = len(enough)
+    chosen = [unseen[row][: settings.n_unseen] for row in enough]
+    counts |= {"test questions": len(enough), "unseen rewrites": sum(map(len, chosen))}
     for words in settings.windows:
         _warn_of_lost(test.take(enough), words, progress)
     for name in (settings.model, *settings.baselines):
@@ -95,7 +104,7 @@ def invar_file_subject(settings: InvarSettings, progress: Reporter) -> InvarSubj
         train,
         rewrites,
         test.take(enough),
-        [unseen[row][: settings.n_unseen] for row in enough],
+        chosen,
         settings.template,
         counts,
         (settings.query_prefix, settings.passage_prefix),
@@ -149,7 +158,6 @@ def _rewrites(
         if equal:
             counts[f"{label} rewrites equal to their question, left out"] = equal
         found = composed.texts
-    counts[f"{label} rewrites"] = sum(map(len, found))
     return found
 
 

@@ -12,6 +12,7 @@ from ...report.number_format import interval, number, p_value
 from ...report.page import Block
 from .invar_result import BOTH, REWRITES, WINDOWS, Compared, InvarResult, Measured, RankingStrip
 from .invar_summary import digits_of, measured_table
+from .view_rankings import VARIANCE
 
 _BETWEEN = {
     REWRITES: "a question and its unseen rewrites",
@@ -38,13 +39,15 @@ def invar_sections(result: InvarResult) -> list[Section]:
 
 
 def _retrieval_blocks(result: InvarResult) -> list[Block]:
+    likelihood = result.settings.alignment == "likelihood"
+    teacher = "likelihood of the answer" if likelihood else "coarse encoder"
     words = (
-        "full is the language model with a LoRA adapter, trained by the contrastive, the alignment "
-        "and the invariance loss. A variant named no leaves that part out; without lora, all "
-        "weights are trained. augmentation has rewrites as further training queries in place of "
-        "the invariance loss. Training starts from the model before stage 1, with the coarse "
-        "encoder as teacher. Unseen rewrites are wordings that no training had; values are means "
-        "over them."
+        "full is the model with a LoRA adapter, trained by the contrastive, the alignment and the "
+        "invariance loss. A variant named no leaves that part out; without lora, all weights are "
+        "trained. augmentation has rewrites as further training queries in place of the "
+        "invariance loss. Training starts from the model before stage 1; the teacher of the "
+        f"alignment is the {teacher}. Unseen rewrites are wordings that no training had; values "
+        "are means over them."
     )
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.retrieval):
@@ -59,8 +62,8 @@ def _robustness_blocks(result: InvarResult) -> list[Block]:
         "and the lowest value of a measure over them, the overlap of the first passages of two "
         "interventions (Jaccard) and the overlap weighted by rank (RBO), how often the first "
         "passage changes between being relevant and not (flips), and the variance of the "
-        "probability of a passage, summed over passages. Probabilities are at each system's own "
-        "temperature, and a flatter softmax has a smaller variance: read it beside Jaccard and "
+        "probability of a passage, summed over passages. Probabilities are at the temperature of "
+        "the training, and a flatter softmax has a smaller variance: read it beside Jaccard and "
         "RBO. Rewrites and windows together are all wordings in all windows."
     )
     blocks: list[Block] = [Paragraph(words)]
@@ -68,9 +71,8 @@ def _robustness_blocks(result: InvarResult) -> list[Block]:
         rows = [row for row in result.robustness if row.condition == condition]
         between = _BETWEEN.get(condition, condition)
         blocks.append(_measured(f"Between {between}", rows, result))
-    figures = [_by_variant(result, "variance of probabilities")]
-    blocks += [Figures([figure for figure in figures if figure is not None])] if figures[0] else []
-    return blocks
+    figure = _by_variant(result, VARIANCE)
+    return [*blocks, Figures([figure])] if figure else blocks
 
 
 def _by_variant(result: InvarResult, measure: str) -> Figure | None:
@@ -145,7 +147,8 @@ def _answer_blocks(result: InvarResult) -> list[Block]:
         "Answers of the language model to the test questions: without passages; with the passages "
         "of the full retriever, before stage 2; as an ensemble over single passages weighted by "
         "the retriever (REPLUG); and after stage 2, which trained an adapter on prompts with "
-        "retrieved passages while the retriever's weights were frozen."
+        "retrieved passages while the retriever's weights were frozen. Stage 2 of another variant "
+        "has the passages of its own retriever."
     )
     return [
         Paragraph(words),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 from ...evaluate import Interval
 from ...version import __version__
 from ..paired_comparison import PairedComparison
 from ..stage_clock import StageTime
 from .invar_settings import InvarSettings
+from .retriever_settings import Variant
 
 ORIGINAL, REWRITES, WINDOWS = "original", "unseen rewrites", "windows"
 BOTH = "rewrites and windows"
-BM25, COARSE, UNTRAINED = "BM25", "coarse encoder", "before stage 1"
+BM25, COARSE, DPR, UNTRAINED = "BM25", "coarse encoder", "DPR", "before stage 1"
+RETRIEVERS = (BM25, COARSE, DPR, UNTRAINED, *get_args(Variant))
 CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD = (
     "closed book",
     "vanilla RAG",
@@ -20,7 +23,6 @@ CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD = (
     "stage 2",
     "stage 2, gold passages",
 )
-DPR = "DPR"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .generator_settings import GeneratorSettings
+from .generator_settings import NO_STAGE_2, GeneratorSettings
 from .invar_subject_settings import InvarSubjectSettings
 from .retriever_settings import RetrieverSettings
+
+DEPTH = 100  # passages of a ranking
 
 # Linear layers of a Llama, which the language model of a world is.
 _LLAMA_LAYERS = "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
@@ -20,9 +22,10 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
         windows: words of a chunk, each a context window in the evaluation beside whole passages.
         sweep_weights: further weights of the invariance loss, first seed.
         sweep_views: further numbers of rewrites in a step, first seed.
-        cutoff: passages of a ranking that are compared between interventions.
+        cutoff: passages of a ranking that are compared between interventions, at most 100.
         examples: questions that the report shows under their rewrites.
-        seeds: seeds of training; intervals and tests are over questions, averaged over seeds.
+        seeds: seeds of training; intervals and tests are over questions, averaged over seeds. The
+            first one is that of a world and its other models, too.
         batch_size: texts in a forward pass.
 
     Raises:
@@ -49,8 +52,9 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
             raise ValueError(f"{self._named('seeds')}: expected one or more, got none")
         for name in ("windows", "sweep_views", "sweep_weights"):
             self._replace(name, tuple(sorted(set(getattr(self, name)))))
-        for name in ("windows", "sweep_views", "cutoff", "batch_size"):
+        for name in ("windows", "sweep_views", "batch_size"):
             self._check_min(name, 1)
+        self._check_range("cutoff", 1, DEPTH)
         for name in ("examples", "seeds"):
             self._check_min(name, 0)
         if any(not 0 < weight < float("inf") for weight in self.sweep_weights):
@@ -69,6 +73,12 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
             raise ValueError(
                 f"{self._named('training_windows')}: expected as many widths as views, "
                 f"{highest}, got {len(self.training_windows)}"
+            )
+        written = self.n_rewrites or self.n_views
+        if self.world is None and self.rewrites is None and highest > written:
+            name = "n_views" if self.n_views > written else "sweep_views"
+            raise ValueError(
+                f"{self._named(name)}: expected at most n_rewrites, {written}, got {highest}"
             )
 
     def _check_world(self) -> None:
@@ -97,6 +107,8 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
                     f"{self._named('generator_variants')}: expected some of variants, got "
                     f"{variant!r}"
                 )
+        if not self.generator_variants and self.alignment != "likelihood":
+            self._check_default(NO_STAGE_2, "template")
         if self.dtype == "bfloat16" and "no lora" in self.variants:
             raise ValueError(
                 f"{self._named('dtype')}: expected float32, as the variant 'no lora' trains the "

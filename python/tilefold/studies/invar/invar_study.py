@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
 from .ranking_strips import ranking_strips
 from .retrieval_stage import train_retriever
-from .retriever_settings import FULL
+from .retriever_settings import FULL, Variant
 from .stage_1 import Stage1, training_key
 from .starting_model import (
     model_fingerprint,
@@ -40,7 +40,7 @@ from .starting_model import (
     starting_retriever,
     trained_retriever,
 )
-from .system_comparisons import Values, compared, compared_answers, summarised
+from .system_comparisons import Values, answer_differences, retriever_differences, system_means
 from .trained_generators import TrainedGenerators
 from .view_rankings import (
     RECIPROCAL,
@@ -93,14 +93,13 @@ def run_invar(
     found = run.baselines()
     for variant in settings.variants:
         for seed in settings.seeds:
-            stage = Stage1(variant, seed, settings.invariance_weight, settings.n_views)
-            run.add(found, variant, stage, coarse)
+            run.add(found, variant, run.stage(variant, seed), coarse)
     sweep = run.sweep(coarse)
     generation = run.generation()
     with run.clock.stage("statistics"):
         retrieval, robustness = run.measured(found)
-        comparisons = compared(found, settings.variants)
-        gains = compared_answers(generation)
+        comparisons = retriever_differences(found, settings.variants)
+        gains = answer_differences(generation)
         strips = ranking_strips(run.subject, run.rankings, settings.examples, settings.cutoff)
     return InvarResult(
         settings,
@@ -108,7 +107,7 @@ def run_invar(
         retrieval,
         robustness,
         comparisons,
-        summarised(generation, one_condition=True),
+        system_means(generation, one_condition=True),
         gains,
         tuple(run.curves),
         strips,
@@ -147,6 +146,7 @@ class _Run:
             from .invar_files import invar_file_subject
 
             self.subject = invar_file_subject(settings, self.progress)
+        self._check_answers()
         self.model_digest = model_fingerprint(self.subject, settings)
         self.likelihoods = AnswerLikelihoods(
             self.subject, self.model_digest, self.steps, precision(settings), **self._options()
@@ -163,16 +163,24 @@ class _Run:
         found: dict[str, list[Values]] = {}
         with self.clock.stage("baselines"):
             self._measure(found, BM25, rank_by_words(self.views, steps=self.steps))
-            coarse = self._ranked(self.subject.coarse, self.settings.coarse_temperature)
+            # With alignment likelihood, the temperature is that of another teacher.
+            is_teacher = self.settings.alignment != "likelihood"
+            temperature = self.settings.coarse_temperature if is_teacher else None
+            coarse = self._ranked(self.subject.coarse, temperature)
             self._measure(found, COARSE, coarse)
             for name, folder in self.subject.baselines.items():
-                model = open_model(folder)
-                self._measure(found, name, self._ranked(model, self.settings.coarse_temperature))
+                self._measure(found, name, self._ranked(open_model(folder), None))
             plain = starting_retriever(
                 self.subject, self.settings, self.settings.seeds[0], adapter=False
             )
             self._measure(found, UNTRAINED, self._ranked(plain, self.settings.temperature))
         return found
+
+    def stage(self, variant: Variant, seed: int) -> Stage1:
+        """Returns the training of a variant."""
+        settings = self.settings
+        weights = settings.alignment_weight, settings.invariance_weight
+        return Stage1(variant, seed, *weights, settings.n_views)
 
     def add(
         self,
@@ -198,16 +206,16 @@ class _Run:
         """Trains the full retriever with other weights and numbers of rewrites, first seed."""
         from ...evaluate import bootstrap
 
-        settings, seed = self.settings, self.settings.seeds[0]
-        weight, views = settings.invariance_weight, settings.n_views
+        settings = self.settings
+        full = self.stage(FULL, settings.seeds[0])
         stages = {
-            ("weight of the invariance loss", value): Stage1(FULL, seed, value, views)
-            for value in sorted({*settings.sweep_weights, weight})
+            ("weight of the invariance loss", value): replace(full, invariance_weight=value)
+            for value in sorted({*settings.sweep_weights, settings.invariance_weight})
             if settings.sweep_weights
         }
         stages |= {
-            ("rewrites in a step", float(value)): Stage1(FULL, seed, weight, value)
-            for value in sorted({*settings.sweep_views, views})
+            ("rewrites in a step", float(value)): replace(full, n_views=value)
+            for value in sorted({*settings.sweep_views, settings.n_views})
             if settings.sweep_views
         }
         points = []
@@ -223,20 +231,11 @@ class _Run:
 
     def generation(self) -> dict[str, list[Values]]:
         """Trains and measures generators for each seed; nothing where there are no answers."""
-        subject, variants = self.subject, self.settings.generator_variants
-        if not variants:
-            return {}
-        if not (all(subject.train.answers) and all(subject.test.answers)):
-            lacking = [
-                sum(not own for own in data.answers) for data in (subject.train, subject.test)
-            ]
-            self.progress.warn(
-                f"Stage 2 is left out, as {lacking[0]:,} training questions and {lacking[1]:,} "
-                "test questions have no answers."
-            )
+        variants = self.settings.generator_variants
+        if not (variants and self.has_answers):
             return {}
         trained = TrainedGenerators(
-            subject, self.settings, self.model_digest, self.steps, self.clock, self.progress
+            self.subject, self.settings, self.model_digest, self.steps, self.clock, self.progress
         )
         found: dict[str, list[Values]] = {}
         for variant, seed in itertools.product(variants, self.settings.seeds):
@@ -256,15 +255,32 @@ class _Run:
         self, found: Mapping[str, list[Values]]
     ) -> tuple[tuple[Measured, ...], tuple[Measured, ...]]:
         """Splits measures into those of retrieval and those of robustness."""
-        rows = summarised(found)
+        rows = system_means(found)
         plain = set(measure_rankings(self.rankings[FULL], self.views))
         retrieval = tuple(row for row in rows if (row.condition, row.measure) in plain)
         return retrieval, tuple(row for row in rows if row not in retrieval)
 
+    def _check_answers(self) -> None:
+        """Looks whether stage 2, and likelihoods of answers, have the answers that they need."""
+        train, test = (
+            sum(not own for own in data.answers) for data in (self.subject.train, self.subject.test)
+        )
+        if train and self.settings.alignment == "likelihood":
+            raise ValueError(
+                f"InvarSettings: alignment: expected scores or representation, as {train:,} "
+                "training questions have no answers, got 'likelihood'"
+            )
+        self.has_answers = train + test == 0
+        if self.settings.generator_variants and not self.has_answers:
+            self.progress.warn(
+                f"Stage 2 is left out, as {train:,} training questions and {test:,} test questions "
+                "have no answers."
+            )
+
     def _options(self) -> dict[str, Any]:
         return {"batch_size": self.settings.batch_size, "progress": self.progress.bars}
 
-    def _ranked(self, model: BiEncoder, temperature: float) -> ViewRankings:
+    def _ranked(self, model: BiEncoder, temperature: float | None) -> ViewRankings:
         return rank_views(
             model,
             self.views,
@@ -288,7 +304,7 @@ class _Run:
     def _trained(
         self, stage: Stage1, coarse: CoarseCandidates
     ) -> tuple[Path, list[dict[str, float]]]:
-        texts: list[Any] = [
+        digests: list[Any] = [
             *self.model_digest,
             *digest_of_training(self.subject.train),
             [list(own) for own in self.subject.rewrites],
@@ -297,8 +313,8 @@ class _Run:
         ]
         if self.settings.alignment == "likelihood":
             answers = [list(own) for own in self.subject.train.answers]
-            texts += [self.subject.template, answers]
-        depends = training_key(self.subject, self.settings, stage, texts)
+            digests += [self.subject.template, answers]
+        depends = training_key(self.subject, self.settings, stage, digests)
         folder = self.steps.folder(f"retriever {stage.variant} {stage.seed}", depends)
         return train_retriever(
             self.subject,

@@ -35,6 +35,7 @@ class InvarSubjectSettings(StudySettings):
         unseen_rewrites: file with rewrites of the test questions; by default rules of
             unseen_families write them.
         families: rules of rewrites in training.
+        n_rewrites: rewrites of each training question that rules write (default: n_views).
         unseen_families: rules of rewrites of test questions, without those of training.
         n_unseen: rewrites of each test question; questions with fewer are left out.
         query_prefix, passage_prefix: put before each text that the retriever reads (default:
@@ -60,6 +61,7 @@ class InvarSubjectSettings(StudySettings):
     rewrites: str | None = None
     unseen_rewrites: str | None = None
     families: tuple[RewriteFamily, ...] = ("redundancy", "template")
+    n_rewrites: int | None = None
     unseen_families: tuple[RewriteFamily, ...] = ("typo", "formality", "ambiguity")
     n_unseen: int = 2
     query_prefix: str | None = None
@@ -71,7 +73,10 @@ class InvarSubjectSettings(StudySettings):
         super().__post_init__()
         for name in ("families", "unseen_families", "baselines"):
             self._replace(name, tuple(dict.fromkeys(getattr(self, name))))
-        self._check_min("n_unseen", 1)
+        for name in ("n_rewrites", "n_unseen"):
+            self._check_min(name, 1)
+        self._check_rules("rewrites", "families", "n_rewrites")
+        self._check_rules("unseen_rewrites", "unseen_families")
         shared = set(self.families) & set(self.unseen_families)
         if shared and self.rewrites is None and self.unseen_rewrites is None:
             raise ValueError(
@@ -88,9 +93,13 @@ class InvarSubjectSettings(StudySettings):
                 f"{missing}"
             )
 
+    def _check_rules(self, file: str, families: str, *others: str) -> None:
+        """Checks that there are families of rules, or a file in their place."""
+        if getattr(self, file) is not None:
+            self._check_default(f"not with {file}, a file in place of rules", families, *others)
+        elif not getattr(self, families):
+            raise ValueError(f"{self._named(families)}: expected one or more, got none")
+
     def _check_not_with_world(self, *names: str) -> None:
         """Checks that fields have their defaults."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in names:
-            if getattr(self, name) != defaults[name]:
-                raise ValueError(f"{self._named(name)}: not with world, which has its own")
+        self._check_default("not with world, which has its own", *names)

@@ -34,9 +34,9 @@ def invar_world_subject(
     """Trains the language model and the coarse encoder of a world, unless they were before.
 
     A passage states facts about a subject, and others between them. Each question has four
-    wordings: one in the data, one as its rewrite in training, and two that no training uses, that
-    of the language model included.
-    Test questions are about facts that are in no training data of the retriever or the generator.
+    wordings: one in the data, one as its rewrite in training, and two that no training uses, those
+    of the language model and of DPR included. Test questions are about facts that are in no
+    training data of the retriever or the generator.
 
     Args:
         settings: of the study.
@@ -62,6 +62,8 @@ def invar_world_subject(
     _, test = split_held_out(held_out, seed)
     model = trained_reader(sentences, "causal", seed=seed, paraphrases=(ASKED, *SEEN))
     coarse = judged_retriever(sentences, train, paraphrases=(ASKED,), seed=seed, **_COARSE)
+    base = pretrained(world, seed=seed)
+    dpr = fine_tuned(world, base, train, paraphrases=(ASKED, *SEEN), seed=seed)
     training, tested = _asked(world, train), _asked(world, test)
     return InvarSubject(
         title,
@@ -74,7 +76,7 @@ def invar_world_subject(
         _TEMPLATE,
         {"training questions": len(training), "test questions": len(tested)},
         _PREFIXES,
-        baselines={DPR: str(fine_tuned(world, pretrained(world, seed=seed), train, seed=seed))},
+        baselines={DPR: str(dpr)},
     )
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...files.atomic import replacing_text
-from ..locked_training import locked_training
+from ..locked_training import Log, train_once
 from ..study import Reporter
 from .answer_likelihoods import AnswerLikelihoods
 from .coarse_candidates import CoarseCandidates
@@ -19,10 +17,6 @@ from .stage_data import stage_data, stage_policy
 from .stage_objective import stage_objective
 from .starting_model import starting_retriever
 
-if TYPE_CHECKING:
-    pass
-
-_LOG = "losses.json"  # is written when the training is done
 _LINES = 20  # of the log of a training
 _TERMS = ("contrastive", "alignment", "invariance")
 
@@ -36,7 +30,7 @@ def train_retriever(
     *,
     likelihoods: AnswerLikelihoods,
     progress: Reporter | None = None,
-) -> tuple[Path, list[dict[str, float]]]:
+) -> tuple[Path, Log]:
     """Trains a retriever, or continues a training that was stopped.
 
     Where another run trains in the folder, waits for it and takes its retriever.
@@ -53,26 +47,15 @@ def train_retriever(
     Returns:
         The folder of the retriever, and losses by step.
     """
-    from ...train.checkpoints import MODEL
 
-    log = folder / _LOG
-    with locked_training(folder, progress):
-        if not log.is_file():
-            trainer = _trainer(subject, settings, coarse, stage, folder, likelihoods)
-            losses = _trained(trainer, folder)
-            with replacing_text(log) as file:
-                json.dump(losses, file)
-    found: list[dict[str, float]] = json.loads(log.read_text())
-    return folder / MODEL, found
+    def make() -> Any:
+        return _trainer(subject, settings, coarse, stage, folder, likelihoods)
+
+    return train_once(folder, make, _losses, name="losses.json", progress=progress)
 
 
-def _trained(trainer: Any, folder: Path) -> list[dict[str, float]]:
-    """Trains from the last checkpoint on, saves the model, and returns losses by step."""
-    from ...train.checkpoints import last_checkpoint
-
-    resumed = last_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-    trainer.save_model()
+def _losses(trainer: Any) -> Log:
+    """Returns losses by step."""
     return [
         {"step": entry["step"], **{name: entry[name] for name in _TERMS if name in entry}}
         for entry in trainer.state.log_history
@@ -93,10 +76,12 @@ def _trainer(
     from ...train import RetrieverTrainer
     from ...train.arguments import RetrieverTrainingArguments
 
-    model = starting_retriever(subject, settings, stage.seed, adapter=stage.has("lora"))
+    model = starting_retriever(subject, settings, stage.seed, adapter=stage.has_adapter)
     data = stage_data(subject, settings, coarse, stage, likelihoods)
     batches = math.ceil(len(subject.train) / settings.train_batch_size)
     steps = batches * settings.epochs
+    # Lines of the log are means since the last one: a training resumes where a line ends.
+    logging_steps = max(1, steps // _LINES)
     depth = min(settings.depth, len(data.documents))
     arguments = RetrieverTrainingArguments(
         output_dir=str(folder),
@@ -106,9 +91,9 @@ def _trainer(
         warmup_steps=0.1,
         seed=stage.seed,
         save_strategy="steps",
-        save_steps=max(1, steps // 4),
+        save_steps=logging_steps * max(1, steps // 4 // logging_steps),
         save_total_limit=1,
-        logging_steps=max(1, steps // _LINES),
+        logging_steps=logging_steps,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,  # batches are numbers of rows

@@ -107,6 +107,12 @@ class RetrieverSettings(StudySettings):
             raise ValueError(f"{self._named('variants')}: expected {FULL!r} among them")
         self._check_sizes()
         self._check_numbers()
+        for part in ("alignment", "invariance"):
+            if f"no {part}" in self.variants and not getattr(self, f"{part}_weight"):
+                raise ValueError(
+                    f"{self._named('variants')}: 'no {part}' is the same as 'full' with "
+                    f"{part}_weight 0"
+                )
         self._check_alignment()
         self._check_invariance()
 
@@ -133,8 +139,9 @@ class RetrieverSettings(StudySettings):
             self._check_range(name, 0)
         for name in ("warmup_share", "ramp_share", "lora_dropout"):
             self._check_range(name, 0, 1)
-        if self.lora_dropout == 1:
-            raise ValueError(f"{self._named('lora_dropout')}: expected a number below 1, got 1")
+        for name in ("warmup_share", "lora_dropout"):
+            if getattr(self, name) == 1:
+                raise ValueError(f"{self._named(name)}: expected a number below 1, got 1")
         if self.warmup_share + self.ramp_share > 1:
             raise ValueError(
                 f"{self._named('ramp_share')}: expected at most 1 - warmup_share, "

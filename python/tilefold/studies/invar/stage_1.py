@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,24 +19,36 @@ class Stage1:
     Args:
         variant: which parts it has.
         seed: of weights, batches and views.
-        weight: of the invariance loss.
+        alignment_weight: of the alignment loss.
+        invariance_weight: of the invariance loss, after its ramp.
         n_views: rewrites of a query in a step.
     """
 
     variant: Variant
     seed: int
-    weight: float
+    alignment_weight: float
+    invariance_weight: float
     n_views: int
 
-    def has(self, part: str) -> bool:
-        """Returns whether a part of the loss is in the training."""
-        if part == "invariance":
-            return self.variant not in ("no invariance", "augmentation") and self.weight > 0
-        return self.variant != f"no {part}"
+    @property
+    def has_adapter(self) -> bool:
+        """Whether an adapter is trained, and not all weights."""
+        return self.variant != "no lora"
+
+    @property
+    def has_alignment(self) -> bool:
+        """Whether the alignment loss is part of the training."""
+        return self.variant != "no alignment" and self.alignment_weight > 0
+
+    @property
+    def has_invariance(self) -> bool:
+        """Whether the invariance loss is part of the training."""
+        without = "no invariance", "augmentation"
+        return self.variant not in without and self.invariance_weight > 0
 
 
 def training_key(
-    subject: InvarSubject, settings: InvarSettings, stage: Stage1, texts: Sequence[Any]
+    subject: InvarSubject, settings: InvarSettings, stage: Stage1, digests: Sequence[Any]
 ) -> list[Any]:
     """Returns everything that a training depends on.
 
@@ -43,12 +56,11 @@ def training_key(
         subject: models and data.
         settings: of the study.
         stage: which training.
-        texts: digests of models and data.
+        digests: of models and data.
     """
     names = (
         "alignment",
         "divergence",
-        "alignment_weight",
         "invariance",
         "warmup_share",
         "ramp_share",
@@ -74,5 +86,5 @@ def training_key(
         "document_max_length",
     )
     chosen = {name: getattr(settings, name) for name in names}
-    own = [stage.variant, stage.seed, stage.weight, stage.n_views]
-    return [*texts, *subject.prefixes, subject.pooling, chosen, *own]
+    own = dataclasses.astuple(stage)
+    return [*digests, *subject.prefixes, subject.pooling, chosen, *own]

@@ -41,7 +41,7 @@ def stage_data(
         for row, own in enumerate(coarse.ranking)
     ]
     data = data.with_negatives(Lists.pack(negatives))
-    if stage.has("alignment") and settings.alignment == "likelihood":
+    if stage.has_alignment and settings.alignment == "likelihood":
         data = likelihoods.scored(data)
     if stage.variant != "augmentation":
         return data
@@ -74,13 +74,13 @@ def stage_policy(
     from ...train import Draw, DrawTeacher, DrawViews, DrawWindows
 
     policy: DrawingPolicy = Draw(data, group_size=settings.group_negatives + 1, seed=stage.seed)
-    if stage.has("alignment") and settings.alignment != "likelihood":
+    if stage.has_alignment and settings.alignment != "likelihood":
         queries = coarse.queries
         if len(data) > len(queries):  # rewrites have the embedding of their question
             counts = [1 + len(own) for own in subject.rewrites]
             queries = np.repeat(queries, counts, axis=0)
         policy = DrawTeacher(policy, queries, coarse.documents)
-    if stage.has("invariance"):
+    if stage.has_invariance:
         policy = DrawViews(policy, subject.rewrites, n_views=stage.n_views, seed=stage.seed)
         if settings.training_windows:
             policy = DrawWindows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .coarse_candidates import CoarseCandidates
@@ -44,8 +45,8 @@ def stage_objective(
         "contrastive": ContrastiveObjective(model, ContrastiveLoss(settings.temperature))
     }
     weights: dict[str, Any] = {}
-    if stage.has("alignment") and settings.alignment_weight:
-        weights["alignment"] = settings.alignment_weight
+    if stage.has_alignment:
+        weights["alignment"] = stage.alignment_weight
         if settings.alignment == "representation":
             parts["alignment"] = RepresentationObjective(
                 model,
@@ -61,12 +62,14 @@ def stage_objective(
                 teacher_temperature=settings.coarse_temperature,
             )
             parts["alignment"] = DistillationObjective(model, loss)
-    if stage.has("invariance"):
-        delay = round(settings.warmup_share * steps)
-        ramp = max(1, round(settings.ramp_share * steps))
-        weights["invariance"] = Schedule(
-            stage.weight, start=0.0, steps=ramp, shape="linear", delay=delay
-        )
+    if stage.has_invariance:
+        # The last step has the loss, however short a training is.
+        delay = min(round(settings.warmup_share * steps), max(0, steps - 2))
+        ramp = round(settings.ramp_share * steps)
+        weight = Schedule(stage.invariance_weight)
+        if delay + ramp > 0 and steps > 1:
+            weight = replace(weight, steps=max(1, ramp), shape="linear", delay=delay)
+        weights["invariance"] = weight
         mask: Any = None
         if settings.invariance_mask != "none":
             mask = RepresentationMask(model.dim, swap=settings.invariance_mask, seed=stage.seed)

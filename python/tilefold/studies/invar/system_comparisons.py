@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..paired_comparison import compare_pairs
-from .invar_result import STAGE_2, Compared, Measured
+from .invar_result import GOLD, STAGE_2, Compared, Measured
 from .retriever_settings import FULL
 from .view_rankings import RECIPROCAL, VARIANCE
 
 _TESTED = ("deviation", "lowest", "Jaccard", "RBO", "flips")  # beginnings of names of measures
+_GOLD = GOLD.removeprefix(STAGE_2)  # end of the names of systems with gold passages
 Values = dict[tuple[str, str], NDArray[np.float64]]  # condition or system, measure -> [n]
 
 
-def summarised(
+def system_means(
     found: Mapping[str, Sequence[Values]], *, one_condition: bool = False
 ) -> tuple[Measured, ...]:
     """Returns means over seeds with intervals over samples: questions, or groups of them.
@@ -44,7 +45,7 @@ def summarised(
     return tuple(rows)
 
 
-def compared(
+def retriever_differences(
     found: Mapping[str, Sequence[Values]], variants: Sequence[str]
 ) -> tuple[Compared, ...]:
     """Compares the full retriever with each variant, all p values corrected together.
@@ -70,7 +71,7 @@ def compared(
     )
 
 
-def compared_answers(found: Mapping[str, Sequence[Values]]) -> tuple[Compared, ...]:
+def answer_differences(found: Mapping[str, Sequence[Values]]) -> tuple[Compared, ...]:
     """Compares answers after stage 2 with the other systems that have no gold passages.
 
     Args:
@@ -78,7 +79,7 @@ def compared_answers(found: Mapping[str, Sequence[Values]]) -> tuple[Compared, .
     """
     if not found:
         return ()
-    others = [name for name in found if "gold" not in name and name != STAGE_2]
+    others = [name for name in found if name != STAGE_2 and not name.endswith(_GOLD)]
     keys = [(other, measure) for other in others for _, measure in found[other][0]]
     pairs = {
         "\t".join((other, measure)): (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,13 @@ from ...files.done_once import digest_of_array
 from ..stage_clock import StageClock
 from ..study import Reporter, StepStore
 from ..training_digest import digest_of_training
-from .answer_measures import MEASURES, SYSTEMS, answer_measures
+from .answer_measures import (
+    MEASURES,
+    SYSTEMS,
+    AnswerMeasures,
+    AnswerValues,
+    FoundPassages,
+)
 from .generation_stage import train_generator
 from .invar_result import STAGE_2
 from .invar_settings import InvarSettings
@@ -26,8 +32,7 @@ from .system_comparisons import Values
 
 if TYPE_CHECKING:
     from ...data import TrainingSet
-    from ...invar import UnifiedLM
-    from ...models import BiEncoder
+    from ...models import BiEncoder, CausalLM
 
 _TRAINING = (  # settings that the training of a generator depends on
     "n_passages",
@@ -67,7 +72,8 @@ class TrainedGenerators:
     def values(self, retriever: Path, variant: str, seed: int) -> Values:
         """Returns the measures of answers over a retriever, by system.
 
-        Answers before stage 2 are measured with the full retriever alone.
+        Answers before stage 2 are measured with the full retriever alone, and closed book, which
+        depends on no training, for the first seed alone.
 
         Args:
             retriever: folder of its adapter.
@@ -78,25 +84,27 @@ class TrainedGenerators:
 
         with self.clock.stage("stage 2"):
             model = trained_retriever(self.subject, self.settings, retriever)
-            found = self._passages(model, self.subject.train)
-            folder = self._folder(model, found["ids"], variant, seed)
+            ranking = self._passages(model, self.subject.train).ids
+            folder = self._folder(model, ranking, variant, seed)
             whole = train_generator(
                 self.subject,
                 self.settings,
                 retriever,
-                found["ids"],
+                ranking,
                 seed,
                 folder,
                 progress=self.progress,
             )
         with self.clock.stage("answers"):
-            measures = self._measures(
-                UnifiedLM.load(whole), self._passages(model, self.subject.test), variant == FULL
-            )
+            found = self._passages(model, self.subject.test)
+            generators = UnifiedLM.load(whole)
+            values = self._before(generators.plain, found, seed) if variant == FULL else {}
+            values |= self._after(generators.generator, found)
+        order = list(itertools.product(SYSTEMS, MEASURES))
         return {
-            (_system(system, variant), measure): measures[f"{system}\t{measure}"]
-            for system, measure in itertools.product(SYSTEMS, MEASURES)
-            if f"{system}\t{measure}" in measures
+            (_system(system, variant), measure): values[system, measure]
+            for system, measure in order
+            if (system, measure) in values
         }
 
     def _folder(
@@ -115,38 +123,50 @@ class TrainedGenerators:
         ]
         return self.steps.folder(f"generator {variant} {seed}", depends)
 
-    def _measures(
-        self, model: UnifiedLM, found: dict[str, NDArray[Any]], baselines: bool
-    ) -> dict[str, NDArray[Any]]:
-        subject, settings = self.subject, self.settings
-        depends = [
-            model.fingerprint(),
-            subject.template,
-            *digest_of_training(subject.test),
-            [list(own) for own in subject.test.answers],
-            digest_of_array(found["ids"]),
-            settings.n_passages,
-            settings.max_new_tokens,
-            settings.temperature,
-            baselines,
-        ]
+    def _before(self, model: CausalLM, found: FoundPassages, seed: int) -> AnswerValues:
+        """Measures answers of the model without adapters; closed book for the first seed alone."""
+        measures, depends = self._measured_by(), [*self.model_digest, *self._prompts()]
+        passages: list[Any] = [digest_of_array(found.ids), digest_of_array(found.scores)]
+        passages += [self.settings.n_passages, self.settings.temperature]
+        values = {}
+        if seed == self.settings.seeds[0]:
+            values = self._kept("closed book", depends, lambda: measures.closed_book(model))
+        return values | self._kept(
+            "answers before stage 2",
+            [*depends, *passages],
+            lambda: measures.before_stage_2(model, found),
+        )
 
-        def make() -> dict[str, NDArray[Any]]:
-            values = answer_measures(
-                model,
-                subject,
-                settings,
-                found["ids"],
-                found["scores"],
-                baselines=baselines,
-                progress=self.progress.bars,
-            )
-            return {"\t".join(name): value for name, value in values.items()}
+    def _after(self, model: CausalLM, found: FoundPassages) -> AnswerValues:
+        measures = self._measured_by()
+        depends = [model.fingerprint(), *self._prompts(), digest_of_array(found.ids)]
+        return self._kept(
+            "answers",
+            [*depends, self.settings.n_passages],
+            lambda: measures.after_stage_2(model, found),
+        )
 
-        return self.steps.once("answers", depends, make)
+    def _measured_by(self) -> AnswerMeasures:
+        return AnswerMeasures(self.subject, self.settings, self.progress.bars)
 
-    def _passages(self, model: BiEncoder, data: TrainingSet) -> dict[str, NDArray[Any]]:
-        """Returns ids and scores of the passages that a prompt of each question has."""
+    def _prompts(self) -> list[Any]:
+        """Returns what prompts without passages, and measures, depend on."""
+        test, settings = self.subject.test, self.settings
+        answers = [list(own) for own in test.answers]
+        lengths = [settings.max_new_tokens, settings.max_length]
+        return [self.subject.template, *digest_of_training(test), answers, *lengths]
+
+    def _kept(
+        self, name: str, depends: list[Any], make: Callable[[], AnswerValues]
+    ) -> AnswerValues:
+        """Measures answers unless an earlier run did."""
+        found = self.steps.once(
+            name, depends, lambda: {"\t".join(key): value for key, value in make().items()}
+        )
+        return {tuple(key.split("\t")): value for key, value in found.items()}  # type: ignore[misc]
+
+    def _passages(self, model: BiEncoder, data: TrainingSet) -> FoundPassages:
+        """Returns the passages that a prompt of each question has."""
         k = min(self.settings.n_passages, len(data.documents))
         towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
         options: Any = {"batch_size": self.settings.batch_size, "progress": self.progress.bars}
@@ -160,7 +180,8 @@ class TrainedGenerators:
             return {"ids": found.ids.astype(np.int64), "scores": found.scores}
 
         depends = [*towers, model.title_format, *digest_of_training(data), k]
-        return self.steps.once("passages", depends, make)
+        kept = self.steps.once("passages", depends, make)
+        return FoundPassages(kept["ids"], kept["scores"])
 
 
 def _system(name: str, variant: str) -> str:

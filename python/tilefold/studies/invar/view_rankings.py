@@ -14,6 +14,7 @@ from ...files.done_once import digest_of_columns
 from ..study import StepStore
 from ..training_digest import digest_of_training
 from .invar_result import BOTH, ORIGINAL, REWRITES, WINDOWS
+from .invar_settings import DEPTH
 
 if TYPE_CHECKING:
     from ...data import TrainingSet
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 RECIPROCAL, FIRST, RECALL = "RR@10", "Success@1", "R@100"
 VARIANCE = "variance of probabilities"
-_DEPTH = 100  # documents of a ranking, for R@100
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def compared_views(n_wordings: int, n_windows: int) -> dict[str, NDArray[np.int6
 def rank_views(
     model: BiEncoder,
     views: QuestionViews,
-    temperature: float,
+    temperature: float | None,
     *,
     steps: StepStore,
     batch_size: int,
@@ -104,7 +104,8 @@ def rank_views(
     Args:
         model: the retriever.
         views: questions, wordings and windows.
-        temperature: of the probabilities.
+        temperature: of the probabilities; None for a retriever whose temperature is not known,
+            which then has no variances.
         steps: keeps the rankings.
         batch_size: texts in a forward pass.
         progress: whether to show progress on stderr.
@@ -115,7 +116,7 @@ def rank_views(
     towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
     depends = [*towers, model.title_format, views.digest(), temperature]
     # What is kept: of which views, and for which conditions.
-    depends += [[each.name for each in product], list(conditions), _DEPTH]
+    depends += [[each.name for each in product], list(conditions), DEPTH]
 
     def make() -> dict[str, NDArray[Any]]:
         from ...invar import EncodedInterventions
@@ -124,13 +125,17 @@ def rank_views(
         texts = product, data.documents, data.titles
         options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
         encoded = EncodedInterventions(model, *texts, prompts=data.prompts, **options)
-        ids = encoded.rankings(depth=min(_DEPTH, len(data.documents))).ids
+        ids = encoded.rankings(depth=min(DEPTH, len(data.documents))).ids
+        if temperature is None:
+            return {"ids": ids}
         selections = [own.tolist() for own in conditions.values()]
         return {"ids": ids, "variances": encoded.probability_variances(temperature, selections)}
 
     found = steps.once("rankings of views", depends, make)
     ids = found["ids"].astype(np.int64)
-    variances = dict(zip(conditions, found["variances"], strict=True))
+    variances = {}
+    if "variances" in found:
+        variances = dict(zip(conditions, found["variances"], strict=True))
     return ViewRankings(ids.reshape(*shape, *ids.shape[1:]), variances)
 
 
@@ -147,7 +152,7 @@ def rank_by_words(views: QuestionViews, *, steps: StepStore) -> ViewRankings:
         from ...retrieval.bm25 import Bm25
 
         index = Bm25(list(document_texts(views.data.documents, views.data.titles)))
-        k = min(_DEPTH, len(index))
+        k = min(DEPTH, len(index))
         wordings = views.interventions.wordings
         return {"ids": np.stack([index.search(texts, k).ids for texts in wordings])}
 
@@ -212,8 +217,8 @@ def _measures(ids: NDArray[np.int64], data: TrainingSet) -> Mapping[str, FloatAr
     from ...evaluate import evaluate
 
     padded = ids
-    if ids.shape[1] < _DEPTH:  # a corpus may have fewer documents
-        padded = np.pad(ids, ((0, 0), (0, _DEPTH - ids.shape[1])), constant_values=-1)
+    if ids.shape[1] < DEPTH:  # a corpus may have fewer documents
+        padded = np.pad(ids, ((0, 0), (0, DEPTH - ids.shape[1])), constant_values=-1)
     gains = np.ones(len(data.positives.indices))
     qrels = data.positives.offsets, data.positives.indices, gains
     return evaluate(padded, qrels, [RECIPROCAL, FIRST, RECALL])
