@@ -17,6 +17,7 @@ from tilefold.cli.main import main
 from tilefold.data import read_rewrites, read_training
 from tilefold.models import minilm
 from tilefold.studies.invar import INVAR
+from tilefold.studies.invar.answer_measures import SYSTEMS
 from tilefold.studies.invar.invar_result import InvarResult
 from tilefold.studies.study_file import read_result
 
@@ -103,14 +104,30 @@ def run(name: str, out: Path, *words: object) -> InvarResult:
     return read_result(out / "invar.json", INVAR)
 
 
-@pytest.mark.parametrize("model", ["llama", "minilm"])
-def test_the_configuration_of_stackfaq_runs(faqs, llama, tmp_path, model):
+@pytest.mark.parametrize("name", ["invar_stackfaq", "invar_stackfaq_smollm2"])
+def test_the_configurations_of_stackfaq_run(faqs, llama, tmp_path, name):
     minilm()  # skips or fails here where it is not installed
     example("invar_stackfaq", faqs, tmp_path / "data")
     data = ["--data", tmp_path / "data", "--test", tmp_path / "data"]
     data += ["--rewrites", tmp_path / "data" / "train_rewrites.jsonl"]
     data += ["--unseen-rewrites", tmp_path / "data" / "test_rewrites.jsonl"]
-    if model == "llama":
-        data += ["--model", llama, "--lora-targets", "q_proj", "v_proj"]
-    found = run("invar_stackfaq", tmp_path / "out", *data)
+    if name == "invar_stackfaq_smollm2":
+        data += ["--model", llama]
+    found = run(name, tmp_path / "out", *data)
     assert found.counts["test questions"] == 7  # one has a wording less
+
+
+def test_the_configuration_of_wiki_mix_runs_both_stages(llama, tmp_path, monkeypatch):
+    minilm()  # skips or fails here where it is not installed
+    documents = {f"w{i}": f"the {WORDS[i % 7]} {WORDS[(i * 3) % 7]} {i}" for i in range(40)}
+    queries = {f"nq{i}": f"where is the {WORDS[i % 7]} {i}" for i in range(20)}
+    pairs = [(f"nq{i}", f"w{i}") for i in range(20)]
+    write_beir(tmp_path / "data", documents, queries, {"train": pairs[:12], "test": pairs[12:]})
+    rows = [{"_id": name, "answers": [WORDS[i % 7]]} for i, name in enumerate(queries)]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("WIKI_MIX", str(tmp_path))
+    words = ["--data", tmp_path / "data", "--test", tmp_path / "data", "--model", llama]
+    words += ["--max-length", 256, "--generator-epochs", 1, "--max-new-tokens", 2]
+    found = run("invar_wiki_mix", tmp_path / "out", *words)
+    assert {row.system for row in found.generation} == {*SYSTEMS}
+    assert found.counts["test questions"] == 8

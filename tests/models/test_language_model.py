@@ -56,6 +56,9 @@ def test_the_configuration_names_causal_language_models(name, folder, tmp_path):
     assert has_language_model(folder) == (CLASSES[name] is CausalLM)
     Encoder.from_pretrained(folder, max_length=20).save_pretrained(tmp_path / "encoder")
     assert not has_language_model(tmp_path / "encoder")  # it has lost its head
+    config = folder / "config.json"
+    config.write_text(json.dumps({"architectures": ["XLMWithLMHeadModel"]}))
+    assert not has_language_model(folder)  # an encoder
 
 
 def test_an_encoder_can_be_made_of_a_saved_language_model(name, folder, tmp_path):
