@@ -21,6 +21,7 @@ from tilefold.report import (
     Table,
     heat_maps,
     lines,
+    points,
 )
 from tilefold.report.figures import Line
 
@@ -180,6 +181,22 @@ def test_no_text_begins_a_block_of_markdown(mark):
         digits = re.match(r"\d*", mark)[0]
         assert line.lstrip(" -").startswith(f"{digits}\\{mark[len(digits)]}")
     assert "| -1 |" in lines
+
+
+def test_points_are_not_joined_and_gaps_are_left_out():
+    values = Line([0.2, None, 0.6], [0.1, None, 0.5], [0.3, None, 0.7])
+    series = {"test": values, "dev": Line([0.3, 0.4, 0.5])}
+    places = ["MLP", "GNN", "LSTM"]
+    svg = points("a", places, series, x_label="model", y_label="accuracy")
+    assert all(f">{place}</text>" in svg for place in places)
+    marks = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill: #0072b2', svg)
+    bars = re.findall(r'd="M ([\d.]+) ([\d.]+) \nL ([\d.]+) ([\d.]+) \n"[^>]*#0072b2', svg)
+    assert (len(marks), len(bars)) == (3, 3)  # two, and those of the legend
+    for (x, y), (left, low, right, high) in zip(marks, bars, strict=True):
+        assert x == left == right
+        assert float(y) == pytest.approx((float(low) + float(high)) / 2)
+    assert len(re.findall(r"<use [^>]*fill: #d55e00", svg)) == 3 + 1  # and that of the legend
+    assert "nan" not in svg
 
 
 @pytest.mark.parametrize("label", ["$1 to $2", r"a $\alpha$ b", r"$\notacommand{$", "$", "$$"])

@@ -10,7 +10,7 @@ except ImportError as error:
         f'tilefold.report needs jinja2 and matplotlib ({error}): pip install "tilefold[analysis]"'
     ) from error
 
-from .figures import heat_maps, lines
+from .figures import heat_maps, lines, points
 from .page import Figure, Figures, Listing, Paragraph, Report, Section, SideBySide, Table
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "Table",
     "heat_maps",
     "lines",
+    "points",
 ]

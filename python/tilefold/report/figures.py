@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -23,6 +23,7 @@ _DASHES = ("-", "--", ":", "-.", "-", "--")
 _WIDTH = 3.4  # inches of 100 pixels: three fit on a page, one on a telephone
 _LONG_NAME = 16  # characters: two columns of them are wider than a figure
 _LABEL_LINE = 34  # characters of labels that fit below a figure side by side
+_APART = 0.3  # between the outer points of a place, of the distance of two places
 _ROW = 0.22  # inches of a row of the legend
 Limits = tuple[float | None, float | None]
 
@@ -62,29 +63,96 @@ def lines(
         >>> lines("a", [0, 1], {"base": Line([0.5, 0.7])}, x_label="layer", y_label="accuracy")[:4]
         '<svg'
     """
+
+    def draw(axes: Any, at: NDArray[np.int64]) -> None:
+        if level is not None:
+            axes.axhline(level[0], color="#8c959f", linewidth=1, label=level[1])
+        for number, (label, line) in enumerate(series.items()):
+            colour = _COLOURS[number % len(_COLOURS)]
+            if line.low is not None and line.high is not None:
+                low, high = (np.array(ends, np.float64) for ends in (line.low, line.high))
+                axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(
+                at,
+                np.array(line.values, np.float64),
+                color=colour,
+                marker=_MARKERS[number % len(_MARKERS)],
+                linestyle=_DASHES[number % len(_DASHES)],
+                markersize=5,
+                linewidth=1.6,
+                label=label,
+            )
+
+    return _series(name, places, series, draw, x_label=x_label, y_label=y_label, limits=limits)
+
+
+def points(
+    name: str,
+    places: Sequence[Any],
+    series: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    limits: Limits = (None, None),
+) -> str:
+    """Draws points with bars for intervals, as SVG: for places without an order, such as models.
+
+    Args:
+        name: of the figure, unique in the page.
+        places: labels along the x axis.
+        series: values by their names, side by side.
+        x_label, y_label: of the axes.
+        limits: of the y axis.
+
+    Returns:
+        An svg element, for `Figure`.
+
+    Example:
+        >>> points("a", ["x", "y"], {"test": Line([0.5, 0.7])}, x_label="model", y_label="EM")[:4]
+        '<svg'
+    """
+
+    def draw(axes: Any, at: NDArray[np.int64]) -> None:
+        apart = _APART / max(1, len(series) - 1)
+        for number, (label, line) in enumerate(series.items()):
+            values = np.array(line.values, np.float64)
+            bars = None
+            if line.low is not None and line.high is not None:
+                low, high = (np.array(ends, np.float64) for ends in (line.low, line.high))
+                bars = np.maximum([values - low, high - values], 0)
+            axes.errorbar(
+                at + apart * (number - (len(series) - 1) / 2),
+                values,
+                bars,
+                color=_COLOURS[number % len(_COLOURS)],
+                fmt=_MARKERS[number % len(_MARKERS)],
+                markersize=5,
+                elinewidth=1.6,
+                label=label,
+            )
+        axes.set_xlim(at[0] - 0.5, at[-1] + 0.5)
+
+    return _series(name, places, series, draw, x_label=x_label, y_label=y_label, limits=limits)
+
+
+def _series(
+    name: str,
+    places: Sequence[Any],
+    series: Mapping[str, Line],
+    draw: Callable[[Any, NDArray[np.int64]], None],
+    *,
+    x_label: str,
+    y_label: str,
+    limits: Limits,
+) -> str:
+    """Makes the axes of `lines` and `points`, calls draw, and adds labels and a legend."""
     columns = 1 if max(map(len, series)) > _LONG_NAME else 2
     shown = [str(place) for place in places]
     turned = sum(map(len, shown)) > _LABEL_LINE
     below = _ROW * -(-len(series) // columns) + (0.05 * max(map(len, shown)) if turned else 0)
     canvas, axes = _canvas(_WIDTH, 2.5 + below)
     at = np.arange(len(places))
-    if level is not None:
-        axes.axhline(level[0], color="#8c959f", linewidth=1, label=level[1])
-    for number, (label, line) in enumerate(series.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        if line.low is not None and line.high is not None:
-            low, high = (np.array(ends, np.float64) for ends in (line.low, line.high))
-            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(
-            at,
-            np.array(line.values, np.float64),
-            color=colour,
-            marker=_MARKERS[number % len(_MARKERS)],
-            linestyle=_DASHES[number % len(_DASHES)],
-            markersize=5,
-            linewidth=1.6,
-            label=label,
-        )
+    draw(axes, at)
     step = max(1, -(-len(places) // 9))
     axes.set_xticks(at[::step], shown[::step])
     if turned:

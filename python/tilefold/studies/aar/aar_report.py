@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...report import Figure, Figures, Paragraph, Section, SideBySide, Table, heat_maps, lines
+from ...report import (
+    Figure,
+    Figures,
+    Paragraph,
+    Section,
+    SideBySide,
+    Table,
+    heat_maps,
+    lines,
+    points,
+)
 from ...report.figures import Line
 from ...report.number_format import interval, number, p_value
 from ...report.page import Block
@@ -87,7 +97,7 @@ def _accuracy_figure(task: str, rows: Sequence[TargetAccuracy]) -> Figure:
         for row in rows
         if row.retrieval != GOLD
     )
-    svg = lines(f"accuracy {task}", places, series, x_label="retrieval", y_label="accuracy")
+    svg = points(f"accuracy {task}", places, series, x_label="retrieval", y_label="accuracy")
     return Figure(svg, f"Accuracy of target LMs on {task}: {best}", f"Accuracy on {task}.")
 
 

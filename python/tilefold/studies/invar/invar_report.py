@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...report import Figure, Figures, Listing, Paragraph, Section, Table, heat_maps, lines
+from ...report import Figure, Figures, Listing, Paragraph, Section, Table, heat_maps, lines, points
 from ...report.figures import Line
 from ...report.number_format import interval, number, p_value
 from ...report.page import Block
@@ -89,7 +89,7 @@ def _by_variant(result: InvarResult, measure: str) -> Figure | None:
             [None if one is None else one.low for one in known],
             [None if one is None else one.high for one in known],
         )
-    svg = lines("variance", places, series, x_label="retriever", y_label=measure)
+    svg = points("variance", places, series, x_label="retriever", y_label=measure)
     alt = "; ".join(f"{row.system} {row.condition} {row.value.mean:.4f}" for row in rows)
     caption = "Variance of the probabilities of passages over interventions, by retriever."
     return Figure(svg, f"{measure}: {alt}", caption)
