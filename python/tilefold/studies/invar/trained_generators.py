@@ -31,7 +31,6 @@ from .starting_model import trained_retriever
 from .system_comparisons import Values
 
 if TYPE_CHECKING:
-    from ...data import TrainingSet
     from ...models import BiEncoder, CausalLM
 
 _TRAINING = (  # settings that the training of a generator depends on
@@ -84,19 +83,18 @@ class TrainedGenerators:
 
         with self.clock.stage("stage 2"):
             model = trained_retriever(self.subject, self.settings, retriever)
-            ranking = self._passages(model, self.subject.train).ids
-            folder = self._folder(model, ranking, variant, seed)
+            of_train, found = self._passages(model)
+            folder = self._folder(model, of_train.ids, variant, seed)
             whole = train_generator(
                 self.subject,
                 self.settings,
                 retriever,
-                ranking,
+                of_train.ids,
                 seed,
                 folder,
                 progress=self.progress,
             )
         with self.clock.stage("answers"):
-            found = self._passages(model, self.subject.test)
             generators = UnifiedLM.load(whole)
             values = self._before(generators.plain, found, seed) if variant == FULL else {}
             values |= self._after(generators.generator, found)
@@ -165,23 +163,34 @@ class TrainedGenerators:
         )
         return {tuple(key.split("\t")): value for key, value in found.items()}  # type: ignore[misc]
 
-    def _passages(self, model: BiEncoder, data: TrainingSet) -> FoundPassages:
-        """Returns the passages that a prompt of each question has."""
-        k = min(self.settings.n_passages, len(data.documents))
-        towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
+    def _passages(self, model: BiEncoder) -> tuple[FoundPassages, FoundPassages]:
+        """Returns the passages that prompts of training and of test questions have."""
+        train, test = self.subject.train, self.subject.test
         options: Any = {"batch_size": self.settings.batch_size, "progress": self.progress.bars}
+        n = self.settings.n_passages
 
         def make() -> dict[str, NDArray[Any]]:
             from ...retrieval.exact_search import search
 
-            vectors = model.encode_documents(data.documents, data.titles, **options)
-            texts = model.query_texts(data.queries, data.prompts)
-            found = search(model.encode_queries(texts, **options), vectors, k)
-            return {"ids": found.ids.astype(np.int64), "scores": found.scores}
+            found = {}
+            vectors = None
+            for name, data in (("train", train), ("test", test)):
+                alike = (data.documents, data.titles) == (train.documents, train.titles)
+                if vectors is None or not alike:
+                    vectors = model.encode_documents(data.documents, data.titles, **options)
+                texts = model.query_texts(data.queries, data.prompts)
+                best = search(model.encode_queries(texts, **options), vectors, min(n, len(vectors)))
+                found[f"{name} ids"] = best.ids.astype(np.int64)
+                found[f"{name} scores"] = best.scores
+            return found
 
-        depends = [*towers, model.title_format, *digest_of_training(data), k]
-        kept = self.steps.once("passages", depends, make)
-        return FoundPassages(kept["ids"], kept["scores"])
+        towers = model.query_encoder.fingerprint(), model.document_encoder.fingerprint()
+        digests = [*digest_of_training(train), *digest_of_training(test)]
+        kept = self.steps.once("passages", [*towers, model.title_format, *digests, n], make)
+        of_train, of_test = (
+            FoundPassages(kept[f"{name} ids"], kept[f"{name} scores"]) for name in ("train", "test")
+        )
+        return of_train, of_test
 
 
 def _system(name: str, variant: str) -> str:
