@@ -163,6 +163,27 @@ def test_candidates_have_the_scores_of_documents_and_k_keeps_the_first():
     assert not patterns.invariant[1, 1]  # there is no candidate
 
 
+def test_listed_documents_alone_are_ranked():
+    product = product_of(windows=[None, Window(2)], ks=[None, 2])
+    rng = np.random.default_rng(0)
+    listed = rng.integers(-1, 4, (len(product), 2, 3))
+    listed[0, 0] = 3, 3, 3  # once
+    listed[1, 1] = -1  # none
+    found = encoded(product, CountsWords()).rankings(depth=4, candidates=listed)
+    for s, each in enumerate(product):
+        k = each.k or 4
+        for q in range(2):
+            own = naive_scores(product)[s, q]
+            best = sorted({int(d) for d in listed[s, q]} - {-1}, key=lambda d: (-own[d], d))[:k]
+            assert found.ids[s, q].tolist() == best + [-1] * (4 - len(best))
+            assert found.scores[s, q, : len(best)].tolist() == [own[d] for d in best]
+            assert (found.scores[s, q, len(best) :] == -np.inf).all()
+    every = np.broadcast_to(np.arange(4), (len(product), 2, 4))
+    whole = encoded(product, CountsWords())
+    again = whole.rankings(depth=3, candidates=every)
+    np.testing.assert_array_equal(again.ids, whole.rankings(depth=3).ids)
+
+
 def test_a_k_that_loses_the_relevant_document_is_counted_by_intervention():
     product = Interventions(QUERIES, ks=[None, 1])
     positives = Lists.pack([[3], [1]])
@@ -198,6 +219,11 @@ def test_columns_and_candidates_are_checked():
         whole.rankings(depth=1, answers=[["a"], ["b"]])
     with pytest.raises(ValueError, match=r"candidates must be integers \[2, c\]"):
         whole.candidate_scores([[0]])
+    for wrong in ([[0], [1]], np.zeros((1, 2, 1)), np.zeros((2, 2, 1), np.int64)):
+        with pytest.raises(ValueError, match=r"candidates must be integers \[1, 2, c\]"):
+            whole.rankings(depth=1, candidates=wrong)
+    with pytest.raises(ValueError, match="candidates must be -1 to 3"):
+        whole.rankings(depth=1, candidates=[[[4], [0]]])
     with pytest.raises(ValueError, match="candidates must be -1 to 3"):
         whole.candidate_scores([[0], [4]])
 

@@ -42,6 +42,7 @@ from tilefold.studies.invar.invar_result import (
     ENSEMBLE,
     GOLD,
     ORIGINAL,
+    RERANKED,
     REWRITES,
     STAGE_2,
     UNTRAINED,
@@ -510,6 +511,27 @@ def test_further_retrievers_are_measured_as_they_are(files):
     assert rows == {COARSE, UNTRAINED, "full"}  # the temperature of others is not known
 
 
+def test_the_full_retriever_ranks_coarse_candidates_again(files):
+    options = {"generator_variants": [], "windows": [4], "variants": ["full", "no invariance"]}
+    every = run_invar(from_files(files, rerank_depth=100, **options))  # there are 30 documents
+    for rows in (every.retrieval, every.robustness):
+        full, again = (
+            {(row.condition, row.measure): row.value for row in rows if row.system == name}
+            for name in ("full", RERANKED)
+        )
+        differ = {key for key in full if full[key] != again.get(key)}
+        assert {measure for _, measure in differ} <= {"variance of probabilities"}
+    assert {row.other for row in every.comparisons} == {"no invariance"}
+    one = run_invar(from_files(files, rerank_depth=1, cutoff=1, **options))
+    found = {(row.system, row.condition, row.measure): row.value for row in one.retrieval}
+    for condition in (ORIGINAL, REWRITES):  # the first of one candidate is the coarse encoder's
+        own, coarse = (found[name, condition, "Success@1"] for name in (RERANKED, COARSE))
+        assert own == coarse
+    (retrieval, *_) = INVAR.sections(one)
+    words = f"{RERANKED}: full ranks the coarse encoder's first 1 again"
+    assert words in retrieval.blocks[0].text
+
+
 def test_bfloat16_is_the_precision_of_the_model_but_not_of_its_adapters(files, tmp_path):
     settings = from_files(files, dtype="bfloat16", learning_rate=0.01)
     result = run_invar(settings, steps=Steps(tmp_path))
@@ -651,6 +673,7 @@ def test_the_loss_trains_a_retriever_that_aar_adapted(files, tmp_path, monkeypat
         ({"warmup_share": 1.0, "ramp_share": 0.0}, "warmup_share: expected a number below 1"),
         ({"alignment_weight": 0.0}, "variants: 'no alignment' is the same as 'full'"),
         ({"invariance_weight": 0.0}, "variants: 'no invariance' is the same as 'full'"),
+        ({"rerank_depth": 9}, "rerank_depth: expected a number at least 10 and at most 100, got 9"),
         ({"cutoff": 101}, "cutoff: expected a number at least 1 and at most 100, got 101"),
         ({"families": []}, "families: expected one or more"),
         ({"rewrites": "r", "families": ["typo"]}, "families: not with rewrites, a file"),

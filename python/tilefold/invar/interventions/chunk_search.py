@@ -119,6 +119,44 @@ def listed_scores(
     return scores
 
 
+def search_listed(
+    queries: NDArray[Any], chunks: NDArray[Any], owners: NDArray[np.int64], documents: Any, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Ranks the documents listed for each query, as `search_chunks` ranks all.
+
+    Args:
+        queries: ``[n, dim]``.
+        chunks: ``[chunks, dim]``.
+        owners: the document of each chunk, from 0.
+        documents: ``[n, c]`` int64, in any order, -1 for none; one listed twice counts once.
+        k: documents of a ranking.
+
+    Returns:
+        Scores ``[n, k]`` and documents ``[n, k]``, best first; of equal scores the lower document
+        first. -inf and -1 beyond the last document.
+
+    Raises:
+        ValueError: as `listed_scores`.
+
+    Example:
+        >>> chunks = np.eye(3, dtype=np.float32)
+        >>> search_listed(chunks[2:], chunks, np.array([0, 1, 1]), [[0, 1, 0]], k=3)[1]
+        array([[ 1,  0, -1]])
+    """
+    listed = np.sort(np.asarray(documents), axis=1)
+    if listed.shape[1]:
+        listed[:, 1:][listed[:, 1:] == listed[:, :-1]] = -1
+    found = listed_scores(queries, chunks, owners, listed)
+    # Ids ascend but for repeated ones, which have no score: a stable sort orders equal scores.
+    best = np.argsort(-found, axis=1, kind="stable")[:, :k]
+    scores = np.full((len(listed), k), -np.inf, np.float32)
+    ids = np.full((len(listed), k), -1, np.int64)
+    scores[:, : best.shape[1]] = np.take_along_axis(found, best, 1)
+    ids[:, : best.shape[1]] = np.take_along_axis(listed, best, 1)
+    ids[scores == -np.inf] = -1
+    return scores, ids
+
+
 def _checked_owners(op: str, owners: Any, n_chunks: int) -> NDArray[np.int64]:
     found = np.asarray(owners)
     if found.ndim != 1 or found.dtype.kind not in "iu" or len(found) != n_chunks:

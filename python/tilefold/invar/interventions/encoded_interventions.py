@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...integers import as_integer
 from ...ragged_lists import Lists
-from .chunk_search import listed_scores, search_chunks
+from .chunk_search import listed_scores, search_chunks, search_listed
 from .intervention_product import Interventions
 from .lost_gold import Flags, lost_answers, lost_documents, warn_of_lost
 from .probability_variance import EncodedView, probability_variances
@@ -108,6 +108,7 @@ class EncodedInterventions:
         self,
         *,
         depth: int,
+        candidates: Any = None,
         positives: Lists | None = None,
         answers: Sequence[Sequence[str]] | None = None,
     ) -> InterventionRankings:
@@ -115,6 +116,9 @@ class EncodedInterventions:
 
         Args:
             depth: documents of a ranking; interventions with a smaller k have no more than k.
+            candidates: ``[S, n, c]`` int64, the documents that are ranked in each intervention, -1
+                for none, such as the first ones of a coarse encoder's `rankings`; by default all.
+                A document that is listed twice is ranked once.
             positives: relevant documents of each query. Then a query is lost where its wording
                 finds one in the first window and with the first k, and none in an intervention; a
                 warning for each such intervention has their number.
@@ -122,18 +126,26 @@ class EncodedInterventions:
                 of queries whose answer it cuts off in every relevant document.
 
         Raises:
-            ValueError: depth below 1, answers without positives, or not as many as queries.
+            ValueError: depth below 1, answers without positives, or not as many as queries;
+                candidates of another shape, or an id that is no document's.
         """
         depth = as_integer(depth, f"{_OP}.rankings", "depth", at_least=1)
         shape = len(self.interventions), len(self._queries[0]), depth
         scores, ids = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
+        if candidates is not None:
+            candidates = self._checked(candidates, "rankings", of_interventions=True)
         found: dict[tuple[int, int], Any] = {}
         for place, each in enumerate(self.interventions):
             key = each.wording, self.interventions.windows.index(each.window)
-            if key not in found:
-                found[key] = search_chunks(self._queries[key[0]], *self._windows[key[1]], depth)
+            pair = self._queries[key[0]], *self._windows[key[1]]
+            if candidates is not None:
+                own = search_listed(*pair, candidates[place], depth)
+            else:
+                if key not in found:
+                    found[key] = search_chunks(*pair, depth)
+                own = found[key]
             k = depth if each.k is None else min(each.k, depth)
-            scores[place, :, :k], ids[place, :, :k] = (part[:, :k] for part in found[key])
+            scores[place, :, :k], ids[place, :, :k] = (part[:, :k] for part in own)
         lost = self._lost(ids, positives, answers)
         return InterventionRankings([each.name for each in self.interventions], scores, ids, lost)
 
@@ -151,15 +163,7 @@ class EncodedInterventions:
         Raises:
             ValueError: another shape, or an id that is no document's.
         """
-        listed = np.asarray(candidates)
-        n, m = len(self._queries[0]), len(self.documents)
-        if listed.ndim != 2 or listed.dtype.kind not in "iu" or len(listed) != n:
-            raise ValueError(
-                f"{_OP}.candidate_scores: candidates must be integers [{n}, c], got "
-                f"{listed.dtype} {listed.shape}"
-            )
-        if listed.size and not (listed.min() >= -1 and listed.max() < m):
-            raise ValueError(f"{_OP}.candidate_scores: candidates must be -1 to {m - 1}")
+        listed = self._checked(candidates, "candidate_scores")
         found: dict[tuple[int, int], NDArray[np.float32]] = {}
         scores = np.full((len(self.interventions), *listed.shape), -np.inf, np.float32)
         for place, each in enumerate(self.interventions):
@@ -220,6 +224,22 @@ class EncodedInterventions:
             EncodedView(queries, *window) for queries in self._queries for window in self._windows
         ]
         return probability_variances(views, float(temperature), chosen)
+
+    def _checked(
+        self, candidates: Any, method: str, *, of_interventions: bool = False
+    ) -> NDArray[np.int64]:
+        listed = np.asarray(candidates)
+        n, m = len(self._queries[0]), len(self.documents)
+        wanted = (len(self.interventions), n) if of_interventions else (n,)
+        if listed.dtype.kind not in "iu" or listed.shape[:-1] != wanted:
+            shape = ", ".join(map(str, (*wanted, "c")))
+            raise ValueError(
+                f"{_OP}.{method}: candidates must be integers [{shape}], got {listed.dtype} "
+                f"{listed.shape}"
+            )
+        if listed.size and not (listed.min() >= -1 and listed.max() < m):
+            raise ValueError(f"{_OP}.{method}: candidates must be -1 to {m - 1}")
+        return listed.astype(np.int64, copy=False)
 
     def _lost(
         self,

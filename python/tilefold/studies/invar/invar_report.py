@@ -10,7 +10,16 @@ from ...report import Figure, Figures, Listing, Paragraph, Section, Table, heat_
 from ...report.figures import Line
 from ...report.number_format import interval, number, p_value
 from ...report.page import Block
-from .invar_result import BOTH, REWRITES, WINDOWS, Compared, InvarResult, Measured, RankingStrip
+from .invar_result import (
+    BOTH,
+    RERANKED,
+    REWRITES,
+    WINDOWS,
+    Compared,
+    InvarResult,
+    Measured,
+    RankingStrip,
+)
 from .invar_summary import digits_of, measured_table
 from .view_rankings import VARIANCE
 
@@ -49,6 +58,9 @@ def _retrieval_blocks(result: InvarResult) -> list[Block]:
         f"alignment is the {teacher}. Unseen rewrites are wordings that no training had; values "
         "are means over them."
     )
+    depth = result.settings.rerank_depth
+    if depth:
+        words += f" {RERANKED}: full ranks the coarse encoder's first {depth} again."
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.retrieval):
         rows = [row for row in result.retrieval if row.condition == condition]

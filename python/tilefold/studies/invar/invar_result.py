@@ -15,7 +15,8 @@ from .retriever_settings import Variant
 ORIGINAL, REWRITES, WINDOWS = "original", "unseen rewrites", "windows"
 BOTH = "rewrites and windows"
 BM25, COARSE, DPR, UNTRAINED = "BM25", "coarse encoder", "DPR", "before stage 1"
-RETRIEVERS = (BM25, COARSE, DPR, UNTRAINED, *get_args(Variant))
+RERANKED = "full, coarse candidates"
+RETRIEVERS = (BM25, COARSE, DPR, UNTRAINED, *get_args(Variant), RERANKED)
 CLOSED_BOOK, VANILLA, ENSEMBLE, STAGE_2, GOLD = (
     "closed book",
     "vanilla RAG",

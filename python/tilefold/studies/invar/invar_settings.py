@@ -22,6 +22,8 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
         windows: words of a chunk, each a context window in the evaluation beside whole passages.
         sweep_weights: further weights of the invariance loss, first seed.
         sweep_views: further numbers of rewrites in a step, first seed.
+        rerank_depth: coarse candidates of each wording that the full retriever ranks again, as a
+            further system, cutoff or more; 0 for none.
         cutoff: passages of a ranking that are compared between interventions, at most 100.
         examples: questions that the report shows under their rewrites.
         seeds: seeds of training; intervals and tests are over questions, averaged over seeds. The
@@ -40,6 +42,7 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
     windows: tuple[int, ...] = ()
     sweep_weights: tuple[float, ...] = ()
     sweep_views: tuple[int, ...] = ()
+    rerank_depth: int = 0
     cutoff: int = 10
     examples: int = 5
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -55,6 +58,8 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
         for name in ("windows", "sweep_views", "batch_size"):
             self._check_min(name, 1)
         self._check_range("cutoff", 1, DEPTH)
+        if self.rerank_depth:
+            self._check_range("rerank_depth", self.cutoff, DEPTH)
         for name in ("examples", "seeds"):
             self._check_min(name, 0)
         if any(not 0 < weight < float("inf") for weight in self.sweep_weights):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...files.done_once import digest_of_array
 from ..question_groups import question_groups
@@ -21,6 +22,7 @@ from .invar_result import (
     BM25,
     COARSE,
     ORIGINAL,
+    RERANKED,
     REWRITES,
     UNTRAINED,
     InvarResult,
@@ -200,7 +202,12 @@ class _Run:
             self.folders[stage.variant, stage.seed] = folder
         with self.clock.stage("rank"):
             model = trained_retriever(self.subject, self.settings, folder)
-            self._measure(found, name, self._ranked(model, self.settings.temperature))
+            depth = self.settings.rerank_depth if name == FULL else 0
+            candidates = self.rankings[COARSE].ids[..., :depth] if depth else None
+            ranked = self._ranked(model, self.settings.temperature, candidates)
+            self._measure(found, name, ranked)
+            if ranked.reranked is not None:
+                self._measure(found, RERANKED, ViewRankings(ranked.reranked))
 
     def sweep(self, coarse: CoarseCandidates) -> tuple[SweepPoint, ...]:
         """Trains the full retriever with other weights and numbers of rewrites, first seed."""
@@ -280,14 +287,19 @@ class _Run:
     def _options(self) -> dict[str, Any]:
         return {"batch_size": self.settings.batch_size, "progress": self.progress.bars}
 
-    def _ranked(self, model: BiEncoder, temperature: float | None) -> ViewRankings:
+    def _ranked(
+        self,
+        model: BiEncoder,
+        temperature: float | None,
+        candidates: NDArray[np.int64] | None = None,
+    ) -> ViewRankings:
         return rank_views(
             model,
             self.views,
             temperature,
+            candidates=candidates,
             steps=self.steps,
-            batch_size=self.settings.batch_size,
-            progress=self.progress.bars,
+            **self._options(),
         )
 
     def _measure(self, found: dict[str, list[Values]], name: str, rankings: ViewRankings) -> None:

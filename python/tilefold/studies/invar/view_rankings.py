@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files.done_once import digest_of_columns
+from ...files.done_once import digest_of_array, digest_of_columns
 from ..study import StepStore
 from ..training_digest import digest_of_training
 from .invar_result import BOTH, ORIGINAL, REWRITES, WINDOWS
@@ -62,10 +62,12 @@ class ViewRankings:
         ids: ``[S, W, n, depth]`` document ids; the question itself and whole documents first.
         variances: of the probabilities of documents, ``[n]`` by condition; none for a system
             without probabilities.
+        reranked: rankings of coarse candidates, ``[S, W, n, depth]``; None where there are none.
     """
 
     ids: NDArray[np.int64]
     variances: Mapping[str, FloatArray] = field(default_factory=dict)
+    reranked: NDArray[np.int64] | None = None
 
     @property
     def wordings(self) -> NDArray[np.int64]:
@@ -95,6 +97,7 @@ def rank_views(
     views: QuestionViews,
     temperature: float | None,
     *,
+    candidates: NDArray[np.int64] | None = None,
     steps: StepStore,
     batch_size: int,
     progress: bool,
@@ -106,6 +109,7 @@ def rank_views(
         views: questions, wordings and windows.
         temperature: of the probabilities; None for a retriever whose temperature is not known,
             which then has no variances.
+        candidates: ``[S, W, n, c]`` documents to rank again, beside the ranking of all.
         steps: keeps the rankings.
         batch_size: texts in a forward pass.
         progress: whether to show progress on stderr.
@@ -117,6 +121,10 @@ def rank_views(
     depends = [*towers, model.title_format, views.digest(), temperature]
     # What is kept: of which views, and for which conditions.
     depends += [[each.name for each in product], list(conditions), DEPTH]
+    listed = None
+    if candidates is not None:
+        listed = candidates.reshape(-1, *candidates.shape[2:])
+        depends.append(digest_of_array(listed))
 
     def make() -> dict[str, NDArray[Any]]:
         from ...invar import EncodedInterventions
@@ -125,18 +133,25 @@ def rank_views(
         texts = product, data.documents, data.titles
         options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
         encoded = EncodedInterventions(model, *texts, prompts=data.prompts, **options)
-        ids = encoded.rankings(depth=min(DEPTH, len(data.documents))).ids
-        if temperature is None:
-            return {"ids": ids}
-        selections = [own.tolist() for own in conditions.values()]
-        return {"ids": ids, "variances": encoded.probability_variances(temperature, selections)}
+        depth = min(DEPTH, len(data.documents))
+        found: dict[str, NDArray[Any]] = {"ids": encoded.rankings(depth=depth).ids}
+        if listed is not None:
+            found["reranked"] = encoded.rankings(depth=depth, candidates=listed).ids
+        if temperature is not None:
+            selections = [own.tolist() for own in conditions.values()]
+            found["variances"] = encoded.probability_variances(temperature, selections)
+        return found
 
     found = steps.once("rankings of views", depends, make)
-    ids = found["ids"].astype(np.int64)
     variances = {}
     if "variances" in found:
         variances = dict(zip(conditions, found["variances"], strict=True))
-    return ViewRankings(ids.reshape(*shape, *ids.shape[1:]), variances)
+    rankings = {
+        name: ids.astype(np.int64).reshape(*shape, *ids.shape[1:])
+        for name, ids in found.items()
+        if name in ("ids", "reranked")
+    }
+    return ViewRankings(variances=variances, **rankings)
 
 
 def rank_by_words(views: QuestionViews, *, steps: StepStore) -> ViewRankings:
