@@ -29,8 +29,8 @@ class AnswerLikelihoods:
     Args:
         subject: names the model, and has the template of prompts.
         model_digest: of the model and its precision.
-        dtype: precision of the model.
         steps: keeps the scores.
+        dtype: precision of the model.
         batch_size: prompts in a forward pass.
         progress: whether to show progress on stderr.
     """
