@@ -124,6 +124,8 @@ def search_listed(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Ranks the documents listed for each query, as `search_chunks` ranks all.
 
+    Scores are those of `listed_scores`.
+
     Args:
         queries: ``[n, dim]``.
         chunks: ``[chunks, dim]``.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..locked_training import Log, train_once
+from ..resumable_training import Log, train_once
 from ..study import Reporter
 from .aar_settings import AARSettings
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..locked_training import Log, train_once
+from ..resumable_training import Log, train_once
 from ..study import Reporter
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject

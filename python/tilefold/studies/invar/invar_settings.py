@@ -72,7 +72,7 @@ class InvarSettings(InvarSubjectSettings, RetrieverSettings, GeneratorSettings):
         self._check_variants()
 
     def _check_views(self) -> None:
-        """Checks numbers of rewrites in a step against those of windows."""
+        """Checks numbers of rewrites in a step against windows, and rewrites that rules write."""
         highest = max(self.n_views, *self.sweep_views, 1)
         if 0 < len(self.training_windows) < highest:
             raise ValueError(

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..locked_training import Log, train_once
+from ..resumable_training import Log, train_once
 from ..study import Reporter
 from .answer_likelihoods import AnswerLikelihoods
 from .coarse_candidates import CoarseCandidates

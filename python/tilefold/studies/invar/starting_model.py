@@ -33,34 +33,29 @@ def starting_retriever(
     torch.manual_seed(seed)
     lora = adapter_size(settings) if adapter else None
     query_prefix, passage_prefix = subject.prefixes
-    lengths = settings.query_max_length, settings.document_max_length
-    options: dict[str, Any] = {}
-    if subject.pooling is not None:
-        options["pooling"] = subject.pooling
+    pooling: dict[str, Any] = {} if subject.pooling is None else {"pooling": subject.pooling}
     if not subject.is_language_model:
         return BiEncoder.from_pretrained(
             subject.model,
             lora=lora,
             query_prefix=query_prefix,
             document_prefix=passage_prefix,
-            query_max_length=lengths[0],
-            document_max_length=lengths[1],
-            **options,
+            query_max_length=settings.query_max_length,
+            document_max_length=settings.document_max_length,
+            **pooling,
         )
-    if subject.pooling == "mean":
-        options["append_eos"] = False
-    if query_prefix is not None:
-        options["query_prefix"] = query_prefix
-    if passage_prefix is not None:
-        options["passage_prefix"] = passage_prefix
+    if subject.pooling == "mean":  # an end token would be one of those that count
+        pooling["append_eos"] = False
+    prefixes = {"query_prefix": query_prefix, "passage_prefix": passage_prefix}
     return UnifiedLM.from_pretrained(
         subject.model,
         retrieval=lora,
         generation=None,
         dtype=precision(settings),
-        query_max_length=lengths[0],
-        passage_max_length=lengths[1],
-        **options,
+        query_max_length=settings.query_max_length,
+        passage_max_length=settings.document_max_length,
+        **{name: value for name, value in prefixes.items() if value is not None},
+        **pooling,
     ).retriever
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("fcntl", reason="this system has no flock")
 from tilefold.files.locked import locked
 from tilefold.studies.aar import retriever_training
 from tilefold.studies.invar import generation_stage, retrieval_stage
-from tilefold.studies.locked_training import locked_training
+from tilefold.studies.resumable_training import locked_training
 from tilefold.studies.study import Reporter
 
 HOLDS = """
