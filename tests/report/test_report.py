@@ -189,6 +189,9 @@ def test_points_are_not_joined_and_gaps_are_left_out():
     places = ["MLP", "GNN", "LSTM"]
     svg = points("a", places, series, x_label="model", y_label="accuracy")
     assert all(f">{place}</text>" in svg for place in places)
+    many = [f"model {place}" for place in range(12)]
+    wide = points("b", many, {"test": Line([0.5] * 12)}, x_label="model", y_label="accuracy")
+    assert all(f">{place}</text>" in wide for place in many)
     marks = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill: #0072b2', svg)
     bars = re.findall(r'd="M ([\d.]+) ([\d.]+) \nL ([\d.]+) ([\d.]+) \n"[^>]*#0072b2', svg)
     assert (len(marks), len(bars)) == (3, 3)  # two, and those of the legend

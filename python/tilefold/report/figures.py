@@ -24,6 +24,7 @@ _WIDTH = 3.4  # inches of 100 pixels: three fit on a page, one on a telephone
 _LONG_NAME = 16  # characters: two columns of them are wider than a figure
 _LABEL_LINE = 34  # characters of labels that fit below a figure side by side
 _APART = 0.3  # between the outer points of a place, of the distance of two places
+_LABELS = 9  # places of an axis that are labelled, at most
 _ROW = 0.22  # inches of a row of the legend
 Limits = tuple[float | None, float | None]
 
@@ -132,7 +133,9 @@ def points(
             )
         axes.set_xlim(at[0] - 0.5, at[-1] + 0.5)
 
-    return _series(name, places, series, draw, x_label=x_label, y_label=y_label, limits=limits)
+    return _series(
+        name, places, series, draw, x_label=x_label, y_label=y_label, limits=limits, labels=None
+    )
 
 
 def _series(
@@ -144,8 +147,9 @@ def _series(
     x_label: str,
     y_label: str,
     limits: Limits,
+    labels: int | None = _LABELS,
 ) -> str:
-    """Makes the axes of `lines` and `points`, calls draw, and adds labels and a legend."""
+    """Makes the axes of `lines` and `points`, calls draw, and adds some labels and a legend."""
     columns = 1 if max(map(len, series)) > _LONG_NAME else 2
     shown = [str(place) for place in places]
     turned = sum(map(len, shown)) > _LABEL_LINE
@@ -153,7 +157,7 @@ def _series(
     canvas, axes = _canvas(_WIDTH, 2.5 + below)
     at = np.arange(len(places))
     draw(axes, at)
-    step = max(1, -(-len(places) // 9))
+    step = 1 if labels is None else max(1, -(-len(places) // labels))
     axes.set_xticks(at[::step], shown[::step])
     if turned:
         axes.tick_params("x", rotation=35)

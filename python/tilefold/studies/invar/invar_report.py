@@ -75,8 +75,9 @@ def _robustness_blocks(result: InvarResult) -> list[Block]:
         "interventions (Jaccard) and the overlap weighted by rank (RBO), how often the first "
         "passage changes between being relevant and not (flips), and the variance of the "
         "probability of a passage, summed over passages. Probabilities are at the temperature of "
-        "the training, and a flatter softmax has a smaller variance: read it beside Jaccard and "
-        "RBO. Rewrites and windows together are all wordings in all windows."
+        "the training, those of the coarse encoder at the teacher's; other retrievers have none. "
+        "A flatter softmax has a smaller variance: read it beside Jaccard and RBO. Rewrites and "
+        "windows together are all wordings in all windows."
     )
     blocks: list[Block] = [Paragraph(words)]
     for condition in dict.fromkeys(row.condition for row in result.robustness):
