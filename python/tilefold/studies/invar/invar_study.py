@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files.done_once import digest_of_array
 from ..question_groups import question_groups
 from ..stage_clock import StageClock
 from ..study import NoStepStore, Reporter, StepStore
-from ..training_digest import digest_of_training
-from .answer_likelihoods import AnswerLikelihoods
-from .coarse_candidates import CoarseCandidates, coarse_candidates
+from .coarse_candidates import coarse_candidates
 from .invar_result import (
     BM25,
     COARSE,
@@ -33,17 +30,12 @@ from .invar_result import (
 from .invar_settings import InvarSettings
 from .invar_subject import InvarSubject
 from .ranking_strips import ranking_strips
-from .retrieval_stage import train_retriever
 from .retriever_settings import FULL, Variant
-from .stage_1 import Stage1, training_key
-from .starting_model import (
-    model_fingerprint,
-    precision,
-    starting_retriever,
-    trained_retriever,
-)
+from .stage_1 import Stage1
+from .starting_model import model_fingerprint, starting_retriever, trained_retriever
 from .system_comparisons import Values, answer_differences, retriever_differences, system_means
 from .trained_generators import TrainedGenerators
+from .trained_retrievers import TrainedRetrievers
 from .view_rankings import (
     RECIPROCAL,
     VARIANCE,
@@ -93,10 +85,13 @@ def run_invar(
         options = {"batch_size": settings.batch_size, "progress": run.progress.bars}
         coarse = coarse_candidates(run.subject, settings, run.steps, **options)
     found = run.baselines()
+    retrievers = TrainedRetrievers(
+        run.subject, settings, coarse, run.model_digest, run.steps, run.progress
+    )
     for variant in settings.variants:
         for seed in settings.seeds:
-            run.add(found, variant, run.stage(variant, seed), coarse)
-    sweep = run.sweep(coarse)
+            run.add(found, variant, run.stage(variant, seed), retrievers)
+    sweep = run.sweep(retrievers)
     generation = run.generation()
     with run.clock.stage("statistics"):
         retrieval, robustness = run.measured(found)
@@ -150,9 +145,6 @@ class _Run:
             self.subject = invar_file_subject(settings, self.progress)
         self._check_answers()
         self.model_digest = model_fingerprint(self.subject, settings)
-        self.likelihoods = AnswerLikelihoods(
-            self.subject, self.model_digest, self.steps, precision(settings), **self._options()
-        )
         self.views = QuestionViews(self.subject.test, self.subject.unseen, settings.windows)
         self.groups = question_groups(self.subject.test.positives)
         counts = ", ".join(f"{value:,} {name}" for name, value in self.subject.counts.items())
@@ -189,11 +181,11 @@ class _Run:
         found: dict[str, list[Values]],
         name: str,
         stage: Stage1,
-        coarse: CoarseCandidates,
+        retrievers: TrainedRetrievers,
     ) -> None:
         """Trains and measures a retriever."""
         with self.clock.stage("stage 1"):
-            folder, points = self._trained(stage, coarse)
+            folder, points = retrievers.trained(stage)
         for point in points:
             losses = {key: value for key, value in point.items() if key != "step"}
             if name in self.settings.variants:
@@ -209,7 +201,7 @@ class _Run:
             if ranked.reranked is not None:
                 self._measure(found, RERANKED, ViewRankings(ranked.reranked))
 
-    def sweep(self, coarse: CoarseCandidates) -> tuple[SweepPoint, ...]:
+    def sweep(self, retrievers: TrainedRetrievers) -> tuple[SweepPoint, ...]:
         """Trains the full retriever with other weights and numbers of rewrites, first seed."""
         from ...evaluate import bootstrap
 
@@ -228,7 +220,7 @@ class _Run:
         points = []
         for (name, value), stage in stages.items():
             found: dict[str, list[Values]] = {}
-            self.add(found, f"{name} {value:g}", stage, coarse)
+            self.add(found, f"{name} {value:g}", stage, retrievers)
             (values,) = next(iter(found.values()))
             for key in ((REWRITES, RECIPROCAL), (REWRITES, VARIANCE)):
                 if key in values:
@@ -312,28 +304,3 @@ class _Run:
         if (REWRITES, RECIPROCAL) in values:
             shown.append(f"{values[REWRITES, RECIPROCAL].mean():.3f} on unseen rewrites")
         self.progress.fact(RECIPROCAL, f"{name} {', '.join(shown)}")
-
-    def _trained(
-        self, stage: Stage1, coarse: CoarseCandidates
-    ) -> tuple[Path, list[dict[str, float]]]:
-        digests: list[Any] = [
-            *self.model_digest,
-            *digest_of_training(self.subject.train),
-            [list(own) for own in self.subject.rewrites],
-            digest_of_array(np.asarray(coarse.queries)),
-            digest_of_array(np.asarray(coarse.documents)),
-        ]
-        if self.settings.alignment == "likelihood":
-            answers = [list(own) for own in self.subject.train.answers]
-            digests += [self.subject.template, answers]
-        depends = training_key(self.subject, self.settings, stage, digests)
-        folder = self.steps.folder(f"retriever {stage.variant} {stage.seed}", depends)
-        return train_retriever(
-            self.subject,
-            self.settings,
-            coarse,
-            stage,
-            folder,
-            likelihoods=self.likelihoods,
-            progress=self.progress,
-        )
