@@ -1,4 +1,4 @@
-"""Analyses of what training a retriever changes in a model: layer probes, neuron attribution.
+"""Analyses of what training a retriever changes in a model: probes, attribution, edits of facts.
 
 After Reichman & Heck, "Dense Passage Retrieval: Is it Retrieving?" (2024), and the reproducibility
 study of it (Yao, Wang & Zuccon, 2025): its probe, its samples and its tests are here as published,
@@ -17,6 +17,18 @@ except ImportError as error:
         'pip install "tilefold[analysis]"'
     ) from error
 
+from .editing.applied_edit import edit
+from .editing.edit_effects import PromptEffects, edit_effects
+from .editing.fact_edit import FactEdit
+from .editing.malmen import Malmen
+from .editing.memit import Memit
+from .editing.mend import Mend
+from .editing.neuron_surgery import NeuronSurgery
+from .editing.output_shifts import ShiftSearch
+from .editing.rome import Rome
+from .editing.second_moments import SecondMoments, second_moments
+from .editing.t_patcher import TPatcher
+from .editing.weight_delta import WeightDelta
 from .neurons.activation_attribution import (
     ActivationAttribution,
     activation_attribution,
@@ -63,15 +75,26 @@ __all__ = [
     "ConcatenationProbe",
     "Decentralisation",
     "DotProductProbe",
+    "FactEdit",
     "FeedForward",
     "IncompleteAttributionWarning",
     "InteractionProbe",
     "Layers",
+    "Malmen",
+    "Memit",
+    "Mend",
+    "NeuronSurgery",
     "Probed",
+    "PromptEffects",
     "Refined",
+    "Rome",
+    "SecondMoments",
+    "ShiftSearch",
     "Survey",
+    "TPatcher",
     "TopText",
     "WeightAttribution",
+    "WeightDelta",
     "activation_attribution",
     "active_counts",
     "against_base",
@@ -79,6 +102,8 @@ __all__ = [
     "coarse_neurons",
     "compare_with_base",
     "decentralisation",
+    "edit",
+    "edit_effects",
     "feed_forwards",
     "layer_rows",
     "layers_of",
@@ -93,6 +118,7 @@ __all__ = [
     "retrieval",
     "retrieval_effect",
     "scaled_neurons",
+    "second_moments",
     "shuffle_queries",
     "strongest",
     "survey_neurons",

@@ -1,0 +1,1 @@
+"""Edits of facts: editors, the changes of weights that they compute, their evaluation."""

@@ -1,0 +1,74 @@
+"""Finds the layers of a model that edits change, and identifies its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from ...models.fingerprint import digest_of_weights
+from ..neurons.feedforward import NAMES, FeedForward, feed_forwards
+
+
+def editable_digest(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) -> str:
+    """Returns a digest of the weights of a model's blocks and embeddings.
+
+    A language model and an encoder over the same blocks have the same one, whatever their heads.
+
+    Args:
+        model: of transformers, or a module that has one.
+        names: see `feed_forwards`.
+    """
+    blocks = editable_parts("editable_digest", model, names)[0].blocks
+    weights = [
+        (f"{number}.{name}", weight)
+        for number, block in enumerate(blocks)
+        for name, weight in block.state_dict().items()
+    ]
+    inner: Any = getattr(model, "model", model)
+    embeddings = inner.get_input_embeddings() if hasattr(inner, "get_input_embeddings") else None
+    if embeddings is not None:
+        weights += [(f"embeddings.{name}", x) for name, x in embeddings.state_dict().items()]
+    return digest_of_weights(weights)
+
+
+def editable_parts(
+    op: str, model: nn.Module, names: Sequence[tuple[str, str]] = NAMES
+) -> list[FeedForward]:
+    """Returns the feed-forward sub-layers of a model that has its own in every block.
+
+    Raises:
+        ValueError: none are found, or blocks share them, as in ALBERT, where an edit of one layer
+            would be one of all.
+    """
+    parts = feed_forwards(model, names)
+    config: Any = getattr(getattr(model, "model", model), "config", None)
+    blocks = getattr(config, "num_hidden_layers", len(parts))
+    if blocks != len(parts):
+        raise ValueError(
+            f"{op}: {blocks} blocks of {type(model).__name__} share {len(parts)} feed-forward "
+            "layers, so that an edit of one layer would be one of all"
+        )
+    return parts
+
+
+def layer_of(
+    op: str, model: nn.Module, layer: int | None, names: Sequence[tuple[str, str]]
+) -> FeedForward:
+    """Returns the feed-forward sub-layers of a block, by default of the middle one.
+
+    Args:
+        op: the public function, for messages.
+        model: of transformers, or a module that has one.
+        layer: number of the block.
+        names: see `feed_forwards`.
+
+    Raises:
+        ValueError: the model has no such layer.
+    """
+    parts = editable_parts(op, model, names)
+    number = (len(parts) - 1) // 2 if layer is None else layer
+    if not 0 <= number < len(parts):
+        raise ValueError(f"{op}: layer must be 0 to {len(parts) - 1}, got {number}")
+    return parts[number]

@@ -1,0 +1,127 @@
+"""Edits facts by T-Patcher: new neurons for each fact, which nothing else activates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..neurons.feedforward import NAMES
+from ..neurons.path_gradients import frozen
+from .cloze_batch import EditableLM, cloze_batch
+from .editable_model import editable_digest, editable_parts, layer_of
+from .fact_edit import FactEdit, check_edits
+from .layer_inputs import layer_inputs
+from .output_shifts import check_reached, edit_losses, hidden_subjects
+from .patch_neurons import PatchNeurons
+from .weight_delta import WeightDelta
+from .wider_blocks import check_appendable
+
+
+@dataclass(frozen=True)
+class TPatcher:
+    """Patch neurons (Huang et al., "Transformer-Patcher: One Mistake Worth One Neuron", 2023).
+
+    Every token of an edit's object gets neurons of its own in the last block. Their keys start at
+    the state h where the token is predicted, as h / |h|², so that they are active there. Keys,
+    biases and values are trained by the loss of the edit, a loss of neurons that are not active on
+    their own prompts, and one of neurons that ordinary texts activate; the model stays as it is.
+
+    Args:
+        texts: ordinary texts, which may have the tokenizer's mask token. The neurons are trained to
+            be inactive on their tokens.
+        layer: which block; by default the last one.
+        neurons: number for each token of an object.
+        steps: maximum number of steps of Adam; training stops where every edit is done.
+        learning_rate, weight_decay: of AdamW.
+        activation_weight: weight of the loss of activation on own prompts.
+        memory_weight: weight of the losses of activation on texts.
+        margin: how far below zero, and below the activation on own prompts, that on texts is to be.
+        memory_size: maximum number of tokens of texts.
+        stop_loss: an edit with a smaller loss is done.
+        required_probability: of `ShiftSearch`.
+        seed: of values and of the choice of tokens.
+        names: see `feed_forwards`.
+
+    Example:
+        >>> from transformers import BertConfig, BertForMaskedLM
+        >>> from tilefold.mechanisms import FactEdit, edit
+        >>> from tilefold.models import MaskedLM, minilm
+        >>> sizes = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 16}
+        >>> config = BertConfig(vocab_size=30522, num_hidden_layers=2, **sizes)
+        >>> model = MaskedLM(BertForMaskedLM(config), minilm().tokenizer)  # random weights
+        >>> fact = FactEdit("Ada", ["Ada lives in [MASK]."], "rome")
+        >>> editor = TPatcher(["It rains."], steps=3, required_probability=None)
+        >>> delta = editor.delta(model, [fact])
+        >>> delta.neurons[1].keys.shape
+        torch.Size([1, 8])
+        >>> with edit(model, delta):
+        ...     model.model.config.intermediate_size
+        17
+    """
+
+    texts: Sequence[str]
+    layer: int | None = None
+    neurons: int = 1
+    steps: int = 500
+    learning_rate: float = 0.01
+    weight_decay: float = 0.01
+    activation_weight: float = 1.0
+    memory_weight: float = 5.0
+    margin: float = 3.0
+    memory_size: int = 10_000
+    stop_loss: float = 0.05
+    required_probability: float | None = 0.5
+    seed: int = 0
+    names: Sequence[tuple[str, str]] = NAMES
+
+    def __post_init__(self) -> None:
+        for name in ("neurons", "steps", "memory_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"TPatcher: {name} must be at least 1, got {getattr(self, name)}")
+        if not len(self.texts):
+            raise ValueError("TPatcher: expected one text or more, got none")
+
+    def delta(self, model: EditableLM, edits: Sequence[FactEdit]) -> WeightDelta:
+        """Trains the neurons of edits; the model stays as it is.
+
+        Args:
+            model: a masked or causal language model.
+            edits: facts to add or remove.
+
+        Raises:
+            TypeError: another kind of model.
+            ValueError: edits that contradict each other, or do not reach the required probability;
+                an object that the tokenizer does not know; sub-layers with gates or without biases.
+        """
+        check_edits("TPatcher", edits)
+        last = len(editable_parts("TPatcher", model, self.names)) - 1
+        layer = last if self.layer is None else self.layer
+        part = layer_of("TPatcher", model, layer, self.names)
+        check_appendable("TPatcher", [part])
+        batch = cloze_batch("TPatcher", model, edits)
+        removed = torch.tensor([one.remove for one in edits], device=model.device)
+        memory = layer_inputs(model, part, self.texts, limit=self.memory_size, seed=self.seed)
+        with frozen(model), torch.enable_grad():
+            with torch.no_grad():
+                unspecific = hidden_subjects(model, batch).log_probabilities(model)
+            patches = PatchNeurons(model, part, batch, self.neurons, self.seed)
+            optimizer = torch.optim.AdamW(
+                patches.parameters, lr=self.learning_rate, weight_decay=self.weight_decay
+            )
+            for step in range(self.steps + 1):
+                edited = patches.log_probabilities(model)
+                goals = batch.mean_by_edit(edit_losses(batch, edited, unspecific, removed))
+                active, others = patches.losses(memory, self.margin)
+                done = bool((goals < self.stop_loss).all() and others < 1)
+                if done or step == self.steps:
+                    break
+                loss = goals.sum()
+                loss = loss + self.activation_weight * active + self.memory_weight * others
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            probabilities = batch.mean_by_edit(batch.log_likelihood(edited.detach()).exp())
+        check_reached("TPatcher", edits, probabilities, self.required_probability)
+        return WeightDelta(editable_digest(model, self.names), {}, {layer: patches.neurons()})
