@@ -1,10 +1,11 @@
-"""File formats: collections, training data, questions, runs and judgments.
+"""File formats: collections, training data, questions, facts, runs and judgments.
 
 One reader for all formats of a kind, which detects them by their content. Every error names the
 file and the line, files are streamed, and each is read once. Titles and prompts are columns: see
 `prompts`.
 """
 
+from .cloze_facts import ClozeFact, Neighbour, read_facts
 from .collection import Collection, read_beir, read_collection, read_msmarco
 from .documents import Documents
 from .formats import FORMATS, detect
@@ -37,10 +38,12 @@ __all__ = [
     "TEXT_FORMAT",
     "TITLE_FORMAT",
     "TITLE_TEXT_FORMAT",
+    "ClozeFact",
     "Collection",
     "Documents",
     "Judgments",
     "MultipleChoice",
+    "Neighbour",
     "Qrels",
     "Question",
     "Run",
@@ -57,6 +60,7 @@ __all__ = [
     "read_choices",
     "read_collection",
     "read_documents",
+    "read_facts",
     "read_msmarco",
     "read_qrels",
     "read_query_texts",

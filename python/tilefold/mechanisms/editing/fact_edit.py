@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MASK = "[MASK]"
+from ...data.cloze_facts import MASK, ClozeFact
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,22 @@ class FactEdit:
                 )
             if self.subject not in prompt:
                 raise ValueError(f"FactEdit: {prompt!r} does not have the subject {self.subject!r}")
+
+    @classmethod
+    def from_fact(cls, fact: ClozeFact, *, remove: bool = False) -> FactEdit:
+        """Returns the edit that a data set asks for, or the removal of its fact.
+
+        Args:
+            fact: of `read_facts`; its new object is written where it has one.
+            remove: remove the fact instead.
+
+        >>> fact = ClozeFact("0", "Ada", "P19", "Rome", ("Ada is from [MASK].",), "Paris")
+        >>> FactEdit.from_fact(fact), FactEdit.from_fact(fact, remove=True)
+        (FactEdit('Ada', 'Paris', 1 prompt), FactEdit('Ada', 'Rome', 1 prompt, remove))
+        """
+        if remove or fact.new_object is None:
+            return cls(fact.subject, fact.prompts, fact.object, remove)
+        return cls(fact.subject, fact.prompts, fact.new_object, original=fact.object)
 
     def __repr__(self) -> str:
         n = len(self.prompts)
