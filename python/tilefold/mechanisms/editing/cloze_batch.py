@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from ...data.cloze_facts import MASK
 from ...models import CausalLM, MaskedLM
 from ..neurons.recorded_pass import Tokens
-from .fact_edit import MASK, FactEdit
+from .fact_edit import FactEdit
 
 EditableLM = MaskedLM | CausalLM
 _NO_TOKEN = -1

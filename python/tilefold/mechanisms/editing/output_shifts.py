@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ...activations.patching import patch
+from ...data.cloze_facts import MASK
 from ...models import MaskedLM
 from ...models.length_batches import evaluating
 from ..neurons.feedforward import FeedForward
 from ..neurons.path_gradients import frozen
 from .cloze_batch import ClozeBatch, EditableLM, cloze_batch
-from .fact_edit import MASK, FactEdit
+from .fact_edit import FactEdit
 
 
 @dataclass(frozen=True)
