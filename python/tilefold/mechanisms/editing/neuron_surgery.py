@@ -38,6 +38,7 @@ class NeuronSurgery:
         steps: of integrated gradients.
         neurons: of each edit; by default found by attribution, as those that most of its prompts
             share.
+        leave_out: make no change for edits without neurons of their own, instead of an error.
         names: see `feed_forwards`.
 
     Example:
@@ -59,6 +60,7 @@ class NeuronSurgery:
     threshold: float = 0.2
     steps: int = 20
     neurons: Sequence[Neurons] | None = None
+    leave_out: bool = False
     names: Sequence[tuple[str, str]] = NAMES
 
     def delta(self, model: EditableLM, edits: Sequence[FactEdit]) -> WeightDelta:
@@ -128,7 +130,7 @@ class NeuronSurgery:
         most = self.shared * len(edits) if len(edits) >= 10 else len(edits)
         kept = [frozenset(n for n in own if counts[n] <= most) for own in neurons]
         without = [one for one, own in zip(edits, kept, strict=True) if not own]
-        if without:
+        if without and not self.leave_out:
             raise ValueError(
                 f"NeuronSurgery: {len(without)} of {len(edits)} edits have no neurons of their "
                 f"own: {without[0]!r}"
