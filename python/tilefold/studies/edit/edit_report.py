@@ -11,9 +11,9 @@ _WORDS = (
     "not know, or no longer states facts that it knows. All facts of a seed are edited at once and "
     "then measured. Reliability is the share of prompts shown to the editor that state the object "
     "(or, where it is removed, do not), generalization that of other wordings, portability that of "
-    "these with the last name of a person alone (a removed fact counts if the model stated it so); locality is the share of prompts "
-    "of other facts with the same most probable word as before. Probabilities are those of the "
-    "object in other wordings."
+    "these with the last name of a person alone (of removed facts, those that the model stated so "
+    "before); locality is the share of prompts of other facts with the same most probable word as "
+    "before. Probabilities are those of the object in other wordings."
 )
 
 
