@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ...studies.bound import BOUND
 from ...studies.edit import EDIT
 from ...studies.findings import FINDINGS
 from ...studies.neurons import NEURONS
@@ -19,7 +20,7 @@ from ..study_command import add_study, write_pages
 from ..study_progress import show_summary
 from ..terminal import note
 
-_STUDIES: tuple[Study[Any, Any], ...] = (PROBE, NEURONS, EDIT)  # whose results make a report
+_STUDIES: tuple[Study[Any, Any], ...] = (PROBE, NEURONS, EDIT, BOUND)  # whose results make a report
 _OUT = "mechanisms"
 
 
