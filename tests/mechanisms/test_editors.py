@@ -111,7 +111,7 @@ def loss_by_hand(model, layer: int, fact, shift, search: ShiftSearch) -> float:
             goals.append(float(divergence(before, after)[0].mean()))
         else:
             goals.append(-float(batch.log_likelihood(after)))
-    loss = float(np.mean(goals)) + search.penalty * float(shift.norm() / output.norm() ** 2)
+    loss = float(np.mean(goals)) + search.penalty * float(shift.norm() / output.norm())
     essence = search.essence.format(fact.subject)
     _, before = spoken(essence, torch.zeros_like(shift))
     _, after = spoken(essence, shift)

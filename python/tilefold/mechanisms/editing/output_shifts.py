@@ -27,15 +27,15 @@ class ShiftSearch:
     divergence that keeps what the model predicts of the subject's kind, and a penalty of the size.
     To remove a fact, the first term is the KL divergence from the model's distribution where the
     subject is hidden, as of somebody unknown. Unlike the published code, the search returns the
-    shift of the lowest loss, not the last one, and its rate does not depend on the scale of a
-    model's activations.
+    shift of the lowest loss, not the last one, and neither its rate nor its penalty depend on the
+    scale of a model's activations.
 
     Args:
         steps: of Adam.
         learning_rate: of Adam, where 1 is the root mean square of the output's coordinates.
         kl_weight: weight of the divergence on the essence prompt.
         essence: the prompt, with ``{}`` for the subject; None for no such term.
-        penalty: weight of the size of the shift, over the squared norm of the output.
+        penalty: weight of the norm of the shift, as a multiple of the output's.
         largest: maximum norm of the shift, as a multiple of the output's norm.
         stop_loss: the search ends where the losses of all edits are smaller.
         required_probability: the mean probability of the object that an edit must reach, or, where
@@ -46,7 +46,7 @@ class ShiftSearch:
     learning_rate: float = 0.5
     kl_weight: float = 0.0625
     essence: str | None = f"{{}} is a {MASK}."
-    penalty: float = 0.5
+    penalty: float = 0.02
     largest: float = 4.0
     stop_loss: float = 0.05
     required_probability: float | None = 0.5
@@ -151,7 +151,7 @@ class _Search:
         losses: Tensor = batch.mean_by_edit(
             edit_losses(batch, edited, self._unspecific, self._removed)
         )
-        losses = losses + self._search.penalty * shifts.norm(dim=1) / self.norms.square()
+        losses = losses + self._search.penalty * shifts.norm(dim=1) / self.norms
         if self._essence is not None:
             change = divergence(self._before, self._shifted(self._essence, shifts))
             change = self._essence.mean_over_tokens(change)
