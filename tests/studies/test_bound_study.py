@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="not installed: pip install tilefold
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[analysis]")
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
-from small_bases import use_small_bases
+from small_bases import shared_folder, use_small_bases
 
 from tilefold.cli.main import main
 from tilefold.files.steps import Steps
@@ -52,7 +52,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    return shared_folder(tmp_path_factory)
 
 
 @pytest.fixture

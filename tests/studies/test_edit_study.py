@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="not installed: pip install tilefold[analysi
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[analysis]")
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
-from small_bases import use_small_bases
+from small_bases import shared_folder, use_small_bases
 
 from tilefold.cli.main import main
 from tilefold.mechanisms import Memit, ShiftSearch, edit, second_moments
@@ -28,7 +28,7 @@ QUICK = ["--editors", "surgery", "memit", "mend", "--network-steps", "2", "--net
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    return shared_folder(tmp_path_factory)
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from .retrieval_data import documents, training_set
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _LENGTH = 128  # tokens
+N_LAYERS = 4
 # The version of the training code. To be raised with any change of this file or of
 # `retrieval_data.py` after which the same world and settings give other weights: models that were
 # kept are then trained again. Changes of facts and texts are noticed without it.
@@ -85,6 +86,7 @@ def fine_tuned(
     epochs: int = 8,
     batch_size: int = 64,
     learning_rate: float = 3e-4,
+    layers: Sequence[int] | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Path:
@@ -97,6 +99,8 @@ def fine_tuned(
         paraphrases: which questions about each fact, from 0 to 3.
         epochs, batch_size, learning_rate: of AdamW, with linear decay after warm-up over a tenth of
             the steps.
+        layers: blocks that are trained; embeddings and the other blocks stay as they are. By
+            default everything is trained.
         seed: of batches and dropout.
         folder: where models are kept; `cache_folder()` by default.
 
@@ -112,6 +116,8 @@ def fine_tuned(
         "rate": learning_rate,
         "seed": seed,
     }
+    if layers is not None:
+        options["layers"] = sorted(map(int, layers))
     return kept_model(
         world, "dpr", options, folder, lambda to: _fine_tune(world, base, options, to)
     )
@@ -169,7 +175,7 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
         transformers.BertConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
-            num_hidden_layers=4,
+            num_hidden_layers=N_LAYERS,
             num_attention_heads=4,
             intermediate_size=512,
             max_position_embeddings=_LENGTH,
@@ -275,6 +281,8 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     data = training_set(world, options["facts"], **chosen)
     torch.manual_seed(options["seed"])
     model = _base_model(base)
+    if "layers" in options:
+        _freeze_others(model, options["layers"])
     objective = ContrastiveObjective(model, ContrastiveLoss(1.0))
     run_epochs(objective, Draw(data, group_size=2, seed=options["seed"]), options)
     model.eval().save_pretrained(folder)
@@ -304,6 +312,20 @@ def run_epochs(
             optimizer_step(optimizer, rates)
             display.note(f"loss {float(loss.detach()):.2f}")
             display.advance()
+
+
+def _freeze_others(model: BiEncoder, layers: Sequence[int]) -> None:
+    """Freezes all weights but those of some blocks of BERT."""
+    model.requires_grad_(False)
+    for encoder in (model.query_encoder, model.document_encoder):
+        bert: Any = encoder.model
+        blocks = bert.encoder.layer
+        if not all(0 <= layer < len(blocks) for layer in layers):
+            raise ValueError(
+                f"fine_tuned: layers must be 0 to {len(blocks) - 1}, got {list(layers)}"
+            )
+        for layer in layers:
+            blocks[layer].requires_grad_(True)
 
 
 def _base_model(base: str | Path) -> BiEncoder:

@@ -9,6 +9,7 @@ from typing import Any
 from ...studies.bound import BOUND
 from ...studies.edit import EDIT
 from ...studies.findings import FINDINGS
+from ...studies.layers import LAYERS
 from ...studies.neurons import NEURONS
 from ...studies.probe import PROBE
 from ...studies.study import Study
@@ -20,7 +21,13 @@ from ..study_command import add_study, write_pages
 from ..study_progress import show_summary
 from ..terminal import note
 
-_STUDIES: tuple[Study[Any, Any], ...] = (PROBE, NEURONS, EDIT, BOUND)  # whose results make a report
+_STUDIES: tuple[Study[Any, Any], ...] = (
+    PROBE,
+    NEURONS,
+    EDIT,
+    BOUND,
+    LAYERS,
+)  # whose results make a report
 _OUT = "mechanisms"
 
 

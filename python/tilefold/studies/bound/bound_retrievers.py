@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...evaluate import evaluate
+from ..fact_rankings import fact_measures
 from ..study import StepStore
 from .bound_result import (
     ADDED,
@@ -29,10 +29,6 @@ from .edited_bases import random_delta, saved_base
 if TYPE_CHECKING:
     from ...mechanisms import WeightDelta
     from ...models import BiEncoder
-
-MEASURE = "RR@10"
-_DEPTH = 10
-_WORDINGS = range(4)  # of questions; the last one is in no training
 
 
 def retriever_values(
@@ -115,11 +111,6 @@ def _values(
     model: BiEncoder,
     delta: WeightDelta | None,
 ) -> NDArray[np.float64]:
-    from ...retrieval.exact_search import search
-    from ...world.retrieval_data import collection
-
-    world = subject.world
-    facts = range(len(world.facts))
     with contextlib.ExitStack() as stack:
         if delta is not None:
             from ...mechanisms import edit
@@ -128,14 +119,4 @@ def _values(
             tied = encoders[0].model is encoders[1].model
             for encoder in encoders[:1] if tied else encoders:
                 stack.enter_context(edit(encoder, delta, strict=False))
-        options: Any = {"batch_size": settings.batch_size, "progress": False}
-        first = collection(world, facts, paraphrases=(0,))
-        vectors = model.encode_documents(first.documents, first.titles, **options)
-        found = []
-        for wording in _WORDINGS:
-            asked = collection(world, facts, paraphrases=(wording,))
-            rows = model.encode_queries(asked.queries, **options)
-            ids = np.asarray(search(rows, vectors, _DEPTH).ids)
-            found.append(evaluate(ids, asked.qrels, [MEASURE])[MEASURE])
-    mean: NDArray[np.float64] = np.mean(found, 0)
-    return mean
+        return fact_measures(subject.world, model, batch_size=settings.batch_size)

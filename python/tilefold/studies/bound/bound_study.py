@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluate import Interval, bootstrap, holm
+from ..fact_rankings import MEASURE
 from ..paired_comparison import compare_pairs
 from ..study import NoStepStore, Reporter, StepStore
 from .bound_result import (
@@ -27,7 +28,7 @@ from .bound_result import (
     RankBin,
     SpecificEffect,
 )
-from .bound_retrievers import MEASURE, retriever_values
+from .bound_retrievers import retriever_values
 from .bound_settings import BoundSettings
 from .bound_subject import N_PROMPTS, BoundSubject, bound_subject
 from .edited_bases import LARGEST_SHIFT, PATCH_STEPS, knowledge_deltas, outcomes

@@ -1,0 +1,116 @@
+"""Runs the study of layers: retrievers of which only some layers are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...evaluate import bootstrap
+from ..fact_rankings import MEASURE, fact_measures
+from ..paired_comparison import compare_pairs
+from ..study import NoStepStore, Reporter, StepStore
+from .layer_result import ALL, NONE, LayerResult, TrainedLayers
+from .layer_settings import LayerSettings
+
+Floats = NDArray[np.float64]
+
+
+def run_layers(
+    settings: LayerSettings,
+    *,
+    steps: StepStore | None = None,
+    progress: Reporter | None = None,
+) -> LayerResult:
+    """Trains retrievers with all layers but some frozen, and compares what they find.
+
+    The first version of Reichman and Heck's paper finds that middle layers matter most (claim C4).
+    The embeddings are frozen together with layers.
+
+    Args:
+        settings: world and training.
+        steps: keeps retrievers and measures, so that a run that was stopped continues.
+        progress: receives reports.
+
+    Example:
+        >>> result = run_layers(LayerSettings(world="tiny"))  # doctest: +SKIP
+        >>> result.retrievers[2].value  # doctest: +SKIP
+        Interval(mean=0.41, low=0.38, high=0.45)
+    """
+    steps, progress = steps or NoStepStore(), progress or Reporter()
+    title = f"a {settings.world} world"
+    progress.started(title)
+    values: dict[str, list[Floats]] = {}
+    for seed in settings.seeds:
+        for name, own in _seed_values(settings, seed, steps, progress).items():
+            values.setdefault(name, []).append(own)
+    every = np.concatenate(values[ALL])
+    pairs: dict[str, Any] = {
+        name: (np.concatenate(seeds), every) for name, seeds in values.items() if name != ALL
+    }
+    compared = dict(zip(pairs, compare_pairs(pairs), strict=True))
+    choices = layer_choices(settings)
+    rows = []
+    for name, seeds in values.items():
+        value = bootstrap(np.concatenate(seeds))
+        means = tuple(float(own.mean()) for own in seeds)
+        rows.append(TrainedLayers(name, choices[name] or (), value, means, compared.get(name)))
+    return LayerResult(settings, title, MEASURE, len(every), tuple(rows), {})
+
+
+def layer_choices(settings: LayerSettings) -> dict[str, tuple[int, ...] | None]:
+    """Returns the layers to train by name: none, each one, those between the first and the last.
+
+    Args:
+        settings: whether to leave out each one as well.
+
+    Returns:
+        Numbers of layers; None for everything, embeddings included.
+    """
+    from ...world.world_models import N_LAYERS
+
+    every = tuple(range(N_LAYERS))
+    middle = every[1:-1]
+    found: dict[str, tuple[int, ...] | None] = {NONE: ()}
+    found |= {f"layer {layer}": (layer,) for layer in every}
+    found[f"layers {' and '.join(map(str, middle))}"] = middle
+    if settings.all_but_one:
+        for layer in every:
+            found[f"all but layer {layer}"] = tuple(x for x in every if x != layer)
+    return {**found, ALL: None}
+
+
+def _seed_values(
+    settings: LayerSettings, seed: int, steps: StepStore, progress: Reporter
+) -> dict[str, Floats]:
+    """Returns the measure of every retriever on the facts that none was trained on."""
+    from ...models import BiEncoder
+    from ...world import make_world
+    from ...world.retrieval_data import split_facts
+    from ...world.world_models import fine_tuned, pretrained
+
+    world = make_world(settings.world, seed=seed)
+    base = pretrained(world, seed=seed)
+    train, test = split_facts(world, seed=seed)
+    progress.fact("facts", f"{len(train)} in training, {len(test)} in the test, seed {seed}")
+    root = steps.folder("retrievers", [])
+    found = {}
+    for name, layers in layer_choices(settings).items():
+        if layers == ():
+            folder, options = base, {"pooling": "cls", "normalize": False}
+        else:
+            options = {}
+            folder = fine_tuned(
+                world, base, train, epochs=settings.epochs, layers=layers, seed=seed, folder=root
+            )
+
+        def make(folder: Any = folder, options: Any = options) -> dict[str, Any]:
+            model = BiEncoder.from_pretrained(folder, **options)
+            return {"values": fact_measures(world, model, batch_size=settings.batch_size)}
+
+        depends = [folder.name, settings.batch_size]
+        values = steps.once(f"retrieval {name} {seed}", depends, make)["values"]
+        found[name] = values[test]
+        progress.fact(MEASURE, f"trained {name}: {found[name].mean():.3f}")
+    return found
