@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -31,13 +32,14 @@ GAPS = ["--facts", "4"]
 QUICK = ["--probes", "concatenation", "dot product", "--candidates", "2", "--epochs", "2"]
 
 SHARED = {field.name for field in dataclasses.fields(SubjectSettings)}
-OWN = {  # options of each study that no other study has
-    study.name: {
-        f"--{field.name.replace('_', '-')}"
-        for field in dataclasses.fields(study.settings)
-        if field.name not in SHARED
-    }
+NAMES = {
+    study.name: {field.name for field in dataclasses.fields(study.settings)} - SHARED
     for study in (*_STUDIES, FINDINGS)
+}
+COUNTS = Counter(name for names in NAMES.values() for name in names)
+OWN = {  # options of each study that no other study has
+    study: {f"--{name.replace('_', '-')}" for name in names if COUNTS[name] == 1}
+    for study, names in NAMES.items()
 }
 
 

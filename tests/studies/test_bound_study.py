@@ -75,7 +75,8 @@ def result(studied):
 
 
 def settings(**changed) -> BoundSettings:
-    return BoundSettings(**{"world": "tiny", "seeds": (0,), "n_facts": 6, "epochs": 1, **changed})
+    options = {"world": "tiny", "seeds": (0,), "n_facts": 6, "retriever_epochs": 1}
+    return BoundSettings(**{**options, **changed})
 
 
 def reciprocal_ranks(model: BiEncoder, world, fact: int) -> float:
@@ -137,7 +138,7 @@ def test_facts_of_the_test_are_not_in_the_training(small):
     facts = subject.world.facts
     assert all(facts[n].exposed and subject.ranks[n] == 1 for n in subject.groups[REMOVED])
     assert all(not facts[n].exposed and subject.ranks[n] > 1 for n in subject.groups[ADDED])
-    inside = bound_subject(settings(edited_in_training=True), 0)
+    inside = bound_subject(settings(train_edited=True), 0)
     assert set(inside.train) - set(subject.train) == {
         *inside.groups[ADDED],
         *inside.groups[REMOVED],
@@ -249,7 +250,7 @@ def test_the_report_names_the_controls(studied):
         ({"seeds": (1, 1)}, "seeds: expected one or more different values, got (1, 1)"),
         ({"n_facts": 1}, "n_facts: expected 2 or more, got 1"),
         ({"editor": "rome", "memit_weight": 5.0}, "memit_weight: has no effect without memit"),
-        ({"epochs": 0}, "epochs: expected 1 or more, got 0"),
+        ({"retriever_epochs": 0}, "retriever_epochs: expected 1 or more, got 0"),
     ],
 )
 def test_wrong_settings_are_errors(changed, message):

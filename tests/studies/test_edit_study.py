@@ -175,7 +175,7 @@ def test_a_model_and_facts_of_files_are_studied(small, tmp_path, capsys):
     rows = [{"_id": passage.id, "text": passage.text} for passage in world.passages]
     texts.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     out = tmp_path / "out"
-    words = ["mechanisms", "edit", "--model", str(folder), "--facts", str(tmp_path / "facts")]
+    words = ["mechanisms", "edit", "--model", str(folder), "--facts-from", str(tmp_path / "facts")]
     words += ["--texts", str(texts), *FEW, "--editors", "rome", "--out", str(out)]
     assert main(words) == 0
     assert "216 of 216 have enough prompts and one object" in capsys.readouterr().out
@@ -191,7 +191,7 @@ def test_a_model_and_facts_of_files_are_studied(small, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"world": None}, "expected world, or model, facts and texts; got none of them"),
+        ({"world": None}, "expected world, or model, facts_from and texts; got none of them"),
         ({"model": "m"}, "got world, model"),
         ({"world": None, "model": "m"}, "got model"),
         ({"seeds": ()}, "seeds: expected one or more different values"),

@@ -23,7 +23,7 @@ from tilefold.world.retrieval_data import split_facts
 from tilefold.world.world_models import fine_tuned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WORDS = ["mechanisms", "layers", "--world", "tiny", "--seeds", "0", "--epochs", "1"]
+WORDS = ["mechanisms", "layers", "--world", "tiny", "--seeds", "0", "--retriever-epochs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -130,5 +130,5 @@ def test_layers_can_be_left_out_one_by_one():
 def test_wrong_settings_are_errors():
     with pytest.raises(ValueError, match="seeds: expected one or more different values"):
         LayerSettings(seeds=())
-    with pytest.raises(ValueError, match="epochs: expected 1 or more, got 0"):
-        LayerSettings(epochs=0)
+    with pytest.raises(ValueError, match="retriever_epochs: expected 1 or more, got 0"):
+        LayerSettings(retriever_epochs=0)

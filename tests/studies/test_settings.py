@@ -15,7 +15,10 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 
 from tilefold import studies
 from tilefold.mechanisms.probing.sweep import MODES, PROBES
+from tilefold.studies.bound import BoundSettings
+from tilefold.studies.edit import EditSettings
 from tilefold.studies.findings import FindingsSettings
+from tilefold.studies.layers import LayerSettings
 from tilefold.studies.neurons import NeuronSettings
 from tilefold.studies.presets import PRESETS
 from tilefold.studies.probe import ProbeSettings
@@ -25,7 +28,14 @@ from tilefold.studies.subject_settings import PresetName, SubjectSettings, World
 from tilefold.studies.typed_values import to_type
 from tilefold.world import SIZES
 
-KINDS = [ProbeSettings, NeuronSettings, FindingsSettings]
+KINDS = [
+    ProbeSettings,
+    NeuronSettings,
+    FindingsSettings,
+    EditSettings,
+    BoundSettings,
+    LayerSettings,
+]
 
 
 def test_settings_are_frozen():

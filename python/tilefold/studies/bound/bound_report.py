@@ -21,7 +21,7 @@ def bound_sections(result: BoundResult) -> list[Section]:
     """Returns a section with the tables of the summary, and the sentence of the known facts."""
     held_out = (
         "Questions about the edited facts are in the training."
-        if result.settings.edited_in_training
+        if result.settings.train_edited
         else "No question about the edited facts is in the training."
     )
     n = len(result.settings.seeds)

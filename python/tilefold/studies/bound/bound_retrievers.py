@@ -61,7 +61,7 @@ def retriever_values(
         subject.world,
         base,
         subject.train,
-        epochs=settings.epochs,
+        epochs=settings.retriever_epochs,
         seed=seed,
         folder=steps.folder("retrievers", []),
     )

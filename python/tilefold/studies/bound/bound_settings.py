@@ -20,9 +20,9 @@ class BoundSettings(StudySettings):
         seeds: each has a world, a base and retrievers of its own.
         editor: which adds facts to the base and removes them.
         n_facts: number of facts that are added, and of those that are removed.
-        edited_in_training: questions about the edited facts are in the training of retrievers, too;
+        train_edited: questions about the edited facts are in the training of retrievers, too;
             by default these are held out.
-        epochs: of each retriever.
+        retriever_epochs: epochs of the training of each retriever.
         memit_weight: weight of the keys that MEMIT is to keep.
         batch_size: texts in a forward pass.
 
@@ -35,8 +35,8 @@ class BoundSettings(StudySettings):
     seeds: tuple[int, ...] = (0, 1, 2)
     editor: BoundEditor = "memit"
     n_facts: int = 60
-    edited_in_training: bool = False
-    epochs: int = 4
+    train_edited: bool = False
+    retriever_epochs: int = 4
     memit_weight: float = 100.0
     batch_size: int = 32
 
@@ -46,8 +46,10 @@ class BoundSettings(StudySettings):
             raise ValueError(
                 f"{self._named('seeds')}: expected one or more different values, got {self.seeds}"
             )
-        for name, lowest in (("n_facts", 2), ("epochs", 1), ("batch_size", 1), ("seeds", 0)):
-            self._check_min(name, lowest)
+        for name in ("retriever_epochs", "batch_size"):
+            self._check_min(name, 1)
+        self._check_min("n_facts", 2)
+        self._check_min("seeds", 0)
         self._check_range("memit_weight", 0, above=True)
         if self.editor != "memit":
             self._check_default("has no effect without memit", "memit_weight")

@@ -79,7 +79,7 @@ def bound_subject(settings: BoundSettings, seed: int) -> BoundSubject:
         OTHER_UNKNOWN: sorted(unknown[n:]),
         OTHER_KNOWN: sorted(known[n:]),
     }
-    if settings.edited_in_training:
+    if settings.train_edited:
         train = sorted([*train, *groups[ADDED], *groups[REMOVED]])
     return BoundSubject(world, base, model, train, groups, ranks)
 

@@ -39,7 +39,7 @@ def knowledge_deltas(
     found = {}
     for group, remove in ((ADDED, False), (REMOVED, True)):
         facts = list(subject.groups[group])
-        editor = [settings.editor, settings.memit_weight, settings.edited_in_training]
+        editor = [settings.editor, settings.memit_weight, settings.train_edited]
         depends = [editable_digest(subject.model), facts, *editor, seed]
         path = steps.folder(f"edit {group} {seed}", depends) / "delta.safetensors"
         if not path.is_file():

@@ -18,8 +18,9 @@ class EditSettings(StudySettings):
 
     Args:
         world: size of a synthetic world, whose masked language model is trained, one for each seed.
-        model: masked language model to edit, a folder or Hugging Face name; needs facts and texts.
-        facts: facts with prompts, a file or folder of `read_facts`.
+        model: masked language model to edit, a folder or Hugging Face name; needs facts_from and
+            texts.
+        facts_from: facts with prompts, a file or folder of `read_facts`.
         texts: ordinary texts, a file or the folder of a collection.
         seeds: of the draws of facts, and of the worlds.
         editors: which ones are compared.
@@ -40,7 +41,7 @@ class EditSettings(StudySettings):
 
     world: WorldSize | None = None
     model: str | None = None
-    facts: str | None = None
+    facts_from: str | None = None
     texts: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     editors: tuple[EditorName, ...] = EDITORS
@@ -56,11 +57,13 @@ class EditSettings(StudySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [name for name in ("model", "facts", "texts") if getattr(self, name) is not None]
+        own = {"model": self.model, "facts_from": self.facts_from, "texts": self.texts}
+        given = [name for name, value in own.items() if value is not None]
         if (self.world is None) == (not given) or (self.world is None and len(given) < 3):
             names = ", ".join([*(["world"] if self.world else []), *given]) or "none of them"
             raise ValueError(
-                f"{type(self).__name__}: expected world, or model, facts and texts; got {names}"
+                f"{type(self).__name__}: expected world, or model, facts_from and texts; got "
+                f"{names}"
             )
         for name in ("seeds", "editors"):
             values = getattr(self, name)

@@ -164,9 +164,9 @@ def _file_subject(settings: EditSettings, seed: int, progress: Reporter) -> Edit
     from ...models import MaskedLM
 
     assert settings.model is not None
-    assert settings.facts is not None
+    assert settings.facts_from is not None
     assert settings.texts is not None
-    every = read_facts(settings.facts)
+    every = read_facts(settings.facts_from)
     texts = list(read_documents(settings.texts).texts)
     model = MaskedLM.from_pretrained(settings.model)
     usable = [fact for fact in every if _is_usable(fact, model, settings.n_prompts)]
@@ -195,7 +195,7 @@ def _file_subject(settings: EditSettings, seed: int, progress: Reporter) -> Edit
         for place in some
     ]
     return EditSubject(
-        f"{settings.model}, facts of {settings.facts}",
+        f"{settings.model}, facts of {settings.facts_from}",
         model,
         [edited(place, remove=True) for place in known[:size]],
         [edited(place, remove=False) for place in unknown[:size]],

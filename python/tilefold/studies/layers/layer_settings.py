@@ -16,7 +16,7 @@ class LayerSettings(StudySettings):
         world: size of the synthetic world.
         seeds: each has a world, a base and retrievers of its own.
         all_but_one: also train all layers but one.
-        epochs: of each retriever.
+        retriever_epochs: epochs of the training of each retriever.
         batch_size: texts in a forward pass.
 
     Raises:
@@ -27,7 +27,7 @@ class LayerSettings(StudySettings):
     world: WorldSize = "small"
     seeds: tuple[int, ...] = (0, 1, 2)
     all_but_one: bool = False
-    epochs: int = 4
+    retriever_epochs: int = 4
     batch_size: int = 32
 
     def __post_init__(self) -> None:
@@ -36,5 +36,5 @@ class LayerSettings(StudySettings):
             raise ValueError(
                 f"{self._named('seeds')}: expected one or more different values, got {self.seeds}"
             )
-        for name, lowest in (("epochs", 1), ("batch_size", 1), ("seeds", 0)):
+        for name, lowest in (("retriever_epochs", 1), ("batch_size", 1), ("seeds", 0)):
             self._check_min(name, lowest)

@@ -97,16 +97,15 @@ def _seed_values(
     root = steps.folder("retrievers", [])
     found = {}
     for name, layers in layer_choices(settings).items():
+        loading: dict[str, Any] = {}
         if layers == ():
-            folder, options = base, {"pooling": "cls", "normalize": False}
+            folder, loading = base, {"pooling": "cls", "normalize": False}
         else:
-            options = {}
-            folder = fine_tuned(
-                world, base, train, epochs=settings.epochs, layers=layers, seed=seed, folder=root
-            )
+            training: Any = {"epochs": settings.retriever_epochs, "layers": layers, "seed": seed}
+            folder = fine_tuned(world, base, train, folder=root, **training)
 
-        def make(folder: Any = folder, options: Any = options) -> dict[str, Any]:
-            model = BiEncoder.from_pretrained(folder, **options)
+        def make(folder: Any = folder, loading: Any = loading) -> dict[str, Any]:
+            model = BiEncoder.from_pretrained(folder, **loading)
             return {"values": fact_measures(world, model, batch_size=settings.batch_size)}
 
         depends = [folder.name, settings.batch_size]
