@@ -1,4 +1,4 @@
-"""Attribution of weights against a loop over layers, steps and texts; probes of all layers."""
+"""Attribution of weights against a loop, probes of all layers, second moments against hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ pytest.importorskip("tilefold.mechanisms", reason=WHY, exc_type=ImportError)
 from torch.func import functional_call
 
 from tilefold import reference
-from tilefold.mechanisms import Candidates, Layers, feed_forwards, probe_layers, weight_attribution
+from tilefold.mechanisms import (
+    Candidates,
+    Layers,
+    feed_forwards,
+    probe_layers,
+    second_moments,
+    weight_attribution,
+)
 from tilefold.models import Encoder, minilm
 
 WORDS = "which passages answer a question about rivers cities painters and prizes of an old country"
@@ -103,3 +110,66 @@ def test_probes_of_all_layers(compare, quick):
     compare.table.add(
         case, f"{seconds:.0f} s", seconds / 120, target=1, at_most=True, against="x 2 minutes"
     )
+
+
+def test_second_moments(compare, quick, encoder):
+    n = 32 if quick else 1_000
+    texts = sentences(n)
+    case = f"second moments of every feed-forward layer, MiniLM, {n:,} sentences"
+    outcome = compare.run(
+        case,
+        {
+            "tilefold": partial(second_moments, encoder, texts),
+            "hooks and float64": partial(moments_by_hooks, encoder, texts),
+        },
+        {},
+        work={"sentences_per_s": n},
+        check=same_moments,
+    )
+    minutes = outcome.timings["tilefold"].median / n * 20_000 / 60
+    compare.table.add(
+        "the same for 20,000 sentences",
+        f"{minutes:.1f} min",
+        minutes / 5,
+        target=1,
+        at_most=True,
+        against="x 5 minutes",
+    )
+
+
+def sentences(n: int) -> list[str]:
+    """Returns sentences of 12 to 28 words."""
+    rng = np.random.default_rng(1)
+    return [" ".join(rng.choice(WORDS.split(), int(rng.integers(12, 29)))) for _ in range(n)]
+
+
+def moments_by_hooks(encoder: Encoder, texts: list[str]) -> dict[int, Any]:
+    """Accumulates float64 products of the inputs of every output layer, batch by batch."""
+    parts = feed_forwards(encoder.model)
+    totals = {part.layer: torch.zeros(part.neurons, part.neurons).double() for part in parts}
+    count = 0
+    kept: list[Any] = []
+
+    def fold(layer: int) -> Any:
+        def hook(_: Any, args: Any) -> None:
+            rows = args[0][kept[-1]].double()
+            totals[layer] += rows.T @ rows
+
+        return hook
+
+    hooks = [part.output.register_forward_pre_hook(fold(part.layer)) for part in parts]
+    with torch.inference_mode():
+        for begin in range(0, len(texts), 32):
+            tokens = encoder.pad(encoder.tokenize(texts[begin : begin + 32]))
+            kept.append(tokens["attention_mask"].bool())
+            count += int(kept[-1].sum())
+            encoder.model(**tokens)
+    for hook in hooks:
+        hook.remove()
+    return {layer: total / count for layer, total in totals.items()}
+
+
+def same_moments(name: str, ours: Any, others: Any) -> int:
+    for layer, matrix in others.items():
+        torch.testing.assert_close(ours.matrices[layer], matrix, rtol=1e-4, atol=1e-6)
+    return 0
