@@ -1,4 +1,4 @@
-"""Attribution of weights against a loop, probes of all layers, second moments against hooks."""
+"""Attribution of weights and patches against loops, second moments against hooks, probes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tilefold.mechanisms import (
     Candidates,
     Layers,
     feed_forwards,
+    patching_sweep,
     probe_layers,
     second_moments,
     weight_attribution,
@@ -110,6 +111,77 @@ def test_probes_of_all_layers(compare, quick):
     compare.table.add(
         case, f"{seconds:.0f} s", seconds / 120, target=1, at_most=True, against="x 2 minutes"
     )
+
+
+def test_patching_sweep(compare, quick, encoder):
+    n = 2 if quick else 50
+    clean, corrupted = passages(n, "painters"), passages(n, "gardens")
+    query = encoder.encode(["painters of an old country"] * n, progress=False)
+    case = f"patches of MiniLM: 6 layers, 12 heads and feed-forward block, {n} pairs"
+    compare.run(
+        case,
+        {
+            "tilefold": partial(patching_sweep, encoder, clean, corrupted, query),
+            "loop": partial(patches_by_loop, encoder, clean, corrupted, query),
+        },
+        {"loop": 5.0},
+        work={"patches_per_s": n * 6 * 13},
+        check=same_patches,
+    )
+
+
+def passages(n: int, word: str) -> list[str]:
+    """Returns texts of 30 words that end in a word."""
+    rng = np.random.default_rng(2)
+    return [f"{' '.join(rng.choice(WORDS.split(), 29))} {word}" for _ in range(n)]
+
+
+def patches_by_loop(
+    encoder: Encoder, clean: list[str], corrupted: list[str], query: Any
+) -> tuple[Any, Any]:
+    """One forward pass for each patch, with hooks that replace what the clean text had there."""
+    parts = feed_forwards(encoder.model)
+    layers = encoder.model.encoder.layer
+    width = layers[0].attention.output.dense.in_features // 12
+    heads, feed_forward = np.zeros((len(clean), 6, 12)), np.zeros((len(clean), 6))
+    with torch.inference_mode():
+        for row, (one, other) in enumerate(zip(clean, corrupted, strict=True)):
+            tokens = [encoder.pad(encoder.tokenize([text])) for text in (one, other)]
+            towards = torch.from_numpy(query[row])
+            kept: dict[int, Any] = {}
+            hooks = [
+                module.register_forward_hook(
+                    lambda m, args, out: kept.update({id(m): (args[0].clone(), out.clone())})
+                )
+                for module in [layer.attention.output.dense for layer in layers]
+                + [part.output for part in parts]
+            ]
+            encoder(tokens[0])
+            for hook in hooks:
+                hook.remove()
+            for number, part in enumerate(parts):
+                dense = layers[number].attention.output.dense
+                for head in range(12):
+                    columns = slice(head * width, (head + 1) * width)
+
+                    def with_head(m: Any, args: Any, columns: slice = columns) -> Any:
+                        x = args[0].clone()
+                        x[..., columns] = kept[id(m)][0][..., columns]
+                        return (x,)
+
+                    hook = dense.register_forward_pre_hook(with_head)
+                    heads[row, number, head] = float(encoder(tokens[1])[0] @ towards)
+                    hook.remove()
+                hook = part.output.register_forward_hook(lambda m, *_: kept[id(m)][1])
+                feed_forward[row, number] = float(encoder(tokens[1])[0] @ towards)
+                hook.remove()
+    return heads, feed_forward
+
+
+def same_patches(name: str, ours: Any, theirs: Any) -> int:
+    np.testing.assert_allclose(ours.heads, theirs[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.feed_forward, theirs[1], rtol=1e-4, atol=1e-5)
+    return 0
 
 
 def test_second_moments(compare, quick, encoder):

@@ -60,6 +60,7 @@ from .neurons.knowledge_neurons import (
 )
 from .neurons.survey import Survey, survey_neurons
 from .neurons.top_texts import TopText, top_texts
+from .patching.patching_sweep import PatchingSweep, patching_sweep
 from .probing.candidates import Candidates, present, shuffle_queries
 from .probing.layer_rows import layer_rows
 from .probing.layer_tests import Comparison, compare_with_base
@@ -84,6 +85,7 @@ __all__ = [
     "Memit",
     "Mend",
     "NeuronSurgery",
+    "PatchingSweep",
     "Probed",
     "PromptEffects",
     "Refined",
@@ -109,6 +111,7 @@ __all__ = [
     "layers_of",
     "masked_word",
     "neuron_activations",
+    "patching_sweep",
     "pathway_overlap",
     "present",
     "probe_layers",

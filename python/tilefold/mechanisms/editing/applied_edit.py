@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..neurons.feedforward import NAMES, FeedForward, dense_weight
-from .editable_model import editable_digest, editable_parts
+from ..neurons.feedforward import NAMES, FeedForward, dense_weight, own_feed_forwards
+from .editable_model import editable_digest
 from .replaced_weights import replaced, stored
 from .weight_delta import Factors, SubLayer, WeightDelta
 from .wider_blocks import wider_blocks
@@ -55,7 +55,7 @@ def edit(
         >>> bool((encoder.encode(["a cat"]) == before).all())
         True
     """
-    parts = {part.layer: part for part in editable_parts("edit", model, names)}
+    parts = {part.layer: part for part in own_feed_forwards("edit", model, names)}
     if strict and delta.model != editable_digest(model, names):
         raise ValueError(
             "edit: the delta was computed for a model with other weights; to apply it all the "

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ...models.fingerprint import digest_of_weights
-from ..neurons.feedforward import NAMES, FeedForward, feed_forwards
+from ..neurons.feedforward import NAMES, FeedForward, own_feed_forwards
 
 
 def editable_digest(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) -> str:
@@ -20,7 +20,7 @@ def editable_digest(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) 
         model: of transformers, or a module that has one.
         names: see `feed_forwards`.
     """
-    blocks = editable_parts("editable_digest", model, names)[0].blocks
+    blocks = own_feed_forwards("editable_digest", model, names)[0].blocks
     weights = [
         (f"{number}.{name}", weight)
         for number, block in enumerate(blocks)
@@ -31,26 +31,6 @@ def editable_digest(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) 
     if embeddings is not None:
         weights += [(f"embeddings.{name}", x) for name, x in embeddings.state_dict().items()]
     return digest_of_weights(weights)
-
-
-def editable_parts(
-    op: str, model: nn.Module, names: Sequence[tuple[str, str]] = NAMES
-) -> list[FeedForward]:
-    """Returns the feed-forward sub-layers of a model that has its own in every block.
-
-    Raises:
-        ValueError: none are found, or blocks share them, as in ALBERT, where an edit of one layer
-            would be one of all.
-    """
-    parts = feed_forwards(model, names)
-    config: Any = getattr(getattr(model, "model", model), "config", None)
-    blocks = getattr(config, "num_hidden_layers", len(parts))
-    if blocks != len(parts):
-        raise ValueError(
-            f"{op}: {blocks} blocks of {type(model).__name__} share {len(parts)} feed-forward "
-            "layers, so that an edit of one layer would be one of all"
-        )
-    return parts
 
 
 def layer_of(
@@ -67,7 +47,7 @@ def layer_of(
     Raises:
         ValueError: the model has no such layer.
     """
-    parts = editable_parts(op, model, names)
+    parts = own_feed_forwards(op, model, names)
     number = (len(parts) - 1) // 2 if layer is None else layer
     if not 0 <= number < len(parts):
         raise ValueError(f"{op}: layer must be 0 to {len(parts) - 1}, got {number}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...files.done_once import read_checked, write_checked
 from ...progress import show_progress
-from ..neurons.feedforward import NAMES, dense_weight
+from ..neurons.feedforward import NAMES, dense_weight, own_feed_forwards
 from ..neurons.path_gradients import frozen
 from .cloze_batch import ClozeBatch, EditableLM, cloze_batch
 from .edit_gradients import (
@@ -24,7 +24,7 @@ from .edit_gradients import (
     places_of,
     weight_name,
 )
-from .editable_model import editable_digest, editable_parts
+from .editable_model import editable_digest
 from .fact_edit import FactEdit, check_edits
 from .gradient_network import GradientNetwork
 from .output_shifts import check_reached, divergence, edit_losses, hidden_subjects
@@ -58,7 +58,7 @@ class GradientEditor(nn.Module, abc.ABC):
     ) -> None:
         super().__init__()
         kind = type(self).__name__
-        parts = editable_parts(kind, model, names)
+        parts = own_feed_forwards(kind, model, names)
         chosen = list(range(len(parts))[-3:]) if layers is None else list(layers)
         unknown = [layer for layer in chosen if not 0 <= layer < len(parts)]
         if unknown or not chosen:
@@ -264,14 +264,14 @@ class GradientEditor(nn.Module, abc.ABC):
     def _gradients(
         self, model: EditableLM, batch: ClozeBatch, edits: Sequence[FactEdit]
     ) -> dict[Place, LayerGradient]:
-        parts = editable_parts(type(self).__name__, model, self._names)
+        parts = own_feed_forwards(type(self).__name__, model, self._names)
         with torch.enable_grad():
             places = places_of(parts, self.layers)
             return edit_gradients(model, places, batch, _removed(model, edits))
 
     def _weights(self, model: EditableLM, factors: Mapping[Place, Factors]) -> dict[str, Tensor]:
         """Returns the changed weights by name, as the model keeps them."""
-        parts = editable_parts(type(self).__name__, model, self._names)
+        parts = own_feed_forwards(type(self).__name__, model, self._names)
         weights = {}
         for (layer, sub_layer), (left, right) in factors.items():
             module = getattr(parts[layer], sub_layer)

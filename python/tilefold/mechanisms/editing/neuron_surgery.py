@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..neurons.activation_attribution import activation_attribution
-from ..neurons.feedforward import NAMES, FeedForward, dense_weight
+from ..neurons.feedforward import NAMES, FeedForward, dense_weight, own_feed_forwards
 from ..neurons.knowledge_neurons import Neuron, Neurons, coarse_neurons, refined_neurons
 from ..neurons.recorded_pass import Tokens
 from .cloze_batch import ClozeBatch, EditableLM, cloze_batch
-from .editable_model import editable_digest, editable_parts
+from .editable_model import editable_digest
 from .fact_edit import FactEdit, check_edits
 from .weight_delta import Factors, SubLayer, WeightDelta
 
@@ -79,7 +79,7 @@ class NeuronSurgery:
         check_edits("NeuronSurgery", edits)
         batch = cloze_batch("NeuronSurgery", model, edits)
         chosen = self._own(edits, self._found(model, batch, edits))
-        parts = {part.layer: part for part in editable_parts("NeuronSurgery", model, self.names)}
+        parts = {part.layer: part for part in own_feed_forwards("NeuronSurgery", model, self.names)}
         added: dict[Neuron, Tensor] = {}
         erased: dict[Neuron, Tensor] = {}
         for one, neurons in zip(edits, chosen, strict=True):

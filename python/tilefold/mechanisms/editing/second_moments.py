@@ -13,8 +13,8 @@ from torch import Tensor
 from ...activations import capture
 from ...files.done_once import digest_of_columns, read_checked, result_key, write_checked
 from ...models.length_batches import check_batches, check_texts
-from ..neurons.feedforward import NAMES
-from .editable_model import editable_digest, editable_parts
+from ..neurons.feedforward import NAMES, own_feed_forwards
+from .editable_model import editable_digest
 from .layer_inputs import TextReader, below_head, reading
 
 _VERSION = 1  # raised when the same model and texts give other moments
@@ -92,7 +92,7 @@ def second_moments(
     check_batches(op, batch_size, None)
     if not len(texts):
         raise ValueError(f"{op}: expected one text or more, got none")
-    parts = {part.layer: part for part in editable_parts(op, model, names)}
+    parts = {part.layer: part for part in own_feed_forwards(op, model, names)}
     wanted = sorted(parts) if layers is None else list(layers)
     unknown = [layer for layer in wanted if layer not in parts]
     if unknown:
@@ -133,7 +133,7 @@ def _computed(
     names: Sequence[tuple[str, str]],
 ) -> dict[int, tuple[int, Tensor]]:
     below = below_head(model)
-    parts = {part.layer: part for part in editable_parts("second_moments", below, names)}
+    parts = {part.layer: part for part in own_feed_forwards("second_moments", below, names)}
     sites = {layer: f"{parts[layer].output_name}:input" for layer in layers}
     with (
         reading(model, texts, batch_size=batch_size, progress=progress) as batches,

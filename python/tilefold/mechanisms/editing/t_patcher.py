@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..neurons.feedforward import NAMES
+from ..neurons.feedforward import NAMES, own_feed_forwards
 from ..neurons.path_gradients import frozen
 from .cloze_batch import EditableLM, cloze_batch
-from .editable_model import editable_digest, editable_parts, layer_of
+from .editable_model import editable_digest, layer_of
 from .fact_edit import FactEdit, check_edits
 from .layer_inputs import layer_inputs
 from .output_shifts import check_reached, edit_losses, hidden_subjects
@@ -96,7 +96,7 @@ class TPatcher:
                 an object that the tokenizer does not know; sub-layers with gates or without biases.
         """
         check_edits("TPatcher", edits)
-        last = len(editable_parts("TPatcher", model, self.names)) - 1
+        last = len(own_feed_forwards("TPatcher", model, self.names)) - 1
         layer = last if self.layer is None else self.layer
         part = layer_of("TPatcher", model, layer, self.names)
         check_appendable("TPatcher", [part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -91,6 +91,31 @@ def feed_forwards(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) ->
         f"feed_forwards: {kind} has no blocks with {looked}; name them with "
         'names=[("intermediate layer", "output layer")]'
     )
+
+
+def own_feed_forwards(
+    op: str, model: nn.Module, names: Sequence[tuple[str, str]] = NAMES
+) -> list[FeedForward]:
+    """Returns the feed-forward sub-layers of a model in which every block has its own.
+
+    Args:
+        op: the public function, for the message.
+        model: of transformers, or a module that has one.
+        names: see `feed_forwards`.
+
+    Raises:
+        ValueError: see `feed_forwards`; or blocks share them, as in ALBERT, where a change of one
+            layer would be one of all.
+    """
+    parts = feed_forwards(model, names)
+    config: Any = getattr(getattr(model, "model", model), "config", None)
+    blocks = getattr(config, "num_hidden_layers", len(parts))
+    if blocks != len(parts):
+        raise ValueError(
+            f"{op}: {blocks} blocks of {type(model).__name__} share {len(parts)} feed-forward "
+            "layers, so that a change of one layer would be one of all"
+        )
+    return parts
 
 
 def check_widths(op: str, parts: Sequence[FeedForward]) -> tuple[int, int]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...activations.patching import patch
 from .feedforward import FeedForward
-from .recorded_pass import RecordedPass, Target, Tokens, repeated
+from .recorded_pass import RecordedPass, Target, Tokens
+from .skipped_blocks import skipped_blocks
 
 
 class PathMean(NamedTuple):
@@ -62,7 +63,7 @@ def mean_gradient(
         k = len(some)
         factor = 1 + scaled[None].to(values[0].dtype) * (some[:, None, None] - 1)
         leaves = [(factor[..., None] * x).flatten(0, 1).requires_grad_() for x in values]
-        with _skipping(part, recorded.below, n, k), patch(model, {site: _in_turn(leaves)}):
+        with skipped_blocks(part, recorded.below, n, k), patch(model, {site: _in_turn(leaves)}):
             reached = target(repeat_tokens(tokens, k), torch.arange(n).repeat(k))
         gradients = torch.autograd.grad(reached.sum(), leaves)
         for total, gradient in zip(totals, gradients, strict=True):
@@ -107,20 +108,3 @@ def _in_turn(leaves: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
     """
     left = iter(leaves)
     return lambda x: next(left).reshape(x.shape).clone()
-
-
-@contextlib.contextmanager
-def _skipping(part: FeedForward, below: Sequence[Any], n: int, k: int) -> Iterator[None]:
-    """Makes blocks below the sub-layer return their recorded outputs, repeated k times."""
-    passed = list(part.blocks)[: part.layer] if below else []
-    try:
-        for block, output in zip(passed, below, strict=False):
-            block.forward = _returning(repeated(output, n, k))
-        yield
-    finally:
-        for block in passed:
-            block.__dict__.pop("forward", None)
-
-
-def _returning(output: Any) -> Callable[..., Any]:
-    return lambda *_, **__: output
