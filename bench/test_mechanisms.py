@@ -140,41 +140,51 @@ def patches_by_loop(
     encoder: Encoder, clean: list[str], corrupted: list[str], query: Any
 ) -> tuple[Any, Any]:
     """One forward pass for each patch, with hooks that replace what the clean text had there."""
-    parts = feed_forwards(encoder.model)
-    layers = encoder.model.encoder.layer
-    width = layers[0].attention.output.dense.in_features // 12
-    heads, feed_forward = np.zeros((len(clean), 6, 12)), np.zeros((len(clean), 6))
     with torch.inference_mode():
-        for row, (one, other) in enumerate(zip(clean, corrupted, strict=True)):
-            tokens = [encoder.pad(encoder.tokenize([text])) for text in (one, other)]
-            towards = torch.from_numpy(query[row])
-            kept: dict[int, Any] = {}
-            hooks = [
-                module.register_forward_hook(
-                    lambda m, args, out: kept.update({id(m): (args[0].clone(), out.clone())})
-                )
-                for module in [layer.attention.output.dense for layer in layers]
-                + [part.output for part in parts]
-            ]
-            encoder(tokens[0])
-            for hook in hooks:
-                hook.remove()
-            for number, part in enumerate(parts):
-                dense = layers[number].attention.output.dense
-                for head in range(12):
-                    columns = slice(head * width, (head + 1) * width)
+        found = [
+            patches_of_pair(encoder, *pair) for pair in zip(clean, corrupted, query, strict=True)
+        ]
+    return tuple(np.array(column) for column in zip(*found, strict=True))
 
-                    def with_head(m: Any, args: Any, columns: slice = columns) -> Any:
-                        x = args[0].clone()
-                        x[..., columns] = kept[id(m)][0][..., columns]
-                        return (x,)
 
-                    hook = dense.register_forward_pre_hook(with_head)
-                    heads[row, number, head] = float(encoder(tokens[1])[0] @ towards)
-                    hook.remove()
-                hook = part.output.register_forward_hook(lambda m, *_: kept[id(m)][1])
-                feed_forward[row, number] = float(encoder(tokens[1])[0] @ towards)
-                hook.remove()
+def patches_of_pair(
+    encoder: Encoder, clean: str, corrupted: str, query: Any
+) -> tuple[list[list[float]], list[float]]:
+    towards = torch.from_numpy(query)
+    tokens = [encoder.pad(encoder.tokenize([text])) for text in (clean, corrupted)]
+    attention = [layer.attention.output.dense for layer in encoder.model.encoder.layer]
+    blocks = [part.output for part in feed_forwards(encoder.model)]
+    kept: dict[Any, Any] = {}
+
+    def keep(module: Any, args: Any, output: Any) -> None:
+        kept[module] = args[0].clone(), output.clone()
+
+    def score(hook: Any) -> float:
+        found = float(encoder(tokens[1])[0] @ towards)
+        hook.remove()
+        return found
+
+    def replacing(columns: slice) -> Any:
+        def hook(module: Any, args: Any) -> Any:
+            x = args[0].clone()
+            x[..., columns] = kept[module][0][..., columns]
+            return (x,)
+
+        return hook
+
+    hooks = [module.register_forward_hook(keep) for module in (*attention, *blocks)]
+    encoder(tokens[0])
+    for hook in hooks:
+        hook.remove()
+    width = attention[0].in_features // 12
+    places = [slice(head * width, (head + 1) * width) for head in range(12)]
+    heads = [
+        [score(module.register_forward_pre_hook(replacing(columns))) for columns in places]
+        for module in attention
+    ]
+    feed_forward = [
+        score(module.register_forward_hook(lambda module, *_: kept[module][1])) for module in blocks
+    ]
     return heads, feed_forward
 
 
