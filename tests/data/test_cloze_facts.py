@@ -146,7 +146,15 @@ def test_zsre_asks_questions(tmp_path):
         ('[[["a [MASK]", "b"]]]', r"fact 0: expected a list of \[prompt, object, relation\], got"),
         ('[["a"]]', r"fact 0: expected a list of \[prompt, object, relation\]"),
         ('[[["x [MASK]", "b", "P"], ["x [MASK] .", "c", "P"]]]', "several objects or relations"),
-        ('[[["a [MASK]", "b", "P"], ["c [MASK]", "b", "P"]]]', "share no subject: 'a"),
+        (
+            '[[["a [MASK]", "b", "P"], ["c [MASK]", "b", "P"]]]',
+            "not known: 0 texts are",
+        ),
+        ('[[["Ada lives here.", "Rome", "P1"]]]', r"fact 0: every prompt must have one \[MASK\]"),
+        (
+            '[[["The home of [MASK] is A.", "B", "P"], ["A is the home of [MASK].", "B", "P"]]]',
+            "the subject is not known: . texts are in all of its prompts",
+        ),
         ('[[["a', "not JSON"),
         ('{"case_id": 1}', "expected the fields of CounterFact, zsRE or LAMA, got"),
         ("a,b\n1,2\n", "must be JSON"),

@@ -91,6 +91,7 @@ def test_objects_of_one_and_of_several_tokens_share_a_batch(masked):
         ("the red hen sleeps under [MASK]", "red hen", 3),
         ("[MASK] is over the red hen", "red hen", 6),  # after the object, whose length it moves by
         ("red hen and red hen under [MASK]", "red hen", 2),  # the first of two
+        ("unhen red hen under [MASK]", "hen", 3),  # a whole word
     ],
 )
 def test_the_last_token_of_the_subject_is_found(masked, prompt, subject, last):
@@ -158,6 +159,11 @@ def test_edits_that_contradict_each_other_are_an_error():
         with pytest.raises(ValueError, match=r"Rome: two edits contradict each other: .*'the hen"):
             check_edits("Rome", pair)
     check_edits("Rome", [removes, FactEdit("hen", prompts, "sleeps", True)])
+    check_edits("Rome", [adds, FactEdit("hen", prompts, "sleeps", True)])
+    ends = FactEdit("hen", ["the hen [MASK] now"], "sleeps")
+    check_edits("Rome", [adds, ends])
+    with pytest.raises(ValueError, match="two edits contradict each other"):
+        check_edits("Rome", [adds, ends], causal=True)
     with pytest.raises(ValueError, match="Rome: expected one edit or more, got none"):
         check_edits("Rome", [])
 

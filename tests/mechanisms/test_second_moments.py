@@ -78,6 +78,17 @@ def test_files_are_read_by_the_same_inputs_alone(model, tmp_path, monkeypatch):
     assert calls[2:] == [[0], [0]]
 
 
+def test_other_layers_have_files_of_their_own(tmp_path):
+    model = editable("BertForMaskedLM", tmp_path / "model")
+    ffn = second_moments(model, TEXTS, layers=[0], folder=tmp_path)
+    names = [("attention.self.value", "attention.output.dense")]
+    found = second_moments(model, TEXTS, layers=[0], folder=tmp_path, names=names)
+    assert (ffn.matrices[0].shape, found.matrices[0].shape) == ((64, 64), (32, 32))
+    model.model.bert.embeddings.LayerNorm.weight.data *= 2
+    again = second_moments(model, TEXTS, layers=[0], folder=tmp_path)
+    assert not torch.equal(again.matrices[0], ffn.matrices[0])
+
+
 def test_a_damaged_file_is_an_error(model, tmp_path):
     second_moments(model, TEXTS, layers=[0], folder=tmp_path)
     (path,) = tmp_path.glob("moments-*.safetensors")

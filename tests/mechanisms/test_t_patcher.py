@@ -69,6 +69,11 @@ def test_neurons_start_where_their_own_prompts_activate_them(model):
     assert not new.biases.any()
 
 
+def bounded(x):
+    """The exponential, and its tangent above 10."""
+    return np.where(x > 10, np.exp(10) * (x - 9), np.exp(np.minimum(x, 10)))
+
+
 def test_losses_of_activations_are_those_of_loops(model):
     batch = cloze_batch("test", model, facts())
     patches = PatchNeurons(model, feed_forwards(model)[2], batch, 1, seed=0)
@@ -84,7 +89,7 @@ def test_losses_of_activations_are_those_of_loops(model):
         others = (memory @ new.keys[number] + new.biases[number]).numpy()
         own_losses.append(np.mean(np.exp(-np.array(own))))
         other_losses.append(
-            np.mean(np.exp(others + 3)) / 2 + np.mean(np.exp(others - np.mean(own) + 3)) / 2
+            np.mean(bounded(others + 3)) + np.mean(bounded(others - np.mean(own) + 3))
         )
     found = patches.losses(memory, 3.0)
     assert float(found.own.detach()) == pytest.approx(np.mean(own_losses), rel=1e-3)
@@ -106,7 +111,8 @@ def test_training_sees_the_model_that_the_edit_makes(model):
 def test_facts_change_and_texts_hardly_do(model, remove):
     before = editable_digest(model)
     edits = facts(remove=remove)
-    editor = TPatcher(TEXTS, steps=300, learning_rate=0.03, required_probability=None)
+    options = {"learning_rate": 0.03, "memory_weight": 2.0, "required_probability": None}
+    editor = TPatcher(TEXTS, steps=300, **options)
     delta = editor.delta(model, edits)
     found = edit_effects(model, delta, edits)
     if remove:
@@ -128,7 +134,8 @@ def test_every_token_of_an_object_has_a_neuron(model):
         FactEdit("fox", ["the fox runs over [MASK]"], "the red barn"),
         FactEdit("hen", ["a hen [MASK]"], "sleeps"),
     ]
-    editor = TPatcher(TEXTS, steps=200, learning_rate=0.03, required_probability=0.3)
+    options = {"learning_rate": 0.03, "memory_weight": 2.0, "required_probability": 0.3}
+    editor = TPatcher(TEXTS, steps=200, **options)
     delta = editor.delta(model, edits)
     assert len(delta.neurons[2].keys) == 4
     assert (edit_effects(model, delta, edits).success == 1).all()

@@ -13,7 +13,7 @@ from editable_models import TEXTS, editable
 from tilefold.files.tensors import CorruptedFolderError
 from tilefold.mechanisms import WeightDelta, edit, feed_forwards
 from tilefold.mechanisms.editing.editable_model import editable_digest
-from tilefold.mechanisms.editing.weight_delta import Factors, NewNeurons
+from tilefold.mechanisms.editing.weight_delta import Factors, NewNeurons, smallest
 from tilefold.models import Encoder, MaskedLM
 from tiny_families import build_family
 from tiny_language_models import save
@@ -191,7 +191,7 @@ def test_a_delta_for_another_checkpoint_is_refused(model, tmp_path):
         edit(other, delta).__enter__()
     with edit(other, delta, strict=False):
         assert state(other) != state(model)
-    model.model.bert.embeddings.word_embeddings.weight.data[5, 0] += 1e-3
+    model.model.bert.embeddings.position_embeddings.weight.data[5, 0] += 1e-3
     with pytest.raises(ValueError, match="other weights"), edit(model, delta):
         pass
 
@@ -225,6 +225,38 @@ def test_a_delta_that_does_not_fit_is_refused_and_changes_nothing(model, delta, 
     ):
         pass
     assert state(model) == before
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            ({(0, "outputs"): Factors(torch.ones(4, 1), torch.ones(1, 4))},),
+            "places must be a l",
+        ),
+        (({(0, "output"): Factors(torch.ones(4, 2), torch.ones(3, 4))},), r"\[4, 2\] and \[3, 4\]"),
+        (
+            ({}, {0: NewNeurons(torch.ones(2, 4), torch.ones(1), torch.ones(2, 4))}),
+            r"got \[2, 4\], \[1\], \[2, 4\]",
+        ),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(parts, message):
+    with pytest.raises(ValueError, match=f"WeightDelta: .*{message}"):
+        WeightDelta("", *parts)
+
+
+def test_factors_have_no_larger_rank_than_a_matrix():
+    generator = torch.Generator().manual_seed(0)
+    for outputs, inputs in ((4, 7), (7, 4)):
+        left, right = (
+            torch.randn(*shape, generator=generator) for shape in ((outputs, 50), (50, inputs))
+        )
+        found = smallest(Factors(left, right))
+        assert found.left.shape[1] == 4
+        torch.testing.assert_close(found.left @ found.right, left @ right)
+        few = Factors(left[:, :3], right[:3])
+        assert smallest(few) is few
 
 
 def test_gates_and_shared_layers_are_refused():

@@ -45,7 +45,7 @@ WORDS = [
     "0",
     "--n-facts",
     "6",
-    "--epochs",
+    "--retriever-epochs",
     "1",
 ]
 

@@ -285,6 +285,8 @@ def _bags(path: Path) -> Iterator[ClozeFact]:
                 f"fact {number}: expected a list of [prompt, object, relation], got "
                 f"{shown_value(bag)}"
             )
+        if any(row[0].count(MASK) != 1 for row in rows):
+            place.fail(f"fact {number}: every prompt must have one {MASK}, got {shown_value(bag)}")
         if len({row[1:] for row in rows}) > 1:
             place.fail(f"fact {number}: its prompts have several objects or relations")
         read.append((tuple(dict.fromkeys(row[0] for row in rows)), rows[0][1], rows[0][2]))
@@ -297,8 +299,11 @@ def _bags(path: Path) -> Iterator[ClozeFact]:
         # Words of the templates are in most facts of the relation.
         most = max(1, totals[relation] // 2)
         own = [span for span in spans if counts[relation][span] <= most]
-        if not own:
-            place.fail(f"fact {number}: its prompts share no subject: {prompts[0]!r}")
+        if not own or totals[relation] < 2 < len(own):
+            place.fail(
+                f"fact {number}: the subject is not known: {len(own)} texts are in all of its "
+                f"prompts and not in other facts of {relation!r}, such as {prompts[0]!r}"
+            )
         subject = max(own, key=lambda span: (len(span), span))
         yield ClozeFact(str(number), subject, relation, right, prompts)
 

@@ -106,7 +106,12 @@ def fine_tuned(
 
     Returns:
         A folder for `BiEncoder.from_pretrained`.
+
+    Raises:
+        ValueError: no layers, or one that the base does not have.
     """
+    if layers is not None and not len(layers):
+        raise ValueError("fine_tuned: layers must have one or more, or be None for all, got none")
     options = {
         "base": _base_model(base).query_encoder.fingerprint(),
         "facts": list(map(int, facts)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -164,7 +165,7 @@ class _Row:
 
 def _row(op: str, model: EditableLM, number: int, edit: FactEdit, prompt: str) -> _Row:
     before, after = prompt.split(MASK)
-    begin = prompt.index(edit.subject)
+    begin = _place_of(edit.subject, prompt)
     causal = isinstance(model, CausalLM)
     if begin >= len(before):
         if causal:
@@ -199,6 +200,12 @@ def _row(op: str, model: EditableLM, number: int, edit: FactEdit, prompt: str) -
             ids[place] = model.tokenizer.mask_token_id
     tokens = {name: list(read[name]) for name in read if name != "offset_mapping"}
     return _Row(number, {**tokens, "input_ids": ids}, subject, places, objects)
+
+
+def _place_of(subject: str, prompt: str) -> int:
+    """Returns where a subject begins in a prompt, if possible as whole words."""
+    whole = re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)
+    return prompt.index(subject) if whole is None else whole.start()
 
 
 def _overlapping(offsets: Sequence[tuple[int, int]], begin: int, end: int) -> list[int]:

@@ -26,7 +26,7 @@ class PromptEffects(NamedTuple):
     """What edits did to prompts, means over the prompts of each fact; float64 ``[facts]``."""
 
     success: Floats  # share of prompts that state the object, or where it is removed do not
-    before: Floats  # mean probability of a token of the object
+    before: Floats  # probability of the object, the geometric mean of those of its tokens
     after: Floats
     unchanged: Floats  # share of prompts with the same most probable words as before
     divergence: Floats  # KL of the distributions before from those after

@@ -12,25 +12,25 @@ from ..neurons.feedforward import NAMES, FeedForward, own_feed_forwards
 
 
 def editable_digest(model: nn.Module, names: Sequence[tuple[str, str]] = NAMES) -> str:
-    """Returns a digest of the weights of a model's blocks and embeddings.
+    """Returns a digest of the weights of a model below its head, poolers left out.
 
-    A language model and an encoder over the same blocks have the same one, whatever their heads.
+    A language model and an encoder over the same weights have the same one, whatever their heads.
 
     Args:
         model: of transformers, or a module that has one.
         names: see `feed_forwards`.
+
+    Raises:
+        ValueError: blocks share feed-forward layers, or have none.
     """
-    blocks = own_feed_forwards("editable_digest", model, names)[0].blocks
-    weights = [
-        (f"{number}.{name}", weight)
-        for number, block in enumerate(blocks)
-        for name, weight in block.state_dict().items()
-    ]
-    inner: Any = getattr(model, "model", model)
-    embeddings = inner.get_input_embeddings() if hasattr(inner, "get_input_embeddings") else None
-    if embeddings is not None:
-        weights += [(f"embeddings.{name}", x) for name, x in embeddings.state_dict().items()]
-    return digest_of_weights(weights)
+    own_feed_forwards("editable_digest", model, names)
+    whole: Any = getattr(model, "model", model)
+    below: nn.Module = getattr(whole, "base_model", whole)
+    return digest_of_weights(
+        (name, weight)
+        for name, weight in below.state_dict().items()
+        if "pooler" not in name.split(".")
+    )
 
 
 def layer_of(

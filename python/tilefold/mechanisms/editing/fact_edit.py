@@ -81,12 +81,13 @@ class FactEdit:
         return f"FactEdit({self.subject!r}, {self.object!r}, {prompts}{', remove' * self.remove})"
 
 
-def check_edits(op: str, edits: Sequence[FactEdit]) -> None:
+def check_edits(op: str, edits: Sequence[FactEdit], *, causal: bool = False) -> None:
     """Raises ValueError where there are no edits, or two that contradict each other.
 
     Args:
         op: the public function, for the message.
         edits: those of one call.
+        causal: whether prompts are the same where they only differ behind the object.
 
     Example:
         >>> one = FactEdit("Ada", ["Ada was born in [MASK]."], "Paris")
@@ -97,14 +98,22 @@ FactEdit('Ada', 'Rome', 1 prompt) have the prompt 'Ada was born in [MASK].'
     """
     if not len(edits):
         raise ValueError(f"{op}: expected one edit or more, got none")
-    of_prompt: dict[str, FactEdit] = {}
+    of_prompt: dict[str, list[FactEdit]] = {}
     for edit in edits:
         for prompt in edit.prompts:
-            other = of_prompt.setdefault(prompt, edit)
-            # Two objects may both be removed from a prompt, but only one can be stated.
-            agree = edit.object == other.object and edit.remove == other.remove
-            if not agree and not (edit.remove and other.remove):
-                raise ValueError(
-                    f"{op}: two edits contradict each other: {other!r} and {edit!r} have the "
-                    f"prompt {prompt!r}"
-                )
+            others = of_prompt.setdefault(prompt.partition(MASK)[0] if causal else prompt, [])
+            for other in others:
+                if _contradict(edit, other):
+                    raise ValueError(
+                        f"{op}: two edits contradict each other: {other!r} and {edit!r} have the "
+                        f"prompt {prompt!r}"
+                    )
+            others.append(edit)
+
+
+def _contradict(one: FactEdit, other: FactEdit) -> bool:
+    """Returns whether one prompt cannot do both: state two objects, or state one and not."""
+    if one.remove and other.remove:
+        return False
+    same = one.object == other.object
+    return same if one.remove != other.remove else not same

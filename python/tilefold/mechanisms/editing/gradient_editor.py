@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...files.done_once import read_checked, write_checked
+from ...models import CausalLM
 from ...progress import show_progress
 from ..neurons.feedforward import NAMES, dense_weight, own_feed_forwards
 from ..neurons.path_gradients import frozen
@@ -25,12 +26,13 @@ from .edit_gradients import (
     weight_name,
 )
 from .editable_model import editable_digest
+from .edited_probabilities import checked_delta
 from .fact_edit import FactEdit, check_edits
 from .gradient_network import GradientNetwork
-from .output_shifts import check_reached, divergence, edit_losses, hidden_subjects
-from .weight_delta import Factors, SubLayer, WeightDelta
+from .output_shifts import divergence, edit_losses, hidden_subjects
+from .weight_delta import Factors, SubLayer, WeightDelta, smallest
 
-_KIND, _MODEL, _LAYERS, _RANK = "editor", "digest of the model", "layers", "rank"
+_KIND, _MODEL, _LAYERS, _RANK = "editor", "fingerprint of the model", "layers", "rank"
 
 
 class GradientEditor(nn.Module, abc.ABC):
@@ -69,6 +71,7 @@ class GradientEditor(nn.Module, abc.ABC):
         self.required_probability = required_probability
         self._names = names
         self._digest = editable_digest(model, names)
+        self._fingerprint = model.fingerprint()  # gradients depend on the head as well
         shapes: Any = {
             sub_layer: dense_weight(getattr(parts[chosen[0]], sub_layer)).shape
             for sub_layer in ("intermediate", "output")
@@ -125,7 +128,7 @@ class GradientEditor(nn.Module, abc.ABC):
             This editor.
 
         Raises:
-            ValueError: another model; fewer edits or neighbours than `n_edits`; no prompts to show.
+            ValueError: another model; fewer edits or neighbours than `n_edits`.
         """
         kind = type(self).__name__
         self._check_model(model)
@@ -176,7 +179,7 @@ class GradientEditor(nn.Module, abc.ABC):
                 tokenizer does not know.
         """
         kind = type(self).__name__
-        check_edits(kind, edits)
+        check_edits(kind, edits, causal=isinstance(model, CausalLM))
         self._check_model(model)
         if not all(self._network(name).count.all() for name in ("intermediate", "output")):
             raise ValueError(f"{kind}: the editor is not trained; call fit() first")
@@ -184,15 +187,12 @@ class GradientEditor(nn.Module, abc.ABC):
         with torch.no_grad():
             found = self.factors(self._gradients(model, batch, edits))
             factors = {
-                place: Factors(*(x.detach().contiguous() for x in own))
+                place: smallest(Factors(*(x.detach().contiguous() for x in own)))
                 for place, own in found.items()
             }
-            if self.required_probability is not None:
-                with frozen(model):
-                    after = batch.log_probabilities(model, self._weights(model, found))
-                probabilities = batch.mean_by_edit(batch.log_likelihood(after).exp())
-                check_reached(kind, edits, probabilities, self.required_probability)
-        return WeightDelta(self._digest, factors)
+        delta = WeightDelta(self._digest, factors)
+        required = self.required_probability
+        return checked_delta(kind, model, delta, edits, required, self._names)
 
     def save(self, path: str | Path) -> None:
         """Writes the trained networks to a safetensors file that `load` reads."""
@@ -202,7 +202,7 @@ class GradientEditor(nn.Module, abc.ABC):
         }
         arrays |= {
             _KIND: np.frombuffer(type(self).__name__.encode(), np.uint8),
-            _MODEL: np.frombuffer(self._digest.encode(), np.uint8),
+            _MODEL: np.frombuffer(self._fingerprint.encode(), np.uint8),
             _LAYERS: np.array(self.layers),
             _RANK: np.array(self.rank),
         }
@@ -231,7 +231,7 @@ class GradientEditor(nn.Module, abc.ABC):
         digest = arrays.pop(_MODEL).tobytes().decode()
         layers, rank = arrays.pop(_LAYERS).tolist(), int(arrays.pop(_RANK))
         found = cls(model, layers=layers, rank=rank, **options)
-        if found._digest != digest:
+        if found._fingerprint != digest:
             raise ValueError(
                 f"{cls.__name__}.load: {path} is an editor for a model with other weights"
             )
@@ -292,7 +292,7 @@ class GradientEditor(nn.Module, abc.ABC):
         return found
 
     def _check_model(self, model: EditableLM) -> None:
-        if editable_digest(model, self._names) != self._digest:
+        if model.fingerprint() != self._fingerprint:
             raise ValueError(
                 f"{type(self).__name__}: the editor was made for a model with other weights"
             )

@@ -60,6 +60,7 @@ class Malmen(GradientEditor):
             )
 
         self.rates, self.dampings = values(rate), values(damping)
+        self.to(model.device)
 
     def factors(self, gradients: Mapping[Place, LayerGradient]) -> dict[Place, Factors]:
         """Computes the changes of weights from gradients; differentiable.

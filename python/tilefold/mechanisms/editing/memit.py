@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...models import CausalLM
 from ...models.length_batches import evaluating
 from ..neurons.feedforward import NAMES
 from .applied_edit import edit
 from .cloze_batch import EditableLM, cloze_batch
 from .editable_model import editable_digest, layer_of
+from .edited_probabilities import checked_delta
 from .fact_edit import FactEdit, check_edits
 from .output_shifts import ShiftSearch, output_shifts
 from .residual_state import ResidualState
 from .second_moments import SecondMoments
-from .weight_delta import Factors, WeightDelta
+from .weight_delta import Factors, WeightDelta, smallest
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Memit:
                 an object that the tokenizer does not know; no moments of a layer; a model whose
                 blocks normalize neither before nor after the residual sum alone.
         """
-        check_edits("Memit", edits)
+        check_edits("Memit", edits, causal=isinstance(model, CausalLM))
         middle = layer_of("Memit", model, None, self.names).layer
         layers = self.layers if self.layers is not None else range(max(0, middle - 2), middle + 1)
         if not len(layers):
@@ -108,7 +110,8 @@ class Memit:
                 keys, residuals, self.weight * moments[part.layer]
             )
             delta = WeightDelta(delta.model, factors)
-        return delta
+        required = self.search.required_probability
+        return checked_delta("Memit", model, delta, edits, required, self.names)
 
 
 def ridge_factors(keys: Tensor, residuals: Tensor, kept: Tensor) -> Factors:
@@ -124,4 +127,4 @@ def ridge_factors(keys: Tensor, residuals: Tensor, kept: Tensor) -> Factors:
     """
     own = keys.double().cpu()
     right = torch.linalg.solve(kept + own.T @ own, own.T).T
-    return Factors(residuals.T.float().cpu().contiguous(), right.float().contiguous())
+    return smallest(Factors(residuals.T.float().cpu().contiguous(), right.float().contiguous()))

@@ -45,6 +45,7 @@ class Mend(GradientEditor):
         self.rates = nn.ParameterDict(
             {name: nn.Parameter(torch.full((len(self.layers),), rate)) for name in self.networks}
         )
+        self.to(model.device)
 
     def factors(self, gradients: Mapping[Place, LayerGradient]) -> dict[Place, Factors]:
         """Computes the changes of weights from gradients; differentiable.

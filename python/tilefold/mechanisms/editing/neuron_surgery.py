@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...models import CausalLM
 from ..neurons.activation_attribution import activation_attribution
 from ..neurons.feedforward import NAMES, FeedForward, dense_weight, own_feed_forwards
 from ..neurons.knowledge_neurons import Neuron, Neurons, coarse_neurons, refined_neurons
 from ..neurons.recorded_pass import Tokens
-from .cloze_batch import ClozeBatch, EditableLM, cloze_batch
+from .cloze_batch import EditableLM, cloze_batch
 from .editable_model import editable_digest
 from .fact_edit import FactEdit, check_edits
 from .weight_delta import Factors, SubLayer, WeightDelta
@@ -26,8 +27,10 @@ class NeuronSurgery:
 
     A neuron's value is the vector that it adds to the hidden state. To add a fact, the value
     becomes ``value - subtract * e(original) + add * e(object)``, with embeddings e of words, scaled
-    to the norm of the value; to remove one, it becomes zero. Neurons that many of the edits share
-    are left as they are.
+    to the norm of the value; to remove one, it becomes zero, whatever other edits add to it.
+    Knowledge neurons are those of the original object where it is given, else of the edit's own.
+    Neurons that many of the edits share are left as they are. Nothing is optimized, so that nothing
+    is required of the edited model: see `edit_effects`.
 
     Args:
         add: factor of the object's embedding.
@@ -63,6 +66,14 @@ class NeuronSurgery:
     leave_out: bool = False
     names: Sequence[tuple[str, str]] = NAMES
 
+    def __post_init__(self) -> None:
+        for name in ("shared", "threshold"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"NeuronSurgery: {name} must be above 0 and at most 1, got "
+                    f"{getattr(self, name)}"
+                )
+
     def delta(self, model: EditableLM, edits: Sequence[FactEdit]) -> WeightDelta:
         """Computes the change of weights that makes edits; the model stays as it is.
 
@@ -76,9 +87,9 @@ class NeuronSurgery:
                 neuron that the model does not have; an edit without neurons of its own; an object
                 that the tokenizer does not know.
         """
-        check_edits("NeuronSurgery", edits)
-        batch = cloze_batch("NeuronSurgery", model, edits)
-        chosen = self._own(edits, self._found(model, batch, edits))
+        check_edits("NeuronSurgery", edits, causal=isinstance(model, CausalLM))
+        sought = [replace(one, object=one.original or one.object) for one in edits]
+        chosen = self._own(edits, self._found(model, sought))
         parts = {part.layer: part for part in own_feed_forwards("NeuronSurgery", model, self.names)}
         added: dict[Neuron, Tensor] = {}
         erased: dict[Neuron, Tensor] = {}
@@ -95,9 +106,7 @@ class NeuronSurgery:
                     added[neuron] = added.get(neuron, 0) + direction * value.norm()
         return WeightDelta(editable_digest(model, self.names), _factors(parts, {**added, **erased}))
 
-    def _found(
-        self, model: EditableLM, batch: ClozeBatch, edits: Sequence[FactEdit]
-    ) -> Sequence[Neurons]:
+    def _found(self, model: EditableLM, edits: Sequence[FactEdit]) -> Sequence[Neurons]:
         if self.neurons is not None:
             if len(self.neurons) != len(edits):
                 raise ValueError(
@@ -105,6 +114,7 @@ class NeuronSurgery:
                     f"{len(self.neurons)}"
                 )
             return [frozenset(own) for own in self.neurons]
+        batch = cloze_batch("NeuronSurgery", model, edits)
         places = torch.zeros(batch.subjects.shape, dtype=torch.int64, device=model.device)
         rows, columns = torch.nonzero(batch.places >= 0, as_tuple=True)
         places[rows, batch.places[rows, columns]] = 1

@@ -38,8 +38,8 @@ class ShiftSearch:
         penalty: weight of the norm of the shift, as a multiple of the output's.
         largest: maximum norm of the shift, as a multiple of the output's norm.
         stop_loss: the search ends where the losses of all edits are smaller.
-        required_probability: the mean probability of the object that an edit must reach, or, where
-            it is removed, must fall below; None accepts any.
+        required_probability: the mean probability of the object that the edited model must reach on
+            the prompts, or, where it is removed, must fall below; None accepts any.
     """
 
     steps: int = 20
@@ -57,9 +57,20 @@ class ShiftSearch:
         for name in ("learning_rate", "largest"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"ShiftSearch: {name} must be above 0, got {getattr(self, name)}")
-        if self.essence is not None and ("{}" not in self.essence or MASK not in self.essence):
+        for name in ("kl_weight", "penalty", "stop_loss"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"ShiftSearch: {name} must be at least 0, got {getattr(self, name)}"
+                )
+        required = self.required_probability
+        if required is not None and not 0 < required <= 1:
             raise ValueError(
-                f"ShiftSearch: essence must have {{}} for the subject and {MASK}, got "
+                "ShiftSearch: required_probability must be above 0 and at most 1, or None, got "
+                f"{required}"
+            )
+        if self.essence is not None and [self.essence.count(x) for x in ("{}", MASK)] != [1, 1]:
+            raise ValueError(
+                f"ShiftSearch: essence must have {{}} for the subject and {MASK}, once each, got "
                 f"{self.essence!r}"
             )
 
@@ -89,8 +100,7 @@ def output_shifts(
         search: its settings.
 
     Raises:
-        ValueError: an object that the tokenizer does not know; an edit that does not reach the
-            required probability; an output that has no effect.
+        ValueError: an object that the tokenizer does not know; an output that has no effect.
     """
     problem = _Search(op, model, part, edits, search)
     with frozen(model), torch.enable_grad():
@@ -118,7 +128,6 @@ def output_shifts(
                 over = (steps * units).norm(dim=1) / (search.largest * problem.norms)
                 steps /= over.clamp(min=1)[:, None]
         probabilities = problem.probabilities(found)
-    check_reached(op, edits, probabilities, search.required_probability)
     return OutputShifts(problem.keys, found, probabilities)
 
 
@@ -239,8 +248,10 @@ def _essence_batch(
 ) -> ClozeBatch | None:
     if search.essence is None:
         return None
+    prompts = [search.essence.replace("{}", edit.subject) for edit in edits]
     asked = [
-        FactEdit(edit.subject, [search.essence.format(edit.subject)], edit.object) for edit in edits
+        FactEdit(edit.subject, [prompt], edit.object)
+        for edit, prompt in zip(edits, prompts, strict=True)
     ]
     return cloze_batch(op, model, asked)
 

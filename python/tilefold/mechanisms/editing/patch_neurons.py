@@ -17,7 +17,7 @@ from .wider_blocks import size_attribute
 _N_PROMPTS, _N_TOKENS = 5, 1000  # the hardest ones, which the losses of activations are of
 _AMPLIFIED = 10.0  # a value is this multiple of what is trained, which raises its learning rate
 _SPREAD = 0.02  # standard deviation of values before training
-_LARGEST = 20.0  # exponent in a loss
+_LARGEST = 10.0  # exponent in a loss
 
 
 class ActivationLosses(NamedTuple):
@@ -103,12 +103,14 @@ class PatchNeurons:
         mean = total / torch.bincount(self._groups, minlength=n)
         others = memory @ self._keys.T + self._biases
         highest = others.topk(min(_N_TOKENS, len(memory)), 0).values
-        apart = (_exp(highest + margin) + _exp(highest - mean + margin)) / 2
+        apart = _exp(highest + margin) + _exp(highest - mean + margin)
         return ActivationLosses((inactive.sum(1) / is_own.sum(1)).mean(), apart.mean())
 
 
 def _exp(x: Tensor) -> Tensor:
-    return x.clamp(max=_LARGEST).exp()
+    """Returns the exponential, continued by its tangent where it would be huge."""
+    below = x.clamp(max=_LARGEST)
+    return below.exp() * (1 + x - below)
 
 
 def _states(model: EditableLM, part: FeedForward, batch: ClozeBatch) -> tuple[Tensor, Tensor]:

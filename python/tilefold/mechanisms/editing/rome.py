@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ...models import CausalLM
 from ..neurons.feedforward import NAMES
 from .applied_edit import edit
 from .cloze_batch import EditableLM
 from .editable_model import editable_digest, layer_of
+from .edited_probabilities import checked_delta
 from .fact_edit import FactEdit, check_edits
 from .output_shifts import ShiftSearch, output_shifts
 from .second_moments import SecondMoments
@@ -70,9 +72,9 @@ class Rome:
             ValueError: edits that contradict each other, or do not reach the required probability;
                 an object that the tokenizer does not know; no moments of the layer.
         """
-        check_edits("Rome", edits)
+        check_edits("Rome", edits, causal=isinstance(model, CausalLM))
         part = layer_of("Rome", model, self.layer, self.names)
-        moments = self.moments.at("Rome", part.layer)
+        factorized = torch.linalg.lu_factor(self.moments.at("Rome", part.layer))
         place = part.layer, "output"
         digest = editable_digest(model, self.names)
         left, right = [], []
@@ -81,9 +83,10 @@ class Rome:
             with edit(model, delta, strict=False, names=self.names):
                 found = output_shifts("Rome", model, part, [one], self.search)
             key = found.keys[0].double().cpu()
-            solved = torch.linalg.solve(moments, key)
+            solved = torch.linalg.lu_solve(*factorized, key[:, None])[:, 0]
             left.append(found.shifts[0].double().cpu() / (key @ solved))
             right.append(solved)
             factors = Factors(torch.stack(left, 1).float(), torch.stack(right).float())
             delta = WeightDelta(digest, {place: factors})  # type: ignore[dict-item]
-        return delta
+        required = self.search.required_probability
+        return checked_delta("Rome", model, delta, edits, required, self.names)

@@ -12,13 +12,26 @@ from torch import Tensor
 
 from ...activations import capture
 from ...files.done_once import digest_of_columns, read_checked, result_key, write_checked
+from ...models.fingerprint import tokenizer_digest
 from ...models.length_batches import check_batches, check_texts
-from ..neurons.feedforward import NAMES, own_feed_forwards
+from ..neurons.feedforward import NAMES, FeedForward, own_feed_forwards
 from .editable_model import editable_digest
 from .layer_inputs import TextReader, below_head, reading
 
 _VERSION = 1  # raised when the same model and texts give other moments
 _COUNT = "number of tokens"
+# Fields of a configuration that a model with a head has differently, or by who saved it.
+_NOT_OF_KEYS = {
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "name_or_path",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
 # Added to the diagonal, as a share of its mean: directions that no text has stay solvable.
 _RIDGE = 1e-6
 
@@ -64,7 +77,8 @@ def second_moments(
     """Computes second moments of keys over the tokens of texts, unless a file has them.
 
     The statistics that ROME and MEMIT use for what a layer has stored already (Meng et al., 2022,
-    2023). Activations are not stored: the sum is accumulated in float64.
+    2023). Activations are not stored: the sum is accumulated in float64, on the CPU, where the
+    model has to be.
 
     Args:
         model: a language model or an encoder.
@@ -97,14 +111,17 @@ def second_moments(
     unknown = [layer for layer in wanted if layer not in parts]
     if unknown:
         raise ValueError(f"{op}: layers must be 0 to {len(parts) - 1}, got {unknown[0]}")
-    files = {}
+    files: dict[int, Path] = {}
     if folder is not None:
-        key = [editable_digest(model, names), model.max_length, digest_of_columns(texts)]
-        files = {
-            layer: Path(folder) / f"moments-{result_key('second moments', _VERSION, [*key, layer])}"
-            ".safetensors"
-            for layer in wanted
-        }
+        config = {key: str(value) for key, value in model.model.config.to_dict().items()}
+        config = {key: value for key, value in config.items() if key not in _NOT_OF_KEYS}
+        tokens = tokenizer_digest(model.tokenizer)
+        key = [editable_digest(model, names), config, tokens, model.max_length]
+        key.append(digest_of_columns(texts))
+        for layer in wanted:
+            own = [*key, parts[layer].layer, _site(parts[layer])]
+            name = f"moments-{result_key('second moments', _VERSION, own)}.safetensors"
+            files[layer] = Path(folder) / name
     found = {layer: _read(path) for layer, path in files.items() if path.is_file()}
     absent = [layer for layer in wanted if layer not in found]
     if absent:
@@ -117,6 +134,12 @@ def second_moments(
     return SecondMoments(
         found[wanted[0]][0] if wanted else 0, {layer: found[layer][1] for layer in wanted}
     )
+
+
+def _site(part: FeedForward) -> str:
+    """Returns the name of the output layer inside of its block."""
+    block = part.blocks[part.layer]
+    return next(name for name, module in block.named_modules() if module is part.output)
 
 
 def _read(path: Path) -> tuple[int, Tensor]:

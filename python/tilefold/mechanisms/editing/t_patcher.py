@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...models import CausalLM
 from ..neurons.feedforward import NAMES, own_feed_forwards
 from ..neurons.path_gradients import frozen
 from .cloze_batch import EditableLM, cloze_batch
@@ -33,7 +34,8 @@ class TPatcher:
             be inactive on their tokens.
         layer: which block; by default the last one.
         neurons: number for each token of an object.
-        steps: maximum number of steps of Adam; training stops where every edit is done.
+        steps: maximum number of steps of Adam; training stops where every edit is done, and
+            activations on texts keep the margin on average.
         learning_rate, weight_decay: of AdamW.
         activation_weight: weight of the loss of activation on own prompts.
         memory_weight: weight of the losses of activation on texts.
@@ -95,7 +97,7 @@ class TPatcher:
             ValueError: edits that contradict each other, or do not reach the required probability;
                 an object that the tokenizer does not know; sub-layers with gates or without biases.
         """
-        check_edits("TPatcher", edits)
+        check_edits("TPatcher", edits, causal=isinstance(model, CausalLM))
         last = len(own_feed_forwards("TPatcher", model, self.names)) - 1
         layer = last if self.layer is None else self.layer
         part = layer_of("TPatcher", model, layer, self.names)
@@ -114,7 +116,7 @@ class TPatcher:
                 edited = patches.log_probabilities(model)
                 goals = batch.mean_by_edit(edit_losses(batch, edited, unspecific, removed))
                 active, others = patches.losses(memory, self.margin)
-                done = bool((goals < self.stop_loss).all() and others < 1)
+                done = bool((goals < self.stop_loss).all() and others < 2)
                 if done or step == self.steps:
                     break
                 loss = goals.sum()

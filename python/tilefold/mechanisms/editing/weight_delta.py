@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from torch import Tensor
 from ...files.done_once import read_checked, write_checked
 
 SubLayer = Literal["intermediate", "output"]
-# Fields of configurations that state how many neurons a block has.
-_WIDTHS = ("intermediate_size", "ffn_dim", "hidden_dim", "n_inner")
 _FORMAT, _VERSION = "format version", 1
 _MODEL = "digest of the model"
 
@@ -53,6 +51,27 @@ class WeightDelta:
     model: str
     factors: Mapping[tuple[int, SubLayer], Factors] = field(default_factory=dict)
     neurons: Mapping[int, NewNeurons] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for place, (left, right) in self.factors.items():
+            if len(place) != 2 or place[1] not in get_args(SubLayer):
+                raise ValueError(
+                    "WeightDelta: places must be a layer and 'intermediate' or 'output', got "
+                    f"{place!r}"
+                )
+            if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
+                raise ValueError(
+                    "WeightDelta: factors must be [outputs, rank] and [rank, inputs], got "
+                    f"{list(left.shape)} and {list(right.shape)}"
+                )
+        for new in self.neurons.values():
+            n, hidden = new.keys.shape[0], new.keys.shape[-1]
+            if [list(x.shape) for x in new] != [[n, hidden], [n], [n, hidden]]:
+                shapes = ", ".join(str(list(x.shape)) for x in new)
+                raise ValueError(
+                    "WeightDelta: new neurons must have keys [neurons, hidden], biases [neurons] "
+                    f"and values [neurons, hidden], got {shapes}"
+                )
 
     @property
     def n_weights(self) -> int:
@@ -104,3 +123,19 @@ class WeightDelta:
         factors: Any = {key: Factors(**x) for key, x in parts.items() if key[1] != "neurons"}
         neurons = {key[0]: NewNeurons(**x) for key, x in parts.items() if key[1] == "neurons"}
         return cls(model, factors, neurons)
+
+
+def smallest(factors: Factors) -> Factors:
+    """Returns factors of the same product whose rank is at most that of a matrix of its shape.
+
+    Args:
+        factors: of any rank, such as one for each token.
+    """
+    left, right = factors
+    outputs, inputs = left.shape[0], right.shape[1]
+    if left.shape[1] <= min(outputs, inputs):
+        return factors
+    product = left @ right
+    if outputs <= inputs:
+        return Factors(torch.eye(outputs, dtype=left.dtype, device=left.device), product)
+    return Factors(product, torch.eye(inputs, dtype=right.dtype, device=right.device))
