@@ -29,7 +29,7 @@ from tilefold.studies.bound.bound_result import (
     SPECIFIC,
     TRAINED,
 )
-from tilefold.studies.bound.bound_study import mean_difference
+from tilefold.studies.bound.bound_study import mean_difference, permutation_p
 from tilefold.studies.bound.bound_subject import bound_subject, cloze_ranks
 from tilefold.studies.bound.edited_bases import knowledge_deltas, random_delta, saved_base
 from tilefold.studies.study_file import read_result
@@ -195,7 +195,7 @@ def test_random_changes_have_the_same_norms():
     }
     neurons = {0: NewNeurons(drawn(2, 8), drawn(2), drawn(2, 8))}
     delta = WeightDelta("digest", factors, neurons)
-    found = random_delta(delta, 7)
+    found = random_delta(delta, [7])
     assert found.model == delta.model
     assert found.norms() == pytest.approx(delta.norms(), rel=1e-4)
     assert found.factors[1, "output"].right.shape == (3, 5)
@@ -204,19 +204,32 @@ def test_random_changes_have_the_same_norms():
     change, other = (x.factors[1, "output"] for x in (delta, found))
     cosine = (change.left @ change.right).flatten() @ (other.left @ other.right).flatten()
     assert abs(float(cosine)) < 0.5 * delta.norms()[1, "output"] ** 2
-    same = random_delta(delta, 7).factors[1, "output"].left
+    same = random_delta(delta, [7]).factors[1, "output"].left
     assert torch.equal(same, other.left)
-    assert not torch.equal(random_delta(delta, 8).factors[1, "output"].left, same)
+    assert not torch.equal(random_delta(delta, [8]).factors[1, "output"].left, same)
 
 
 def test_the_interval_of_a_difference_is_that_of_two_samples():
     rng = np.random.default_rng(1)
     one, other = rng.normal(1.0, 1, 400), rng.normal(0.2, 2, 900)
-    found = mean_difference(one, other)
+    found = mean_difference([one], [other])
     error = np.sqrt(one.var() / len(one) + other.var() / len(other))
     assert found.mean == pytest.approx(one.mean() - other.mean())
     assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.02)
     assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.02)
+
+
+def test_shifts_of_whole_seeds_are_no_effect():
+    """Groups of other sizes in each seed: pooled over seeds, their means would differ."""
+    rng = np.random.default_rng(2)
+    shifts, sizes = (0.5, 0.0, -0.5), (20, 60, 100)
+    one = [rng.normal(shift, 0.1, 60) for shift in shifts]
+    other = [rng.normal(shift, 0.1, n) for shift, n in zip(shifts, sizes, strict=True)]
+    assert abs(np.concatenate(one).mean() - np.concatenate(other).mean()) > 0.15
+    found = mean_difference(one, other)
+    assert found.low < 0 < found.high
+    assert permutation_p(one, other) > 0.05
+    assert permutation_p([own + 0.1 for own in one], other) < 0.001
 
 
 def test_facts_by_rank_are_those_of_the_test(result):

@@ -114,14 +114,14 @@ def test_facts_are_known_unknown_and_apart(small):
     edited = {(f.shown.subject, f.shown.object) for f in (*subject.known, *subject.unknown)}
     assert len(edited) == 8
     assert not edited & {(one.subject, one.object) for one in subject.neighbours}
-    assert not edited & {(one.subject, one.object) for one in subject.training}
+    seen = {(one.subject, one.object) for one in (*subject.training, *subject.protected)}
+    assert not edited & seen
+    assert not {(one.subject, one.object) for one in subject.neighbours} & seen
     for fact in (*subject.known, *subject.unknown):
         assert not {*fact.shown.prompts} & {*fact.paraphrases.prompts}
         if fact.alias is not None:
             assert fact.alias.subject == fact.shown.subject.split()[1]
             assert not any(fact.shown.subject in prompt for prompt in fact.alias.prompts)
-    other = edit_subject(settings(), 1, Reporter())
-    assert other.known[0].shown.subject != subject.known[0].shown.subject
 
 
 def test_a_study_goes_on_where_it_stopped(small, studied, tmp_path, capsys, monkeypatch):
@@ -185,7 +185,7 @@ def test_a_model_and_facts_of_files_are_studied(small, tmp_path, capsys):
     assert added["probability after"] > added["probability before"]
     too_few = [*words[:-4], "--editors", "rome", "--n-prompts", "6", "--out", str(tmp_path / "b")]
     assert main(too_few) == 1
-    assert "expected at least 12 known facts" in capsys.readouterr().err
+    assert "n_prompts: expected facts with more than 6 prompts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,10 @@ def test_a_model_and_facts_of_files_are_studied(small, tmp_path, capsys):
         ({"memit_weight": 0.0}, "memit_weight: expected a number above 0"),
         ({"n_facts": 1}, "n_facts: expected 2 or more, got 1"),
         ({"editors": ("memit",), "network_steps": 9}, "network_steps: has no effect without mend"),
+        (
+            {"editors": ("surgery",), "memit_weight": 100.0, "n_texts": 9},
+            "n_texts: has no effect without rome and memit",
+        ),
     ],
 )
 def test_wrong_settings_are_errors(changed, message):
@@ -213,5 +217,5 @@ def test_a_base_that_knows_too_little_is_an_error(cache, monkeypatch):
     monkeypatch.setenv("TILEFOLD_CACHE", str(cache))
     untrained = partial(world_models.pretrained, steps=1)
     monkeypatch.setattr(world_models, "pretrained", untrained)
-    with pytest.raises(ValueError, match=r"expected at least 12 known facts .n_facts, and n_neigh"):
+    with pytest.raises(ValueError, match=r"expected at least 22 known facts .n_facts; of known"):
         edit_subject(settings(), 0, Reporter())

@@ -62,6 +62,8 @@ def test_frozen_weights_stay_to_the_bit(small, tmp_path):
         assert torch.equal(weight, before[name]) != trained, name
     with pytest.raises(ValueError, match=r"layers must be 0 to 3, got \[4\]"):
         fine_tuned(world, base, train, epochs=1, layers=[4], folder=tmp_path)
+    with pytest.raises(ValueError, match="layers must have one or more, or be None"):
+        fine_tuned(world, base, train, epochs=1, layers=[], folder=tmp_path)
 
 
 def test_measures_are_those_of_the_retrievers(small, studied):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,8 @@ def second_moments(
         raise ValueError(f"{op}: layers must be 0 to {len(parts) - 1}, got {unknown[0]}")
     files: dict[int, Path] = {}
     if folder is not None:
-        config = {key: str(value) for key, value in model.model.config.to_dict().items()}
+        whole: Any = model.model
+        config = {key: str(value) for key, value in whole.config.to_dict().items()}
         config = {key: value for key, value in config.items() if key not in _NOT_OF_KEYS}
         tokens = tokenizer_digest(model.tokenizer)
         key = [editable_digest(model, names), config, tokens, model.max_length]
@@ -139,7 +141,8 @@ def second_moments(
 def _site(part: FeedForward) -> str:
     """Returns the name of the output layer inside of its block."""
     block = part.blocks[part.layer]
-    return next(name for name, module in block.named_modules() if module is part.output)
+    names = [name for name, module in block.named_modules() if module is part.output]
+    return names[0]
 
 
 def _read(path: Path) -> tuple[int, Tensor]:

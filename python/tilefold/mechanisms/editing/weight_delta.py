@@ -54,7 +54,7 @@ class WeightDelta:
 
     def __post_init__(self) -> None:
         for place, (left, right) in self.factors.items():
-            if len(place) != 2 or place[1] not in get_args(SubLayer):
+            if place[1] not in get_args(SubLayer):
                 raise ValueError(
                     "WeightDelta: places must be a layer and 'intermediate' or 'output', got "
                     f"{place!r}"

@@ -55,7 +55,8 @@ class BoundComparison:
         retriever: what it was trained from.
         facts: the group.
         seeds: difference of each seed.
-        comparison: over facts of all seeds; p is corrected over all comparisons of the study.
+        comparison: over facts of all seeds, so that it says nothing of other trainings; p is
+            corrected over all comparisons of this kind.
     """
 
     retriever: str
@@ -73,11 +74,11 @@ class SpecificEffect:
     Args:
         retriever: what it was trained from.
         facts, others: the groups.
-        difference: of the mean changes against the retriever from the unedited base, and its 95%
-            bootstrap interval over facts of all seeds.
+        difference: of the mean changes against the retriever from the unedited base, mean over
+            seeds, and its 95% bootstrap interval over facts within seeds.
         seeds: difference of each seed.
-        p: of a two-sided permutation test of facts between the groups, corrected over these effects
-            (Holm).
+        p: of a two-sided test that permutes facts between the groups within seeds, corrected over
+            these effects (Holm).
     """
 
     retriever: str

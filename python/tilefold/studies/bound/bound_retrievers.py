@@ -87,7 +87,7 @@ def _base(
     group = ADDED if name in (FROM_ADDED, RANDOM_ADDED) else REMOVED
     delta = deltas[group]
     if name in (RANDOM_ADDED, RANDOM_REMOVED):
-        delta = random_delta(delta, seed)
+        delta = random_delta(delta, [seed, group == ADDED])
     depends = [delta.model, list(map(str, _parts(delta)))]
     return saved_base(subject, delta, steps.folder(f"{name} {seed}", depends) / "model")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ def knowledge_deltas(
     return found
 
 
-def random_delta(delta: WeightDelta, seed: int) -> WeightDelta:
+def random_delta(delta: WeightDelta, seed: Sequence[int]) -> WeightDelta:
     """Returns a random change of the same layers, with the same norm and rank in each.
 
     Args:
@@ -61,7 +61,8 @@ def random_delta(delta: WeightDelta, seed: int) -> WeightDelta:
     from ...mechanisms import WeightDelta
     from ...mechanisms.editing.weight_delta import Factors, NewNeurons
 
-    generator = torch.Generator().manual_seed(seed)
+    state = np.random.SeedSequence(list(seed)).generate_state(1)
+    generator = torch.Generator().manual_seed(int(state[0]))
 
     def drawn(x: Any) -> Any:
         return torch.randn(x.shape, generator=generator)
@@ -110,7 +111,8 @@ def outcomes(subject: BoundSubject, deltas: Mapping[str, WeightDelta]) -> dict[s
     """
     from ...mechanisms import edit_effects
 
-    near = fact_edits(subject.world, _neighbours(subject))
+    _, apart = _neighbours(subject)
+    near = fact_edits(subject.world, apart)
     found = {}
     for group, delta in deltas.items():
         facts = subject.groups[group]
@@ -127,11 +129,12 @@ def outcomes(subject: BoundSubject, deltas: Mapping[str, WeightDelta]) -> dict[s
     return found
 
 
-def _neighbours(subject: BoundSubject) -> list[int]:
-    """Returns known facts of the training that are not edited."""
+def _neighbours(subject: BoundSubject) -> tuple[list[int], list[int]]:
+    """Returns known facts of the training that are not edited: to show editors, and to measure."""
     facts, removed = subject.world.facts, set(subject.groups[REMOVED])
     known = set(np.flatnonzero(subject.ranks == 1).tolist()) - removed
-    return sorted(n for n in known.intersection(subject.train) if facts[n].exposed)
+    found = sorted(n for n in known.intersection(subject.train) if facts[n].exposed)
+    return found[::2], found[1::2]
 
 
 def _editor(settings: BoundSettings, subject: BoundSubject, seed: int) -> Any:
@@ -142,7 +145,7 @@ def _editor(settings: BoundSettings, subject: BoundSubject, seed: int) -> Any:
     search = ShiftSearch(
         essence="{} is a [MASK] .", largest=LARGEST_SHIFT, required_probability=None
     )
-    shown = _neighbours(subject)
+    shown, _ = _neighbours(subject)
     if settings.editor == "patches":
         prompts = [prompt for n in shown for prompt in world.clozes(n)[:N_PROMPTS]]
         return TPatcher(prompts, steps=PATCH_STEPS, required_probability=None, seed=seed)

@@ -19,13 +19,15 @@ _WORDS = (
 
 def edit_sections(result: EditResult) -> list[Section]:
     """Returns a section with a table for each mode, and one of costs."""
-    n = result.settings.n_facts * len(result.settings.seeds)
     blocks = []
     for mode in MODES:
         editors, columns = columns_of(result, mode)
+        sizes = {row.measure: row.n for row in result.measures if row.mode == mode}
+        counts = ", ".join(f"{n:,} for {name}" for name, n in sizes.items())
         caption = (
             f"{HEADINGS[mode]}: {result.settings.n_facts} for each of "
-            f"{len(result.settings.seeds)} seeds; means and 95% bootstrap intervals over {n} facts."
+            f"{len(result.settings.seeds)} seeds; means and 95% bootstrap intervals over facts "
+            f"({counts})."
         )
         blocks.append(Table.from_columns("editor", editors, columns, caption))
     costs = Table(

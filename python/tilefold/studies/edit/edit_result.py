@@ -27,7 +27,9 @@ class EditMeasure:
         mode: add or remove.
         measure: what is measured.
         value: mean and 95% interval over facts of all seeds.
-        seeds: mean of each seed.
+        seeds: mean of each seed; NaN for a seed without such facts.
+        n: facts of all seeds: those edited, with an alias for portability, or not edited for
+            locality.
     """
 
     editor: str
@@ -35,6 +37,7 @@ class EditMeasure:
     measure: str
     value: Interval
     seeds: tuple[float, ...]
+    n: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class EditCost:
     Args:
         editor: its name.
         mode: add or remove.
-        seconds: to compute the edits of all facts together.
+        seconds: to compute the edits of all facts together, without second moments of texts.
         weights: numbers in the file of the edits.
         training_seconds: of its networks, once for both modes.
     """

@@ -32,7 +32,7 @@ class EditSettings(StudySettings):
         memit_weight: weight of the keys that MEMIT is to keep.
         network_steps: steps of training of the networks of MEND and MALMEN.
         network_edits: number of edits that a step of this training makes together.
-        batch_size: texts in a forward pass.
+        batch_size: texts in a forward pass for second moments.
 
     Raises:
         TypeError: a field has a value of another type.
@@ -82,5 +82,7 @@ class EditSettings(StudySettings):
         if not {"mend", "malmen"} & {*self.editors}:
             reason = "has no effect without mend and malmen"
             self._check_default(reason, "network_steps", "network_edits")
+        if not {"rome", "memit"} & {*self.editors}:
+            self._check_default("has no effect without rome and memit", "n_texts", "batch_size")
         if "memit" not in self.editors:
             self._check_default("has no effect without memit", "memit_layers", "memit_weight")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...files.done_once import digest_of_columns
 from ..study import NoStepStore, Reporter, StepStore
 from .edit_result import (
     AFTER,
@@ -26,9 +27,6 @@ from .edit_result import (
 from .edit_settings import EditorName, EditSettings
 from .edit_subject import EditedFact, EditSubject, edit_subject
 from .study_editors import LARGEST_SHIFT, NETWORK_RANK, NETWORK_RATES, PATCH_STEPS, StudyEditors
-
-if TYPE_CHECKING:
-    pass
 
 _TRAINING = "training of the networks"
 Arrays = dict[str, NDArray[np.float64]]
@@ -95,17 +93,16 @@ def _measured(
     steps: StepStore,
 ) -> Arrays:
     """Measures an editor, unless an earlier run did."""
-    from ...mechanisms.editing.editable_model import editable_digest
-
     facts = subject.unknown if mode == "add" else subject.known
 
     network = [settings.network_steps, settings.network_edits] if name in NETWORK_RATES else []
     memit = [*settings.memit_layers, settings.memit_weight] if name == "memit" else []
     depends = [
-        editable_digest(subject.model),
+        subject.model.fingerprint(),
         [dataclasses.astuple(fact) for fact in facts],
         [dataclasses.astuple(fact) for fact in subject.neighbours],
-        len(subject.texts),
+        digest_of_columns(subject.texts),
+        [dataclasses.astuple(fact) for fact in (*subject.protected, *subject.training)],
         network,
         memit,
         seed,
@@ -122,6 +119,7 @@ def _effects(
 ) -> Arrays:
     from ...mechanisms import edit_effects
 
+    editors.prepare(name)
     begin = time.perf_counter()
     editor = editors.editor(name)
     ready = time.perf_counter()
@@ -141,8 +139,8 @@ def _effects(
         "weights": np.array([float(delta.n_weights)]),
     }
     aliases = [fact.alias for fact in facts if fact.alias is not None]
-    if aliases:
-        found[PORTABILITY] = edit_effects(subject.model, delta, aliases).success
+    none = np.zeros(0)
+    found[PORTABILITY] = edit_effects(subject.model, delta, aliases).success if aliases else none
     return found
 
 
@@ -150,18 +148,15 @@ def _measures(found: dict[tuple[str, str], list[Arrays]]) -> list[EditMeasure]:
     from ...evaluate import bootstrap
 
     names = (RELIABILITY, GENERALIZATION, PORTABILITY, LOCALITY, BEFORE, AFTER)
-    return [
-        EditMeasure(
-            editor,
-            mode,
-            name,
-            bootstrap(np.concatenate([own[name] for own in seeds])),
-            tuple(float(own[name].mean()) for own in seeds),
-        )
-        for (editor, mode), seeds in found.items()
-        for name in names
-        if name in seeds[0]
-    ]
+    rows = []
+    for (editor, mode), seeds in found.items():
+        for name in names:
+            joined = np.concatenate([own[name] for own in seeds])
+            if len(joined):
+                means = tuple(float(own[name].mean()) if len(own[name]) else nan for own in seeds)
+                value = bootstrap(joined)
+                rows.append(EditMeasure(editor, mode, name, value, means, len(joined)))
+    return rows
 
 
 def _costs(found: dict[tuple[str, str], list[Arrays]]) -> list[EditCost]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ...models import MaskedLM
     from ...world import World
 
-_MASK = "[MASK]"
 _UNKNOWN = 10  # a fact is unknown where its object ranks lower among all words, on average
 
 
@@ -46,7 +45,8 @@ class EditSubject:
         model: to edit.
         known: facts that the model states, to remove.
         unknown: facts that it does not state, to add.
-        neighbours: known facts that no edit is to change.
+        neighbours: known facts that no edit is to change, and that no editor sees.
+        protected: other known facts, which editors may use to leave the model as it is.
         training: further facts, to add or to remove, for editors that are trained.
         texts: ordinary ones.
     """
@@ -56,6 +56,7 @@ class EditSubject:
     known: Sequence[EditedFact]
     unknown: Sequence[EditedFact]
     neighbours: Sequence[FactEdit]
+    protected: Sequence[FactEdit]
     training: Sequence[FactEdit]
     texts: Sequence[str]
 
@@ -115,6 +116,12 @@ def _world_subject(settings: EditSettings, size: Any, seed: int, progress: Repor
     from ...world.world_models import pretrained
 
     world = make_world(size, seed=seed)
+    most = len(world.clozes(0)) - 1
+    if settings.n_prompts > most:
+        raise ValueError(
+            f"EditSettings: n_prompts: expected at most {most} with world, as facts have one more, "
+            f"got {settings.n_prompts}"
+        )
     model = MaskedLM.from_pretrained(pretrained(world, seed=seed))
     numbers = range(len(world.facts))
     whole = [world_fact(world, n, remove=False, prompts=slice(None)) for n in numbers]
@@ -134,27 +141,29 @@ def _world_subject(settings: EditSettings, size: Any, seed: int, progress: Repor
         is_stated = not remove or object_ranks(model, [alias])[0] == 1
         return EditedFact(shown, rest, alias if is_stated else None)
 
-    n_facts = settings.n_facts
-    _check_enough("known", known, n_facts + settings.n_neighbours)
-    _check_enough("unknown", unknown, n_facts)
-    near = known[n_facts : n_facts + settings.n_neighbours]
+    parts = _split(settings, known, unknown)
     progress.fact(
         "facts", f"{len(known):,} known and {len(unknown):,} unknown ones, world of seed {seed}"
     )
-    training = [
-        world_fact(world, n, remove=remove, prompts=slice(settings.n_prompts + 1))
-        for remove, some in ((True, known[n_facts:]), (False, unknown[n_facts:]))
-        for n in some
-    ]
-    texts = documents(world) + [text for n in near for text in world.statements(n)]
+
+    def prompted(n: int, n_prompts: int, *, remove: bool = False) -> FactEdit:
+        return world_fact(world, n, remove=remove, prompts=slice(n_prompts))
+
+    more = settings.n_prompts + 1
     return EditSubject(
         f"the masked language model of a {size} world",
         model,
-        [edited(n, remove=True) for n in known[:n_facts]],
-        [edited(n, remove=False) for n in unknown[:n_facts]],
-        [world_fact(world, n, remove=False, prompts=slice(settings.n_prompts)) for n in near],
-        training,
-        texts[: settings.n_texts],
+        [edited(n, remove=True) for n in parts.known],
+        [edited(n, remove=False) for n in parts.unknown],
+        [prompted(n, settings.n_prompts) for n in parts.neighbours],
+        [prompted(n, settings.n_prompts) for n in parts.protected],
+        [
+            *(prompted(n, more, remove=True) for n in parts.protected),
+            *(prompted(n, more) for n in parts.other_unknown),
+        ],
+        [*documents(world), *(text for n in parts.protected for text in world.statements(n))][
+            : settings.n_texts
+        ],
     )
 
 
@@ -170,18 +179,23 @@ def _file_subject(settings: EditSettings, seed: int, progress: Reporter) -> Edit
     texts = list(read_documents(settings.texts).texts)
     model = MaskedLM.from_pretrained(settings.model)
     usable = [fact for fact in every if _is_usable(fact, model, settings.n_prompts)]
+    # A subject with several objects would be edited in two ways at once.
+    usable = list({(fact.subject, fact.relation): fact for fact in usable[::-1]}.values())[::-1]
+    if not usable:
+        raise ValueError(
+            f"EditSettings: n_prompts: expected facts with more than {settings.n_prompts} prompts "
+            f"and an object of one token, got none among the {len(every):,} of "
+            f"{settings.facts_from}"
+        )
     progress.fact("facts", f"{len(usable):,} of {len(every):,} have enough prompts and one object")
     order = np.random.default_rng([seed, 20]).permutation(len(usable)).tolist()
     facts = [usable[place] for place in order]
     whole = [FactEdit(fact.subject, _prompts(fact), fact.object) for fact in facts]
     ranks = object_ranks(model, whole)
-    known = [place for place, rank in enumerate(ranks) if rank < 2]
+    known = [place for place, rank in enumerate(ranks) if rank == 1]
     unknown = [place for place, rank in enumerate(ranks) if rank > _UNKNOWN]
     progress.fact("known", f"{len(known):,} known and {len(unknown):,} unknown ones, seed {seed}")
-    size = settings.n_facts
-    near = known[size : size + settings.n_neighbours]
-    _check_enough("known", known, size + settings.n_neighbours)
-    _check_enough("unknown", unknown, size)
+    parts = _split(settings, known, unknown)
 
     def edited(place: int, *, remove: bool) -> EditedFact:
         one = replace(whole[place], remove=remove)
@@ -189,20 +203,40 @@ def _file_subject(settings: EditSettings, seed: int, progress: Reporter) -> Edit
         shown, rest = one.prompts[:n], one.prompts[n:]
         return EditedFact(replace(one, prompts=shown), replace(one, prompts=rest))
 
-    training = [
-        replace(whole[place], remove=remove, prompts=whole[place].prompts[: settings.n_prompts + 1])
-        for remove, some in ((True, known[size:]), (False, unknown[size:]))
-        for place in some
-    ]
+    def prompted(place: int, n_prompts: int, *, remove: bool = False) -> FactEdit:
+        return replace(whole[place], prompts=whole[place].prompts[:n_prompts], remove=remove)
+
+    more = settings.n_prompts + 1
     return EditSubject(
         f"{settings.model}, facts of {settings.facts_from}",
         model,
-        [edited(place, remove=True) for place in known[:size]],
-        [edited(place, remove=False) for place in unknown[:size]],
-        [replace(whole[p], prompts=whole[p].prompts[: settings.n_prompts]) for p in near],
-        training,
+        [edited(place, remove=True) for place in parts.known],
+        [edited(place, remove=False) for place in parts.unknown],
+        [prompted(place, settings.n_prompts) for place in parts.neighbours],
+        [prompted(place, settings.n_prompts) for place in parts.protected],
+        [
+            *(prompted(place, more, remove=True) for place in parts.protected),
+            *(prompted(place, more) for place in parts.other_unknown),
+        ],
         texts[: settings.n_texts],
     )
+
+
+class _Parts(NamedTuple):
+    """Numbers of facts by what they are for; no fact is in two of them."""
+
+    known: Sequence[int]
+    neighbours: Sequence[int]
+    protected: Sequence[int]
+    unknown: Sequence[int]
+    other_unknown: Sequence[int]
+
+
+def _split(settings: EditSettings, known: Sequence[int], unknown: Sequence[int]) -> _Parts:
+    n, near = settings.n_facts, settings.n_facts + settings.n_neighbours
+    _check_enough("known", known, near + settings.network_edits)
+    _check_enough("unknown", unknown, n)
+    return _Parts(known[:n], known[n:near], known[near:], unknown[:n], unknown[n:])
 
 
 def _prompts(fact: ClozeFact) -> tuple[str, ...]:
@@ -220,6 +254,6 @@ def _is_usable(fact: ClozeFact, model: MaskedLM, n_prompts: int) -> bool:
 def _check_enough(name: str, found: Sequence[int], needed: int) -> None:
     if len(found) < needed:
         raise ValueError(
-            f"EditSettings: expected at least {needed} {name} facts (n_facts, and n_neighbours of "
-            f"the known ones), got {len(found)}"
+            f"EditSettings: expected at least {needed} {name} facts (n_facts; of known ones also "
+            f"n_neighbours and network_edits), got {len(found)}"
         )

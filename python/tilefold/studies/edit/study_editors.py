@@ -53,6 +53,11 @@ class StudyEditors:
         editor: Editor = made[name]()
         return editor
 
+    def prepare(self, name: EditorName) -> None:
+        """Computes what several editors share, which is no cost of any one."""
+        if name in ("rome", "memit"):
+            self._second_moments()
+
     def _surgery(self) -> Any:
         from ...mechanisms import NeuronSurgery
 
@@ -76,7 +81,7 @@ class StudyEditors:
         mask = self.subject.model.tokenizer.mask_token
         prompts = [
             prompt.replace("[MASK]", mask)
-            for fact in self.subject.training
+            for fact in self.subject.protected
             for prompt in fact.prompts
         ]
         return TPatcher(prompts, steps=PATCH_STEPS, required_probability=None, seed=self.seed)
@@ -85,7 +90,6 @@ class StudyEditors:
         import torch
 
         from ...mechanisms import Malmen, Mend
-        from ...mechanisms.editing.editable_model import editable_digest
 
         settings, subject = self.settings, self.subject
         training = [
@@ -93,7 +97,7 @@ class StudyEditors:
         ]
         near = [[one.subject, list(one.prompts), one.object] for one in subject.neighbours]
         numbers = [settings.network_steps, settings.network_edits, settings.n_prompts]
-        depends = [editable_digest(subject.model), training, near, numbers, self.seed]
+        depends = [subject.model.fingerprint(), training, near, numbers, self.seed]
         path: Path = self.steps.folder(f"network of {name}", depends) / "network.safetensors"
         kind: Any = {"mend": Mend, "malmen": Malmen}[name]
         if path.is_file():
@@ -104,7 +108,7 @@ class StudyEditors:
         editor.fit(
             subject.model,
             subject.training,
-            subject.neighbours,
+            subject.protected,
             shown=settings.n_prompts,
             n_edits=settings.network_edits,
             steps=settings.network_steps,
