@@ -141,7 +141,7 @@ def second_moments(
 def _site(part: FeedForward) -> str:
     """Returns the name of the output layer inside of its block."""
     block = part.blocks[part.layer]
-    names = [name for name, module in block.named_modules() if module is part.output]
+    names: list[str] = [name for name, module in block.named_modules() if module is part.output]
     return names[0]
 
 
