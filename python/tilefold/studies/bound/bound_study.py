@@ -37,6 +37,7 @@ Floats = NDArray[np.float64]
 # Of the ranks of objects among the values of their relation.
 _BINS = ((1, 1), (2, 3), (4, 10), (11, None))
 _DRAWS = 10_000
+_AT_ONCE = 1_000  # permutations in memory
 Values = dict[tuple[str, str], list[Floats]]  # retriever and group -> of each seed
 
 
@@ -178,9 +179,11 @@ def permutation_p(one: Sequence[Floats], other: Sequence[Floats]) -> float:
     for a, b in zip(one, other, strict=True):
         observed += (a.mean() - b.mean()) / len(one)
         joined = np.concatenate([a, b])
-        for draw in range(_DRAWS):
-            order = rng.permutation(joined)
-            drawn[draw] += (order[: len(a)].mean() - order[len(a) :].mean()) / len(one)
+        for begin in range(0, _DRAWS, _AT_ONCE):
+            some = slice(begin, begin + _AT_ONCE)
+            orders = rng.permuted(np.tile(joined, (len(drawn[some]), 1)), axis=1)
+            means = orders[:, : len(a)].mean(1) - orders[:, len(a) :].mean(1)
+            drawn[some] += means / len(one)
     as_far = np.abs(drawn) >= abs(observed) - 1e-12
     return float((1 + as_far.sum()) / (1 + _DRAWS))
 
