@@ -14,9 +14,9 @@ from tilefold.files.tensors import CorruptedFolderError
 from tilefold.mechanisms import FactEdit, Malmen, Mend, edit, edit_effects, feed_forwards
 from tilefold.mechanisms.editing.cloze_batch import cloze_batch
 from tilefold.mechanisms.editing.edit_gradients import edit_gradients, places_of, weight_name
+from tilefold.mechanisms.editing.edit_losses import edit_losses, hidden_subjects
 from tilefold.mechanisms.editing.editable_model import editable_digest
 from tilefold.mechanisms.editing.malmen import least_squares_factors
-from tilefold.mechanisms.editing.output_shifts import edit_losses, hidden_subjects
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SUBJECTS = ("hen", "fox", "barn", "red hen", "blue fox", "blue barn", "red fox", "blue hen")

@@ -14,8 +14,8 @@ from ...models.length_batches import evaluating
 from ..neurons.feedforward import NAMES
 from .applied_edit import edit
 from .cloze_batch import ClozeBatch, EditableLM, cloze_batch
+from .edit_losses import divergence
 from .fact_edit import FactEdit
-from .output_shifts import divergence
 from .weight_delta import WeightDelta
 
 Floats = NDArray[np.float64]

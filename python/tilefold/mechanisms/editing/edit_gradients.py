@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..neurons.feedforward import FeedForward
 from ..neurons.path_gradients import frozen
 from .cloze_batch import ClozeBatch, EditableLM
-from .output_shifts import edit_losses, hidden_subjects
+from .edit_losses import edit_losses, hidden_subjects
 from .weight_delta import SubLayer
 
 Place = tuple[int, SubLayer]

@@ -16,6 +16,7 @@ from ...models import CausalLM
 from ...progress import show_progress
 from ..neurons.feedforward import NAMES, dense_weight, own_feed_forwards
 from ..neurons.path_gradients import frozen
+from .checked_delta import checked_delta
 from .cloze_batch import ClozeBatch, EditableLM, cloze_batch
 from .edit_gradients import (
     LayerGradient,
@@ -25,11 +26,10 @@ from .edit_gradients import (
     places_of,
     weight_name,
 )
+from .edit_losses import divergence, edit_losses, hidden_subjects
 from .editable_model import editable_digest
-from .edited_probabilities import checked_delta
 from .fact_edit import FactEdit, check_edits
 from .gradient_network import GradientNetwork
-from .output_shifts import divergence, edit_losses, hidden_subjects
 from .weight_delta import Factors, SubLayer, WeightDelta, smallest
 
 _KIND, _MODEL, _LAYERS, _RANK = "editor", "fingerprint of the model", "layers", "rank"

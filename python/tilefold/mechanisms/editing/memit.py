@@ -12,9 +12,9 @@ from ...models import CausalLM
 from ...models.length_batches import evaluating
 from ..neurons.feedforward import NAMES
 from .applied_edit import edit
+from .checked_delta import checked_delta
 from .cloze_batch import EditableLM, cloze_batch
 from .editable_model import editable_digest, layer_of
-from .edited_probabilities import checked_delta
 from .fact_edit import FactEdit, check_edits
 from .output_shifts import ShiftSearch, output_shifts
 from .residual_state import ResidualState

@@ -73,6 +73,11 @@ class NeuronSurgery:
                     f"NeuronSurgery: {name} must be above 0 and at most 1, got "
                     f"{getattr(self, name)}"
                 )
+        if self.neurons is not None and (self.threshold, self.steps) != (0.2, 20):
+            raise ValueError(
+                "NeuronSurgery: threshold and steps have no effect where neurons are given, got "
+                f"{self.threshold} and {self.steps}"
+            )
 
     def delta(self, model: EditableLM, edits: Sequence[FactEdit]) -> WeightDelta:
         """Computes the change of weights that makes edits; the model stays as it is.

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ...activations.patching import patch
 from ...data.cloze_facts import MASK
-from ...models import MaskedLM
 from ...models.length_batches import evaluating
 from ..neurons.feedforward import FeedForward
 from ..neurons.path_gradients import frozen
 from .cloze_batch import ClozeBatch, EditableLM, cloze_batch
+from .edit_losses import divergence, edit_losses, hidden_subjects
 from .fact_edit import FactEdit
 
 
@@ -106,27 +106,27 @@ def output_shifts(
     with frozen(model), torch.enable_grad():
         # One unit is the root mean square of the output's coordinates.
         units = problem.norms[:, None] / problem.outputs.shape[1] ** 0.5
-        steps = torch.zeros_like(problem.outputs, requires_grad=True)
-        optimizer = torch.optim.Adam([steps], lr=search.learning_rate)
+        relative = torch.zeros_like(problem.outputs, requires_grad=True)
+        optimizer = torch.optim.Adam([relative], lr=search.learning_rate)
         found = torch.zeros_like(problem.outputs)
         best = torch.full_like(problem.norms, torch.inf)
         for step in range(search.steps + 1):
-            losses = problem.losses(steps * units)
+            losses = problem.losses(relative * units)
             better = losses.detach() < best
             best = torch.where(better, losses.detach(), best)
-            found = torch.where(better[:, None], steps.detach() * units, found)
+            found = torch.where(better[:, None], relative.detach() * units, found)
             if step == search.steps or bool((best < search.stop_loss).all()):
                 break
-            (steps.grad,) = torch.autograd.grad(losses.sum(), steps)
-            if step == 0 and not steps.grad.any():
+            (relative.grad,) = torch.autograd.grad(losses.sum(), relative)
+            if step == 0 and not relative.grad.any():
                 raise ValueError(
                     f"{op}: the output of layer {part.layer} at the subject has no effect on the "
                     "words predicted elsewhere, as that of the last layer; choose a lower one"
                 )
             optimizer.step()
             with torch.no_grad():
-                over = (steps * units).norm(dim=1) / (search.largest * problem.norms)
-                steps /= over.clamp(min=1)[:, None]
+                over = (relative * units).norm(dim=1) / (search.largest * problem.norms)
+                relative /= over.clamp(min=1)[:, None]
         probabilities = problem.probabilities(found)
     return OutputShifts(problem.keys, found, probabilities)
 
@@ -185,62 +185,6 @@ class _Search:
 
         with patch(self._model, {self._part.output_name: add}):
             return batch.log_probabilities(self._model)
-
-
-def check_reached(
-    op: str, edits: Sequence[FactEdit], probabilities: Tensor, required: float | None
-) -> None:
-    """Raises ValueError where edits miss the probability that they are required to reach.
-
-    Args:
-        op: the public function, for the message.
-        edits: facts to add or remove.
-        probabilities: ``[edits]`` of their objects.
-        required: a removed object must have less; None for any.
-    """
-    if required is None:
-        return
-    missed = [
-        f"{edit!r} {probability:.3f}"
-        for edit, probability in zip(edits, probabilities.tolist(), strict=True)
-        if (probability >= required if edit.remove else probability < required)
-    ]
-    if missed:
-        raise ValueError(
-            f"{op}: {len(missed)} of {len(edits)} edits do not reach the required probability of "
-            f"their object, {required} or more, less where it is removed: {'; '.join(missed[:3])}"
-        )
-
-
-def edit_losses(batch: ClozeBatch, edited: Tensor, unspecific: Tensor, removed: Tensor) -> Tensor:
-    """Computes the loss of each prompt, ``[n]``.
-
-    Where a fact is added, the negative log-likelihood of its object; where it is removed, the KL
-    divergence from what the model predicts without knowing the subject.
-
-    Args:
-        batch: the prompts.
-        edited: ``[n, k, words]`` log-probabilities of the edited model.
-        unspecific: the same of the model before, with subjects hidden.
-        removed: ``[edits]`` whether the fact is removed.
-    """
-    removing = batch.mean_over_tokens(divergence(unspecific, edited))
-    return torch.where(removed[batch.edits], removing, -batch.log_likelihood(edited))
-
-
-def divergence(before: Tensor, after: Tensor) -> Tensor:
-    """Computes the KL divergence of distributions given by their logarithms, ``[..., words]``."""
-    return (before.exp() * (before - after)).sum(-1)
-
-
-def hidden_subjects(model: EditableLM, batch: ClozeBatch) -> ClozeBatch:
-    """Returns the prompts with their subjects masked, or in a causal model not attended to."""
-    return batch.without_subjects(_mask_token(model))
-
-
-def _mask_token(model: EditableLM) -> int | None:
-    token: int | None = model.tokenizer.mask_token_id if isinstance(model, MaskedLM) else None
-    return token
 
 
 def _essence_batch(

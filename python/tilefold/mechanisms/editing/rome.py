@@ -10,9 +10,9 @@ import torch
 from ...models import CausalLM
 from ..neurons.feedforward import NAMES
 from .applied_edit import edit
+from .checked_delta import checked_delta
 from .cloze_batch import EditableLM
 from .editable_model import editable_digest, layer_of
-from .edited_probabilities import checked_delta
 from .fact_edit import FactEdit, check_edits
 from .output_shifts import ShiftSearch, output_shifts
 from .second_moments import SecondMoments

@@ -10,11 +10,12 @@ import torch
 from ...models import CausalLM
 from ..neurons.feedforward import NAMES, own_feed_forwards
 from ..neurons.path_gradients import frozen
+from .checked_delta import checked_delta
 from .cloze_batch import EditableLM, cloze_batch
+from .edit_losses import edit_losses, hidden_subjects
 from .editable_model import editable_digest, layer_of
 from .fact_edit import FactEdit, check_edits
 from .layer_inputs import layer_inputs
-from .output_shifts import check_reached, edit_losses, hidden_subjects
 from .patch_neurons import PatchNeurons
 from .weight_delta import WeightDelta
 from .wider_blocks import check_appendable
@@ -124,6 +125,7 @@ class TPatcher:
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            probabilities = batch.mean_by_edit(batch.log_likelihood(edited.detach()).exp())
-        check_reached("TPatcher", edits, probabilities, self.required_probability)
-        return WeightDelta(editable_digest(model, self.names), {}, {layer: patches.neurons()})
+        digest = editable_digest(model, self.names)
+        delta = WeightDelta(digest, {}, {layer: patches.neurons()})
+        required = self.required_probability
+        return checked_delta("TPatcher", model, delta, edits, required, self.names)

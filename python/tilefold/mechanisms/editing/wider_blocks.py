@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +63,7 @@ def wider_blocks(
         yield
 
 
-def check_appendable(op: str, parts: Any) -> None:
+def check_appendable(op: str, parts: Iterable[FeedForward]) -> None:
     """Raises ValueError for sub-layers with gates or without biases.
 
     Args:
@@ -72,7 +71,8 @@ def check_appendable(op: str, parts: Any) -> None:
         parts: of a model.
     """
     for part in parts:
-        if part.intermediate.bias is None or len(dense_weight(part.intermediate)) != part.neurons:
+        bias: Any = part.intermediate.bias
+        if bias is None or len(dense_weight(part.intermediate)) != part.neurons:
             raise ValueError(
                 f"{op}: neurons can be appended to sub-layers that have biases and no gates, not "
                 f"to {part.intermediate_name}"

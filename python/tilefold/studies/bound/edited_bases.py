@@ -34,13 +34,12 @@ def knowledge_deltas(
         steps: keeps them.
     """
     from ...mechanisms import WeightDelta
-    from ...mechanisms.editing.editable_model import editable_digest
 
     found = {}
     for group, remove in ((ADDED, False), (REMOVED, True)):
         facts = list(subject.groups[group])
         editor = [settings.editor, settings.memit_weight, settings.train_edited]
-        depends = [editable_digest(subject.model), facts, *editor, seed]
+        depends = [subject.model.fingerprint(), facts, *editor, seed]
         path = steps.folder(f"edit {group} {seed}", depends) / "delta.safetensors"
         if not path.is_file():
             edits = fact_edits(subject.world, facts, remove=remove)

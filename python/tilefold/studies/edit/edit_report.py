@@ -12,8 +12,8 @@ _WORDS = (
     "then measured. Reliability is the share of prompts shown to the editor that state the object "
     "(or, where it is removed, do not), generalization that of other wordings, portability that of "
     "these with the last name of a person alone (of removed facts, those that the model stated so "
-    "before); locality is the share of prompts of other facts with the same most probable word as "
-    "before. Probabilities are those of the object in other wordings."
+    "before); locality is the share of prompts of other facts, which no editor saw, with the same "
+    "most probable word as before. Probabilities are those of the object in other wordings."
 )
 
 
