@@ -74,6 +74,13 @@ def test_subjects_of_bags_are_what_their_prompts_share_and_others_do_not(tmp_pat
     assert read_facts(path) == [one, other]
 
 
+def test_a_subject_of_several_words_can_stand_alone_in_its_relation(tmp_path):
+    path = tmp_path / "bags.json"
+    prompts = ["Ada Lovelace lives in [MASK].", "[MASK] is home to Ada Lovelace."]
+    path.write_text(json.dumps([[[prompt, "Rome", "P1"] for prompt in prompts]]))
+    assert read_facts(path)[0].subject == "Ada Lovelace"
+
+
 def test_pararel_fills_its_patterns(tmp_path):
     patterns = [{"pattern": "[X] was born in [Y] ."}, {"pattern": "[Y] is where [X] is from ."}]
     written(

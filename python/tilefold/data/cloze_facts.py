@@ -299,12 +299,14 @@ def _bags(path: Path) -> Iterator[ClozeFact]:
         # Words of the templates are in most facts of the relation.
         most = max(1, totals[relation] // 2)
         own = [span for span in spans if counts[relation][span] <= most]
-        if not own or totals[relation] < 2 < len(own):
+        subject = max(own, key=lambda span: (len(span), span), default="")
+        # Without other facts of the relation, the template's words are not told from the subject.
+        others = [span for span in own if span not in subject] if totals[relation] == 1 else []
+        if not own or others:
             place.fail(
                 f"fact {number}: the subject is not known: {len(own)} texts are in all of its "
                 f"prompts and not in other facts of {relation!r}, such as {prompts[0]!r}"
             )
-        subject = max(own, key=lambda span: (len(span), span))
         yield ClozeFact(str(number), subject, relation, right, prompts)
 
 
