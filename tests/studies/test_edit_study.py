@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="not installed: pip install tilefold[analysi
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[analysis]")
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
-from small_bases import shared_folder, use_small_bases
+from small_bases import use_small_bases
 
 from tilefold.cli.main import main
 from tilefold.mechanisms import Memit, ShiftSearch, edit, second_moments
@@ -24,16 +24,6 @@ from tilefold.world import make_world, world_models
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = ["--n-facts", "4", "--n-neighbours", "8", "--seeds", "0"]
 QUICK = ["--editors", "surgery", "memit", "mend", "--network-steps", "2", "--network-edits", "2"]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return shared_folder(tmp_path_factory)
-
-
-@pytest.fixture
-def small(cache, monkeypatch):
-    use_small_bases(monkeypatch, cache)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="not installed: pip install tilefold
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[analysis]")
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
-from small_bases import shared_folder, use_small_bases
+from small_bases import use_small_bases
 
 from tilefold.cli.main import main
 from tilefold.files.steps import Steps
@@ -24,16 +24,6 @@ from tilefold.world.world_models import fine_tuned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORDS = ["mechanisms", "layers", "--world", "tiny", "--seeds", "0", "--retriever-epochs", "1"]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return shared_folder(tmp_path_factory)
-
-
-@pytest.fixture
-def small(cache, monkeypatch):
-    use_small_bases(monkeypatch, cache)
 
 
 @pytest.fixture(scope="module")
