@@ -10,11 +10,11 @@ transformers = pytest.importorskip("transformers", reason="pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from editable_models import TEXTS, editable, facts
-from tilefold.mechanisms import FactEdit, TPatcher, edit, edit_effects, feed_forwards
+from tilefold.mechanisms import FactEdit, TPatcher, WeightDelta, edit, edit_effects, feed_forwards
 from tilefold.mechanisms.editing.cloze_batch import cloze_batch
 from tilefold.mechanisms.editing.editable_model import editable_digest
 from tilefold.mechanisms.editing.layer_inputs import layer_inputs
-from tilefold.mechanisms.editing.patch_neurons import PatchNeurons
+from tilefold.mechanisms.editing.patch_neurons import PatchNeurons, patched_log_probabilities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,10 +101,52 @@ def test_training_sees_the_model_that_the_edit_makes(model):
     patches = PatchNeurons(model, feed_forwards(model)[2], batch, 1, seed=0)
     delta = TPatcher(TEXTS, steps=1, required_probability=None).delta(model, facts())
     with torch.no_grad():
-        trained = patches.log_probabilities(model)
+        trained = patched_log_probabilities(model, batch, [patches])
         with edit(model, replace(delta, neurons={2: patches.neurons()})):
             edited = batch.log_probabilities(model)
     torch.testing.assert_close(trained, edited, rtol=1e-4, atol=1e-4)
+
+
+def test_neurons_of_several_layers_are_trained_together(model):
+    batch = cloze_batch("test", model, facts())
+    parts = feed_forwards(model)
+    patches = [PatchNeurons(model, parts[i], batch, 1, seed=0, by_prompt=True) for i in (0, 2)]
+    assert [len(own) for own in patches] == [len(batch.edits)] * 2
+    delta = WeightDelta(editable_digest(model), {}, {o.part.layer: o.neurons() for o in patches})
+    kept = [torch.tensor([1.0, 0.0] * len(own))[: len(own)] for own in patches]
+    without = {
+        layer: new._replace(values=new.values * kept[place][:, None])
+        for place, (layer, new) in enumerate(delta.neurons.items())
+    }
+    with torch.no_grad():
+        for shown, neurons in ((None, delta.neurons), (kept, without)):
+            trained = patched_log_probabilities(model, batch, patches, shown)
+            with edit(model, replace(delta, neurons=neurons)):
+                edited = batch.log_probabilities(model)
+            torch.testing.assert_close(trained, edited, rtol=1e-4, atol=1e-4)
+
+
+def test_with_dropout_facts_survive_the_loss_of_some_neurons(model):
+    options = {"learning_rate": 0.03, "memory_weight": 0.1, "required_probability": None}
+    spread = {"layers": [1, 2], "by_prompt": True, "neurons": 3}
+    survived = []
+    for dropout in (0.0, 0.3):
+        editor = TPatcher(TEXTS, steps=150, dropout=dropout, **spread, **options)
+        delta = editor.delta(model, facts())
+        assert sorted(delta.neurons) == [1, 2]
+        again = editor.delta(model, facts())
+        assert all(torch.equal(delta.neurons[i].keys, again.neurons[i].keys) for i in (1, 2))
+        shares = []
+        for draw in range(8):
+            generator = torch.Generator().manual_seed(draw)
+            neurons = {}
+            for layer, new in delta.neurons.items():
+                kept = torch.rand(len(new.keys), generator=generator) < 0.5
+                neurons[layer] = new._replace(values=new.values * kept[:, None])
+            found = edit_effects(model, replace(delta, neurons=neurons), facts())
+            shares.append(found.after.mean())
+        survived.append(np.mean(shares))
+    assert survived[1] > survived[0]
 
 
 @pytest.mark.parametrize("remove", [False, True])
@@ -151,14 +193,18 @@ def test_an_edit_that_is_not_reached_is_an_error(model):
 
 
 def test_other_layers_can_be_patched_and_wrong_arguments_are_errors(model, tmp_path):
-    delta = TPatcher(TEXTS, layer=0, steps=2, required_probability=None).delta(model, facts())
+    delta = TPatcher(TEXTS, layers=[0], steps=2, required_probability=None).delta(model, facts())
     assert list(delta.neurons) == [0]
     with pytest.raises(ValueError, match="layer must be 0 to 2, got 3"):
-        TPatcher(TEXTS, layer=3).delta(model, facts())
+        TPatcher(TEXTS, layers=[3]).delta(model, facts())
     with pytest.raises(ValueError, match="expected one text or more, got none"):
         TPatcher([])
     with pytest.raises(ValueError, match="neurons must be at least 1, got 0"):
         TPatcher(TEXTS, neurons=0)
+    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, got 1"):
+        TPatcher(TEXTS, dropout=1)
+    with pytest.raises(ValueError, match=r"layers must be one or more different ones, got \[1, 1\]"):
+        TPatcher(TEXTS, layers=[1, 1])
     gated = editable("LlamaForCausalLM", tmp_path)
     with pytest.raises(ValueError, match="TPatcher: neurons can be appended to sub-layers that"):
         TPatcher(TEXTS).delta(gated, facts())

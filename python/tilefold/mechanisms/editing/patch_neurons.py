@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,13 +37,21 @@ class PatchNeurons:
         batch: prompts of the edits.
         n: neurons for each token of an object.
         seed: of their values.
+        by_prompt: every prompt of an edit has neurons of its own; otherwise its prompts share them.
     """
 
     def __init__(
-        self, model: EditableLM, part: FeedForward, batch: ClozeBatch, n: int, seed: int
+        self,
+        model: EditableLM,
+        part: FeedForward,
+        batch: ClozeBatch,
+        n: int,
+        seed: int,
+        *,
+        by_prompt: bool = False,
     ) -> None:
-        self._part, self._batch = part, batch
-        states, groups = _states(model, part, batch)
+        self.part = part
+        states, groups = _states(model, part, batch, by_prompt=by_prompt)
         self._states = states.repeat_interleave(n, 0)
         self._groups = (groups[:, None] * n + torch.arange(n, device=groups.device)).reshape(-1)
         total = int(groups.max()) + 1
@@ -66,24 +75,28 @@ class PatchNeurons:
         values = self._values * _AMPLIFIED
         return NewNeurons(*(x.detach().clone() for x in (self._keys, self._biases, values)))
 
-    def log_probabilities(self, model: EditableLM) -> Tensor:
-        """Computes the log-probabilities of the prompts with the neurons in place."""
-        one, other = self._part.intermediate, self._part.output
+    def weights(self, kept: Tensor | None = None) -> dict[str, Tensor]:
+        """Returns the weights of the sub-layer with the neurons in place, by name.
+
+        Args:
+            kept: ``[neurons]`` whether each one has its effect; by default all have.
+        """
+        one, other = self.part.intermediate, self.part.output
+        values = self._values if kept is None else self._values * kept[:, None]
         wider = torch.cat([dense_weight(one), self._keys.to(one.weight.dtype)])
-        deeper = torch.cat(
-            [dense_weight(other), (self._values * _AMPLIFIED).T.to(one.weight.dtype)], 1
-        )
+        deeper = torch.cat([dense_weight(other), (values * _AMPLIFIED).T.to(one.weight.dtype)], 1)
         transposed = not isinstance(one, torch.nn.Linear)
-        weights = {
-            f"{self._part.intermediate_name}.weight": wider.T if transposed else wider,
-            f"{self._part.intermediate_name}.bias": torch.cat(
+        return {
+            f"{self.part.intermediate_name}.weight": wider.T if transposed else wider,
+            f"{self.part.intermediate_name}.bias": torch.cat(
                 [one.bias, self._biases.to(one.bias.dtype)]
             ),
-            f"{self._part.output_name}.weight": deeper.T if transposed else deeper,
+            f"{self.part.output_name}.weight": deeper.T if transposed else deeper,
         }
-        with contextlib.ExitStack() as stack:  # the transposed kind reads its size
-            stack.enter_context(replaced(one, **{size_attribute(one, is_output=True): len(wider)}))
-            return self._batch.log_probabilities(model, weights)
+
+    def __len__(self) -> int:
+        """Returns the number of neurons."""
+        return len(self._keys)
 
     def losses(self, memory: Tensor, margin: float) -> ActivationLosses:
         """Computes the losses of activations before the activation function.
@@ -107,14 +120,46 @@ class PatchNeurons:
         return ActivationLosses((inactive.sum(1) / is_own.sum(1)).mean(), apart.mean())
 
 
+def patched_log_probabilities(
+    model: EditableLM,
+    batch: ClozeBatch,
+    patches: Sequence[PatchNeurons],
+    kept: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """Computes the log-probabilities of prompts with the neurons of several sub-layers in place.
+
+    Args:
+        model: the language model.
+        batch: prompts.
+        patches: neurons of different sub-layers.
+        kept: for each of them which neurons have their effect; by default all have.
+
+    Returns:
+        See `ClozeBatch.log_probabilities`.
+    """
+    weights: dict[str, Tensor] = {}
+    with contextlib.ExitStack() as stack:
+        for place, own in enumerate(patches):
+            weights |= own.weights(None if kept is None else kept[place])
+            one = own.part.intermediate  # the transposed kind reads its size
+            size = own.part.neurons + len(own)
+            stack.enter_context(replaced(one, **{size_attribute(one, is_output=True): size}))
+        return batch.log_probabilities(model, weights)
+
+
 def _exp(x: Tensor) -> Tensor:
     """Returns the exponential, continued by its tangent where it would be huge."""
     below = x.clamp(max=_LARGEST)
     return below.exp() * (1 + x - below)
 
 
-def _states(model: EditableLM, part: FeedForward, batch: ClozeBatch) -> tuple[Tensor, Tensor]:
-    """Returns the states that predict objects, and the number of each one's edit and token."""
+def _states(
+    model: EditableLM, part: FeedForward, batch: ClozeBatch, *, by_prompt: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns the states that predict objects, and the number of each one's edit and token.
+
+    By prompt, it is the number of each one's prompt and token.
+    """
     found: list[Tensor] = []
     hook = part.intermediate.register_forward_pre_hook(
         lambda _, args: found.append(args[0].detach())
@@ -128,5 +173,6 @@ def _states(model: EditableLM, part: FeedForward, batch: ClozeBatch) -> tuple[Te
     rows, tokens = torch.nonzero(batch.places >= 0, as_tuple=True)
     states = found[0].reshape(n, batch.subjects.shape[1], -1)
     own = states[rows, batch.places[rows, tokens]].float()
-    _, groups = torch.unique(batch.edits[rows] * k + tokens, return_inverse=True)
+    owners = rows if by_prompt else batch.edits[rows]
+    _, groups = torch.unique(owners * k + tokens, return_inverse=True)
     return own, groups

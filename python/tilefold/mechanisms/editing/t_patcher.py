@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ...models import CausalLM
-from ..neurons.feedforward import NAMES, own_feed_forwards
+from ..neurons.feedforward import NAMES, FeedForward, own_feed_forwards
 from ..neurons.path_gradients import frozen
 from .checked_delta import checked_delta
 from .cloze_batch import EditableLM, cloze_batch
@@ -16,7 +17,7 @@ from .edit_losses import edit_losses, hidden_subjects
 from .editable_model import editable_digest, layer_of
 from .fact_edit import FactEdit, check_edits
 from .layer_inputs import layer_inputs
-from .patch_neurons import PatchNeurons
+from .patch_neurons import PatchNeurons, patched_log_probabilities
 from .weight_delta import WeightDelta
 from .wider_blocks import check_appendable
 
@@ -33,8 +34,12 @@ class TPatcher:
     Args:
         texts: ordinary texts, which may have the tokenizer's mask token. The neurons are trained to
             be inactive on their tokens.
-        layer: which block; by default the last one.
-        neurons: number for each token of an object.
+        layers: which blocks get neurons; by default the last one, as published.
+        neurons: number for each token of an object, in each block.
+        by_prompt: every prompt of an edit has neurons of its own, so that its paraphrases do not
+            depend on the same ones; by default they share them, as published.
+        dropout: share of neurons that have no effect in a step of training, drawn anew in each, so
+            that the others learn to suffice; none by default, as published.
         steps: maximum number of steps of Adam; training stops where every edit is done, and
             activations on texts keep the margin on average.
         learning_rate, weight_decay: of AdamW.
@@ -65,8 +70,10 @@ class TPatcher:
     """
 
     texts: Sequence[str]
-    layer: int | None = None
+    layers: Sequence[int] | None = None
     neurons: int = 1
+    by_prompt: bool = False
+    dropout: float = 0.0
     steps: int = 500
     learning_rate: float = 0.01
     weight_decay: float = 0.01
@@ -85,6 +92,16 @@ class TPatcher:
                 raise ValueError(f"TPatcher: {name} must be at least 1, got {getattr(self, name)}")
         if not len(self.texts):
             raise ValueError("TPatcher: expected one text or more, got none")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"TPatcher: dropout must be at least 0 and below 1, got {self.dropout}"
+            )
+        if self.layers is not None and (
+            not len(self.layers) or len(set(self.layers)) < len(self.layers)
+        ):
+            raise ValueError(
+                f"TPatcher: layers must be one or more different ones, got {list(self.layers)}"
+            )
 
     def delta(self, model: EditableLM, edits: Sequence[FactEdit]) -> WeightDelta:
         """Trains the neurons of edits; the model stays as it is.
@@ -100,32 +117,57 @@ class TPatcher:
         """
         check_edits("TPatcher", edits, causal=isinstance(model, CausalLM))
         last = len(own_feed_forwards("TPatcher", model, self.names)) - 1
-        layer = last if self.layer is None else self.layer
-        part = layer_of("TPatcher", model, layer, self.names)
-        check_appendable("TPatcher", [part])
+        layers = [last] if self.layers is None else self.layers
+        parts = [layer_of("TPatcher", model, layer, self.names) for layer in layers]
+        check_appendable("TPatcher", parts)
+        patches = self._trained(model, parts, edits)
+        neurons = {own.part.layer: own.neurons() for own in patches}
+        delta = WeightDelta(editable_digest(model, self.names), {}, neurons)
+        required = self.required_probability
+        return checked_delta("TPatcher", model, delta, edits, required, self.names)
+
+    def _trained(
+        self, model: EditableLM, parts: Sequence[FeedForward], edits: Sequence[FactEdit]
+    ) -> list[PatchNeurons]:
         batch = cloze_batch("TPatcher", model, edits)
         removed = torch.tensor([one.remove for one in edits], device=model.device)
-        memory = layer_inputs(model, part, self.texts, limit=self.memory_size, seed=self.seed)
+        limit, seed = self.memory_size, self.seed
+        memories = [layer_inputs(model, part, self.texts, limit=limit, seed=seed) for part in parts]
         with frozen(model), torch.enable_grad():
             with torch.no_grad():
                 unspecific = hidden_subjects(model, batch).log_probabilities(model)
-            patches = PatchNeurons(model, part, batch, self.neurons, self.seed)
+            options = {"seed": seed, "by_prompt": self.by_prompt}
+            patches = [PatchNeurons(model, part, batch, self.neurons, **options) for part in parts]
             optimizer = torch.optim.AdamW(
-                patches.parameters, lr=self.learning_rate, weight_decay=self.weight_decay
+                [parameter for own in patches for parameter in own.parameters],
+                lr=self.learning_rate,
+                weight_decay=self.weight_decay,
             )
+            generator = torch.Generator().manual_seed(seed)
             for step in range(self.steps + 1):
-                edited = patches.log_probabilities(model)
+                kept = self._kept(patches, generator, model.device)
+                edited = patched_log_probabilities(model, batch, patches, kept)
                 goals = batch.mean_by_edit(edit_losses(batch, edited, unspecific, removed))
-                active, others = patches.losses(memory, self.margin)
-                done = bool((goals < self.stop_loss).all() and others < 2)
+                losses = [
+                    own.losses(memory, self.margin)
+                    for own, memory in zip(patches, memories, strict=True)
+                ]
+                done = all(one.others < 2 for one in losses) and (goals < self.stop_loss).all()
                 if done or step == self.steps:
                     break
                 loss = goals.sum()
-                loss = loss + self.activation_weight * active + self.memory_weight * others
+                for active, others in losses:
+                    loss = loss + self.activation_weight * active + self.memory_weight * others
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-        digest = editable_digest(model, self.names)
-        delta = WeightDelta(digest, {}, {layer: patches.neurons()})
-        required = self.required_probability
-        return checked_delta("TPatcher", model, delta, edits, required, self.names)
+        return patches
+
+    def _kept(
+        self, patches: Sequence[PatchNeurons], generator: torch.Generator, device: torch.device
+    ) -> list[Tensor] | None:
+        """Draws which neurons have their effect in a step; None without dropout."""
+        if not self.dropout:
+            return None
+        draws = [torch.rand(len(own), generator=generator) for own in patches]
+        return [(draw >= self.dropout).float().to(device) for draw in draws]
