@@ -79,6 +79,12 @@ def test_measures_are_those_of_the_retrievers(small, studied):
         expected = (every[name] - every["all"]).mean()
         assert found[name].comparison.difference.mean == pytest.approx(expected, abs=0.02)
         assert found[name].comparison.n == result.facts == len(test)
+    pairs = [f"layer {middle} minus layer {outer}" for middle in (1, 2) for outer in (0, 3)]
+    assert [one.name for one in result.between] == pairs
+    for one in result.between:
+        middle, outer = one.name.split(" minus ")
+        expected = (every[middle] - every[outer]).mean()
+        assert one.difference.mean == pytest.approx(expected, abs=0.02)
 
 
 def test_measures_of_facts_are_those_of_rankings_by_hand(small):

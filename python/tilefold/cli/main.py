@@ -84,9 +84,9 @@ _VERBS = {
     ),
     "mechanisms": (
         "verbs.mechanisms",
-        "study how training a retriever changed a model's layers and neurons",
+        "study what a retriever's layers and neurons know, and edit it",
         """
-  tilefold mechanisms probe --world small
+  tilefold mechanisms all --world small
   tilefold mechanisms neurons --world small
   tilefold mechanisms probe --model out/model --base minilm --data hard.jsonl
   tilefold mechanisms neurons --preset dpr --data nq-train.json --out study

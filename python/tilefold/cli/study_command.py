@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files.steps import Steps
+from ..studies.settings import StudySettings
 from ..studies.study import Study
 from ..studies.study_file import write_result
 from .command_parser import CommandParser
@@ -64,19 +65,31 @@ def write_pages(report: Report, folder: Path) -> Path:
     return path
 
 
-def _run(study: Study[Any, Any], write_report: WriteReport, args: argparse.Namespace) -> None:
-    settings = settings_from_options(args, study.settings)
+def run_study(
+    study: Study[Any, Any], settings: StudySettings, out: str, write_report: WriteReport
+) -> None:
+    """Runs a study, shows its summary, and writes its result, settings and the report.
+
+    Args:
+        study: what is run.
+        settings: of the study.
+        out: folder of results, which is created.
+        write_report: writes the report of the results in a folder, and returns its path.
+    """
     importlib.import_module("tilefold.report")  # a missing package is an error before the work
     if getattr(settings, "data", None) is not None:
-        check_source(settings.data)
-    folder = check_folder(args.out, "--out")
+        check_source(settings.data)  # type: ignore[attr-defined]
+    folder = check_folder(out, "--out")
     steps = Steps(folder / "steps")
     result = study.run(settings, steps=steps, progress=TerminalReporter())
     show_summary(study.summary(result))
     if steps.resumed:
         note(f"{steps.resumed} steps were kept from an earlier run.")
     write_result(folder / f"{study.name}.json", study, result)
-    options = {**options_of_settings(settings), "out": args.out}
-    save_options(options, folder / f"{study.name}.yaml")
+    save_options({**options_of_settings(settings), "out": out}, folder / f"{study.name}.yaml")
     report = write_report(folder)
     note(f"Wrote {report}, the same as Markdown, and {study.name}.json.")
+
+
+def _run(study: Study[Any, Any], write_report: WriteReport, args: argparse.Namespace) -> None:
+    run_study(study, settings_from_options(args, study.settings), args.out, write_report)

@@ -5,6 +5,7 @@ Values of queries are float64 `[n]`, NaN where a query has none; `mean`, `bootst
 """
 
 from .answers import answer_hits, has_answer, top_k_accuracy
+from .calibration import RiskCoverage, expected_calibration_error, risk_coverage
 from .choice_accuracy import MMLU_GROUPS, Accuracy, ChoiceAccuracy, choice_accuracy
 from .gold import average_rank, average_rank_of, gold_ranks, gold_ranks_of
 from .measures import Measure
@@ -28,6 +29,7 @@ __all__ = [
     "Interval",
     "Measure",
     "PairedTest",
+    "RiskCoverage",
     "ViewSpread",
     "alias_match",
     "answer_hits",
@@ -39,6 +41,7 @@ __all__ = [
     "evaluate",
     "evaluate_predictions",
     "exact_match",
+    "expected_calibration_error",
     "f1",
     "gold_ranks",
     "gold_ranks_of",
@@ -50,6 +53,7 @@ __all__ = [
     "paired_test",
     "rank_biased_overlap",
     "relaxed_alias_match",
+    "risk_coverage",
     "top_k_accuracy",
     "view_spread",
 ]

@@ -29,6 +29,12 @@ from .editing.rome import Rome
 from .editing.second_moments import SecondMoments, second_moments
 from .editing.t_patcher import TPatcher
 from .editing.weight_delta import WeightDelta
+from .features.feature_texts import selectivity, top_feature_texts
+from .features.topk_autoencoder import TopKAutoencoder
+from .maps.knowledge_head import KnowledgeHead
+from .maps.neuron_codes import NeuronCodes
+from .maps.neuron_links import LinkEffects, link_effects
+from .maps.neuron_rows import neuron_rows
 from .neurons.activation_attribution import (
     ActivationAttribution,
     activation_attribution,
@@ -60,6 +66,7 @@ from .neurons.knowledge_neurons import (
 )
 from .neurons.survey import Survey, survey_neurons
 from .neurons.top_texts import TopText, top_texts
+from .patching.axiomatic_pairs import AxiomaticPairs, axiomatic_pairs
 from .patching.patching_sweep import PatchingSweep, patching_sweep
 from .probing.candidates import Candidates, present, shuffle_queries
 from .probing.layer_rows import layer_rows
@@ -69,6 +76,7 @@ from .probing.sweep import Layers, Probed, against_base, layers_of, probe_layers
 
 __all__ = [
     "ActivationAttribution",
+    "AxiomaticPairs",
     "BilinearProbe",
     "Candidates",
     "ClozeEffect",
@@ -80,10 +88,13 @@ __all__ = [
     "FeedForward",
     "IncompleteAttributionWarning",
     "InteractionProbe",
+    "KnowledgeHead",
     "Layers",
+    "LinkEffects",
     "Malmen",
     "Memit",
     "Mend",
+    "NeuronCodes",
     "NeuronSurgery",
     "PatchingSweep",
     "Probed",
@@ -94,12 +105,14 @@ __all__ = [
     "ShiftSearch",
     "Survey",
     "TPatcher",
+    "TopKAutoencoder",
     "TopText",
     "WeightAttribution",
     "WeightDelta",
     "activation_attribution",
     "active_counts",
     "against_base",
+    "axiomatic_pairs",
     "cloze_effect",
     "coarse_neurons",
     "compare_with_base",
@@ -109,8 +122,10 @@ __all__ = [
     "feed_forwards",
     "layer_rows",
     "layers_of",
+    "link_effects",
     "masked_word",
     "neuron_activations",
+    "neuron_rows",
     "patching_sweep",
     "pathway_overlap",
     "present",
@@ -122,9 +137,11 @@ __all__ = [
     "retrieval_effect",
     "scaled_neurons",
     "second_moments",
+    "selectivity",
     "shuffle_queries",
     "strongest",
     "survey_neurons",
+    "top_feature_texts",
     "top_texts",
     "weight_attribution",
 ]

@@ -25,9 +25,9 @@ def mechanisms_report(results: Sequence[tuple[Study[Any, Any], Any]]) -> Report:
     sections.append(_settings(results, "mechanisms {name}"))
     titles = list(dict.fromkeys(str(result.title) for _, result in results))
     summary = (
-        "A retriever beside the model that it was trained from: how well probes of their layers "
-        "distinguish relevant passages, and which neurons texts activate. Intervals are 95% "
-        "bootstrap intervals over samples or texts of one run; other seeds may differ by more."
+        "A retriever beside the model that it was trained from: what its layers and neurons show, "
+        "what edits of facts and other trainings change, and what it retrieves. Intervals are 95% "
+        "bootstrap intervals over samples, texts or facts; other seeds may differ by more."
     )
     return Report(f"Mechanisms: {'; '.join(titles)}", summary, sections)
 

@@ -113,7 +113,7 @@ def fine_tuned(
     if layers is not None and not len(layers):
         raise ValueError("fine_tuned: layers must have one or more, or be None for all, got none")
     options = {
-        "base": _base_model(base).query_encoder.fingerprint(),
+        "base": base_model(base).query_encoder.fingerprint(),
         "facts": list(map(int, facts)),
         "paraphrases": list(map(int, paraphrases)),
         "epochs": epochs,
@@ -285,7 +285,7 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     chosen = {name: options[name] for name in ("paraphrases", "seed")}
     data = training_set(world, options["facts"], **chosen)
     torch.manual_seed(options["seed"])
-    model = _base_model(base)
+    model = base_model(base)
     if "layers" in options:
         _freeze_others(model, options["layers"])
     objective = ContrastiveObjective(model, ContrastiveLoss(1.0))
@@ -304,13 +304,32 @@ def run_epochs(
         options: "epochs", "batch_size", "rate" (of learning) and "seed" (of the order).
     """
     n, size = len(draw.data), options["batch_size"]
-    steps = options["epochs"] * (n // size)
-    optimizer, rates = optimizer_with_rates(objective.parameters(), options["rate"], steps)
     rng = np.random.default_rng([options["seed"], 4])
-    objective.train()
     epochs = (rng.permutation(n) for _ in range(options["epochs"]))
-    batches = (rows for epoch in epochs for rows in _whole(epoch, size))
-    with show_progress(f"fine-tune on {n:,} questions", steps) as display:
+    batches = [rows for epoch in epochs for rows in whole_batches(epoch, size)]
+    run_batches(objective, draw, batches, options["rate"], label=f"fine-tune on {n:,} questions")
+
+
+def run_batches(
+    objective: BiEncoderObjective,
+    draw: DrawingPolicy,
+    batches: Sequence[NDArray[np.int64]],
+    rate: float,
+    *,
+    label: str,
+) -> None:
+    """Trains on batches in their order.
+
+    Args:
+        objective: model and loss.
+        draw: draws passages.
+        batches: rows of queries of each step.
+        rate: of learning.
+        label: of the progress bar.
+    """
+    optimizer, rates = optimizer_with_rates(objective.parameters(), rate, len(batches))
+    objective.train()
+    with show_progress(label, len(batches)) as display:
         for step, rows in enumerate(batches):
             loss = train_step(objective, draw.batch(rows, step=step)).value
             torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
@@ -333,12 +352,22 @@ def _freeze_others(model: BiEncoder, layers: Sequence[int]) -> None:
             blocks[layer].requires_grad_(True)
 
 
-def _base_model(base: str | Path) -> BiEncoder:
+def base_model(base: str | Path) -> BiEncoder:
+    """Loads a base as a retriever that was not trained yet: the first token's state is the vector.
+
+    Args:
+        base: a checkpoint, such as of `pretrained`.
+    """
     return BiEncoder.from_pretrained(base, pooling="cls", normalize=False, max_length=_LENGTH)
 
 
-def _whole(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Splits rows into batches of one size; the remainder is left out in this epoch."""
+def whole_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Splits rows into batches of one size; the remainder is left out in this epoch.
+
+    Args:
+        order: rows of an epoch.
+        size: of a batch.
+    """
     return np.split(order[: len(order) // size * size], len(order) // size)
 
 

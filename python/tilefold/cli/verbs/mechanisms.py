@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from ...studies.bound import BOUND
-from ...studies.edit import EDIT
+from ...studies.every_mechanism import STUDIES, EverySettings
 from ...studies.findings import FINDINGS
-from ...studies.layers import LAYERS
-from ...studies.neurons import NEURONS
-from ...studies.probe import PROBE
-from ...studies.study import Study
 from ...studies.study_file import read_result, write_result
 from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..settings_options import add_settings_options, settings_from_options
-from ..study_command import add_study, write_pages
+from ..study_command import add_study, run_study, write_pages
 from ..study_progress import show_summary
 from ..terminal import note
 
-_STUDIES: tuple[Study[Any, Any], ...] = (
-    PROBE,
-    NEURONS,
-    EDIT,
-    BOUND,
-    LAYERS,
-)  # whose results make a report
 _OUT = "mechanisms"
 
 
@@ -36,8 +23,19 @@ def add_arguments(parser: CommandParser) -> None:
     studies = parser.add_subparsers(
         metavar="STUDY", title="studies", dest="study", required=True, parser_class=CommandParser
     )
-    for study in _STUDIES:
+    for study in STUDIES:
         add_study(studies, study, _OUT, _write_report)
+    every = studies.add_parser(
+        "all",
+        help="run all studies on one world, for one report",
+        description="Run all studies on one world, for one report.",
+    )
+    add_settings_options(every, EverySettings)
+    every.add_argument_group("results").add_argument(
+        "--out", metavar="FOLDER", default=_OUT, help=f"results and reports (default: {_OUT})"
+    )
+    every.set_defaults(run_command=_run_all)
+    every.add_config()
     own = studies.add_parser(
         FINDINGS.name,
         help=FINDINGS.purpose,
@@ -61,7 +59,7 @@ def _write_report(folder: Path) -> Path:
     from ...studies.report_pages import mechanisms_report
 
     results = []
-    for study in _STUDIES:
+    for study in STUDIES:
         try:
             results.append((study, read_result(folder / f"{study.name}.json", study)))
         except FileNotFoundError:
@@ -69,6 +67,13 @@ def _write_report(folder: Path) -> Path:
         except ValueError as error:
             note(f"The report is without {study.name}: {error}.")
     return write_pages(mechanisms_report(results), folder)
+
+
+def _run_all(args: argparse.Namespace) -> None:
+    settings = settings_from_options(args, EverySettings)
+    chosen = [(study, settings.of_study(study)) for study in STUDIES]
+    for study, own in chosen:
+        run_study(study, own, args.out, _write_report)
 
 
 def _run_findings(args: argparse.Namespace) -> None:

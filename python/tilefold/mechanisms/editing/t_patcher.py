@@ -136,8 +136,10 @@ class TPatcher:
         with frozen(model), torch.enable_grad():
             with torch.no_grad():
                 unspecific = hidden_subjects(model, batch).log_probabilities(model)
-            options = {"seed": seed, "by_prompt": self.by_prompt}
-            patches = [PatchNeurons(model, part, batch, self.neurons, **options) for part in parts]
+            patches = [
+                PatchNeurons(model, part, batch, self.neurons, seed, by_prompt=self.by_prompt)
+                for part in parts
+            ]
             optimizer = torch.optim.AdamW(
                 [parameter for own in patches for parameter in own.parameters],
                 lr=self.learning_rate,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..subject_settings import WorldSize
 from .bound_result import ADDED, OTHER_KNOWN, OTHER_UNKNOWN, REMOVED
 from .bound_settings import BoundSettings
 
@@ -43,8 +44,54 @@ class BoundSubject:
     ranks: NDArray[np.int64]
 
 
-def bound_subject(settings: BoundSettings, seed: int) -> BoundSubject:
+@dataclass(frozen=True)
+class WorldFacts:
+    """A world, its base, and the facts of the test that the base knows, and that it does not.
+
+    Args:
+        world: of one seed.
+        base: folder of the masked language model.
+        model: the same, loaded.
+        train: facts whose questions train retrievers.
+        ranks: see `BoundSubject`.
+        known: facts of the test that were in the pre-training and have rank 1, in random order.
+        unknown: facts of the test that were not and have not, in random order.
+    """
+
+    world: World
+    base: Path
+    model: MaskedLM
+    train: list[int]
+    ranks: NDArray[np.int64]
+    known: list[int]
+    unknown: list[int]
+
+
+def world_facts(size: WorldSize, seed: int) -> WorldFacts:
     """Makes a world, and trains its base unless it was trained before.
+
+    Args:
+        size: of the world.
+        seed: of world, base and draws.
+    """
+    from ...models import MaskedLM
+    from ...world import make_world
+    from ...world.retrieval_data import split_facts
+    from ...world.world_models import pretrained
+
+    world = make_world(size, seed=seed)
+    base = pretrained(world, seed=seed)
+    model = MaskedLM.from_pretrained(base)
+    train, test = split_facts(world, seed=seed)
+    ranks = cloze_ranks(world, model)
+    order = np.random.default_rng([seed, 21]).permutation(test).tolist()
+    known = [n for n in order if world.facts[n].exposed and ranks[n] == 1]
+    unknown = [n for n in order if not world.facts[n].exposed and ranks[n] > 1]
+    return WorldFacts(world, base, model, train, ranks, known, unknown)
+
+
+def bound_subject(settings: BoundSettings, seed: int) -> BoundSubject:
+    """Makes a world, and divides the facts of its test in groups.
 
     Args:
         settings: of the study.
@@ -53,35 +100,24 @@ def bound_subject(settings: BoundSettings, seed: int) -> BoundSubject:
     Raises:
         ValueError: fewer known or unknown facts than are to be edited.
     """
-    from ...models import MaskedLM
-    from ...world import make_world
-    from ...world.retrieval_data import split_facts
-    from ...world.world_models import pretrained
-
-    world = make_world(settings.world, seed=seed)
-    base = pretrained(world, seed=seed)
-    model = MaskedLM.from_pretrained(base)
-    train, test = split_facts(world, seed=seed)
-    ranks = cloze_ranks(world, model)
-    order = np.random.default_rng([seed, 21]).permutation(test).tolist()
-    known = [n for n in order if world.facts[n].exposed and ranks[n] == 1]
-    unknown = [n for n in order if not world.facts[n].exposed and ranks[n] > 1]
+    own = world_facts(settings.world, seed)
     n = settings.n_facts
-    for name, found in (("known", known), ("unknown", unknown)):
+    for name, found in (("known", own.known), ("unknown", own.unknown)):
         if len(found) <= n:
             raise ValueError(
                 f"BoundSettings: n_facts: expected fewer than {len(found)}, as many facts of the "
                 f"test are {name}, got {n}"
             )
     groups = {
-        ADDED: sorted(unknown[:n]),
-        REMOVED: sorted(known[:n]),
-        OTHER_UNKNOWN: sorted(unknown[n:]),
-        OTHER_KNOWN: sorted(known[n:]),
+        ADDED: sorted(own.unknown[:n]),
+        REMOVED: sorted(own.known[:n]),
+        OTHER_UNKNOWN: sorted(own.unknown[n:]),
+        OTHER_KNOWN: sorted(own.known[n:]),
     }
+    train = own.train
     if settings.train_edited:
         train = sorted([*train, *groups[ADDED], *groups[REMOVED]])
-    return BoundSubject(world, base, model, train, groups, ranks)
+    return BoundSubject(own.world, own.base, own.model, train, groups, own.ranks)
 
 
 def fact_edits(

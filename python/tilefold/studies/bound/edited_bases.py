@@ -110,7 +110,7 @@ def outcomes(subject: BoundSubject, deltas: Mapping[str, WeightDelta]) -> dict[s
     """
     from ...mechanisms import edit_effects
 
-    _, apart = _neighbours(subject)
+    _, apart = known_neighbours(subject)
     near = fact_edits(subject.world, apart)
     found = {}
     for group, delta in deltas.items():
@@ -128,8 +128,24 @@ def outcomes(subject: BoundSubject, deltas: Mapping[str, WeightDelta]) -> dict[s
     return found
 
 
-def _neighbours(subject: BoundSubject) -> tuple[list[int], list[int]]:
-    """Returns known facts of the training that are not edited: to show editors, and to measure."""
+def ordinary_texts(subject: BoundSubject) -> list[str]:
+    """Returns texts for second moments: all passages, and statements of known facts.
+
+    Args:
+        subject: the world.
+    """
+    from ...world.retrieval_data import documents
+
+    shown, _ = known_neighbours(subject)
+    return documents(subject.world) + [text for n in shown for text in subject.world.statements(n)]
+
+
+def known_neighbours(subject: BoundSubject) -> tuple[list[int], list[int]]:
+    """Returns known facts of the training that are not edited: to show editors, and to measure.
+
+    Args:
+        subject: the world and its groups of facts.
+    """
     facts, removed = subject.world.facts, set(subject.groups[REMOVED])
     known = set(np.flatnonzero(subject.ranks == 1).tolist()) - removed
     found = sorted(n for n in known.intersection(subject.train) if facts[n].exposed)
@@ -138,18 +154,16 @@ def _neighbours(subject: BoundSubject) -> tuple[list[int], list[int]]:
 
 def _editor(settings: BoundSettings, subject: BoundSubject, seed: int) -> Any:
     from ...mechanisms import Memit, Rome, ShiftSearch, TPatcher, second_moments
-    from ...world.retrieval_data import documents
 
     world, model = subject.world, subject.model
     search = ShiftSearch(
         essence="{} is a [MASK] .", largest=LARGEST_SHIFT, required_probability=None
     )
-    shown, _ = _neighbours(subject)
     if settings.editor == "patches":
+        shown, _ = known_neighbours(subject)
         prompts = [prompt for n in shown for prompt in world.clozes(n)[:N_PROMPTS]]
         return TPatcher(prompts, steps=PATCH_STEPS, required_probability=None, seed=seed)
-    texts = documents(world) + [text for n in shown for text in world.statements(n)]
-    moments = second_moments(model, texts, batch_size=settings.batch_size)
+    moments = second_moments(model, ordinary_texts(subject), batch_size=settings.batch_size)
     if settings.editor == "rome":
         return Rome(moments, search=search)
     return Memit(moments, weight=settings.memit_weight, search=search)

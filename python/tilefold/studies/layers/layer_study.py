@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...evaluate import bootstrap
 from ..fact_rankings import MEASURE, fact_measures
-from ..paired_comparison import compare_pairs
+from ..paired_comparison import PairedComparison, compare_pairs
 from ..study import NoStepStore, Reporter, StepStore
 from .layer_result import ALL, NONE, LayerResult, TrainedLayers
 from .layer_settings import LayerSettings
@@ -56,7 +56,21 @@ def run_layers(
         value = bootstrap(np.concatenate(seeds))
         means = tuple(float(own.mean()) for own in seeds)
         rows.append(TrainedLayers(name, choices[name] or (), value, means, compared.get(name)))
-    return LayerResult(settings, title, MEASURE, len(every), tuple(rows), {})
+    between = _between(values)
+    return LayerResult(settings, title, MEASURE, len(every), tuple(rows), between, {})
+
+
+def _between(values: dict[str, list[Floats]]) -> tuple[PairedComparison, ...]:
+    """Compares middle layers with the first and the last one, each trained alone."""
+    from ...world.world_models import N_LAYERS
+
+    joined = {name: np.concatenate(seeds) for name, seeds in values.items()}
+    pairs = {
+        f"layer {middle} minus layer {outer}": (joined[f"layer {middle}"], joined[f"layer {outer}"])
+        for middle in range(1, N_LAYERS - 1)
+        for outer in (0, N_LAYERS - 1)
+    }
+    return compare_pairs(pairs)
 
 
 def layer_choices(settings: LayerSettings) -> dict[str, tuple[int, ...] | None]:

@@ -19,7 +19,7 @@ _WORDS = (
 
 
 def summarise_layers(result: LayerResult) -> list[SummaryTable]:
-    """Returns one table."""
+    """Returns a table of retrievers, and one of differences between layers trained alone."""
     rows = result.retrievers
     columns = {
         result.measure: [interval(row.value) for row in rows],
@@ -31,18 +31,28 @@ def summarise_layers(result: LayerResult) -> list[SummaryTable]:
         "p (Holm)": [p_value(row.comparison.p) if row.comparison else "" for row in rows],
     }
     heading = f"{result.measure} by the layers that are trained, {result.facts:,} facts"
-    return [SummaryTable(heading, [row.name for row in rows], columns)]
+    between = SummaryTable(
+        "Middle layers against the first and the last one, each trained alone",
+        [one.name for one in result.between],
+        {
+            "difference": [interval(one.difference, signed=True) for one in result.between],
+            "p (Holm)": [p_value(one.p) for one in result.between],
+        },
+    )
+    return [SummaryTable(heading, [row.name for row in rows], columns), between]
 
 
 def layer_sections(result: LayerResult) -> list[Section]:
-    """Returns a section with the table of the summary."""
+    """Returns a section with the tables of the summary."""
     from ...report import Paragraph, Section, Table
 
-    (table,) = summarise_layers(result)
+    table, between = summarise_layers(result)
     caption = (
         f"{table.heading} that no retriever was trained on, {len(result.settings.seeds)} seeds; "
         "means over the wordings of each question, 95% bootstrap intervals over facts; differences "
         "are paired."
     )
     block = Table.from_columns("trained", table.labels, table.columns, caption)
-    return [Section("Training with frozen layers", [Paragraph(_WORDS), block])]
+    words = f"{between.heading}; paired over facts, 95% bootstrap intervals."
+    other = Table.from_columns("layers", between.labels, between.columns, words)
+    return [Section("Training with frozen layers", [Paragraph(_WORDS), block, other])]

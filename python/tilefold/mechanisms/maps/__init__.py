@@ -1,0 +1,1 @@
+"""Maps from internal states of a model to passages: neurons, layers, and tests of their links."""

@@ -1,0 +1,136 @@
+"""Represents texts by their most active neurons, as sparse vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...models import Encoder
+from ..neurons.feedforward import NAMES
+from .neuron_rows import Pooling, neuron_rows
+
+_SMALLEST = 1e-6  # standard deviation of a neuron that varies
+
+
+@dataclass(frozen=True)
+class NeuronCodes:
+    """Sparse vectors of texts over the neurons of an encoder.
+
+    A neuron's activation in a text counts in standard deviations above its mean over some texts, so
+    that neurons which are active everywhere do not; of these values the largest n of a text are
+    kept. Two texts that share active neurons have a large inner product, and a `SparseIndex` of
+    passages is an inverted index from neurons to passages.
+
+    Args:
+        encoder: of the texts.
+        mean, deviation: ``[neurons]`` of activations over the texts of `fit`.
+        n: neurons of a text that are kept.
+        pooling: of `neuron_rows`.
+        layers: whose neurons; None for all.
+        names: see `feed_forwards`.
+
+    Example:
+        >>> from tilefold.models import minilm
+        >>> from tilefold.retrieval.sparse_index import SparseIndex
+        >>> passages = ["Cats sleep a lot.", "The invoice is due.", "It rains."]
+        >>> codes = NeuronCodes.fit(minilm(), passages, n=64)
+        >>> index = SparseIndex(codes.encode(passages))
+        >>> index.search(codes.encode(["a sleeping cat"]), k=1).ids
+        array([[0]])
+    """
+
+    encoder: Encoder
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    n: int
+    pooling: Pooling = "max"
+    layers: Sequence[int] | None = None
+    names: Sequence[tuple[str, str]] = NAMES
+
+    @classmethod
+    def fit(
+        cls,
+        encoder: Encoder,
+        texts: Sequence[str],
+        *,
+        n: int = 64,
+        pooling: Pooling = "max",
+        layers: Sequence[int] | None = None,
+        batch_size: int = 32,
+        names: Sequence[tuple[str, str]] = NAMES,
+        progress: bool | str = False,
+    ) -> NeuronCodes:
+        """Computes the means and deviations of neurons over texts of one kind.
+
+        Args:
+            encoder: of the texts.
+            texts: two or more, such as all passages; of queries take others than are evaluated.
+            n: neurons of a text that are kept.
+            pooling, layers, batch_size, names, progress: of `neuron_rows`.
+
+        Raises:
+            ValueError: fewer than two texts, n below 1, or see `neuron_rows`.
+        """
+        if n < 1:
+            raise ValueError(f"NeuronCodes.fit: n must be at least 1, got {n}")
+        if len(texts) < 2:
+            raise ValueError(f"NeuronCodes.fit: expected two or more texts, got {len(texts)}")
+        options: dict[str, Any] = {"pooling": pooling, "layers": layers, "names": names}
+        rows = neuron_rows(encoder, texts, batch_size=batch_size, progress=progress, **options)
+        mean = rows.mean(0, dtype=np.float64).astype(np.float32)
+        deviation = rows.std(0, dtype=np.float64).astype(np.float32)
+        return cls(encoder, mean, deviation, n, **options)
+
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 32, progress: bool | str = False
+    ) -> Any:
+        """Returns the sparse vectors of texts.
+
+        Args:
+            texts: strings.
+            batch_size, progress: of `neuron_rows`.
+
+        Returns:
+            scipy CSR ``[texts, neurons]`` float32, at most n positive values in a row.
+        """
+        rows = neuron_rows(
+            self.encoder,
+            texts,
+            pooling=self.pooling,
+            layers=self.layers,
+            batch_size=batch_size,
+            names=self.names,
+            progress=progress,
+        )
+        rows -= self.mean
+        rows /= np.maximum(self.deviation, np.float32(_SMALLEST))
+        return largest_values(rows, self.n)
+
+
+def largest_values(rows: NDArray[np.float32], n: int) -> Any:
+    """Keeps the n largest positive values of each row; of equal values the first.
+
+    Args:
+        rows: ``[texts, columns]``.
+        n: values that are kept.
+
+    Returns:
+        scipy CSR of the same shape.
+
+    Example:
+        >>> largest_values(np.float32([[3, 1, 2], [-1, 0, 5]]), 2).toarray().tolist()
+        [[3.0, 0.0, 2.0], [0.0, 0.0, 5.0]]
+    """
+    from scipy.sparse import csr_matrix
+
+    n = min(n, rows.shape[1])
+    columns = np.sort(np.argsort(-rows, 1, kind="stable")[:, :n], 1)
+    values = np.take_along_axis(rows, columns, 1)
+    positive = values > 0
+    offsets = np.concatenate([[0], np.cumsum(positive.sum(1))])
+    parts = values[positive], columns[positive], offsets
+    return csr_matrix(parts, shape=rows.shape)
