@@ -14,9 +14,10 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.cli.main import main
-from tilefold.cli.verbs.mechanisms import _STUDIES
+from tilefold.cli.verbs import mechanisms
 from tilefold.data import write_training
 from tilefold.files.done_once import digest_of
+from tilefold.studies.every_mechanism import STUDIES
 from tilefold.studies.findings import FINDINGS
 from tilefold.studies.neurons import NEURONS
 from tilefold.studies.probe import PROBE
@@ -34,7 +35,7 @@ QUICK = ["--probes", "concatenation", "dot product", "--candidates", "2", "--epo
 SHARED = {field.name for field in dataclasses.fields(SubjectSettings)}
 NAMES = {
     study.name: {field.name for field in dataclasses.fields(study.settings)} - SHARED
-    for study in (*_STUDIES, FINDINGS)
+    for study in (*STUDIES, FINDINGS)
 }
 COUNTS = Counter(name for names in NAMES.values() for name in names)
 OWN = {  # options of each study that no other study has
@@ -418,3 +419,34 @@ def test_results_go_to_a_folder(short, tmp_path, capsys):
     words = ["mechanisms", "probe", "--world", "tiny", "--out", str(tmp_path / "file")]
     assert main(words) == 1
     assert "it is a file" in capsys.readouterr().err
+
+
+def test_all_runs_every_study_on_one_world(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(
+        mechanisms, "run_study", lambda study, settings, out, _: ran.append((study, settings, out))
+    )
+    out = str(tmp_path)
+    words = ["mechanisms", "all", "--world", "tiny", "--seeds", "3", "4", "--batch-size", "7"]
+    assert main([*words, "--retriever-epochs", "2", "--out", out]) == 0
+    assert [study for study, _, _ in ran] == list(STUDIES)
+    for study, settings, folder in ran:
+        assert isinstance(settings, study.settings)
+        assert (settings.world, settings.batch_size, folder) == ("tiny", 7, out)
+        assert getattr(settings, "seeds", (3, 4)) == (3, 4)
+        assert getattr(settings, "seed", 3) == 3
+        assert getattr(settings, "retriever_epochs", 2) == 2
+    edited = {s.name: settings.n_facts for s, settings, _ in ran if hasattr(settings, "n_facts")}
+    assert edited["bound"] == edited["directions"] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "1", "1"], "--seeds: expected one or more different values, got (1, 1)"),
+        (["--retriever-epochs", "0"], "--retriever-epochs: expected 1 or more, got 0"),
+    ],
+)
+def test_wrong_options_of_all_are_errors(words, message, capsys, tmp_path):
+    assert main(["mechanisms", "all", "--out", str(tmp_path), *words]) == 1
+    assert message in capsys.readouterr().err
