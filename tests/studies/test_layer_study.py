@@ -58,7 +58,8 @@ def test_frozen_weights_stay_to_the_bit(small, tmp_path):
 
 def test_measures_are_those_of_the_retrievers(small, studied):
     result = read_result(studied / "layers.json", LAYERS)
-    names = ["none", *(f"layer {n}" for n in range(4)), "layers 1 and 2", "all"]
+    two = [f"layers {n} and {n + 1}" for n in range(3)]
+    names = ["none", *(f"layer {n}" for n in range(4)), *two, "all"]
     assert [row.name for row in result.retrievers] == names
     world = make_world("tiny", seed=0)
     base = world_models.pretrained(world, seed=0)
@@ -80,6 +81,7 @@ def test_measures_are_those_of_the_retrievers(small, studied):
         assert found[name].comparison.difference.mean == pytest.approx(expected, abs=0.02)
         assert found[name].comparison.n == result.facts == len(test)
     pairs = [f"layer {middle} minus layer {outer}" for middle in (1, 2) for outer in (0, 3)]
+    pairs += [f"layers 1 and 2 minus layers {outer} and {outer + 1}" for outer in (0, 2)]
     assert [one.name for one in result.between] == pairs
     for one in result.between:
         middle, outer = one.name.split(" minus ")
@@ -110,7 +112,7 @@ def test_a_run_goes_on_and_writes_the_same_report(small, studied, capsys):
     before = read_result(studied / "layers.json", LAYERS)
     html = (studied / "report.html").read_text()
     assert main([*WORDS, "--out", str(studied)]) == 0
-    assert "7 steps were kept from an earlier run" in capsys.readouterr().out
+    assert "9 steps were kept from an earlier run" in capsys.readouterr().out
     assert read_result(studied / "layers.json", LAYERS) == before
     assert (studied / "report.html").read_text() == html
     assert ">Training with frozen layers</h2>" in html

@@ -42,8 +42,8 @@ class LayerResult:
         measure: its name.
         facts: of the test, of all seeds.
         retrievers: by the layers that were trained.
-        between: middle layers minus the first and the last one, each trained alone, paired over
-            facts, p corrected over these comparisons (Holm).
+        between: middle layers minus the first and the last one, each trained alone, and the same of
+            two neighbours, paired over facts, p corrected over these comparisons (Holm).
         constants: parameters that are no settings.
         version: of tilefold.
     """

@@ -61,20 +61,23 @@ def run_layers(
 
 
 def _between(values: dict[str, list[Floats]]) -> tuple[PairedComparison, ...]:
-    """Compares middle layers with the first and the last one, each trained alone."""
+    """Compares middle layers with the first and the last ones, alone and with a neighbour."""
     from ...world.world_models import N_LAYERS
 
     joined = {name: np.concatenate(seeds) for name, seeds in values.items()}
-    pairs = {
-        f"layer {middle} minus layer {outer}": (joined[f"layer {middle}"], joined[f"layer {outer}"])
-        for middle in range(1, N_LAYERS - 1)
-        for outer in (0, N_LAYERS - 1)
-    }
-    return compare_pairs(pairs)
+    last = N_LAYERS - 1
+    pairs = [
+        (f"layer {middle}", f"layer {outer}") for middle in range(1, last) for outer in (0, last)
+    ]
+    pairs += [
+        (_two(middle), _two(outer)) for middle in range(1, last - 1) for outer in (0, last - 1)
+    ]
+    named = {f"{one} minus {other}": (joined[one], joined[other]) for one, other in pairs}
+    return compare_pairs(named)
 
 
 def layer_choices(settings: LayerSettings) -> dict[str, tuple[int, ...] | None]:
-    """Returns the layers to train by name: none, each one, those between the first and the last.
+    """Returns the layers to train by name: none, each one, each two neighbours, and everything.
 
     Args:
         settings: whether to leave out each one as well.
@@ -85,14 +88,17 @@ def layer_choices(settings: LayerSettings) -> dict[str, tuple[int, ...] | None]:
     from ...world.world_models import N_LAYERS
 
     every = tuple(range(N_LAYERS))
-    middle = every[1:-1]
     found: dict[str, tuple[int, ...] | None] = {NONE: ()}
     found |= {f"layer {layer}": (layer,) for layer in every}
-    found[f"layers {' and '.join(map(str, middle))}"] = middle
+    found |= {_two(layer): (layer, layer + 1) for layer in every[:-1]}
     if settings.all_but_one:
         for layer in every:
             found[f"all but layer {layer}"] = tuple(x for x in every if x != layer)
     return {**found, ALL: None}
+
+
+def _two(layer: int) -> str:
+    return f"layers {layer} and {layer + 1}"
 
 
 def _seed_values(

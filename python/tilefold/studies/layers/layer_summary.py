@@ -19,7 +19,7 @@ _WORDS = (
 
 
 def summarise_layers(result: LayerResult) -> list[SummaryTable]:
-    """Returns a table of retrievers, and one of differences between layers trained alone."""
+    """Returns a table of retrievers, and one of differences between layers."""
     rows = result.retrievers
     columns = {
         result.measure: [interval(row.value) for row in rows],
@@ -32,7 +32,7 @@ def summarise_layers(result: LayerResult) -> list[SummaryTable]:
     }
     heading = f"{result.measure} by the layers that are trained, {result.facts:,} facts"
     between = SummaryTable(
-        "Middle layers against the first and the last one, each trained alone",
+        "Middle layers against the first and the last ones",
         [one.name for one in result.between],
         {
             "difference": [interval(one.difference, signed=True) for one in result.between],
