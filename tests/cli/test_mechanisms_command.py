@@ -435,7 +435,7 @@ def test_all_runs_every_study_on_one_world(monkeypatch, tmp_path):
         assert (settings.world, settings.batch_size, folder) == ("tiny", 7, out)
         assert getattr(settings, "seeds", (3, 4)) == (3, 4)
         assert getattr(settings, "seed", 3) == 3
-        assert getattr(settings, "retriever_epochs", 2) == 2
+        assert study.name == "edit" or settings.retriever_epochs == 2
     edited = {s.name: settings.n_facts for s, settings, _ in ran if hasattr(settings, "n_facts")}
     assert edited["bound"] == edited["directions"] == 10
 

@@ -8,7 +8,9 @@ pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analy
 scipy_sparse = pytest.importorskip("scipy.sparse", reason="pip install tilefold[analysis]")
 
 from tilefold.mechanisms import KnowledgeHead, NeuronCodes, feed_forwards, link_effects, neuron_rows
+from tilefold.mechanisms.maps import neuron_codes
 from tilefold.mechanisms.maps.neuron_codes import largest_values
+from tilefold.mechanisms.maps.neuron_links import _linked_and_unlinked
 from tilefold.models import minilm
 from tilefold.ragged_lists import Lists
 
@@ -121,17 +123,45 @@ def test_links_are_knocked_out_and_the_encoder_stays_as_it_is(encoder):
     queries = ["a sleeping cat", "unpaid invoices"]
     own, theirs = codes.encode(queries), codes.encode(passages)
     found = link_effects(encoder, queries, documents, [0, 1], own, theirs, n=16)
-    assert found.linked.shape == found.random.shape == (2,)
+    assert found.linked.shape == found.unlinked.shape == (2,)
     assert (found.linked != 0).all()
     np.testing.assert_array_equal(encoder.encode(passages, progress=False), documents)
     again = link_effects(encoder, queries, documents, [0, 1], own, theirs, n=16)
-    np.testing.assert_array_equal(found.random, again.random)
+    np.testing.assert_array_equal(found.unlinked, again.unlinked)
     none = link_effects(encoder, queries, documents, [0, 1], own * 0, theirs, n=16)
-    assert not none.linked.any()
+    assert np.isnan(none.linked).all()
+    assert np.isnan(none.unlinked).all()
     with pytest.raises(ValueError, match="expected 2 passages, got 1"):
         link_effects(encoder, queries, documents, [0], own, theirs)
     with pytest.raises(ValueError, match=r"query_codes must be \[2, 9216\], got \[2, 5\]"):
         link_effects(encoder, queries, documents, [0, 1], own[:, :5], theirs)
+
+
+def test_the_control_of_a_link_is_as_active_and_not_linked():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        asked, stated = (np.maximum(rng.normal(0, 1, 40), 0) for _ in range(2))
+        linked, unlinked = _linked_and_unlinked(asked, stated, 5)
+        assert len(linked) == len(set(unlinked)) == len(unlinked)
+        assert (asked[linked] * stated[linked] > 0).all()
+        assert (asked[unlinked] > 0).all()
+        assert not stated[unlinked].any()
+        products = asked * stated
+        assert set(linked) <= set(np.argsort(-products)[:5].tolist())
+        apart = np.abs(asked[unlinked[:1]] - asked[linked[:1]])
+        free = (asked > 0) & (stated == 0)
+        assert apart == np.abs(asked[free] - asked[linked[0]]).min()
+
+
+def test_neurons_that_do_not_vary_count_nowhere(encoder, monkeypatch):
+    rows = np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 3.0]], np.float32)
+    monkeypatch.setattr(neuron_codes, "neuron_rows", lambda *_, **__: rows.copy())
+    codes = NeuronCodes.fit(encoder, ["a", "b"], n=3)
+    rows += np.float32([0.5, 0.5, 0])
+    assert codes.encode(["a", "b"]).toarray()[:, :2].tolist() == [[0, 0], [0, 0]]
+    states = np.concatenate([np.ones((4, 1)), np.eye(4)], 1).astype(np.float32)
+    head = KnowledgeHead.fit(states, np.eye(4, dtype=np.float32), Lists.pack([[0]] * 4), epochs=2)
+    assert not head.weight[0].any()
 
 
 def test_wrong_arguments_of_codes_are_errors(encoder):

@@ -146,7 +146,7 @@ def test_with_dropout_facts_survive_the_loss_of_some_neurons(model):
             found = edit_effects(model, replace(delta, neurons=neurons), facts())
             shares.append(found.after.mean())
         survived.append(np.mean(shares))
-    assert survived[1] > survived[0]
+    assert survived[1] > survived[0] + 0.02
 
 
 @pytest.mark.parametrize("remove", [False, True])

@@ -86,9 +86,7 @@ def reciprocal_ranks(model: BiEncoder, world, fact: int) -> float:
 def test_measures_are_those_of_rankings_by_hand(small, studied, result):
     subject = bound_subject(settings(), 0)
     steps = Steps(studied / "steps")
-    folder = fine_tuned(
-        subject.world, subject.base, subject.train, epochs=1, folder=steps.folder("retrievers", [])
-    )
+    folder = fine_tuned(subject.world, subject.base, subject.train, epochs=1)
     model = BiEncoder.from_pretrained(folder)
     measures = {(row.retriever, row.facts): row for row in result.measures}
     assert set(measures) == {

@@ -71,7 +71,8 @@ def test_measures_are_those_of_the_retrievers(small, studied):
         if layers == ():
             model = BiEncoder.from_pretrained(base, pooling="cls", normalize=False)
         else:
-            folder = fine_tuned(world, base, train, epochs=1, layers=layers, folder=root)
+            kept = None if layers is None else root
+            folder = fine_tuned(world, base, train, epochs=1, layers=layers, folder=kept)
             model = BiEncoder.from_pretrained(folder)
         every[name] = fact_measures(world, model)[test]
         assert found[name].value.mean == pytest.approx(every[name].mean(), abs=0.01)

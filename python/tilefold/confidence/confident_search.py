@@ -125,12 +125,14 @@ class ConfidentSearch:
         *,
         calibration: Calibration = "platt",
         measure: str = "RR@10",
+        groups: Sequence[int] | None = None,
         seed: int = 0,
     ) -> Self:
         """Trains the estimator on half of the labelled queries, and calibrates it on the others.
 
         The threshold of falling back maximises the measure on the calibration share. Queries with
-        the same text are in the same share.
+        the same text, or of one group, are in the same share. Conformal sets are calibrated on one
+        query of each group, as queries of a group are not exchangeable with those of others.
 
         Args:
             queries: n texts that the retriever was not trained on.
@@ -138,7 +140,9 @@ class ConfidentSearch:
             calibration: "platt" or "isotonic", see `CalibratedConfidence`.
             measure: what falling back should improve, such as "RR@10" or "nDCG@10"; queries without
                 a relevant document count as 0.
-            seed: of the shares.
+            groups: ``[n]`` integers, equal for queries that ask for the same, such as paraphrases;
+                by default equal texts alone are a group.
+            seed: of the shares, and of the query that stands for a group.
 
         Raises:
             ValueError: not one list for each query; fewer than two different queries; labels from
@@ -148,7 +152,9 @@ class ConfidentSearch:
         op = f"{_OP}.fit"
         lists = checked_labels(op, self.corpus, queries, relevant)
         parsed = Measure.parse(measure)
-        shares = _shares(queries, as_integer(seed, op, "seed", at_least=0))
+        own_groups = _groups(queries, groups)
+        seed = as_integer(seed, op, "seed", at_least=0)
+        shares = _shares(own_groups, seed)
         self.estimator_rows_, self.calibration_rows_ = shares
         (some, own), (others, rest) = (_rows(queries, lists, rows) for rows in shares)
         self.temperature_ = self.temperature
@@ -158,7 +164,9 @@ class ConfidentSearch:
             self.estimator.fit(self.corpus, some, own)
         self.calibrated_ = CalibratedConfidence(self.estimator, calibration)
         self.calibrated_.fit(self.corpus, others, rest)
-        self.conformal_ = ConformalSets(self.temperature_).fit(self.corpus, others, rest)
+        alone = _one_of_each(own_groups, shares[1], seed)
+        self.conformal_ = ConformalSets(self.temperature_)
+        self.conformal_.fit(self.corpus, *_rows(queries, lists, alone))
         self.threshold_ = None
         if self._lexical is not None:
             confidence = self.calibrated_.scores(self.corpus, others)
@@ -250,13 +258,35 @@ class ConfidentSearch:
         ]
 
 
-def _shares(queries: Sequence[str], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Splits rows of queries in two halves, those of the same text together."""
-    texts, groups = np.unique(np.array(queries, dtype=object), return_inverse=True)
-    if len(texts) < 2:
-        raise ValueError(f"{_OP}.fit: expected 2 different queries or more, got {len(texts)}")
-    first = np.random.default_rng(seed).permutation(len(texts)) < len(texts) // 2
+def _groups(queries: Sequence[str], groups: Sequence[int] | None) -> NDArray[np.int64]:
+    """Numbers the groups of queries: equal texts, or those given."""
+    if groups is None:
+        texts = np.array(queries, dtype=object)
+        return np.unique(texts, return_inverse=True)[1].astype(np.int64)
+    given = np.asarray(groups)
+    if given.shape != (len(queries),) or given.dtype.kind not in "iu":
+        raise ValueError(
+            f"{_OP}.fit: groups must be integers [{len(queries)}], got {given.dtype} {given.shape}"
+        )
+    return np.unique(given, return_inverse=True)[1].astype(np.int64)
+
+
+def _shares(groups: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Splits rows of queries in two halves, those of a group together."""
+    n = int(groups.max(initial=-1)) + 1
+    if n < 2:
+        raise ValueError(f"{_OP}.fit: expected 2 different queries or more, got {n}")
+    first = np.random.default_rng(seed).permutation(n) < n // 2
     return np.flatnonzero(first[groups]), np.flatnonzero(~first[groups])
+
+
+def _one_of_each(
+    groups: NDArray[np.int64], rows: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Draws one row of each group among some rows."""
+    order = np.random.default_rng([seed, 1]).permutation(rows)
+    _, first = np.unique(groups[order], return_index=True)
+    return np.sort(order[first])
 
 
 def _rows(queries: Sequence[str], lists: Lists, rows: NDArray[np.int64]) -> tuple[list[str], Lists]:

@@ -92,6 +92,9 @@ def order_by_knowledge(
 
     Returns:
         Rows of the questions, int64 ``[n]``.
+
+    Source: an order of training samples by difficulty is curriculum learning (Bengio et al., 2009),
+    here from hard to easy.
     """
     asked = [i for i in range(len(made)) if made.clozes[i] and made.answers[i]]
     ranks = np.zeros(len(made), np.int64)

@@ -24,7 +24,8 @@ def round_trip(made: SyntheticQuestions, search: Search, *, k: int = 1) -> NDArr
         made: questions and their documents.
         search: a function of texts and k that returns ids ``[n, k]`` of documents, best first, -1
             where there is none, such as ``lambda texts, k: bm25.search(texts, k).ids``.
-        k: how many results may be wrong before the right one, plus one.
+        k: number of top results in which a document of the question must appear; 1 as in
+            Promptagator.
 
     Returns:
         ``[n]`` booleans, for `SyntheticQuestions.take`.

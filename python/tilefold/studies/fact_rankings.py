@@ -29,6 +29,20 @@ def fact_measures(world: World, model: BiEncoder, *, batch_size: int = 32) -> ND
     Returns:
         float64 ``[facts]``: RR@10, means over wordings.
     """
+    mean: NDArray[np.float64] = wording_measures(world, model, batch_size=batch_size).mean(0)
+    return mean
+
+
+def wording_measures(
+    world: World, model: BiEncoder, *, batch_size: int = 32
+) -> NDArray[np.float64]:
+    """Returns RR@10 of each wording, float64 ``[wordings, facts]``; see `fact_measures`.
+
+    Args:
+        world: of facts and passages.
+        model: the retriever.
+        batch_size: texts in a forward pass.
+    """
     from ..retrieval.exact_search import search
     from ..world.retrieval_data import collection
 
@@ -42,5 +56,4 @@ def fact_measures(world: World, model: BiEncoder, *, batch_size: int = 32) -> ND
         rows = model.encode_queries(asked.queries, **options)
         ids = np.asarray(search(rows, vectors, _DEPTH).ids)
         found.append(evaluate(ids, asked.qrels, [MEASURE])[MEASURE])
-    mean: NDArray[np.float64] = np.mean(found, 0)
-    return mean
+    return np.stack(found)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..models import BiEncoder
 
 BASE, RETRIEVER, RANDOM = "base", "retriever", "random weights"
+_EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _world_subject(
     progress.fact("facts", f"{len(world.facts):,}, {exposed:,} of them in the pretraining texts")
     base = pretrained(world, seed=seed)
     untrained = pretrained(world, steps=0, seed=seed)
-    retriever = fine_tuned(world, base, train, seed=seed)
+    epochs = settings.retriever_epochs or _EPOCHS
+    retriever = fine_tuned(world, base, train, epochs=epochs, seed=seed)
     progress.fact("models", str(base.parent))
     load = BiEncoder.from_pretrained
     options: dict[str, Any] = {"pooling": "cls", "normalize": False}

@@ -24,6 +24,7 @@ class SubjectSettings(StudySettings):
         base: model that the retriever was trained from.
         data: training data with hard negatives, a file or the folder of a collection.
         split: split of a collection given as data (default: train).
+        retriever_epochs: epochs of the training of a world's retriever (default: 8).
         seed: seed of all random draws.
         batch_size: texts in a forward pass.
 
@@ -38,6 +39,7 @@ class SubjectSettings(StudySettings):
     base: str | None = None
     data: str | None = None
     split: str | None = None
+    retriever_epochs: int | None = None
     seed: int = 0
     batch_size: int = 32
 
@@ -45,6 +47,12 @@ class SubjectSettings(StudySettings):
         super().__post_init__()
         self._check_min("batch_size", 1)
         self._check_min("seed", 0)
+        self._check_min("retriever_epochs", 1)
+        if self.retriever_epochs is not None and self.world is None:
+            raise ValueError(
+                f"{self._named('retriever_epochs')}: expected None without world, got "
+                f"{self.retriever_epochs}"
+            )
         if self.preset is not None:
             self._check_preset()
             return

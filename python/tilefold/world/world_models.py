@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data import TrainingSet
 from ..files.done_once import result_key
 from ..files.folder_digests import DIGESTS, check_digests, write_digests
 from ..files.locked import locked_beside
@@ -33,6 +34,7 @@ from .retrieval_data import documents, training_set
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _LENGTH = 128  # tokens
 N_LAYERS = 4
+BATCH_SIZE, LEARNING_RATE = 64, 3e-4  # of the training of retrievers
 # The version of the training code. To be raised with any change of this file or of
 # `retrieval_data.py` after which the same world and settings give other weights: models that were
 # kept are then trained again. Changes of facts and texts are noticed without it.
@@ -84,8 +86,8 @@ def fine_tuned(
     *,
     paraphrases: Sequence[int] = (0, 1, 2),
     epochs: int = 8,
-    batch_size: int = 64,
-    learning_rate: float = 3e-4,
+    batch_size: int = BATCH_SIZE,
+    learning_rate: float = LEARNING_RATE,
     layers: Sequence[int] | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -288,9 +290,21 @@ def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: 
     model = base_model(base)
     if "layers" in options:
         _freeze_others(model, options["layers"])
-    objective = ContrastiveObjective(model, ContrastiveLoss(1.0))
-    run_epochs(objective, Draw(data, group_size=2, seed=options["seed"]), options)
+    run_epochs(*retriever_training(model, data, options["seed"]), options)
     model.eval().save_pretrained(folder)
+
+
+def retriever_training(
+    model: BiEncoder, data: TrainingSet, seed: int
+) -> tuple[ContrastiveObjective, Draw]:
+    """Returns the objective and the draws of DPR: in-batch negatives, one hard negative.
+
+    Args:
+        model: to train.
+        data: questions and passages.
+        seed: of the draws.
+    """
+    return ContrastiveObjective(model, ContrastiveLoss(1.0)), Draw(data, group_size=2, seed=seed)
 
 
 def run_epochs(

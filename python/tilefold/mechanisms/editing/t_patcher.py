@@ -39,7 +39,9 @@ class TPatcher:
         by_prompt: every prompt of an edit has neurons of its own, so that its paraphrases do not
             depend on the same ones; by default they share them, as published.
         dropout: share of neurons that have no effect in a step of training, drawn anew in each, so
-            that the others learn to suffice; none by default, as published.
+            that the others learn to suffice; none by default, as published. Values of the others
+            are not scaled up, so that an edit is stronger after the training than in it, and all
+            steps are made.
         steps: maximum number of steps of Adam; training stops where every edit is done, and
             activations on texts keep the margin on average.
         learning_rate, weight_decay: of AdamW.
@@ -154,7 +156,11 @@ class TPatcher:
                     own.losses(memory, self.margin)
                     for own, memory in zip(patches, memories, strict=True)
                 ]
-                done = all(one.others < 2 for one in losses) and (goals < self.stop_loss).all()
+                done = (
+                    not self.dropout
+                    and all(one.others < 2 for one in losses)
+                    and bool((goals < self.stop_loss).all())
+                )
                 if done or step == self.steps:
                     break
                 loss = goals.sum()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ...files.done_once import read_checked, write_checked
 from ...losses import contrastive_loss
 from ...ragged_lists import Lists
+from .neuron_codes import varies
 
-_SMALLEST = 1e-6  # standard deviation of a coordinate that varies
 _BATCH = 256  # states in a step of training
 Floats = NDArray[np.float32]
 
@@ -24,7 +24,7 @@ class KnowledgeHead:
     """A linear map from internal states, such as those of one layer, to embeddings of entries.
 
     The inner product of ``project(states)`` with the embeddings of a knowledge base's entries ranks
-    them, by exact search or by any index.
+    them, by exact search or by any index. The loss is InfoNCE (van den Oord, Li and Vinyals, 2018).
 
     Args:
         weight: ``[width, dim]``.
@@ -74,7 +74,9 @@ class KnowledgeHead:
         """
         _check(states, entries, positives, epochs)
         mean = states.mean(0)
-        deviation = np.maximum(states.std(0), _SMALLEST)
+        deviation = states.std(0)
+        # A coordinate that does not vary becomes 0.
+        deviation = np.where(varies(mean, deviation), deviation, np.inf).astype(np.float32)
         inputs = torch.from_numpy((states - mean) / deviation)
         targets = torch.from_numpy(np.ascontiguousarray(entries))
         linear = torch.nn.Linear(states.shape[1], entries.shape[1])

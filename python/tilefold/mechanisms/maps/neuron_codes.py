@@ -13,17 +13,19 @@ from ...models import Encoder
 from ..neurons.feedforward import NAMES
 from .neuron_rows import Pooling, neuron_rows
 
-_SMALLEST = 1e-6  # standard deviation of a neuron that varies
-
 
 @dataclass(frozen=True)
 class NeuronCodes:
     """Sparse vectors of texts over the neurons of an encoder.
 
     A neuron's activation in a text counts in standard deviations above its mean over some texts, so
-    that neurons which are active everywhere do not; of these values the largest n of a text are
-    kept. Two texts that share active neurons have a large inner product, and a `SparseIndex` of
-    passages is an inverted index from neurons to passages.
+    that neurons which are active everywhere do not, nor any that does not vary; of these values the
+    largest n of a text are kept. Queries and passages differ in length, so each side has means of
+    its own. Two texts that share active neurons have a large inner product,
+    and a `SparseIndex` of passages is an inverted index from neurons to passages. Sparse codes for
+    retrieval are those of learned sparse retrieval (SPLADE: Formal, Piwowarski and Clinchant,
+    2021), whose features are words; neurons as keys of what a block adds are those of Geva et al.
+    ("Transformer Feed-Forward Layers Are Key-Value Memories", 2021).
 
     Args:
         encoder: of the texts.
@@ -36,11 +38,12 @@ class NeuronCodes:
     Example:
         >>> from tilefold.models import minilm
         >>> from tilefold.retrieval.sparse_index import SparseIndex
-        >>> passages = ["Cats sleep a lot.", "The invoice is due.", "It rains."]
-        >>> codes = NeuronCodes.fit(minilm(), passages, n=64)
-        >>> index = SparseIndex(codes.encode(passages))
-        >>> index.search(codes.encode(["a sleeping cat"]), k=1).ids
-        array([[0]])
+        >>> passages = ["Cats sleep a lot.", "The invoice is due.", "It rains in autumn."]
+        >>> queries = ["a sleeping cat", "unpaid invoices", "wet weather"]
+        >>> stated, asked = (NeuronCodes.fit(minilm(), texts, n=256) for texts in (passages, queries))
+        >>> index = SparseIndex(stated.encode(passages))
+        >>> index.search(asked.encode(queries), k=1).ids.ravel()
+        array([0, 1, 2])
     """
 
     encoder: Encoder
@@ -107,8 +110,18 @@ class NeuronCodes:
             progress=progress,
         )
         rows -= self.mean
-        rows /= np.maximum(self.deviation, np.float32(_SMALLEST))
+        rows /= np.where(varies(self.mean, self.deviation), self.deviation, np.inf)
         return largest_values(rows, self.n)
+
+
+def varies(mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Returns which coordinates vary by more than the rounding of float32.
+
+    Args:
+        mean, deviation: ``[columns]`` of each coordinate.
+    """
+    found: NDArray[np.bool_] = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    return found
 
 
 def largest_values(rows: NDArray[np.float32], n: int) -> Any:

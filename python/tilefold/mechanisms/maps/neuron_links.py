@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ...integers import as_integer
 from ...models import Encoder
 from ..neurons.feedforward import NAMES, own_feed_forwards
-from ..neurons.interventions import random_neurons
 from ..neurons.knowledge_neurons import Neurons, scaled_neurons
 
 Floats = NDArray[np.float64]
@@ -26,13 +25,7 @@ class LinkEffects(NamedTuple):
     """
 
     linked: Floats  # [queries]
-    random: Floats  # [queries] with as many other neurons of the same layers knocked out
-
-    @property
-    def precise(self) -> NDArray[np.bool_]:
-        """Whether the linked passage loses more than all passages on average, ``[queries]``."""
-        lost: NDArray[np.bool_] = self.linked < 0
-        return lost
+    unlinked: Floats  # [queries] with as many other neurons knocked out, as active in the query
 
 
 def link_effects(
@@ -44,13 +37,14 @@ def link_effects(
     passage_codes: Any,
     *,
     n: int = 8,
-    seed: int = 0,
     names: Sequence[tuple[str, str]] = NAMES,
 ) -> LinkEffects:
     """Knocks out the neurons that link each query to a passage, and measures the passage's score.
 
     The neurons of a link are those with the largest products of the query's and the passage's
-    sparse codes.
+    sparse codes. The control takes neurons of the query's code that the passage's code does not
+    have, for each neuron of the link the one with the nearest value. As in knock-outs of knowledge
+    neurons (Dai et al., 2022, section 4.2), neurons are set to 0 at all tokens.
 
     Args:
         encoder: of queries.
@@ -59,9 +53,8 @@ def link_effects(
         passages: n rows of documents, the one that each query is linked to.
         query_codes, passage_codes: CSR ``[n, neurons]`` and ``[m, neurons]`` of `NeuronCodes` over
             all layers.
-        n: neurons that are knocked out; fewer where a link has fewer, none where it has none, and
-            then the change is 0.
-        seed: of the random neurons.
+        n: neurons that are knocked out; fewer where the link or the control has fewer, none where
+            one has none, and then both changes are NaN.
         names: see `feed_forwards`.
 
     Raises:
@@ -80,25 +73,40 @@ def link_effects(
     if len(passages) != len(queries):
         raise ValueError(f"{_OP}: expected {len(queries)} passages, got {len(passages)}")
     vectors = np.asarray(documents, np.float64)
-    found = np.zeros((2, len(queries)))
-    products = query_codes.multiply(passage_codes[list(passages)]).tocsr()
+    found = np.full((2, len(queries)), np.nan)
     for row, (query, passage) in enumerate(zip(queries, passages, strict=True)):
-        own = _strongest(products[row], n, widths)
-        if not own:
+        asked, stated = (
+            codes[[place]].toarray()[0]
+            for codes, place in ((query_codes, row), (passage_codes, passage))
+        )
+        choices = _linked_and_unlinked(asked, stated, n)
+        if not len(choices[0]):
             continue
         before = _scores(encoder, query, vectors, frozenset(), names)
-        others = random_neurons(encoder, own, seed=[seed, row], names=names)
-        for place, neurons in enumerate((own, others)):
+        for place, columns in enumerate(choices):
+            neurons = _neurons(columns, widths)
             change = _scores(encoder, query, vectors, neurons, names) - before
             found[place, row] = (change[passage] - change.mean()) / max(before.std(), 1e-12)
     return LinkEffects(*found)
 
 
-def _strongest(products: Any, n: int, widths: Sequence[int]) -> Neurons:
-    """Returns the neurons of the largest products of a row."""
-    order = np.argsort(-products.data, kind="stable")[:n]
+def _linked_and_unlinked(asked: Floats, stated: Floats, n: int) -> tuple[list[int], list[int]]:
+    """Returns columns with the largest products, and others with as large values in the query."""
+    products = asked * stated
+    linked = [int(i) for i in np.argsort(-products, kind="stable")[:n] if products[i] > 0]
+    free = [int(i) for i in np.flatnonzero((asked > 0) & (stated == 0))]
+    linked = linked[: len(free)]
+    unlinked = []
+    for column in linked:
+        nearest = min(free, key=lambda other: abs(float(asked[other] - asked[column])))
+        free.remove(nearest)
+        unlinked.append(nearest)
+    return linked, unlinked
+
+
+def _neurons(columns: Sequence[int], widths: Sequence[int]) -> Neurons:
+    """Returns layers and places of columns."""
     starts = np.cumsum([0, *widths])
-    columns = products.indices[order]
     layers = np.searchsorted(starts, columns, side="right") - 1
     return frozenset(
         (int(layer), int(column - starts[layer]))

@@ -57,13 +57,15 @@ def retriever_values(
 
     after = {AFTER_ADDED: ADDED, AFTER_REMOVED: REMOVED}.get(name)
     base = subject.base if after else _base(subject, deltas, name, seed, steps)
+    edited = base != subject.base or settings.train_edited
     folder = fine_tuned(
         subject.world,
         base,
         subject.train,
         epochs=settings.retriever_epochs,
         seed=seed,
-        folder=steps.folder("retrievers", []),
+        # Other studies have the same plain retriever.
+        folder=steps.folder("retrievers", []) if edited else None,
     )
     model = BiEncoder.from_pretrained(folder)
     delta = deltas[after] if after else None

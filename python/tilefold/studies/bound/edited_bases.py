@@ -38,7 +38,8 @@ def knowledge_deltas(
     found = {}
     for group, remove in ((ADDED, False), (REMOVED, True)):
         facts = list(subject.groups[group])
-        editor = [settings.editor, settings.memit_weight, settings.train_edited]
+        editor: list[Any] = [settings.editor, settings.memit_weight, settings.train_edited]
+        editor += [LARGEST_SHIFT, PATCH_STEPS, N_PROMPTS]
         depends = [subject.model.fingerprint(), facts, *editor, seed]
         path = steps.folder(f"edit {group} {seed}", depends) / "delta.safetensors"
         if not path.is_file():

@@ -18,9 +18,9 @@ class DirectionMeasure:
         direction: its name.
         method: what was measured.
         measure: its name.
-        value: mean and 95% interval over facts of all seeds.
+        value: mean and 95% interval over facts of all seeds, or over queries of a collection.
         seeds: mean of each seed.
-        n: facts of all seeds.
+        n: facts of all seeds, or queries.
         reference: the method that it is compared with, "" for the reference itself.
         comparison: with the reference, paired over facts, p corrected over the comparisons of a
             direction (Holm); None for the reference.
@@ -43,23 +43,29 @@ class ConfidenceMeasure:
     Args:
         estimator: its name.
         auroc: probability that a question whose first passage is relevant has more confidence than
-            one whose first passage is not, 95% bootstrap interval over facts.
-        calibration_error: of the calibrated confidence, in 10 bins.
-        risk_area: mean share of wrong first passages among the questions that are kept, over all
-            shares kept in the order of confidence; lower is better.
-        seconds: of an estimate for all questions of the test, mean over seeds.
+            one whose first passage is not, 95% percentile bootstrap interval over facts.
+        calibration_error: expected calibration error of the calibrated confidence, in 10 bins, with
+            a basic bootstrap interval, as draws are further from 0 than the error itself.
+        risk_area: area under the risk-coverage curve (AURC): mean share of wrong first passages
+            among the questions that are kept, over all shares kept in the order of confidence.
+        gain: AUROC minus that of the first estimator, on the same draws of facts; None for itself.
+        fit_seconds: of training and calibration, mean over seeds; the trainings of an ensemble's
+            retrievers are not in it.
+        seconds: of the estimates for all questions of the test, mean over seeds.
     """
 
     estimator: str
     auroc: Interval
     calibration_error: Interval
     risk_area: Interval
+    gain: Interval | None
+    fit_seconds: float
     seconds: float
 
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method costs beyond plain DPR.
+    """What a method costs.
 
     Args:
         direction, method: their names.
@@ -74,6 +80,20 @@ class MethodCost:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A method that could not be measured.
+
+    Args:
+        direction, method: their names.
+        reason: the error.
+    """
+
+    direction: str
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class DirectionResult:
     """Result of `run_directions`.
 
@@ -83,6 +103,7 @@ class DirectionResult:
         measures: of all methods.
         confidence: of the estimators of uncertainty.
         costs: of methods.
+        left_out: methods that could not be measured.
         constants: parameters that are no settings.
         version: of tilefold.
     """
@@ -92,5 +113,6 @@ class DirectionResult:
     measures: tuple[DirectionMeasure, ...]
     confidence: tuple[ConfidenceMeasure, ...]
     costs: tuple[MethodCost, ...]
+    left_out: tuple[LeftOut, ...]
     constants: dict[str, float]
     version: str = __version__

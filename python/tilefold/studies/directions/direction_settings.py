@@ -22,14 +22,19 @@ class DirectionSettings(StudySettings):
         model: retriever, a folder or Hugging Face name, in place of a world; needs data. The
             directions that train retrievers are left out.
         data: collection with judged queries of two splits, a folder in BEIR's layout.
-        train_split: split whose queries estimators and maps are fitted to.
+        train_split: split whose queries maps are fitted to.
+        fit_split: split for estimators, calibration and choices, on which the retriever was not
+            trained (default: a third of the queries of train_split).
         test_split: split whose queries are evaluated.
-        seeds: each has a world, a base and retrievers of its own.
+        seeds: each has a world, a base and retrievers of its own; of a collection, they are seeds
+            of draws, and values of a query are averaged over them.
         directions: which ones (default: all that apply).
         n_facts: number of facts that are injected.
         knock_out: numbers of neurons that are knocked out of injected facts.
         members: retrievers of an ensemble, the plain one included.
         passes: forward passes of Monte Carlo dropout.
+        dropout: its rate (default: the model's own rates, and 0.1 in a world, whose models are
+            trained without).
         alpha: share of questions whose conformal set may have no relevant passage.
         retriever_epochs: epochs of the training of each retriever.
         batch_size: texts in a forward pass.
@@ -43,6 +48,7 @@ class DirectionSettings(StudySettings):
     model: str | None = None
     data: str | None = None
     train_split: str = "train"
+    fit_split: str | None = None
     test_split: str = "test"
     seeds: tuple[int, ...] = (0, 1, 2)
     directions: tuple[DirectionName, ...] = ()
@@ -50,6 +56,7 @@ class DirectionSettings(StudySettings):
     knock_out: tuple[int, ...] = (1, 4, 16)
     members: int = 3
     passes: int = 8
+    dropout: float | None = None
     alpha: float = 0.1
     retriever_epochs: int = 4
     batch_size: int = 32
@@ -57,24 +64,27 @@ class DirectionSettings(StudySettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_subject()
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"{self._named('seeds')}: expected one or more different values, got {self.seeds}"
-            )
-        self._replace("knock_out", tuple(sorted(set(self.knock_out))))
+        for name in ("seeds", "knock_out", "directions"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values) or not (values or name == "directions"):
+                raise ValueError(
+                    f"{self._named(name)}: expected one or more different values, got {values}"
+                )
+        self._replace("knock_out", tuple(sorted(self.knock_out)))
         self._check_min("seeds", 0)
         for name in ("n_facts", "members", "passes"):
             self._check_min(name, 2)
         for name in ("retriever_epochs", "batch_size", "knock_out"):
             self._check_min(name, 1)
-        if not 0 < self.alpha < 1:
-            raise ValueError(
-                f"{self._named('alpha')}: expected above 0 and below 1, got {self.alpha}"
-            )
+        for name in ("alpha", "dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{self._named(name)}: expected above 0 and below 1, got {value}")
         if "injection" not in self.chosen:
             self._check_default("has no effect without injection", "n_facts", "knock_out")
         if "uncertainty" not in self.chosen:
-            self._check_default("has no effect without uncertainty", "members", "passes", "alpha")
+            reason = "has no effect without uncertainty"
+            self._check_default(reason, "members", "passes", "dropout", "alpha")
 
     @property
     def chosen(self) -> tuple[DirectionName, ...]:
@@ -89,7 +99,8 @@ class DirectionSettings(StudySettings):
                 f"{type(self).__name__}: expected world, or model and data; got {names}"
             )
         if self.world is not None:
-            self._check_default("has no effect with world", "train_split", "test_split")
+            reason = "has no effect with world"
+            self._check_default(reason, "train_split", "fit_split", "test_split")
             return
         trained = [name for name in self.directions if name not in OF_COLLECTIONS]
         if trained:

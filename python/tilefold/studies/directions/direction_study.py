@@ -8,22 +8,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...evaluate import (
-    Interval,
-    bootstrap,
-    expected_calibration_error,
-    risk_coverage,
-)
+from ...evaluate import bootstrap, mean
+from ..neurons.gap_reports import reported_gaps
 from ..paired_comparison import compare_pairs
 from ..study import NoStepStore, Reporter, StepStore
 from . import exposure_direction, injection_direction, map_direction, uncertainty_direction
-from .direction_result import ConfidenceMeasure, DirectionMeasure, DirectionResult, MethodCost
+from .direction_result import (
+    ConfidenceMeasure,
+    DirectionMeasure,
+    DirectionResult,
+    LeftOut,
+    MethodCost,
+)
 from .direction_settings import DirectionName, DirectionSettings
 from .direction_subject import collection_retrieval, world_retrieval, world_subject
-from .direction_values import DirectionValues, Floats
-from .uncertainty_direction import CALIBRATED, CORRECT, FACT, OF_QUESTIONS, RAW
+from .direction_values import DirectionValues, Floats, Key
+from .estimator_statistics import EstimatorStatistics, estimator_statistics
+from .uncertainty_direction import (
+    CALIBRATED,
+    CORRECT,
+    FACT,
+    FIT_SECONDS,
+    OF_QUESTIONS,
+    RAW,
+    SECONDS,
+)
 
-_DRAWS = 300  # of facts, for intervals of statistics that are no means
 _MODULES: dict[str, Any] = {
     "exposure": exposure_direction,
     "injection": injection_direction,
@@ -63,19 +73,25 @@ def run_directions(
     progress.started(title)
     found: dict[DirectionName, list[DirectionValues]] = {}
     for seed in settings.seeds:
-        for name, values in _seed_values(settings, seed, steps, progress).items():
+        with reported_gaps(progress):
+            own = _seed_values(settings, seed, steps, progress)
+        for name, values in own.items():
             found.setdefault(name, []).append(values)
             progress.fact(name, _shown(values))
-    measures = [row for name, seeds in found.items() for row in _measures(name, seeds)]
+    measures = [row for name, seeds in found.items() for row in _measures(settings, name, seeds)]
     costs = [row for name, seeds in found.items() for row in _costs(name, seeds)]
+    notes = [row for name, seeds in found.items() for row in _notes(name, seeds)]
     return DirectionResult(
         settings,
         title,
         tuple(measures),
-        tuple(_confidence(found.get("uncertainty", []))),
+        tuple(_confidence(settings, found.get("uncertainty", []))),
         tuple(costs),
+        tuple(notes),
         {
             "round_trip": float(exposure_direction.ROUND_TRIP),
+            "left_out": exposure_direction.LEFT_OUT,
+            "blocks": float(injection_direction.N_BLOCKS),
             "memit_weight": injection_direction.MEMIT_WEIGHT,
             "patch_steps": float(injection_direction.PATCH_STEPS),
             "patch_dropout": injection_direction.PATCH_DROPOUT,
@@ -88,7 +104,7 @@ def _seed_values(
 ) -> dict[DirectionName, DirectionValues]:
     found: dict[DirectionName, DirectionValues] = {}
     chosen = settings.chosen
-    world = world_subject(settings, seed, steps) if settings.world else None
+    world = world_subject(settings, seed) if settings.world else None
     if world is not None:
         counts = f"{len(world.bound.train)} in training, {len(world.held_out)} held out"
         progress.fact("facts", f"{counts}, seed {seed}")
@@ -100,7 +116,7 @@ def _seed_values(
         retrieval = (
             collection_retrieval(settings, seed)
             if world is None
-            else world_retrieval(settings, world, steps)
+            else world_retrieval(settings, world)
         )
         if "uncertainty" in chosen:
             found["uncertainty"] = uncertainty_direction.uncertainty_values(
@@ -116,18 +132,34 @@ def _shown(values: DirectionValues) -> str:
     first: dict[str, str] = {}
     for (method, measure), own in values.values.items():
         if measure not in OF_QUESTIONS:
-            first.setdefault(method, f"{method} {own.mean():.3f}")
+            first.setdefault(method, f"{method} {mean(own):.3f}")
     return "; ".join(first.values())
 
 
-def _measures(name: DirectionName, seeds: Sequence[DirectionValues]) -> list[DirectionMeasure]:
-    keys = [key for key in seeds[0].values if key[1] not in OF_QUESTIONS]
-    joined = {key: np.concatenate([own.values[key] for own in seeds]) for key in keys}
-    references = _MODULES[name].references([measure for _, measure in keys])
+def _joined(settings: DirectionSettings, seeds: Sequence[DirectionValues], key: Key) -> Floats:
+    """Returns values of all facts; of a collection, means over seeds, as queries are the same."""
+    values = [own.values[key] for own in seeds]
+    if settings.world is not None:
+        return np.concatenate(values)
+    averaged: Floats = np.mean(values, 0)
+    return averaged
+
+
+def _measures(
+    settings: DirectionSettings, name: DirectionName, seeds: Sequence[DirectionValues]
+) -> list[DirectionMeasure]:
+    keys = [
+        key
+        for key in seeds[0].values
+        if key[1] not in OF_QUESTIONS and all(key in own.values for own in seeds)
+    ]
+    joined = {key: _joined(settings, seeds, key) for key in keys}
+    keys = [key for key in keys if np.isfinite(joined[key]).any()]
+    references = _MODULES[name].references(keys)
     pairs = {
-        "\t".join(key): (joined[key], joined[references[key[1]], key[1]])
-        for key in keys
-        if (references[key[1]], key[1]) in joined and references[key[1]] != key[0]
+        "\t".join(key): (joined[key], joined[other, key[1]])
+        for key, other in references.items()
+        if (other, key[1]) in keys
     }
     compared = dict(zip(pairs, compare_pairs(pairs), strict=True))
     rows = []
@@ -140,9 +172,9 @@ def _measures(name: DirectionName, seeds: Sequence[DirectionValues]) -> list[Dir
                 method,
                 measure,
                 bootstrap(values),
-                tuple(float(own.values[method, measure].mean()) for own in seeds),
-                len(values),
-                references[measure] if comparison else "",
+                tuple(mean(own.values[method, measure]) for own in seeds),
+                int(np.isfinite(values).sum()),
+                references[method, measure] if comparison else "",
                 comparison,
             )
         )
@@ -150,59 +182,54 @@ def _measures(name: DirectionName, seeds: Sequence[DirectionValues]) -> list[Dir
 
 
 def _costs(name: DirectionName, seeds: Sequence[DirectionValues]) -> list[MethodCost]:
-    return [
-        MethodCost(name, method, cost, float(np.mean([own.costs[method, cost] for own in seeds])))
-        for method, cost in seeds[0].costs
-        if (method, RAW) not in seeds[0].values
-    ]
-
-
-def _confidence(seeds: Sequence[DirectionValues]) -> list[ConfidenceMeasure]:
-    """Computes statistics of every estimator, with intervals over facts of all seeds."""
-    if not seeds:
-        return []
     found = []
-    for method in [method for method, measure in seeds[0].values if measure == RAW]:
+    for key in seeds[0].costs:
+        if (key[0], RAW) not in seeds[0].values:
+            values = [own.costs[key] for own in seeds if key in own.costs]
+            found.append(MethodCost(name, *key, float(np.mean(values))))
+    return found
+
+
+def _notes(name: DirectionName, seeds: Sequence[DirectionValues]) -> list[LeftOut]:
+    reasons = {method: reason for own in seeds for method, reason in own.notes.items()}
+    return [LeftOut(name, method, reason) for method, reason in reasons.items()]
+
+
+def _confidence(
+    settings: DirectionSettings, seeds: Sequence[DirectionValues]
+) -> list[ConfidenceMeasure]:
+    """Computes statistics of every estimator, with intervals over facts of all seeds."""
+    methods = [
+        method
+        for method, measure in (seeds[0].values if seeds else ())
+        if measure == RAW and all((method, RAW) in own.values for own in seeds)
+    ]
+    found: list[ConfidenceMeasure] = []
+    first: EstimatorStatistics | None = None
+    for method in methods:
         columns = {
             name: np.concatenate([own.values[method, name] for own in seeds])
             for name in (RAW, CALIBRATED, CORRECT)
         }
-        facts = _all_facts([own.values[method, FACT] for own in seeds])
-        seconds = float(np.mean([own.costs[method, "seconds"] for own in seeds]))
-        auroc, error, area = _statistics(columns, facts)
-        found.append(ConfidenceMeasure(method, auroc, error, area, seconds))
+        facts = _all_facts(settings, [own.values[method, FACT] for own in seeds])
+        own = estimator_statistics(columns[RAW], columns[CALIBRATED], columns[CORRECT], facts)
+        if own is None:
+            continue
+        fit, score = (
+            float(np.mean([seed.costs[method, name] for seed in seeds]))
+            for name in (FIT_SECONDS, SECONDS)
+        )
+        gain = None if first is None else own.gain(first)
+        first = own if first is None else first
+        found.append(ConfidenceMeasure(method, *own.intervals(), gain, fit, score))
     return found
 
 
-def _all_facts(seeds: Sequence[Floats]) -> NDArray[np.int64]:
-    """Numbers the facts of all seeds one after another."""
-    starts = np.cumsum([0, *[int(own.max()) + 1 for own in seeds]])
-    parts = [own.astype(np.int64) + begin for own, begin in zip(seeds, starts[:-1], strict=True)]
-    joined: NDArray[np.int64] = np.concatenate(parts)
+def _all_facts(settings: DirectionSettings, seeds: Sequence[Floats]) -> NDArray[np.int64]:
+    """Numbers the facts of all seeds one after another; queries of a collection are the same."""
+    numbers = [own.astype(np.int64) for own in seeds]
+    if settings.world is not None:
+        starts = np.cumsum([0, *[int(own.max()) + 1 for own in numbers]])
+        numbers = [own + begin for own, begin in zip(numbers, starts[:-1], strict=True)]
+    joined: NDArray[np.int64] = np.concatenate(numbers)
     return joined
-
-
-def _statistics(columns: dict[str, Floats], facts: NDArray[np.int64]) -> list[Interval]:
-    """Returns AUROC, calibration error and risk area, with intervals from draws of facts."""
-    from sklearn.metrics import roc_auc_score
-
-    def all_of(rows: Any) -> list[float]:
-        raw, calibrated, correct = (columns[name][rows] for name in (RAW, CALIBRATED, CORRECT))
-        both = 0 < correct.mean() < 1
-        return [
-            float(roc_auc_score(correct, raw)) if both else float("nan"),
-            expected_calibration_error(calibrated, correct),
-            risk_coverage(raw, correct).area,
-        ]
-
-    order = np.argsort(facts, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(facts))])
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(_DRAWS):
-        chosen = rng.integers(0, len(starts) - 1, len(starts) - 1)
-        rows = np.concatenate([order[starts[i] : starts[i + 1]] for i in chosen])
-        drawn.append(all_of(rows))
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-    whole = all_of(slice(None))
-    return [Interval(*map(float, ends)) for ends in zip(whole, low, high, strict=True)]

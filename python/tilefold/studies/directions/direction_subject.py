@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...evaluate import evaluate
+from ...files.done_once import digest_of, digest_of_columns
 from ...ragged_lists import Lists
 from ..bound.bound_result import ADDED, REMOVED
 from ..bound.bound_subject import BoundSubject, world_facts
 from ..paired_comparison import group_means
-from ..study import StepStore
 from .direction_settings import DirectionSettings
 from .direction_values import Floats
 
@@ -53,6 +54,18 @@ class AskedQuestions:
             [],
         )
 
+    def digest(self) -> str:
+        """Returns a digest of texts, relevant documents and groups."""
+        lists = [part.tolist() for part in self.relevant]
+        return digest_of([self.texts, lists, self.groups])
+
+    def facts(self) -> NDArray[np.int64]:
+        """Returns the number of the fact of each question, ``[n]``."""
+        numbers = np.arange(len(self.texts))
+        for number, rows in enumerate(self.groups):
+            numbers[rows] = number
+        return numbers
+
     def measures(self, ids: object) -> dict[str, Floats]:
         """Returns measures of a ranking, float64 ``[facts]`` by name."""
         qrels = (self.relevant.offsets, self.relevant.indices, np.ones(len(self.relevant.indices)))
@@ -69,8 +82,9 @@ class RetrievalSubject:
         base: encoder of the model that it was trained from; None where there is none.
         members: retrievers trained alike with other seeds, for an ensemble; with the first one.
         documents, titles: all passages.
-        train: questions that the retriever, or maps, are trained on.
-        fit: questions that nothing was trained on, for calibration and choices.
+        train: questions that maps are trained on; in a world the retriever was, too.
+        fit: questions for estimators, calibration and choices, on which the retriever of a world
+            was not trained.
         test: questions of the evaluation.
     """
 
@@ -82,6 +96,18 @@ class RetrievalSubject:
     train: AskedQuestions
     fit: AskedQuestions
     test: AskedQuestions
+
+    def digests(self) -> list[object]:
+        """Returns digests of models, documents and questions."""
+        model = self.model
+        return [
+            [own.query_encoder.fingerprint() for own in self.members],
+            [own.document_encoder.fingerprint() for own in self.members],
+            None if self.base is None else self.base.fingerprint(),
+            [digest_of_columns(self.documents), digest_of_columns(self.titles)],
+            [model.title_format, DEPTH, list(MEASURES)],
+            [own.digest() for own in (self.train, self.fit, self.test)],
+        ]
 
 
 @dataclass(frozen=True)
@@ -101,13 +127,12 @@ class WorldSubject:
     seed: int
 
 
-def world_subject(settings: DirectionSettings, seed: int, steps: StepStore) -> WorldSubject:
+def world_subject(settings: DirectionSettings, seed: int) -> WorldSubject:
     """Makes a world, and trains its base and its plain retriever unless an earlier run did.
 
     Args:
         settings: of the study.
         seed: of world and trainings.
-        steps: keeps retrievers.
 
     Raises:
         ValueError: fewer unknown facts than are to be injected.
@@ -125,19 +150,16 @@ def world_subject(settings: DirectionSettings, seed: int, steps: StepStore) -> W
     groups = {ADDED: injected, REMOVED: []}
     bound = BoundSubject(own.world, own.base, own.model, own.train, groups, own.ranks)
     held_out = np.setdiff1d(np.arange(len(bound.world.facts)), bound.train).tolist()
-    return WorldSubject(bound, held_out, plain_retriever(settings, bound, seed, steps), seed)
+    return WorldSubject(bound, held_out, plain_retriever(settings, bound, seed), seed)
 
 
-def plain_retriever(
-    settings: DirectionSettings, bound: BoundSubject, seed: int, steps: StepStore
-) -> Path:
+def plain_retriever(settings: DirectionSettings, bound: BoundSubject, seed: int) -> Path:
     """Returns the folder of a retriever from the base, trained on the labelled questions alone.
 
     Args:
         settings: epochs.
         bound: world, base and facts.
         seed: of the training.
-        steps: keeps it; the studies of the bound and of layers share it.
     """
     from ...world.world_models import fine_tuned
 
@@ -147,13 +169,10 @@ def plain_retriever(
         bound.train,
         epochs=settings.retriever_epochs,
         seed=seed,
-        folder=steps.folder("retrievers", []),
     )
 
 
-def world_retrieval(
-    settings: DirectionSettings, subject: WorldSubject, steps: StepStore
-) -> RetrievalSubject:
+def world_retrieval(settings: DirectionSettings, subject: WorldSubject) -> RetrievalSubject:
     """Returns the retriever of a world with questions about facts that it was not trained on.
 
     Half of the held-out facts are for fitting, the others for the test.
@@ -166,7 +185,7 @@ def world_retrieval(
     if "uncertainty" in settings.chosen:
         # Seeds of a training, far from those of worlds.
         others = [1000 * member + seed for member in range(1, settings.members)]
-        folders += [plain_retriever(settings, bound, other, steps) for other in others]
+        folders += [plain_retriever(settings, bound, other) for other in others]
     models = [BiEncoder.from_pretrained(folder) for folder in folders]
     order = np.random.default_rng([seed, 30]).permutation(subject.held_out).tolist()
     cut = len(order) // 2
@@ -193,11 +212,11 @@ def _asked(world: World, facts: Sequence[int], wordings: Sequence[int]) -> Asked
 
 
 def collection_retrieval(settings: DirectionSettings, seed: int) -> RetrievalSubject:
-    """Loads a retriever and a collection; a third of the training queries are for fitting.
+    """Loads a retriever and a collection.
 
     Args:
         settings: which ones.
-        seed: of the split.
+        seed: of the draw of queries for fitting, where no split is named.
 
     Raises:
         OSError: no such file or model.
@@ -208,13 +227,16 @@ def collection_retrieval(settings: DirectionSettings, seed: int) -> RetrievalSub
 
     assert settings.data is not None
     assert settings.model is not None
-    splits = [
-        read_collection(settings.data, split=split)
-        for split in (settings.train_split, settings.test_split)
-    ]
-    questions = [_judged(data.queries, data.qrels) for data in splits]
-    order = np.random.default_rng([seed, 30]).permutation(len(questions[0].texts))
-    cut = max(1, len(order) // 3)
+    names = [settings.train_split, settings.test_split]
+    names += [settings.fit_split] if settings.fit_split else []
+    splits = [read_collection(settings.data, split=split) for split in names]
+    train, test, *own = (_judged(data.queries, data.qrels) for data in splits)
+    if own:
+        fit = own[0]
+    else:
+        order = np.random.default_rng([seed, 30]).permutation(len(train.texts))
+        cut = max(1, len(order) // 3)
+        fit, train = (train.take(np.sort(some).tolist()) for some in (order[:cut], order[cut:]))
     model = open_model(settings.model)
     return RetrievalSubject(
         model,
@@ -222,9 +244,9 @@ def collection_retrieval(settings: DirectionSettings, seed: int) -> RetrievalSub
         [model],
         splits[0].documents,
         list(splits[0].titles or [""] * len(splits[0].documents)),
-        questions[0].take(np.sort(order[cut:]).tolist()),
-        questions[0].take(np.sort(order[:cut]).tolist()),
-        questions[1],
+        train,
+        fit,
+        test,
     )
 
 

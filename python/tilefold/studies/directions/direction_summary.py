@@ -22,7 +22,7 @@ def summarise_directions(result: DirectionResult) -> list[SummaryTable]:
         if name == "uncertainty" and result.confidence:
             tables.append(_estimators(result))
         if rows:
-            tables.append(_measures(heading, rows, _cost_notes(result, name)))
+            tables.append(_measures(heading, rows, _notes(result, name)))
     return tables
 
 
@@ -44,12 +44,14 @@ def _measures(heading: str, rows: list[DirectionMeasure], notes: list[str]) -> S
     )
 
 
-def _cost_notes(result: DirectionResult, name: str) -> list[str]:
-    rows = [row for row in result.costs if row.direction == name]
+def _notes(result: DirectionResult, name: str) -> list[str]:
     by_method: dict[str, list[str]] = {}
-    for row in rows:
-        by_method.setdefault(row.method, []).append(f"{row.cost} {row.value:,.3g}")
-    return [f"{method}: {', '.join(own)}" for method, own in by_method.items()]
+    for row in result.costs:
+        if row.direction == name:
+            by_method.setdefault(row.method, []).append(f"{row.cost} {row.value:,.3g}")
+    notes = [f"{method}: {', '.join(own)}" for method, own in by_method.items()]
+    left_out = [row for row in result.left_out if row.direction == name]
+    return notes + [f"{row.method} is left out: {row.reason}" for row in left_out]
 
 
 def _estimators(result: DirectionResult) -> SummaryTable:
@@ -59,8 +61,12 @@ def _estimators(result: DirectionResult) -> SummaryTable:
         [row.estimator for row in rows],
         {
             "AUROC": [interval(row.auroc) for row in rows],
+            "minus the first": [
+                interval(row.gain, signed=True) if row.gain else "" for row in rows
+            ],
             "calibration error": [interval(row.calibration_error) for row in rows],
-            "area of risk": [interval(row.risk_area) for row in rows],
-            "seconds": [f"{row.seconds:.1f}" for row in rows],
+            "AURC": [interval(row.risk_area) for row in rows],
+            "fit, s": [f"{row.fit_seconds:.1f}" for row in rows],
+            "estimates, s": [f"{row.seconds:.1f}" for row in rows],
         },
     )

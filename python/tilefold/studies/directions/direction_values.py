@@ -1,4 +1,4 @@
-"""What a direction measured in one seed: values of facts by method and measure, and costs."""
+"""What a direction measured in one seed: values of facts by method and measure, costs, notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..study import StepStore
 
 Floats = NDArray[np.float64]
-_VALUES, _COSTS = "values", "costs"
+Key = tuple[str, str]  # method and measure
+_VALUES, _COSTS, _NOTES = "values", "costs", "notes"
 
 
 @dataclass
@@ -20,12 +21,14 @@ class DirectionValues:
     """Values and costs of the methods of a direction.
 
     Args:
-        values: ``[facts]`` by method and measure.
+        values: ``[facts]`` by method and measure; NaN where a fact has none.
         costs: by method and what is counted.
+        notes: why a method was left out.
     """
 
-    values: dict[tuple[str, str], Floats] = field(default_factory=dict)
-    costs: dict[tuple[str, str], float] = field(default_factory=dict)
+    values: dict[Key, Floats] = field(default_factory=dict)
+    costs: dict[Key, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def add(self, method: str, measures: Mapping[str, Any], **costs: float) -> None:
         """Adds the measures of a method, and its costs."""
@@ -35,9 +38,10 @@ class DirectionValues:
             self.costs[method, name.replace("_", " ")] = float(value)
 
     def update(self, other: DirectionValues) -> None:
-        """Adds all values and costs of another one."""
+        """Adds all values, costs and notes of another one."""
         self.values |= other.values
         self.costs |= other.costs
+        self.notes |= other.notes
 
 
 def kept_values(
@@ -53,8 +57,9 @@ def kept_values(
     """
 
     def arrays() -> dict[str, NDArray[Any]]:
-        found = make()
-        tables = ((_VALUES, found.values), (_COSTS, found.costs))
+        made = make()
+        notes = {(key, ""): np.frombuffer(x.encode(), np.uint8) for key, x in made.notes.items()}
+        tables = ((_VALUES, made.values), (_COSTS, made.costs), (_NOTES, notes))
         rows = [(kind, *key, value) for kind, table in tables for key, value in table.items()]
         # Numbered, as a file has its arrays in another order.
         return {
@@ -67,6 +72,8 @@ def kept_values(
         _, kind, method, measure = key.split("\t")
         if kind == _VALUES:
             found.values[method, measure] = array
-        else:
+        elif kind == _COSTS:
             found.costs[method, measure] = float(array)
+        else:
+            found.notes[method] = array.tobytes().decode()
     return found

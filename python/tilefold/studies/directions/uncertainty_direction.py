@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ...files.done_once import digest_of_columns
 from ..study import StepStore
 from .direction_settings import DirectionSettings
 from .direction_subject import DEPTH, AskedQuestions, RetrievalSubject, WorldSubject
-from .direction_values import DirectionValues, Floats, kept_values
+from .direction_values import DirectionValues, Floats, Key, kept_values
 
 if TYPE_CHECKING:
     from ...confidence import EncodedCorpus
 
-DENSE, BM25, FUSION = "dense", "BM25", "fusion with BM25"
-BM25_WHERE, FUSION_WHERE = "BM25 where uncertain", "fusion where uncertain"
+DENSE = "dense"
+FALLBACKS: dict[str, Literal["bm25", "fusion"]] = {"BM25": "bm25", "fusion with BM25": "fusion"}
+WHERE, AT_RANDOM = " where uncertain", " on as many random questions"
 CONFORMAL = "conformal sets"
 COVERED, SET_SIZE = "sets with a relevant passage", "passages of a set"
 # Of each question, not measures of facts: see `DirectionValues`.
 RAW, CALIBRATED, CORRECT, FACT = "confidence", "calibrated confidence", "first is right", "fact"
 OF_QUESTIONS = (RAW, CALIBRATED, CORRECT, FACT)
-KNOWLEDGE = "knowledge of the base"
+TOP_PROBABILITY, KNOWLEDGE = "largest probability", "knowledge of the base"
+FIT_SECONDS, SECONDS = "fit seconds", "seconds"
 _DROPOUT = 0.1  # of models of a world, which are trained without
 _REWRITES = 3  # draws of the template rewriter
 _TOP_SCORES = 5  # features of the probe besides the embedding
@@ -42,20 +43,14 @@ def uncertainty_values(
     Estimators, calibration and thresholds are fitted to the fitting questions alone.
 
     Args:
-        settings: passes, members and alpha.
+        settings: passes, dropout and alpha.
         subject: retrievers, documents and questions.
         seed: of draws.
         steps: keeps measures.
         world: with whose base the knowledge of facts is another estimator.
     """
-    depends = [
-        [own.query_encoder.fingerprint() for own in subject.members],
-        [own.document_encoder.fingerprint() for own in subject.members],
-        digest_of_columns(subject.documents),
-        [digest_of_columns(own.texts) for own in (subject.fit, subject.test)],
-        [settings.passes, settings.members, settings.alpha, seed, world is not None],
-        [_DROPOUT, _REWRITES, _TOP_SCORES],
-    ]
+    numbers = [settings.passes, settings.dropout, settings.alpha, seed, world is not None]
+    depends = [subject.digests(), numbers, [_DROPOUT, _REWRITES, _TOP_SCORES]]
 
     def make() -> DirectionValues:
         return _Uncertainty(settings, subject, seed, world).all()
@@ -81,36 +76,49 @@ class _Uncertainty:
         self._found = DirectionValues()
 
     def all(self) -> DirectionValues:
-        """Measures all of them."""
+        """Measures all of them; what cannot be fitted to the questions is noted."""
+        self._dense = self._corpus.search(self._subject.test.texts, DEPTH).ids
+        self._found.add(DENSE, self._subject.test.measures(self._dense))
         self._estimators()
-        self._fallbacks()
-        self._conformal()
+        for name, fallback in FALLBACKS.items():
+            try:
+                self._fall_back(name, fallback)
+            except ValueError as error:
+                self._found.notes[f"{name}{WHERE}"] = str(error)
+        try:
+            self._conformal()
+        except ValueError as error:
+            self._found.notes[CONFORMAL] = f"{error} (alpha {self._settings.alpha:g})"
         return self._found
 
     def _estimators(self) -> None:
-        fit, test = self._subject.fit, self._subject.test
-        first, second = _halves(fit, self._seed)
-        correct = _first_is_right(self._corpus, test)
-        facts = _facts(test)
+        test = self._subject.test
+        shares = _halves(self._subject.fit, self._seed)
+        correct, facts = _first_is_right(self._dense, test), test.facts()
         for name, estimator in self._all_estimators().items():
-            begin = time.perf_counter()
-            raw, calibrated = self._confidence(estimator, first, second)
-            seconds = time.perf_counter() - begin
-            columns = {RAW: raw, CALIBRATED: calibrated, CORRECT: correct, FACT: facts}
-            self._found.add(name, columns, seconds=seconds)
+            try:
+                columns, costs = self._confidence(estimator, *shares)
+            except ValueError as error:
+                self._found.notes[name] = str(error)
+                continue
+            self._found.add(name, {**columns, CORRECT: correct, FACT: facts}, **costs)
 
     def _confidence(
         self, estimator: Any, first: AskedQuestions, second: AskedQuestions
-    ) -> tuple[Floats, Floats]:
+    ) -> tuple[dict[str, Floats], dict[str, float]]:
         """Fits an estimator and its calibration, and returns both kinds of confidence."""
         from ...confidence import CalibratedConfidence, LabelledEstimator
 
         texts = self._subject.test.texts
+        begin = time.perf_counter()
         if isinstance(estimator, LabelledEstimator):
             estimator.fit(self._corpus, first.texts, first.relevant)
         calibrated = CalibratedConfidence(estimator, "platt")
         calibrated.fit(self._corpus, second.texts, second.relevant)
-        return estimator.scores(self._corpus, texts), calibrated.scores(self._corpus, texts)
+        fitted = time.perf_counter()
+        raw = estimator.scores(self._corpus, texts)
+        costs = {"fit_seconds": fitted - begin, "seconds": time.perf_counter() - fitted}
+        return {RAW: raw, CALIBRATED: calibrated.scores(self._corpus, texts)}, costs
 
     def _all_estimators(self) -> dict[str, Any]:
         from ...confidence import (
@@ -123,10 +131,11 @@ class _Uncertainty:
             TopProbability,
         )
 
-        rate = _DROPOUT if self._world is not None else None
-        passes, seed = self._settings.passes, self._seed
+        rate, passes, seed = self._settings.dropout, self._settings.passes, self._seed
+        if rate is None and self._world is not None:
+            rate = _DROPOUT
         found: dict[str, Any] = {
-            "largest probability": TopProbability(),
+            TOP_PROBABILITY: TopProbability(),
             "margin of the first two": Margin(),
             "Monte Carlo dropout": DropoutConfidence(rate=rate, passes=passes, seed=seed),
             "variance over rewrites": RewriteConfidence(self._rewrites),
@@ -146,28 +155,27 @@ class _Uncertainty:
         draws = [rewriter.rewrite(list(queries), draw=draw) for draw in range(_REWRITES)]
         return [list(own) for own in zip(*draws, strict=True)]
 
-    def _fallbacks(self) -> None:
-        """Ranks by BM25 or by fusion where the dense ranking is uncertain, and everywhere."""
-        fit, test = self._subject.fit, self._subject.test
-        for method, always, fallback in (
-            (BM25_WHERE, BM25, "bm25"),
-            (FUSION_WHERE, FUSION, "fusion"),
-        ):
-            search = self._search(fallback)
-            search.fit(fit.texts, fit.relevant, seed=self._seed)
-            found = search.search(test.texts, DEPTH)
-            share = float(found.fell_back.mean())
-            self._found.add(method, test.measures(found.ids), share_that_falls_back=share)
-            everywhere = search.search(test.texts, DEPTH, confidence=1.0)
-            self._found.add(always, test.measures(everywhere.ids))
-        dense = self._corpus.search(test.texts, DEPTH).ids
-        self._found.add(DENSE, test.measures(dense))
+    def _fall_back(self, name: str, fallback: Literal["bm25", "fusion"]) -> None:
+        """Replaces the dense ranking where it is uncertain, everywhere, and at random."""
+        test = self._subject.test
+        search = self._search(fallback)
+        everywhere = search.search(test.texts, DEPTH, confidence=1.0).ids
+        self._found.add(name, test.measures(everywhere))
+        found = search.search(test.texts, DEPTH)
+        share = float(found.fell_back.mean())
+        self._found.add(f"{name}{WHERE}", test.measures(found.ids), share_of_questions=share)
+        rng = np.random.default_rng([self._seed, 36])
+        chosen = rng.permutation(len(test.texts))[: int(found.fell_back.sum())]
+        mixed = np.array(self._dense)
+        mixed[chosen] = everywhere[chosen]
+        self._found.add(f"{name}{AT_RANDOM}", test.measures(mixed))
 
-    def _search(self, fallback: Any) -> Any:
+    def _search(self, fallback: Literal["bm25", "fusion"] | None) -> Any:
+        """Returns a search that is fitted to the fitting questions, those of a fact together."""
         from ...confidence import ConfidentSearch
 
         subject, corpus = self._subject, self._corpus
-        return ConfidentSearch(
+        search = ConfidentSearch(
             subject.model,
             subject.documents,
             subject.titles,
@@ -175,19 +183,21 @@ class _Uncertainty:
             vectors=corpus.vectors,
             batch_size=corpus.batch_size,
         )
+        fit = subject.fit
+        groups = fit.facts().tolist()
+        return search.fit(fit.texts, fit.relevant, groups=groups, seed=self._seed)
 
     def _conformal(self) -> None:
-        fit, test = self._subject.fit, self._subject.test
-        search = self._search(None)
-        search.fit(fit.texts, fit.relevant, seed=self._seed)
-        sets = search.sets(test.texts, coverage=1 - self._settings.alpha)
+        test = self._subject.test
+        sets = self._search(None).sets(test.texts, coverage=1 - self._settings.alpha)
         hits = [
-            bool(np.isin(sets.of(i), test.relevant.of(i)).any()) for i in range(len(test.texts))
+            bool(np.isin(sets.of(row), test.relevant.of(row)).any())
+            for row in range(len(test.texts))
         ]
         sizes = np.diff(sets.offsets).astype(np.float64)
         measures = {COVERED: np.array(hits, np.float64), SET_SIZE: sizes}
-        by_fact: Mapping[str, Floats] = {key: test.by_fact(own) for key, own in measures.items()}
-        self._found.add(CONFORMAL, by_fact)
+        by_fact = {key: test.by_fact(own) for key, own in measures.items()}
+        self._found.add(CONFORMAL, by_fact, coverage_asked_for=1 - self._settings.alpha)
 
 
 class _BaseKnowledge:
@@ -210,41 +220,40 @@ class _BaseKnowledge:
         import torch
 
         world, model = self._subject.bound.world, self._subject.bound.model
+        prompts = [world.clozes(n) for n in range(len(world.facts))]
+        sizes = np.cumsum([0, *map(len, prompts)])
+        logits = torch.from_numpy(model.logits([text for own in prompts for text in own]))
+        columns = {
+            name: model.word_ids([value.lower() for value in values])
+            for name, values in world.objects.items()
+        }
         found = {}
         for n, fact in enumerate(world.facts):
-            values = [value.lower() for value in world.objects[fact.relation]]
-            logits = torch.from_numpy(model.logits(world.clozes(n)))[:, model.word_ids(values)]
-            largest = float(logits.softmax(1).mean(0).max())
+            own = logits[sizes[n] : sizes[n + 1]][:, columns[fact.relation]]
+            largest = float(own.softmax(1).mean(0).max())
             found.update(dict.fromkeys(world.questions(n), largest))
         return found
 
 
 def _halves(asked: AskedQuestions, seed: int) -> tuple[AskedQuestions, AskedQuestions]:
     """Splits questions in two halves, those of a fact together."""
-    groups = asked.groups or [[row] for row in range(len(asked.texts))]
-    order = np.random.default_rng([seed, 34]).permutation(len(groups)).tolist()
-    cut = len(groups) // 2
-    parts = []
-    for chosen in (sorted(order[:cut]), sorted(order[cut:])):
-        rows = [row for place in chosen for row in groups[place]]
-        parts.append(asked.take(rows))
-    return parts[0], parts[1]
+    facts = asked.facts()
+    order = np.random.default_rng([seed, 34]).permutation(np.unique(facts))
+    first = np.isin(facts, order[: len(order) // 2])
+    return asked.take(np.flatnonzero(first).tolist()), asked.take(np.flatnonzero(~first).tolist())
 
 
-def _first_is_right(corpus: EncodedCorpus, asked: AskedQuestions) -> Floats:
-    first = corpus.search(asked.texts, 1).ids[:, 0]
-    right = [bool(np.isin(one, asked.relevant.of(row))) for row, one in enumerate(first)]
+def _first_is_right(ids: Any, asked: AskedQuestions) -> Floats:
+    right = [bool(np.isin(one, asked.relevant.of(row))) for row, one in enumerate(ids[:, 0])]
     return np.array(right, np.float64)
 
 
-def _facts(asked: AskedQuestions) -> Floats:
-    """Returns the number of the fact of each question."""
-    numbers = np.arange(len(asked.texts), dtype=np.float64)
-    for number, rows in enumerate(asked.groups):
-        numbers[rows] = number
-    return numbers
-
-
-def references(measures: Sequence[str]) -> dict[str, str]:
-    """Returns the method that each measure is compared with, "" for none."""
-    return {name: "" if name in (COVERED, SET_SIZE) else DENSE for name in measures}
+def references(keys: Sequence[Key]) -> dict[Key, str]:
+    """Returns the method that each method is compared with."""
+    found = {}
+    for method, measure in keys:
+        if method.endswith(WHERE):
+            found[method, measure] = f"{method.removesuffix(WHERE)}{AT_RANDOM}"
+        elif method in FALLBACKS or method.endswith(AT_RANDOM):
+            found[method, measure] = DENSE
+    return found

@@ -122,7 +122,9 @@ def _seed_values(
             folder, loading = base, {"pooling": "cls", "normalize": False}
         else:
             training: Any = {"epochs": settings.retriever_epochs, "layers": layers, "seed": seed}
-            folder = fine_tuned(world, base, train, folder=root, **training)
+            # Other studies have the same retriever of which everything is trained.
+            kept = None if layers is None else root
+            folder = fine_tuned(world, base, train, folder=kept, **training)
 
         def make(folder: Any = folder, loading: Any = loading) -> dict[str, Any]:
             model = BiEncoder.from_pretrained(folder, **loading)
