@@ -40,7 +40,7 @@ class NeuronCodes:
         >>> from tilefold.retrieval.sparse_index import SparseIndex
         >>> passages = ["Cats sleep a lot.", "The invoice is due.", "It rains in autumn."]
         >>> queries = ["a sleeping cat", "unpaid invoices", "wet weather"]
-        >>> stated, asked = (NeuronCodes.fit(minilm(), texts, n=256) for texts in (passages, queries))
+        >>> stated, asked = (NeuronCodes.fit(minilm(), x, n=256) for x in (passages, queries))
         >>> index = SparseIndex(stated.encode(passages))
         >>> index.search(asked.encode(queries), k=1).ids.ravel()
         array([0, 1, 2])
