@@ -180,7 +180,7 @@ def test_each_method_edits_the_blocks_of_its_name(small):
         "patches, three blocks": [1, 2, 3],
         "patches, three blocks, dropout": [1, 2, 3],
     }
-    assert set(neurons.values()) == {0, 2 * 3 * 3}
+    assert set(neurons.values()) == {0, 2 * 3}
 
 
 def test_confidence_is_that_of_all_questions(result):

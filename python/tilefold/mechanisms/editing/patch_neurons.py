@@ -79,7 +79,7 @@ class PatchNeurons:
         """Returns the weights of the sub-layer with the neurons in place, by name.
 
         Args:
-            kept: ``[neurons]`` whether each one has its effect; by default all have.
+            kept: ``[neurons]`` factor of each one's value; 1 by default.
         """
         one, other = self.part.intermediate, self.part.output
         values = self._values if kept is None else self._values * kept[:, None]
@@ -132,7 +132,7 @@ def patched_log_probabilities(
         model: the language model.
         batch: prompts.
         patches: neurons of different sub-layers.
-        kept: for each of them which neurons have their effect; by default all have.
+        kept: for each of them the factors of its neurons' values; 1 by default.
 
     Returns:
         See `ClozeBatch.log_probabilities`.

@@ -39,9 +39,8 @@ class TPatcher:
         by_prompt: every prompt of an edit has neurons of its own, so that its paraphrases do not
             depend on the same ones; by default they share them, as published.
         dropout: share of neurons that have no effect in a step of training, drawn anew in each, so
-            that the others learn to suffice; none by default, as published. Values of the others
-            are not scaled up, so that an edit is stronger after the training than in it, and all
-            steps are made.
+            that the others learn to suffice; their values count 1 / (1 - dropout) times in that
+            step. None by default, as published; with it all steps are made.
         steps: maximum number of steps of Adam; training stops where every edit is done, and
             activations on texts keep the margin on average.
         learning_rate, weight_decay: of AdamW.
@@ -165,7 +164,8 @@ class TPatcher:
                     break
                 loss = goals.sum()
                 for active, others in losses:
-                    loss = loss + self.activation_weight * active + self.memory_weight * others
+                    own = self.activation_weight * active + self.memory_weight * others
+                    loss = loss + len(edits) * own  # of each edit's neurons, as is its goal
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -174,8 +174,9 @@ class TPatcher:
     def _kept(
         self, patches: Sequence[PatchNeurons], generator: torch.Generator, device: torch.device
     ) -> list[Tensor] | None:
-        """Draws which neurons have their effect in a step; None without dropout."""
+        """Draws the factors of neurons' values in a step; None without dropout."""
         if not self.dropout:
             return None
         draws = [torch.rand(len(own), generator=generator) for own in patches]
-        return [(draw >= self.dropout).float().to(device) for draw in draws]
+        kept = 1 - self.dropout
+        return [(draw >= self.dropout).float().to(device) / kept for draw in draws]

@@ -83,7 +83,7 @@ def _path(subject: WorldSubject, method: str, facts: Sequence[int], steps: StepS
 def injected(subject: WorldSubject, method: str, facts: Sequence[int]) -> WeightDelta:
     """Computes the change of weights that adds facts to the base.
 
-    Patches have as many neurons in one block as in several: one for each prompt and block.
+    Patches have as many neurons of a fact in one block as in several.
 
     Args:
         subject: the base.
@@ -114,7 +114,7 @@ def injected(subject: WorldSubject, method: str, facts: Sequence[int]) -> Weight
             options["layers"] = range(last + 1 - N_BLOCKS, last + 1)
         if method == DROPOUT:
             options["dropout"] = PATCH_DROPOUT
-        editor = TPatcher(prompts, steps=PATCH_STEPS, by_prompt=True, **options)
+        editor = TPatcher(prompts, steps=PATCH_STEPS, **options)
     delta: WeightDelta = editor.delta(bound.model, edits)
     return delta
 

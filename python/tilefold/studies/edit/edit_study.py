@@ -96,6 +96,7 @@ def _measured(
     facts = subject.unknown if mode == "add" else subject.known
 
     network = [settings.network_steps, settings.network_edits] if name in NETWORK_RATES else []
+    patches = [PATCH_STEPS] if name == "patches" else []
     memit = [*settings.memit_layers, settings.memit_weight] if name == "memit" else []
     depends = [
         subject.model.fingerprint(),
@@ -105,6 +106,7 @@ def _measured(
         [dataclasses.astuple(fact) for fact in (*subject.protected, *subject.training)],
         network,
         memit,
+        patches,
         seed,
     ]
 
