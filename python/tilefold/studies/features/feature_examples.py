@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from ...retrieval.words import words_of
 from .feature_result import MOST_SELECTIVE, MOST_USED, FeatureExample, FeaturePassage
@@ -27,6 +26,8 @@ def feature_examples(codes: Any, documents: Sequence[str], n: int) -> tuple[Feat
         documents: their texts.
         n: features of each kind, at most.
     """
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
     from ...mechanisms import selectivity, top_feature_texts
 
     used = np.bincount(codes.indices, minlength=codes.shape[1])
