@@ -437,7 +437,7 @@ def test_all_runs_every_study_on_one_world(monkeypatch, tmp_path):
         assert getattr(settings, "seed", 3) == 3
         assert study.name == "edit" or settings.retriever_epochs == 2
     edited = {s.name: settings.n_facts for s, settings, _ in ran if hasattr(settings, "n_facts")}
-    assert edited["bound"] == edited["directions"] == 10
+    assert edited == {"edit": 10, "bound": 10, "directions": 10}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,12 @@ STUDIES: tuple[Study[Any, Any], ...] = (
     LAYERS,
     DIRECTIONS,
 )  # in the order of a report's sections
-_FACTS = {"tiny": 10, "small": 60, "medium": 60}  # that are edited; a tiny world has few of them
+# A tiny world has few facts to edit.
+_TINY: dict[str, dict[str, int]] = {
+    EDIT.name: {"n_facts": 10, "n_neighbours": 30, "network_edits": 5},
+    BOUND.name: {"n_facts": 10},
+    DIRECTIONS.name: {"n_facts": 10},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,7 @@ class EverySettings(StudySettings):
         }
         if "seed" in names:
             values["seed"] = self.seeds[0]
-        if study in (BOUND, DIRECTIONS):
-            values["n_facts"] = _FACTS[self.world]
+        if self.world == "tiny":
+            values |= _TINY.get(study.name, {})
         settings: StudySettings = study.settings(**values)
         return settings
