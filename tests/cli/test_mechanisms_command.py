@@ -436,7 +436,7 @@ def test_all_runs_every_study_on_one_world(monkeypatch, tmp_path):
         assert getattr(settings, "seeds", (3, 4)) == (3, 4)
         assert getattr(settings, "seed", 3) == 3
         assert study.name == "edit" or settings.retriever_epochs == 2
-    edited = {s.name: settings.n_facts for s, settings, _ in ran if hasattr(settings, "n_facts")}
+    edited = {s.name: settings.n_facts for s, settings, _ in ran if "n_facts" in vars(settings)}
     assert edited == {"edit": 10, "bound": 10, "directions": 10}
 
 
