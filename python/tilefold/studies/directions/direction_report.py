@@ -55,11 +55,12 @@ def direction_sections(result: DirectionResult) -> list[Section]:
         own = [table for table in tables if table.heading.startswith(title)]
         if not own:
             continue
-        blocks: list[Paragraph | Table] = [Paragraph(_WORDS[name])]
+        words = f"{_WORDS[name]} {caption[0].upper()}{caption[1:]}; {compared}."
+        blocks: list[Paragraph | Table] = [Paragraph(words)]
         for table in own:
-            estimators = "estimator" in table.heading
-            first = "estimator" if estimators else "method"
-            words = f"{table.heading}. {caption}{'' if estimators else f'; {compared}'}."
+            shown = table.heading.removeprefix(f"{heading}; ").removeprefix(f"{title}: ")
+            first = "estimator" if "estimator" in shown else "method"
+            words = f"{shown[0].upper()}{shown[1:]}."
             blocks.append(Table.from_columns(first, table.labels, table.columns, words))
             if table.notes:
                 blocks.append(Paragraph(f"Costs: {'; '.join(table.notes)}."))
