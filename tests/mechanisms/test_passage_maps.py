@@ -63,6 +63,9 @@ def test_codes_count_deviations_from_the_mean(encoder):
     codes = NeuronCodes.fit(encoder, TEXTS, n=50, layers=[5])
     rows = neuron_rows(encoder, TEXTS, layers=[5])
     found = codes.encode(TEXTS).toarray()
+    again, same = NeuronCodes.fit_encode(encoder, TEXTS, n=50, layers=[5])
+    np.testing.assert_array_equal(same.toarray(), found)
+    np.testing.assert_array_equal(again.deviation, codes.deviation)
     expected = (rows - rows.mean(0)) / np.maximum(rows.std(0), 1e-6)
     kept = found > 0
     assert (kept.sum(1) <= 50).all()

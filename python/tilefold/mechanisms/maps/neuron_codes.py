@@ -78,6 +78,41 @@ class NeuronCodes:
         Raises:
             ValueError: fewer than two texts, n below 1, or see `neuron_rows`.
         """
+        return cls.fit_encode(
+            encoder,
+            texts,
+            n=n,
+            pooling=pooling,
+            layers=layers,
+            batch_size=batch_size,
+            names=names,
+            progress=progress,
+        )[0]
+
+    @classmethod
+    def fit_encode(
+        cls,
+        encoder: Encoder,
+        texts: Sequence[str],
+        *,
+        n: int = 64,
+        pooling: Pooling = "max",
+        layers: Sequence[int] | None = None,
+        batch_size: int = 32,
+        names: Sequence[tuple[str, str]] = NAMES,
+        progress: bool | str = False,
+    ) -> tuple[NeuronCodes, Any]:
+        """Equals `fit` and `encode` of the same texts, which are read by the encoder once.
+
+        Args:
+            encoder, texts, n, pooling, layers, batch_size, names, progress: of `fit`.
+
+        Returns:
+            The codes, and CSR ``[texts, neurons]`` of `encode`.
+
+        Raises:
+            ValueError: see `fit`.
+        """
         if n < 1:
             raise ValueError(f"NeuronCodes.fit: n must be at least 1, got {n}")
         if len(texts) < 2:
@@ -86,7 +121,8 @@ class NeuronCodes:
         rows = neuron_rows(encoder, texts, batch_size=batch_size, progress=progress, **options)
         mean = rows.mean(0, dtype=np.float64).astype(np.float32)
         deviation = rows.std(0, dtype=np.float64).astype(np.float32)
-        return cls(encoder, mean, deviation, n, **options)
+        codes = cls(encoder, mean, deviation, n, **options)
+        return codes, codes._of(rows)
 
     def encode(
         self, texts: Sequence[str], *, batch_size: int = 32, progress: bool | str = False
@@ -109,6 +145,10 @@ class NeuronCodes:
             names=self.names,
             progress=progress,
         )
+        return self._of(rows)
+
+    def _of(self, rows: NDArray[np.float32]) -> Any:
+        """Returns the sparse vectors of activations, which are overwritten."""
         rows -= self.mean
         rows /= np.where(varies(self.mean, self.deviation), self.deviation, np.inf)
         return largest_values(rows, self.n)

@@ -95,9 +95,8 @@ class _Maps:
 
         subject = self._subject
         begin = time.perf_counter()
-        own = NeuronCodes.fit(documents, self._texts, n=max(CODES), **self._size)
+        _, passages = NeuronCodes.fit_encode(documents, self._texts, n=max(CODES), **self._size)
         asked = NeuronCodes.fit(queries, subject.train.texts, n=max(CODES), **self._size)
-        passages = own.encode(self._texts, **self._size)
         fit, test = (asked.encode(own.texts, **self._size) for own in (subject.fit, subject.test))
         chosen, best = 0, -1.0
         for n in CODES:
