@@ -153,7 +153,7 @@ def test_with_dropout_facts_survive_the_loss_of_some_neurons(model):
 def test_facts_change_and_texts_hardly_do(model, remove):
     before = editable_digest(model)
     edits = facts(remove=remove)
-    options = {"learning_rate": 0.03, "memory_weight": 2.0, "required_probability": None}
+    options = {"learning_rate": 0.03, "memory_weight": 0.7, "required_probability": None}
     editor = TPatcher(TEXTS, steps=300, **options)
     delta = editor.delta(model, edits)
     found = edit_effects(model, delta, edits)
@@ -176,7 +176,7 @@ def test_every_token_of_an_object_has_a_neuron(model):
         FactEdit("fox", ["the fox runs over [MASK]"], "the red barn"),
         FactEdit("hen", ["a hen [MASK]"], "sleeps"),
     ]
-    options = {"learning_rate": 0.03, "memory_weight": 2.0, "required_probability": 0.3}
+    options = {"learning_rate": 0.03, "memory_weight": 0.7, "required_probability": 0.3}
     editor = TPatcher(TEXTS, steps=200, **options)
     delta = editor.delta(model, edits)
     assert len(delta.neurons[2].keys) == 4

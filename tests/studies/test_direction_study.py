@@ -89,10 +89,12 @@ def test_every_direction_is_compared_with_its_reference(result):
             assert row.reference == ""
             continue
         reference = rows[row.direction, row.reference, row.measure]
+        compared += 1
+        if row.comparison.n < max(row.n, reference.n):  # of facts that both have values of
+            assert row.measure.startswith("survives")
+            continue
         difference = row.value.mean - reference.value.mean
         assert row.comparison.difference.mean == pytest.approx(difference, abs=1e-9)
-        assert row.n == reference.n
-        compared += 1
     assert compared > 20
     references = {(row.method, row.reference) for row in result.measures if row.reference}
     assert ("MEMIT, three blocks", "MEMIT, one block") in references
