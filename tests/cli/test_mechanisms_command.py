@@ -14,7 +14,6 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.cli.main import main
-from tilefold.cli.verbs import mechanisms
 from tilefold.data import write_training
 from tilefold.files.done_once import digest_of
 from tilefold.studies.every_mechanism import STUDIES
@@ -24,7 +23,7 @@ from tilefold.studies.probe import PROBE
 from tilefold.studies.report_pages import mechanisms_report
 from tilefold.studies.study_file import result_from_json
 from tilefold.studies.subject_settings import SubjectSettings
-from tilefold.world import make_world, world_models
+from tilefold.world import make_world, world_models, world_retrievers
 from tilefold.world.retrieval_data import split_facts, training_set
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,7 +76,8 @@ def grown(short, studied, tmp_path):
 def use_short_training(patch, cache):
     patch.setenv("TILEFOLD_CACHE", str(cache))
     patch.setattr(world_models, "pretrained", partial(world_models.pretrained, steps=4))
-    patch.setattr(world_models, "fine_tuned", partial(world_models.fine_tuned, epochs=1))
+    short = partial(world_retrievers.fine_tuned, epochs=1)
+    patch.setattr(world_retrievers, "fine_tuned", short)
 
 
 def found(folder, study="probe"):
@@ -419,34 +419,3 @@ def test_results_go_to_a_folder(short, tmp_path, capsys):
     words = ["mechanisms", "probe", "--world", "tiny", "--out", str(tmp_path / "file")]
     assert main(words) == 1
     assert "it is a file" in capsys.readouterr().err
-
-
-def test_all_runs_every_study_on_one_world(monkeypatch, tmp_path):
-    ran = []
-    monkeypatch.setattr(
-        mechanisms, "run_study", lambda study, settings, out, _: ran.append((study, settings, out))
-    )
-    out = str(tmp_path)
-    words = ["mechanisms", "all", "--world", "tiny", "--seeds", "3", "4", "--batch-size", "7"]
-    assert main([*words, "--retriever-epochs", "2", "--out", out]) == 0
-    assert [study for study, _, _ in ran] == list(STUDIES)
-    for study, settings, folder in ran:
-        assert isinstance(settings, study.settings)
-        assert (settings.world, settings.batch_size, folder) == ("tiny", 7, out)
-        assert getattr(settings, "seeds", (3, 4)) == (3, 4)
-        assert getattr(settings, "seed", 3) == 3
-        assert study.name == "edit" or settings.retriever_epochs == 2
-    edited = {s.name: settings.n_facts for s, settings, _ in ran if "n_facts" in vars(settings)}
-    assert edited == {"edit": 10, "bound": 10, "directions": 10}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--seeds", "1", "1"], "--seeds: expected one or more different values, got (1, 1)"),
-        (["--retriever-epochs", "0"], "--retriever-epochs: expected 1 or more, got 0"),
-    ],
-)
-def test_wrong_options_of_all_are_errors(words, message, capsys, tmp_path):
-    assert main(["mechanisms", "all", "--out", str(tmp_path), *words]) == 1
-    assert message in capsys.readouterr().err

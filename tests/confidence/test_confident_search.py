@@ -91,6 +91,26 @@ def test_seeds_choose_the_shares_and_equal_texts_stay_together(task):
     assert set(one.estimator_rows_ % 60).isdisjoint(one.calibration_rows_ % 60)
 
 
+def test_queries_of_a_group_are_in_one_share_and_calibrate_sets_once(task):
+    queries, relevant = task.part(0, 160)
+    groups = [row // 2 for row in range(160)]
+    search = searcher(task).fit(queries, relevant, groups=groups, seed=3)
+    shares = [
+        {groups[row] for row in rows}
+        for rows in (search.estimator_rows_.tolist(), search.calibration_rows_.tolist())
+    ]
+    assert not shares[0] & shares[1]
+    assert len(shares[0]) + len(shares[1]) == 80
+    assert len(search.conformal_.nonconformities_) == len(shares[1])
+    alone = searcher(task).fit(queries, relevant, seed=3)
+    assert len(alone.conformal_.nonconformities_) == len(alone.calibration_rows_)
+    for wrong in ([0] * 159, [0.5] * 160):
+        with pytest.raises(ValueError, match=r"groups must be integers \[160\]"):
+            searcher(task).fit(queries, relevant, groups=wrong)
+    with pytest.raises(ValueError, match="expected 2 different queries or more, got 1"):
+        searcher(task).fit(queries, relevant, groups=[0] * 160)
+
+
 def test_an_estimator_that_needs_no_labels_and_one_that_does_can_be_used(task):
     for estimator in (Margin(), ProbeConfidence(top_scores=2)):
         found = searcher(task, estimator=estimator).fit(*task.part(0, 160), calibration="isotonic")

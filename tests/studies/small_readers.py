@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tilefold.world import world_models, world_readers
+from tilefold.world import world_models, world_readers, world_retrievers
 
 
 def use_small_readers(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -18,5 +18,5 @@ def use_small_readers(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(world_readers, "READERS", small)
     pretrained = functools.partial(world_models.pretrained, steps=2, batch_size=4)
     patch.setattr(world_models, "pretrained", pretrained)
-    fine_tuned = functools.partial(world_models.fine_tuned, epochs=1)
-    patch.setattr(world_models, "fine_tuned", fine_tuned)
+    fine_tuned = functools.partial(world_retrievers.fine_tuned, epochs=1)
+    patch.setattr(world_retrievers, "fine_tuned", fine_tuned)

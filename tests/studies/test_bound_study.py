@@ -33,7 +33,7 @@ from tilefold.studies.bound.bound_study import mean_difference, permutation_p
 from tilefold.studies.bound.bound_subject import bound_subject, cloze_ranks
 from tilefold.studies.bound.edited_bases import knowledge_deltas, random_delta, saved_base
 from tilefold.studies.study_file import read_result
-from tilefold.world.world_models import fine_tuned
+from tilefold.world.world_retrievers import fine_tuned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORDS = [

@@ -20,7 +20,7 @@ from tilefold.studies.layers.layer_study import layer_choices
 from tilefold.studies.study_file import read_result
 from tilefold.world import make_world, world_models
 from tilefold.world.retrieval_data import split_facts
-from tilefold.world.world_models import fine_tuned
+from tilefold.world.world_retrievers import fine_tuned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORDS = ["mechanisms", "layers", "--world", "tiny", "--seeds", "0", "--retriever-epochs", "1"]

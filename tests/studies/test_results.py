@@ -27,7 +27,7 @@ from tilefold.studies.study_file import (
     result_to_json,
     write_result,
 )
-from tilefold.world import make_world, world_models
+from tilefold.world import make_world, world_models, world_retrievers
 from tilefold.world.retrieval_data import split_facts, training_set
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -205,7 +205,9 @@ def test_sections_and_summaries_are_made_of_results(probed, surveyed):
 def test_a_world_is_studied_from_python(tmp_path, monkeypatch):
     monkeypatch.setenv("TILEFOLD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(world_models, "pretrained", partial(world_models.pretrained, steps=2))
-    monkeypatch.setattr(world_models, "fine_tuned", partial(world_models.fine_tuned, epochs=1))
+    monkeypatch.setattr(
+        world_retrievers, "fine_tuned", partial(world_retrievers.fine_tuned, epochs=1)
+    )
     settings = NeuronSettings(world="tiny", queries=8, passages=2, steps=2, facts=3, knock_out=[1])
     result = run_neurons(settings)
     assert result.facts.facts == 3

@@ -18,8 +18,9 @@ pytest.importorskip("transformers", reason="pip install tilefold[train]")
 from tilefold.files.done_once import WrongChecksumError
 from tilefold.files.tensors import CorruptedFolderError
 from tilefold.models import MaskedLM
-from tilefold.world import RELATIONS, make_world, world_models
-from tilefold.world.world_models import fine_tuned, model_digest, pretrained
+from tilefold.world import RELATIONS, make_world, world_models, world_retrievers
+from tilefold.world.world_models import model_digest, pretrained
+from tilefold.world.world_retrievers import fine_tuned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,8 +42,8 @@ def trained(monkeypatch):
 
         return instead
 
-    for kind, name in (("bert", "_pretrain"), ("dpr", "_fine_tune")):
-        monkeypatch.setattr(world_models, name, train(kind, getattr(world_models, name)))
+    monkeypatch.setattr(world_models, "_pretrain", train("bert", world_models._pretrain))
+    monkeypatch.setattr(world_retrievers, "_fine_tune", train("dpr", world_retrievers._fine_tune))
     return calls
 
 

@@ -11,7 +11,8 @@ from tilefold.models import BiEncoder, MaskedLM
 from tilefold.retrieval.exact_search import search
 from tilefold.world import make_world
 from tilefold.world.retrieval_data import collection, split_facts
-from tilefold.world.world_models import fine_tuned, pretrained
+from tilefold.world.world_models import pretrained
+from tilefold.world.world_retrievers import fine_tuned
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 

@@ -300,7 +300,8 @@ def _bags(path: Path) -> Iterator[ClozeFact]:
         most = max(1, totals[relation] // 2)
         own = [span for span in spans if counts[relation][span] <= most]
         subject = max(own, key=lambda span: (len(span), span), default="")
-        # Without other facts of the relation, the template's words are not told from the subject.
+        # Without other facts of the relation, words of the template cannot be distinguished from
+        # those of the subject.
         others = [span for span in own if span not in subject] if totals[relation] == 1 else []
         if not own or others:
             place.fail(

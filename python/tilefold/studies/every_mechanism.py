@@ -40,7 +40,8 @@ class EverySettings(StudySettings):
     """Settings of a run of all studies of mechanisms.
 
     Args:
-        world: size of the synthetic world, in which all models are trained.
+        world: size of the synthetic world, in which all models are trained; of a tiny one fewer
+            facts are edited.
         seeds: each has a world, a base and retrievers of its own; studies of one pair of models are
             of the first seed.
         retriever_epochs: epochs of the training of each retriever.
@@ -58,10 +59,7 @@ class EverySettings(StudySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"{self._named('seeds')}: expected one or more different values, got {self.seeds}"
-            )
+        self._check_different("seeds")
         for name, lowest in (("seeds", 0), ("retriever_epochs", 1), ("batch_size", 1)):
             self._check_min(name, lowest)
 

@@ -61,6 +61,15 @@ class StudySettings:
             if item is not None and item < lowest:
                 raise ValueError(f"{self._named(name)}: expected {lowest} or more, got {item}")
 
+    def _check_different(self, *names: str) -> None:
+        """Checks that sequences have a value or more, and none twice."""
+        for name in names:
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(
+                    f"{self._named(name)}: expected one or more different values, got {values}"
+                )
+
     def _check_default(self, reason: str, *names: str) -> None:
         """Checks that fields which would have no effect have their defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..models import BiEncoder
 
 BASE, RETRIEVER, RANDOM = "base", "retriever", "random weights"
-_EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def _world_subject(
     """Asks questions about facts that the retriever was not trained on."""
     from ..models import BiEncoder
     from ..world.retrieval_data import split_facts, training_set
-    from ..world.world_models import fine_tuned, pretrained
+    from ..world.world_models import pretrained
+    from ..world.world_retrievers import fine_tuned
 
     seed = settings.seed
     world = make_world(size, seed=seed)
@@ -78,8 +78,9 @@ def _world_subject(
     progress.fact("facts", f"{len(world.facts):,}, {exposed:,} of them in the pretraining texts")
     base = pretrained(world, seed=seed)
     untrained = pretrained(world, steps=0, seed=seed)
-    epochs = settings.retriever_epochs or _EPOCHS
-    retriever = fine_tuned(world, base, train, epochs=epochs, seed=seed)
+    epochs = settings.retriever_epochs
+    training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    retriever = fine_tuned(world, base, train, seed=seed, **training)
     progress.fact("models", str(base.parent))
     load = BiEncoder.from_pretrained
     options: dict[str, Any] = {"pooling": "cls", "normalize": False}

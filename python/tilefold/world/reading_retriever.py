@@ -13,7 +13,8 @@ from ..models import BiEncoder, Encoder
 from ..train import ContrastiveObjective, Draw
 from .reader_models import word_tokenizer
 from .reading_world import ReadingWorld, judged_training_set
-from .world_models import kept_model, run_epochs
+from .world_models import kept_model
+from .world_retrievers import run_epochs
 
 # The version of the training code, as `RECIPE` of `world_models`.
 RECIPE = 1

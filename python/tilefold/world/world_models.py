@@ -1,7 +1,7 @@
-"""Trains models on a world: a BERT on the exposed facts, and retrievers from that BERT.
+"""Trains a BERT on the exposed facts of a world, and keeps models of a world in folders.
 
-Each is trained once and kept in a folder, whose name has a digest of everything that it depends on:
-the facts and texts of the world, the settings, the base model, and `RECIPE`.
+Each model is trained once and kept in a folder, whose name has a digest of everything that it
+depends on: the facts and texts of the world, the settings, the base model, and `RECIPE`.
 """
 
 from __future__ import annotations
@@ -14,30 +14,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import TrainingSet
 from ..files.done_once import result_key
 from ..files.folder_digests import DIGESTS, check_digests, write_digests
 from ..files.locked import locked_beside
 from ..files.published_folder import written_aside
-from ..losses import ContrastiveLoss
-from ..models import BiEncoder, MaskedLM
+from ..models import MaskedLM
 from ..progress import show_progress
-from ..train import ContrastiveObjective, Draw, DrawingPolicy, train_step
-from ..train.objectives import BiEncoderObjective
 from .facts import World
-from .retrieval_data import documents, training_set
+from .retrieval_data import documents
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_LENGTH = 128  # tokens
+MAX_LENGTH = 128  # tokens
 N_LAYERS = 4
-BATCH_SIZE, LEARNING_RATE = 64, 3e-4  # of the training of retrievers
-# The version of the training code. To be raised with any change of this file or of
-# `retrieval_data.py` after which the same world and settings give other weights: models that were
-# kept are then trained again. Changes of facts and texts are noticed without it.
+# The version of the training code. To be raised with any change of this file, `world_retrievers.py`
+# or `retrieval_data.py` after which the same world and settings give other weights: models that
+# were kept are then trained again. Changes of facts and texts are noticed without it.
 RECIPE = 2
 
 
@@ -77,57 +71,6 @@ def pretrained(
     """
     options = {"steps": steps, "batch_size": batch_size, "rate": learning_rate, "seed": seed}
     return kept_model(world, "bert", options, folder, lambda to: _pretrain(world, options, to))
-
-
-def fine_tuned(
-    world: World,
-    base: str | Path,
-    facts: Sequence[int],
-    *,
-    paraphrases: Sequence[int] = (0, 1, 2),
-    epochs: int = 8,
-    batch_size: int = BATCH_SIZE,
-    learning_rate: float = LEARNING_RATE,
-    layers: Sequence[int] | None = None,
-    seed: int = 0,
-    folder: str | Path | None = None,
-) -> Path:
-    """Trains a retriever from a checkpoint as DPR does: in-batch negatives, one hard negative.
-
-    Args:
-        world: the world of questions and passages.
-        base: a checkpoint, such as of `pretrained`; the state of the first token is the embedding.
-        facts: numbers of the facts to train on.
-        paraphrases: which questions about each fact, from 0 to 3.
-        epochs, batch_size, learning_rate: of AdamW, with linear decay after warm-up over a tenth of
-            the steps.
-        layers: blocks that are trained; embeddings and the other blocks stay as they are. By
-            default everything is trained.
-        seed: of batches and dropout.
-        folder: where models are kept; `cache_folder()` by default.
-
-    Returns:
-        A folder for `BiEncoder.from_pretrained`.
-
-    Raises:
-        ValueError: no layers, or one that the base does not have.
-    """
-    if layers is not None and not len(layers):
-        raise ValueError("fine_tuned: layers must have one or more, or be None for all, got none")
-    options = {
-        "base": base_model(base).query_encoder.fingerprint(),
-        "facts": list(map(int, facts)),
-        "paraphrases": list(map(int, paraphrases)),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "rate": learning_rate,
-        "seed": seed,
-    }
-    if layers is not None:
-        options["layers"] = sorted(map(int, layers))
-    return kept_model(
-        world, "dpr", options, folder, lambda to: _fine_tune(world, base, options, to)
-    )
 
 
 def kept_model(
@@ -170,9 +113,6 @@ def model_digest(world: World, kind: str, options: Mapping[str, Any]) -> str:
     return result_key(kind, RECIPE, [world.size, world.seed, texts, options])
 
 
-# ---- pre-training --------------------------------------------------------------------------------
-
-
 def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
     import transformers
 
@@ -185,7 +125,7 @@ def _pretrain(world: World, options: dict[str, Any], folder: Path) -> None:
             num_hidden_layers=N_LAYERS,
             num_attention_heads=4,
             intermediate_size=512,
-            max_position_embeddings=_LENGTH,
+            max_position_embeddings=MAX_LENGTH,
             hidden_dropout_prob=0.0,  # a model of this size underfits with dropout
             attention_probs_dropout_prob=0.0,
             pad_token_id=tokenizer.pad_token_id,
@@ -273,116 +213,11 @@ def _tokenizer(world: World) -> Any:
     )
     roles = {f"{name.strip('[]').lower()}_token": name for name in _SPECIAL}
     wrapper: Any = transformers.PreTrainedTokenizerFast
-    return wrapper(tokenizer_object=tokenizer, model_max_length=_LENGTH, **roles)
+    return wrapper(tokenizer_object=tokenizer, model_max_length=MAX_LENGTH, **roles)
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     MaskedLM(model, tokenizer).write_weights(folder)
-
-
-# ---- fine-tuning ---------------------------------------------------------------------------------
-
-
-def _fine_tune(world: World, base: str | Path, options: dict[str, Any], folder: Path) -> None:
-    chosen = {name: options[name] for name in ("paraphrases", "seed")}
-    data = training_set(world, options["facts"], **chosen)
-    torch.manual_seed(options["seed"])
-    model = base_model(base)
-    if "layers" in options:
-        _freeze_others(model, options["layers"])
-    run_epochs(*retriever_training(model, data, options["seed"]), options)
-    model.eval().save_pretrained(folder)
-
-
-def retriever_training(
-    model: BiEncoder, data: TrainingSet, seed: int
-) -> tuple[ContrastiveObjective, Draw]:
-    """Returns the objective and the draws of DPR: in-batch negatives, one hard negative.
-
-    Args:
-        model: to train.
-        data: questions and passages.
-        seed: of the draws.
-    """
-    return ContrastiveObjective(model, ContrastiveLoss(1.0)), Draw(data, group_size=2, seed=seed)
-
-
-def run_epochs(
-    objective: BiEncoderObjective, draw: DrawingPolicy, options: Mapping[str, Any]
-) -> None:
-    """Trains on all queries of a policy, in another order in each epoch.
-
-    Args:
-        objective: model and loss.
-        draw: draws passages.
-        options: "epochs", "batch_size", "rate" (of learning) and "seed" (of the order).
-    """
-    n, size = len(draw.data), options["batch_size"]
-    rng = np.random.default_rng([options["seed"], 4])
-    epochs = (rng.permutation(n) for _ in range(options["epochs"]))
-    batches = [rows for epoch in epochs for rows in whole_batches(epoch, size)]
-    run_batches(objective, draw, batches, options["rate"], label=f"fine-tune on {n:,} questions")
-
-
-def run_batches(
-    objective: BiEncoderObjective,
-    draw: DrawingPolicy,
-    batches: Sequence[NDArray[np.int64]],
-    rate: float,
-    *,
-    label: str,
-) -> None:
-    """Trains on batches in their order.
-
-    Args:
-        objective: model and loss.
-        draw: draws passages.
-        batches: rows of queries of each step.
-        rate: of learning.
-        label: of the progress bar.
-    """
-    optimizer, rates = optimizer_with_rates(objective.parameters(), rate, len(batches))
-    objective.train()
-    with show_progress(label, len(batches)) as display:
-        for step, rows in enumerate(batches):
-            loss = train_step(objective, draw.batch(rows, step=step)).value
-            torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
-            optimizer_step(optimizer, rates)
-            display.note(f"loss {float(loss.detach()):.2f}")
-            display.advance()
-
-
-def _freeze_others(model: BiEncoder, layers: Sequence[int]) -> None:
-    """Freezes all weights but those of some blocks of BERT."""
-    model.requires_grad_(False)
-    for encoder in (model.query_encoder, model.document_encoder):
-        bert: Any = encoder.model
-        blocks = bert.encoder.layer
-        if not all(0 <= layer < len(blocks) for layer in layers):
-            raise ValueError(
-                f"fine_tuned: layers must be 0 to {len(blocks) - 1}, got {list(layers)}"
-            )
-        for layer in layers:
-            blocks[layer].requires_grad_(True)
-
-
-def base_model(base: str | Path) -> BiEncoder:
-    """Loads a base as a retriever that was not trained yet: the first token's state is the vector.
-
-    Args:
-        base: a checkpoint, such as of `pretrained`.
-    """
-    return BiEncoder.from_pretrained(base, pooling="cls", normalize=False, max_length=_LENGTH)
-
-
-def whole_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Splits rows into batches of one size; the remainder is left out in this epoch.
-
-    Args:
-        order: rows of an epoch.
-        size: of a batch.
-    """
-    return np.split(order[: len(order) // size * size], len(order) // size)
 
 
 def optimizer_with_rates(parameters: Any, rate: float, steps: int) -> tuple[Any, Any]:

@@ -55,39 +55,18 @@ class NeuronCodes:
     names: Sequence[tuple[str, str]] = NAMES
 
     @classmethod
-    def fit(
-        cls,
-        encoder: Encoder,
-        texts: Sequence[str],
-        *,
-        n: int = 64,
-        pooling: Pooling = "max",
-        layers: Sequence[int] | None = None,
-        batch_size: int = 32,
-        names: Sequence[tuple[str, str]] = NAMES,
-        progress: bool | str = False,
-    ) -> NeuronCodes:
+    def fit(cls, encoder: Encoder, texts: Sequence[str], **options: Any) -> NeuronCodes:
         """Computes the means and deviations of neurons over texts of one kind.
 
         Args:
             encoder: of the texts.
             texts: two or more, such as all passages; of queries take others than are evaluated.
-            n: neurons of a text that are kept.
-            pooling, layers, batch_size, names, progress: of `neuron_rows`.
+            **options: of `fit_encode`.
 
         Raises:
-            ValueError: fewer than two texts, n below 1, or see `neuron_rows`.
+            ValueError: see `fit_encode`.
         """
-        return cls.fit_encode(
-            encoder,
-            texts,
-            n=n,
-            pooling=pooling,
-            layers=layers,
-            batch_size=batch_size,
-            names=names,
-            progress=progress,
-        )[0]
+        return cls.fit_encode(encoder, texts, **options)[0]
 
     @classmethod
     def fit_encode(
@@ -102,21 +81,24 @@ class NeuronCodes:
         names: Sequence[tuple[str, str]] = NAMES,
         progress: bool | str = False,
     ) -> tuple[NeuronCodes, Any]:
-        """Equals `fit` and `encode` of the same texts, which are read by the encoder once.
+        """Equals `fit`, and then `encode` of the same texts, which are read once.
 
         Args:
-            encoder, texts, n, pooling, layers, batch_size, names, progress: of `fit`.
+            encoder: of the texts.
+            texts: two or more.
+            n: neurons of a text that are kept.
+            pooling, layers, batch_size, names, progress: of `neuron_rows`.
 
         Returns:
-            The codes, and CSR ``[texts, neurons]`` of `encode`.
+            The codes, and scipy CSR ``[texts, neurons]``.
 
         Raises:
-            ValueError: see `fit`.
+            ValueError: fewer than two texts, n below 1, or see `neuron_rows`.
         """
         if n < 1:
-            raise ValueError(f"NeuronCodes.fit: n must be at least 1, got {n}")
+            raise ValueError(f"NeuronCodes: n must be at least 1, got {n}")
         if len(texts) < 2:
-            raise ValueError(f"NeuronCodes.fit: expected two or more texts, got {len(texts)}")
+            raise ValueError(f"NeuronCodes: expected two or more texts, got {len(texts)}")
         options: dict[str, Any] = {"pooling": pooling, "layers": layers, "names": names}
         rows = neuron_rows(encoder, texts, batch_size=batch_size, progress=progress, **options)
         mean = rows.mean(0, dtype=np.float64).astype(np.float32)

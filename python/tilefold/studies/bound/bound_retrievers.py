@@ -53,7 +53,7 @@ def retriever_values(
         float64 ``[facts]``, means over the wordings of their questions.
     """
     from ...models import BiEncoder
-    from ...world.world_models import fine_tuned
+    from ...world.world_retrievers import fine_tuned
 
     after = {AFTER_ADDED: ADDED, AFTER_REMOVED: REMOVED}.get(name)
     base = subject.base if after else _base(subject, deltas, name, seed, steps)

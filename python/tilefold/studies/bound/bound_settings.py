@@ -42,10 +42,7 @@ class BoundSettings(StudySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"{self._named('seeds')}: expected one or more different values, got {self.seeds}"
-            )
+        self._check_different("seeds")
         for name in ("retriever_epochs", "batch_size"):
             self._check_min(name, 1)
         self._check_min("n_facts", 2)

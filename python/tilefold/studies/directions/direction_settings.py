@@ -64,12 +64,9 @@ class DirectionSettings(StudySettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_subject()
-        for name in ("seeds", "knock_out", "directions"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values) or not (values or name == "directions"):
-                raise ValueError(
-                    f"{self._named(name)}: expected one or more different values, got {values}"
-                )
+        self._check_different("seeds", "knock_out")
+        if self.directions:
+            self._check_different("directions")
         self._replace("knock_out", tuple(sorted(self.knock_out)))
         self._check_min("seeds", 0)
         for name in ("n_facts", "members", "passes"):

@@ -161,7 +161,7 @@ def plain_retriever(settings: DirectionSettings, bound: BoundSubject, seed: int)
         bound: world, base and facts.
         seed: of the training.
     """
-    from ...world.world_models import fine_tuned
+    from ...world.world_retrievers import fine_tuned
 
     return fine_tuned(
         bound.world,
@@ -178,7 +178,7 @@ def world_retrieval(settings: DirectionSettings, subject: WorldSubject) -> Retri
     Half of the held-out facts are for fitting, the others for the test.
     """
     from ...models import BiEncoder
-    from ...world.world_models import base_model
+    from ...world.world_retrievers import base_model
 
     bound, seed = subject.bound, subject.seed
     folders = [subject.plain]

@@ -127,7 +127,7 @@ def training_batches(
             spread evenly among them.
     """
     from ...exposure import order_by_knowledge
-    from ...world.world_models import BATCH_SIZE, whole_batches
+    from ...world.world_retrievers import BATCH_SIZE, whole_batches
 
     rng = np.random.default_rng([subject.seed, 4])
     batches: list[NDArray[np.int64]] = []
@@ -171,11 +171,11 @@ def _exposed_retriever(
     import torch
 
     from ...exposure import exposed_training_set
-    from ...world.world_models import (
+    from ...world.world_models import kept_model
+    from ...world.world_retrievers import (
         BATCH_SIZE,
         LEARNING_RATE,
         base_model,
-        kept_model,
         retriever_training,
         run_batches,
     )

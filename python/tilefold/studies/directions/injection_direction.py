@@ -203,7 +203,7 @@ def _retrieval(
     """Ranks passages for questions about the facts, with retrievers from bases that have them."""
     from ...mechanisms import WeightDelta
     from ...models import BiEncoder
-    from ...world.world_models import fine_tuned
+    from ...world.world_retrievers import fine_tuned
 
     bound, found = subject.bound, DirectionValues()
     for place, method in enumerate((PLAIN, *RETRAINED)):

@@ -65,12 +65,7 @@ class EditSettings(StudySettings):
                 f"{type(self).__name__}: expected world, or model, facts_from and texts; got "
                 f"{names}"
             )
-        for name in ("seeds", "editors"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(
-                    f"{self._named(name)}: expected one or more different values, got {values}"
-                )
+        self._check_different("seeds", "editors")
         lowest = {"n_facts": 2, "n_neighbours": 2}
         for name in ("n_prompts", "n_texts", "network_steps", "network_edits", "batch_size"):
             lowest[name] = 1

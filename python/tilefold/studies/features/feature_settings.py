@@ -33,14 +33,10 @@ class FeatureSettings(SubjectSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_different("n_features", "k")
         for name in ("n_features", "k"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(
-                    f"{self._named(name)}: expected one or more different values, got {values}"
-                )
             self._check_min(name, 1)
-            self._replace(name, tuple(sorted(values)))
+            self._replace(name, tuple(sorted(getattr(self, name))))
         for name in ("autoencoder_epochs", "autoencoder_batch_size", "top_features"):
             self._check_min(name, 1)
         self._check_range("autoencoder_learning_rate", 0, above=True)

@@ -48,8 +48,9 @@ def invar_world_subject(
     from ...world.reading_retriever import judged_retriever
     from ...world.reading_world import make_reading_world
     from ...world.retrieval_data import split_facts
-    from ...world.world_models import fine_tuned, pretrained
+    from ...world.world_models import pretrained
     from ...world.world_readers import trained_reader
+    from ...world.world_retrievers import fine_tuned
 
     seed = settings.seeds[0]
     world = make_world(size, seed=seed, exposed=_EXPOSED)

@@ -32,9 +32,6 @@ class LayerSettings(StudySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"{self._named('seeds')}: expected one or more different values, got {self.seeds}"
-            )
+        self._check_different("seeds")
         for name, lowest in (("retriever_epochs", 1), ("batch_size", 1), ("seeds", 0)):
             self._check_min(name, lowest)

@@ -108,7 +108,8 @@ def _seed_values(
     from ...models import BiEncoder
     from ...world import make_world
     from ...world.retrieval_data import split_facts
-    from ...world.world_models import fine_tuned, pretrained
+    from ...world.world_models import pretrained
+    from ...world.world_retrievers import fine_tuned
 
     world = make_world(settings.world, seed=seed)
     base = pretrained(world, seed=seed)
