@@ -31,7 +31,7 @@ def nonconformity(probabilities: np.ndarray, document: int, score: str) -> float
 @each_score
 @pytest.mark.parametrize("numbers", [1, 1 << 22])
 def test_sets_are_those_of_loops_over_documents(task, score, numbers, monkeypatch):
-    monkeypatch.setattr(document_distributions, "_NUMBERS", numbers)
+    monkeypatch.setattr(document_distributions, "NUMBERS_OF_TILE", numbers)
     corpus, (queries, relevant) = task.corpus(), task.part(0, 29)
     relevant = Lists.pack([sorted({int(own), (int(own) + 7) % 40}) for own in relevant.indices])
     sets = ConformalSets(0.2, score).fit(corpus, queries, relevant)

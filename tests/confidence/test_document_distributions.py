@@ -43,12 +43,12 @@ def softmaxes(views) -> np.ndarray:
 
 @pytest.fixture(params=[1, 40, 1 << 22], ids="numbers={}".format)
 def _numbers(request, monkeypatch):
-    monkeypatch.setattr(document_distributions, "_NUMBERS", request.param)
+    monkeypatch.setattr(document_distributions, "NUMBERS_OF_TILE", request.param)
 
 
 @pytest.fixture(params=[2, 1024], ids="queries={}".format)
 def _queries(request, monkeypatch):
-    monkeypatch.setattr(document_distributions, "_QUERIES", request.param)
+    monkeypatch.setattr(document_distributions, "QUERIES_OF_BLOCK", request.param)
 
 
 in_tiles = pytest.mark.usefixtures("_numbers", "_queries")
@@ -99,7 +99,7 @@ def test_blocks_of_queries_have_the_whole_distribution():
 def test_of_equal_probabilities_the_first_document_counts_in_tiles_too(monkeypatch):
     view = View(np.ones((2, 1), np.float32), np.ones((5, 1), np.float32), 1.0)
     for numbers in (1, 4, 100):
-        monkeypatch.setattr(document_distributions, "_NUMBERS", numbers)
+        monkeypatch.setattr(document_distributions, "NUMBERS_OF_TILE", numbers)
         found = mean_distribution([view, view])
         assert found.top_document.tolist() == [0, 0]
         np.testing.assert_allclose(found.top_probability, 0.2)
@@ -122,7 +122,7 @@ def test_a_tile_bounds_the_memory_whatever_the_number_of_documents(monkeypatch):
         return original(scores)
 
     monkeypatch.setattr(document_distributions, "_finite", spied)
-    monkeypatch.setattr(document_distributions, "_NUMBERS", 60)
+    monkeypatch.setattr(document_distributions, "NUMBERS_OF_TILE", 60)
     mean_distribution(VIEWS)
     probability_variances(VIEWS)
     log_likelihoods(VIEWS[0], Lists.pack([[0]] * 5), [1.0] * 4)

@@ -59,8 +59,8 @@ def encoded(product: Interventions = PRODUCT) -> EncodedInterventions:
 @pytest.mark.parametrize("numbers", [1, 9 * 2 * 4, 1 << 22])
 @pytest.mark.parametrize("queries", [2, 5, 1024])
 def test_variances_are_those_of_the_whole_table_in_tiles_of_any_size(monkeypatch, numbers, queries):
-    monkeypatch.setattr(probability_variance, "_NUMBERS", numbers)
-    monkeypatch.setattr(probability_variance, "_QUERIES", queries)
+    monkeypatch.setattr(probability_variance, "NUMBERS_OF_TILE", numbers)
+    monkeypatch.setattr(probability_variance, "QUERIES_OF_BLOCK", queries)
     selections = [[0, 3, 6], [0, 1, 2], range(9), [4]]
     found = encoded().probability_variances(0.7, selections)
     probabilities = view_probabilities(scores_of_all(PRODUCT), 0.7)
@@ -96,7 +96,7 @@ def test_a_tile_bounds_the_memory_whatever_the_number_of_documents(monkeypatch):
         return found
 
     monkeypatch.setattr(probability_variance, "_scores", spied)
-    monkeypatch.setattr(probability_variance, "_NUMBERS", 100)
+    monkeypatch.setattr(probability_variance, "NUMBERS_OF_TILE", 100)
     encoded().probability_variances(0.7)
     assert max(sizes) <= 100
     assert len(sizes) == 2 * 8  # fifteen documents, two of them in a tile; twice

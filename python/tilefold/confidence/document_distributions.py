@@ -1,8 +1,7 @@
 """Distributions of queries over all documents, in tiles of documents and blocks of queries.
 
-Scores are products in float32, softmaxes are in float64. Documents are scored twice, a tile at a
-time: once for the sum of the softmax, once for the probabilities. So memory depends neither on the
-number of documents nor of queries.
+Scores are products in float32, softmaxes are in float64: see `probability_tiles`. Memory depends
+neither on the number of documents nor of queries.
 """
 
 from __future__ import annotations
@@ -15,10 +14,13 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp, xlogy
 
 from ..ragged_lists import Lists
+from ..retrieval.probability_tiles import (
+    NUMBERS_OF_TILE,
+    QUERIES_OF_BLOCK,
+    probability_tiles,
+)
 
 FloatArray = NDArray[np.float64]
-_QUERIES = 1024  # in a block: every tile of documents is read once for each
-_NUMBERS = 1 << 22  # probabilities of a tile in all views: 32 MiB
 
 
 class View(NamedTuple):
@@ -101,7 +103,7 @@ def probability_blocks(view: View) -> Iterator[tuple[slice, FloatArray]]:
     Raises:
         ValueError: a score that is not finite.
     """
-    size = max(1, _NUMBERS // max(1, len(view.documents)))
+    size = max(1, NUMBERS_OF_TILE // max(1, len(view.documents)))
     for begin in range(0, len(view.queries), size):
         rows = slice(begin, begin + size)
         scores = _finite(view.queries[rows] @ view.documents.T) / view.temperature
@@ -125,17 +127,17 @@ def log_likelihoods(
         ValueError: a score that is not finite.
     """
     found = [np.zeros((len(temperatures), 0))]
-    for begin in range(0, len(view.queries), _QUERIES):
-        queries = view.queries[begin : begin + _QUERIES]
-        offsets = relevant.offsets[begin : begin + _QUERIES + 1]
+    for begin in range(0, len(view.queries), QUERIES_OF_BLOCK):
+        queries = view.queries[begin : begin + QUERIES_OF_BLOCK]
+        offsets = relevant.offsets[begin : begin + QUERIES_OF_BLOCK + 1]
         own = Lists(offsets - offsets[0], relevant.indices[offsets[0] : offsets[-1]])
         found.append(_log_likelihoods(View(queries, view.documents, 1.0), own, temperatures))
     return np.concatenate(found, axis=1)
 
 
 def _blocks(views: Sequence[View]) -> Iterator[Sequence[View]]:
-    for begin in range(0, len(views[0].queries), _QUERIES):
-        rows = slice(begin, begin + _QUERIES)
+    for begin in range(0, len(views[0].queries), QUERIES_OF_BLOCK):
+        rows = slice(begin, begin + QUERIES_OF_BLOCK)
         yield [view._replace(queries=view.queries[rows]) for view in views]
 
 
@@ -177,23 +179,13 @@ def _log_likelihoods(
 
 def _tiles(views: Sequence[View]) -> Iterator[tuple[int, FloatArray]]:
     """Yields the first document of a tile, and probabilities ``[S, n, documents of the tile]``."""
-    totals = _log_normalizers(views)
-    for begin, scores in _scores(views):
-        yield begin, np.exp(scores - totals)
-
-
-def _log_normalizers(views: Sequence[View]) -> FloatArray:
-    """Computes the logsumexp over documents of each view, ``[S, n, 1]``."""
-    totals = np.full((len(views), len(views[0].queries), 1), -np.inf)
-    for _, scores in _scores(views):
-        np.logaddexp(totals, logsumexp(scores, axis=2, keepdims=True), out=totals)
-    return totals
+    return probability_tiles(lambda: _scores(views))
 
 
 def _scores(views: Sequence[View]) -> Iterator[tuple[int, FloatArray]]:
     """Yields scores over temperatures, ``[S, n, documents of the tile]``."""
     n, m = len(views[0].queries), len(views[0].documents)
-    size = max(1, _NUMBERS // (len(views) * n))
+    size = max(1, NUMBERS_OF_TILE // (len(views) * n))
     for begin in range(0, m, size):
         tile = np.empty((len(views), n, min(size, m - begin)))
         for own, view in zip(tile, views, strict=True):

@@ -8,9 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...retrieval.probability_tiles import (
+    NUMBERS_OF_TILE,
+    QUERIES_OF_BLOCK,
+    probability_tiles,
+)
+
 FloatArray = NDArray[np.float64]
-_QUERIES = 1024  # in a block: every tile of documents is read once for each
-_NUMBERS = 1 << 22  # probabilities of a tile under all interventions: 32 MiB
 
 
 class EncodedView(NamedTuple):
@@ -43,8 +47,8 @@ def probability_variances(
     """
     n = len(views[0].queries)
     found = np.zeros((len(selections), n))
-    for begin in range(0, n, _QUERIES):
-        rows = slice(begin, begin + _QUERIES)
+    for begin in range(0, n, QUERIES_OF_BLOCK):
+        rows = slice(begin, begin + QUERIES_OF_BLOCK)
         some = [view._replace(queries=view.queries[rows]) for view in views]
         for probabilities in _tiles(some, temperature):
             for own, places in zip(found[:, rows], selections, strict=True):
@@ -55,15 +59,13 @@ def probability_variances(
 def _tiles(views: Sequence[EncodedView], temperature: float) -> Iterator[FloatArray]:
     """Yields probabilities ``[S, n, documents of the tile]``."""
     n, m = len(views[0].queries), int(views[0].owners.max(initial=-1)) + 1
-    size = max(1, _NUMBERS // (len(views) * n))
-    totals = np.full((len(views), n, 1), -np.inf)
-    for begin in range(0, m, size):
-        scores = _scores(views, begin, begin + size) / temperature
-        if not np.isfinite(scores).all():
-            raise ValueError("probability_variances: scores of documents must be finite")
-        np.logaddexp(totals, _log_sums(scores), out=totals)
-    for begin in range(0, m, size):
-        yield np.exp(_scores(views, begin, begin + size) / temperature - totals)
+    size = max(1, NUMBERS_OF_TILE // (len(views) * n))
+
+    def score_tiles() -> Iterator[tuple[int, FloatArray]]:
+        for begin in range(0, m, size):
+            yield begin, _scores(views, begin, begin + size) / temperature
+
+    return (tile for _, tile in probability_tiles(score_tiles))
 
 
 def _scores(views: Sequence[EncodedView], begin: int, end: int) -> FloatArray:
@@ -75,9 +77,3 @@ def _scores(views: Sequence[EncodedView], begin: int, end: int) -> FloatArray:
         starts = np.unique(owners[first:last], return_index=True)[1]
         found.append(own if len(starts) == last - first else np.maximum.reduceat(own, starts, 1))
     return np.stack(found).astype(np.float64)
-
-
-def _log_sums(scores: FloatArray) -> FloatArray:
-    largest = scores.max(2, keepdims=True)
-    sums: FloatArray = largest + np.log(np.exp(scores - largest).sum(2, keepdims=True))
-    return sums
