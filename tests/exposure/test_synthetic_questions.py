@@ -56,7 +56,8 @@ def test_a_pair_needs_the_support_of_several_subjects():
         Lists.pack([[], []]),
         [("Rome",), ("Oslo",)],
     )
-    assert list(QuestionTemplates.learn(data).pairs.values()) == [2]
+    pair = "{subject} was born in {answer} .", "Where was {subject} born ?"
+    assert QuestionTemplates.learn(data).pairs == {pair: 2}
     with pytest.raises(ValueError, match="supported by 3 questions"):
         QuestionTemplates.learn(data, support=3)
     twice = data.take([0, 0])
@@ -76,7 +77,9 @@ def test_a_pair_needs_the_support_of_several_subjects():
     ],
 )
 def test_other_sentences_give_no_question(text):
-    templates = QuestionTemplates({("\x00 was born in \x01 .", "Where was \x00 born ?"): 2})
+    templates = QuestionTemplates(
+        {("{subject} was born in {answer} .", "Where was {subject} born ?"): 2}
+    )
     assert len(templates.write([text])) == 0
     assert templates.write(["He left . Ada was born in Rome ."]).questions == [
         "Where was Ada born ?"

@@ -11,7 +11,7 @@ from ..data import TrainingSet
 from .synthetic_questions import SyntheticQuestions
 
 _SENTENCES = re.compile(r"(?<=[.!?])\s+")
-_SUBJECT, _ANSWER = "\x00", "\x01"  # places in patterns; no text has them
+_SUBJECT, _ANSWER = "{subject}", "{answer}"  # places in patterns
 _FIXED_WORDS = 2  # words of a sentence's pattern beside subject and answer
 _LONGEST = 60  # words of a sentence
 _MASK = "[MASK]"
@@ -28,7 +28,8 @@ class QuestionTemplates:
     questions of a language model to `SyntheticQuestions.merged`.
 
     Args:
-        pairs: patterns of sentence and question, and how many labelled questions support each pair.
+        pairs: patterns of sentence and question, with ``{subject}`` and ``{answer}``, and how many
+            labelled questions support each pair.
 
     Example:
         >>> from tilefold.ragged_lists import Lists
@@ -148,7 +149,7 @@ def _pattern(sentence: str, subject: str, answer: str) -> str | None:
     if pattern.count(subject) != 1:
         return None
     pattern = pattern.replace(subject, _SUBJECT)
-    fixed = re.findall(r"\w+", pattern)
+    fixed = re.findall(r"\w+", pattern.replace(_SUBJECT, "").replace(_ANSWER, ""))
     return pattern if len(fixed) >= _FIXED_WORDS else None
 
 
