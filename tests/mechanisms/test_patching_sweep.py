@@ -8,6 +8,7 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 pytest.importorskip("sklearn", reason="not installed: pip install tilefold[analysis]")
 
 from tilefold.mechanisms import feed_forwards, patching_sweep
+from tilefold.mechanisms.neurons.skipped_blocks import returning
 from tilefold.mechanisms.patching.attention_outputs import attention_outputs
 from tilefold.models import Encoder
 from tiny_families import save_family
@@ -196,3 +197,31 @@ def test_wrong_arguments_are_errors(encoders):
     shared = encoders("ALBERT")
     with pytest.raises(ValueError, match="3 blocks of Encoder share 1 feed-forward layers"):
         patching_sweep(shared, CLEAN, CORRUPTED, directions(shared))
+
+
+def test_layers_before_a_patch_do_not_run_again(encoders, monkeypatch):
+    """Queries, keys and values of a block run for the clean and the corrupted texts alone."""
+    encoder = encoders("BERT")
+    blocks = encoder.model.encoder.layer
+    rows = dict.fromkeys(range(len(blocks)), 0)
+    linear = torch.nn.functional.linear
+
+    def counted(x, weight, bias=None):
+        for layer, block in enumerate(blocks):
+            if weight is block.attention.self.query.weight:
+                rows[layer] += len(x)
+        return linear(x, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    patching_sweep(encoder, CLEAN, CORRUPTED, directions(encoder))
+    heads = encoder.model.config.num_attention_heads
+    n, patches = len(CLEAN), heads + 1
+    assert rows == {layer: n * (2 + layer * patches) for layer in rows}
+
+
+def test_recorded_outputs_give_way_to_what_a_module_ran_before():
+    module = torch.nn.Linear(2, 2)
+    module.forward = own = torch.zeros_like
+    with returning({module: torch.ones(1, 2)}, 1, 3):
+        assert module(torch.zeros(3, 2)).tolist() == torch.ones(3, 2).tolist()
+    assert module.forward is own

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from torch import nn
 
 from .feedforward import FeedForward
 from .recorded_pass import repeated
@@ -24,14 +26,30 @@ def skipped_blocks(
         inclusive: skip the block of the sub-layer, too.
     """
     passed = list(part.blocks)[: part.layer + inclusive] if below else []
+    with returning(dict(zip(passed, below, strict=False)), n, k):
+        yield
+
+
+@contextlib.contextmanager
+def returning(outputs: Mapping[nn.Module, Any], n: int, k: int) -> Iterator[None]:
+    """Makes modules return recorded outputs, repeated k times, instead of running.
+
+    Args:
+        outputs: of each module, for n texts.
+        n: texts.
+        k: repetitions.
+    """
+    replaced = {module: module.__dict__.get("forward") for module in outputs}
     try:
-        for block, output in zip(passed, below, strict=False):
-            block.forward = _returning(repeated(output, n, k))
+        for module, output in outputs.items():
+            module.forward = _always(repeated(output, n, k))
         yield
     finally:
-        for block in passed:
-            block.__dict__.pop("forward", None)
+        for module, forward in replaced.items():
+            module.__dict__.pop("forward", None)
+            if forward is not None:
+                module.forward = forward
 
 
-def _returning(output: Any) -> Callable[..., Any]:
+def _always(output: Any) -> Callable[..., Any]:
     return lambda *_, **__: output

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...activations.patching import patch
 from ...integers import as_integer
@@ -18,8 +19,9 @@ from ...models.length_batches import check_batches, check_texts, evaluating
 from ..neurons.feedforward import NAMES, FeedForward, own_feed_forwards
 from ..neurons.path_gradients import repeat_tokens
 from ..neurons.recorded_pass import RecordedPass, Tokens
-from ..neurons.skipped_blocks import skipped_blocks
+from ..neurons.skipped_blocks import returning, skipped_blocks
 from .attention_outputs import ATTENTION_NAMES, AttentionOutput, attention_outputs
+from .recorded_layers import RecordedLayers
 
 _OP = "patching_sweep"
 Floats = NDArray[np.float32]
@@ -69,7 +71,7 @@ def patching_sweep(
     *,
     by_token: bool = False,
     batch_size: int = 16,
-    rows_at_once: int = 256,
+    rows_at_once: int = 64,
     names: Sequence[tuple[str, str]] = NAMES,
     attention: Sequence[str] = ATTENTION_NAMES,
 ) -> PatchingSweep:
@@ -88,7 +90,8 @@ def patching_sweep(
             direction of its pair, such as the embedding of a query.
         by_token: also patch the state behind each block, token by token.
         batch_size: pairs in a batch.
-        rows_at_once: maximum number of patched texts in a forward pass.
+        rows_at_once: maximum number of patched texts in a forward pass; the activations of 64 texts
+            of 30 tokens stay in the cache.
         names: see `feed_forwards`.
         attention: names of the output layer of attention inside a block.
 
@@ -177,7 +180,11 @@ class _Batch:
         self.clean = recorded.reached
         self._feed_forward = [recorded.outputs(part.output_name)[0] for part in parts]
         self._states = [x[0] if isinstance(x, tuple) else x for x in recorded.below]
-        plain = RecordedPass(parts, corrupted, self._mask.shape, self._target)
+        self._layers = [RecordedLayers() for _ in parts]
+        with contextlib.ExitStack() as recording:
+            for layers, block in zip(self._layers, parts[0].blocks, strict=True):
+                recording.enter_context(layers.recording(block))
+            plain = RecordedPass(parts, corrupted, self._mask.shape, self._target)
         self.corrupted, self._below = plain.reached, plain.below
 
     def sweep(self, longest: int) -> tuple[Floats, ...]:
@@ -185,16 +192,19 @@ class _Batch:
         heads, feed_forward, tokens = [], [], []
         for part, output in zip(self._parts, self._outputs, strict=True):
             layer = part.layer
+            before = self._layers[layer].before(output.module, self._n)
+            site = f"{output.name}:input"
             every = range(output.heads)
-            heads.append(
-                self._patched(part, every, f"{output.name}:input", self._with_heads(layer))
-            )
-            own = self._patched(part, [0], part.output_name, self._with_feed_forward(layer))
+            heads.append(self._patched(part, before, every, site, self._with_heads(layer)))
+            before = self._layers[layer].before(part.output, self._n)
+            edit = self._with_feed_forward(layer)
+            own = self._patched(part, before, [0], part.output_name, edit)
             feed_forward.append(own[:, 0])
             if longest:
                 places = range(self._mask.shape[1])
                 site = self._name_of(part)
-                states = self._patched(part, places, site, self._with_state(layer), inclusive=True)
+                edit = self._with_state(layer)
+                states = self._patched(part, {}, places, site, edit, inclusive=True)
                 states = states.masked_fill(~self._mask, torch.nan)
                 missing = longest - states.shape[1]
                 tokens.append(torch.nn.functional.pad(states, (0, missing), value=torch.nan))
@@ -211,19 +221,24 @@ class _Batch:
     def _patched(
         self,
         part: FeedForward,
+        before: Mapping[nn.Module, Tensor],
         choices: Sequence[int],
         site: str,
         edit: Callable[[Sequence[int]], Callable[[Tensor], Tensor]],
         *,
         inclusive: bool = False,
     ) -> Tensor:
-        """Returns scores ``[n, choices]`` with one choice patched in each run."""
+        """Returns scores ``[n, choices]`` with one choice patched in each run.
+
+        Neither blocks below nor layers of the block before the patch run again.
+        """
         found = []
         for begin in range(0, len(choices), self._together):
             some = choices[begin : begin + self._together]
             k = len(some)
             with (
                 skipped_blocks(part, self._below, self._n, k, inclusive=inclusive),
+                returning(before, self._n, k),
                 patch(self._encoder, {site: edit(some)}),
             ):
                 rows = torch.arange(self._n).repeat(k)
