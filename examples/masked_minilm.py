@@ -15,6 +15,7 @@ import random
 from pathlib import Path
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import BertForMaskedLM, get_linear_schedule_with_warmup
 
 from tilefold.data import read_facts
@@ -28,9 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("facts", type=Path, help="file or folder of tilefold.data.read_facts")
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--n-facts", type=int, default=3000, help="number (%(default)s)")
+    parser.add_argument("--n-facts", type=int, default=1500, help="number (%(default)s)")
     parser.add_argument("--prompts", type=int, default=6, help="of a fact (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=8, help="passes (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="passes (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="statements (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of draws (%(default)s)")
     args = parser.parse_args()
@@ -79,7 +80,9 @@ def main() -> None:
         also = ordinary & (torch.rand(ids.shape) < _ALSO_MASKED)
         labels = torch.where(also, ids, labels)
         tokens["input_ids"] = torch.where(also, tokenizer.mask_token_id, ids)
-        loss = model(**tokens, labels=labels).loss
+        predicted = labels != -100
+        states = model.bert(**tokens).last_hidden_state[predicted]
+        loss = cross_entropy(model.cls(states), labels[predicted])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -24,6 +24,9 @@ def mechanisms_report(results: Sequence[tuple[Study[Any, Any], Any]]) -> Report:
     sections = [section for study, result in results for section in study.sections(result)]
     sections.append(_settings(results, "mechanisms {name}"))
     titles = list(dict.fromkeys(str(result.title) for _, result in results))
+    worlds = {getattr(result.settings, "world", None) for _, result in results}
+    if len(titles) > 1 and len(worlds) == 1 and None not in worlds:
+        titles = [f"a {worlds.pop()} world"]
     summary = (
         "A retriever beside the model that it was trained from: what its layers and neurons show, "
         "what edits of facts and other trainings change, and what it retrieves. Intervals are 95% "
