@@ -45,7 +45,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test fuzz bench lint stubs doctor sanitize check-numpy-only clean
+.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,22 @@ bench: $(VENV)/.installed-test ## measure against numpy, torch and faiss in the 
 	@echo "==> bench: tilefold and its peers, in one process, on the same data"
 	@mkdir -p build
 	@$(BIN)/pytest bench -n 0 -s -m "" --benchmark-only --benchmark-json=build/bench.json $(ARGS)
+
+bench-data: $(VENV)/.installed-test ## encode the texts of the bench once (ten minutes or more)
+	@echo "==> bench-data: embeddings of real texts"
+	@$(BIN)/python bench/embeddings.py $(ARGS)
+
+# A build of another commit, kept in build/builds.
+bench-compare: $(VENV)/.installed-test ## time searches against those of another commit: OLD=COMMIT
+	@test -n "$(OLD)" || { echo "bench-compare: expected OLD=COMMIT" >&2; exit 1; }
+	@commit=$$(git rev-parse --short=12 "$(OLD)^{commit}") && build=build/builds/$$commit && \
+	    if [ ! -d $$build/package ]; then echo "==> bench-compare: build $$commit"; \
+	    rm -rf $$build && mkdir -p $$build/source && \
+	    git archive $$commit | tar -x -C $$build/source && \
+	    $(PIP) install --quiet --no-deps --no-build-isolation --target $$build/made \
+	    $$build/source && mv $$build/made $$build/package || exit 1; fi && \
+	    echo "==> bench-compare: $$commit against this checkout" && \
+	    $(BIN)/python bench/compare_builds.py --old $$build/package $(ARGS)
 
 lint: $(VENV)/.installed-lint ## check style and types, Python and C++
 	@echo "==> lint: ruff, mypy --strict, clang-format"

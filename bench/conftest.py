@@ -1,6 +1,7 @@
 """A bench session: options, data, two threads for everybody, and the table at the end.
 
-    pytest bench                       every case: a quarter of an hour, four minutes of it encoding
+    make bench-data                    encodes the real texts, once, in ten minutes or more
+    pytest bench                       every case: half an hour
     pytest bench -k 64_queries         one case; --collect-only -q lists them
     pytest bench --quick               tiny shapes: that everything runs, not how fast
 
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import threadpoolctl
-from embeddings import Embeddings, embed
+from embeddings import CACHE, CORPUS, QUERIES, Embeddings, embed
+from history import record
 from numpy.typing import NDArray
 from table import Line, Table, describe, milliseconds
 
@@ -62,14 +64,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--corpus",
         type=Path,
-        default=ROOT.parent / "shared" / "data" / "lama_trex" / "beir",
+        default=CORPUS,
         help="BEIR folder of the cases with real embeddings",
     )
     group.addoption(
         "--encode-seconds",
         type=float,
         default=240.0,
-        help="how long one run may encode; build/bench-cache keeps what was encoded",
+        help="how long one run may encode; `make bench-data` encodes everything, once",
     )
 
 
@@ -90,7 +92,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for line in table.render():
         terminalreporter.write_line(line)
     terminalreporter.write_line(describe(machine()))
-    if config.getoption("--quick"):
+    if not config.getoption("--quick"):
+        path = record(ROOT / "build" / "bench-history", table.lines, machine())
+        terminalreporter.write_line(f"history: {path.relative_to(ROOT)}")
+    else:
         terminalreporter.write_line("quick: tiny shapes and one round, the figures mean nothing")
 
 
@@ -247,8 +252,8 @@ def real_embeddings(
     try:
         if quick:
             cache = tmp_path_factory.mktemp("embeddings")
-            return embed(corpus, cache, queries=16, seconds=0, limit=256)
+            return embed(corpus, cache, queries=64, seconds=0, limit=256)
         seconds = pytestconfig.getoption("--encode-seconds")
-        return embed(corpus, ROOT / "build" / "bench-cache", queries=512, seconds=seconds)
+        return embed(corpus, CACHE, queries=QUERIES, seconds=seconds)
     except ImportError as error:
         pytest.skip(str(error))

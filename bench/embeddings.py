@@ -1,11 +1,14 @@
 """Real embeddings: the sentences of lama_trex through MiniLM, encoded once and kept.
 
-All 89,299 sentences take ten minutes or more on two cores, so a run encodes for a while, keeps what
-it has in parts, and the next run goes on from there.
+    python bench/embeddings.py         encodes all of them
+
+All 89,299 sentences take ten minutes or more on two cores. A bench run without them encodes for a
+while and keeps what it has in parts, so that the next one goes on from there.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import os
@@ -18,6 +21,10 @@ from numpy.typing import NDArray
 
 from tilefold.data import document_texts, read_beir
 
+ROOT = Path(__file__).resolve().parents[1]
+CORPUS = ROOT.parent / "shared" / "data" / "lama_trex" / "beir"
+CACHE = ROOT / "build" / "bench-cache"
+QUERIES = 5000  # as a search for hard negatives has
 _PART = 2048  # sentences per file: about ten seconds of work
 
 
@@ -84,3 +91,17 @@ class _Kept:
         from tilefold.models import minilm  # not needed where everything was kept
 
         return minilm()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="a BEIR folder")
+    corpus = parser.parse_args().corpus
+    if not corpus.is_dir():
+        parser.error(f"no corpus in {corpus}: name one with --corpus")
+    found = embed(corpus, CACHE, queries=QUERIES, seconds=float("inf"))
+    print(f"{len(found.documents):,} sentences and {len(found.queries):,} queries in {CACHE}")
+
+
+if __name__ == "__main__":
+    main()

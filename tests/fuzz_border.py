@@ -90,6 +90,8 @@ def search_arguments(rng: Generator) -> Arguments:
         if rng.random() < 0.7:
             finite = np.zeros(blocks, np.uint32)
             _native.pack(documents, arguments["codes"], arguments["bounds"], finite)
+        if rng.random() < 0.3:
+            arguments["direction"] = np.eye(1, dim, dtype=np.float32)[0]
     options: Arguments = {
         "document_ids": rng.permutation(10 * m + 1)[:m],
         "first_id": int(rng.integers(0, 100)),

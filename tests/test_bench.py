@@ -17,6 +17,10 @@ PROMISES = [
     "1 query, k = 10 ",
     "512 queries, k = 100 ",
     "512 queries, k = 1,000 ",
+    "mean cosine 0.7, 2,500, d = 64: 512 queries, k = 10 ",
+    "mean cosine 0.7, 2,500, d = 64: 1 query, k = 1,000 ",
+    "mapped: 5,000, d = 64: 64 queries, k = 10 ",
+    "int8, 8 queries, k = 10 ",
     "int8 tile alone",
     "add 5,000 documents",
     "memory of an index ",
@@ -77,7 +81,7 @@ def test_the_rows_with_real_embeddings_run(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     if "skipped" in done.stdout:
         pytest.skip("no corpus or no encoder: " + done.stdout[-2000:])
-    assert done.stdout.count("real, 256 of ") == 2
+    assert done.stdout.count("real, 256 of ") == 10
 
 
 def test_a_missing_peer_is_reported(tmp_path):
@@ -88,6 +92,39 @@ def test_a_missing_peer_is_reported(tmp_path):
     assert "no faiss, torch" in done.stdout
     assert "faiss missing, torch missing" in done.stdout
     assert "name one with --corpus" in done.stdout
+
+
+def test_two_builds_are_compared():
+    """The installed one with itself: as fast, and the same answers."""
+    script = [sys.executable, str(ROOT / "bench" / "compare_builds.py")]
+    options = ["--rows", "3000", "--case", "common", "--seconds", "0", "--isa", "scalar"]
+    done = subprocess.run([*script, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert printed[0].removeprefix("old") == printed[1].removeprefix("new")
+    assert len(printed) == 3 + 9
+    assert all(line.endswith("the same") for line in printed[3:])
+    done = subprocess.run([*script, "--case", "none"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no corpus has 'none' in its name" in done.stderr
+
+
+def test_a_history_keeps_the_last_run_of_each_case(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    line = runpy.run_path(str(ROOT / "bench" / "table.py"))["Line"]
+    record = runpy.run_path(str(ROOT / "bench" / "history.py"))["record"]
+    machine = {"cpu": "A (R) CPU", "cores": 2, "row": "avx2", "threads": 2, "commit": "abc"}
+    record(tmp_path, [line("one", "1 ms"), line("two", "2 ms"), line("skipped")], machine)
+    path = record(tmp_path, [line("two", "3 ms")], machine)
+    assert path == tmp_path / "a-r-cpu-2-cores-avx2-2-threads" / "abc.json"
+    kept = json.loads(path.read_text())
+    assert {case: kept["cases"][case]["ours"] for case in kept["cases"]} == {
+        "one": "1 ms",
+        "two": "3 ms",
+    }
+    assert kept["machine"] == machine
+    other = record(tmp_path, [line("one", "1 ms")], machine | {"commit": None})
+    assert other == path.with_name("unknown.json")
 
 
 def test_a_target_is_met_or_missed():

@@ -10,17 +10,18 @@ namespace {
 
 void define_search_op(py::module_& m) {
   using Request = ops::SearchRequest;
-  define<Request>(
-      m, "search", "Updates the answers scores, ids [n, k] with documents.", &ops::search,
-      positional(array(FIELD(queries)), array(FIELD(documents)), array(FIELD(scores)),
-                 array(FIELD(ids)), value(FIELD(k))),
-      keywords(optional_array(FIELD(codes)), optional_array(FIELD(bounds)),
-               value(FIELD(rotated), false), optional_array(FIELD(document_ids)),
-               value(FIELD(first_id), int64_t{0}), optional_array(FIELD(allowed)),
-               optional_array(FIELD(exclude_offsets)), optional_array(FIELD(exclude_ids)),
-               optional_array(FIELD(min_score)), optional_array(FIELD(max_score)),
-               optional_array(FIELD(refined)), optional_array(FIELD(pruned_bound)),
-               value(FIELD(num_threads), 0), ProgressArgument()));
+  define<Request>(m, "search", "Updates the answers scores, ids [n, k] with documents.",
+                  &ops::search,
+                  positional(array(FIELD(queries)), array(FIELD(documents)), array(FIELD(scores)),
+                             array(FIELD(ids)), value(FIELD(k))),
+                  keywords(optional_array(FIELD(codes)), optional_array(FIELD(bounds)),
+                           optional_array(FIELD(direction)), value(FIELD(rotated), false),
+                           optional_array(FIELD(document_ids)), value(FIELD(first_id), int64_t{0}),
+                           optional_array(FIELD(allowed)), optional_array(FIELD(exclude_offsets)),
+                           optional_array(FIELD(exclude_ids)), optional_array(FIELD(min_score)),
+                           optional_array(FIELD(max_score)), optional_array(FIELD(refined)),
+                           optional_array(FIELD(pruned_bound)), value(FIELD(num_threads), 0),
+                           ProgressArgument()));
 }
 
 void define_pack(py::module_& m) {
@@ -31,8 +32,8 @@ void define_pack(py::module_& m) {
       &ops::pack,
       positional(array(FIELD(documents)), array(FIELD(codes)), array(FIELD(bounds)),
                  array(FIELD(finite))),
-      keywords(optional_array(FIELD(radius_sum)), value(FIELD(rotate), false),
-               value(FIELD(num_threads), 0)));
+      keywords(optional_array(FIELD(radius_sum)), optional_array(FIELD(direction)),
+               value(FIELD(rotate), false), value(FIELD(num_threads), 0)));
 }
 
 void define_finite_rows(py::module_& m) {

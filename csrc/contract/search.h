@@ -11,24 +11,27 @@ namespace tilefold {
 
 // Documents are packed in blocks of 32. A bitmap over documents has one 32-bit word for each block.
 constexpr int block_rows = 32;
-// Floats for each block: scale, norm, radius and coarse radius of 32 documents.
+// Floats for each block: scale, norm, radius and part along the direction of 32 documents.
 constexpr int block_bounds = 4 * block_rows;
 
-// Integer inner products of codes must fit in 32 bits: 4 * 128 * 63 * dim < 2^31.
+// Integer inner products of codes must fit in 32 bits: 255 * 127 * dim < 2^31.
 constexpr int64_t max_packed_dim = 32768;
 
 inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
 inline int64_t block_count(int64_t rows) { return (rows + block_rows - 1) / block_rows; }
 inline int64_t block_bytes(int64_t dim) { return padded_dim(dim) * block_rows; }
 
-// int8 codes of documents. Document x is approximated by scale * (code - 128), or coarsely by
-// scale * (2 * ceil(code / 2) - 128.5), which has half as many codes and twice the step. The radii
-// are upper bounds of the two approximation errors; norm is an upper bound of |x| and of the norms
-// of both approximations.
+// int8 codes of documents. A document is its part along a unit vector, the same for all, and the
+// rest, x = along * direction + rest; codes are of the rest, which is approximated by
+// scale * (code - 128). The radius is an upper bound of the approximation's error; norm is one of
+// |rest| and of the norm of its approximation. Embeddings often have a large common mean, which
+// would otherwise take most of the codes' range.
 struct PackedDocuments {
-  const uint8_t* codes;  // [blocks][dim / 4][32][4], dim padded to 8
-  const float* bounds;   // [blocks][4][32]: scale, norm, radius, coarse radius
-  bool rotated;          // codes are of documents after a fixed orthogonal rotation
+  const uint8_t* codes;     // [blocks][dim / 4][32][4], dim padded to 8
+  const float* bounds;      // [blocks][4][32]: scale, norm, radius, along
+  const float* direction;   // [dim], or null: rest = x, and along is 0
+  double direction_defect;  // at least | |direction|^2 - 1 |
+  bool rotated;             // codes are of the rest after a fixed orthogonal rotation
 };
 
 // ---- the ops -----------------------------------------------------------------------------------
@@ -58,6 +61,7 @@ struct SearchArgs {
 struct PackArgs {
   Device device;
   Matrix documents;
+  const float* direction;  // [dim] a unit vector, or null
   bool rotate;
   uint8_t* codes;      // as in PackedDocuments
   float* bounds;       // as in PackedDocuments

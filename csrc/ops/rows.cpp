@@ -18,7 +18,7 @@ std::vector<RowDescription> rows() {
   const cpu::Row* active = &cpu::active_row();
   for (const cpu::Row* const* row = cpu::rows; *row; ++row)
     result.push_back({(*row)->name, (*row)->needs, (*row)->supported(), *row == active,
-                      (*row)->search.query_tile, (*row)->search.query_levels});
+                      (*row)->search.query_tile, (*row)->search.group_sum});
   return result;
 }
 
@@ -47,9 +47,8 @@ void tile(const TileRequest& r, Pulse&) {
   int32_t* products = r.products.write<int32_t>(n * block_rows);
   cpu::Buffer<uint8_t> block(dim * block_rows);
   std::copy_n(codes, dim * block_rows, block.data());
-  const uint8_t* ready = kernels.tile_codes(block.data(), dim, block.data());
   for (int64_t round = 0; round < r.rounds; ++round)
-    kernels.tile(ready, queries, static_cast<int>(n), dim, products);
+    kernels.tile(block.data(), queries, static_cast<int>(n), dim, products);
 }
 
 double peak(const std::string& kind) {

@@ -1,6 +1,7 @@
 #include "ops/search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "check.h"
@@ -10,14 +11,30 @@
 namespace tilefold::ops {
 namespace {
 
+// Reads a unit vector [dim], and sets an upper bound of the difference of its squared norm from 1.
+const float* read_direction(const char* op, const View& view, int64_t dim, double& defect) {
+  constexpr double max_defect = 0x1p-10;
+  const float* direction = view.read<float>(dim);
+  if (!direction || !host_readable(view.device())) return direction;
+  double squares = 0;
+  for (int64_t j = 0; j < dim; ++j) squares += static_cast<double>(direction[j]) * direction[j];
+  defect = std::fabs(squares - 1) + 0x1p-36;
+  check(defect <= max_defect, op, ": direction must be a unit vector, got one of squared norm ",
+        squares);
+  return direction;
+}
+
 void read_packed(const SearchRequest& r, SearchArgs& a) {
   check(r.codes.given() == r.bounds.given(), "search: codes and bounds must be given together");
+  check(r.codes.given() || !r.direction.given(), "search: direction needs codes");
   if (!r.codes.given()) return;
   check(a.documents.dim <= max_packed_dim,
         "search: codes are of documents with dim <= ", max_packed_dim, ", got ", a.documents.dim);
   const int64_t blocks = block_count(a.documents.rows);
   a.packed.codes = r.codes.read<uint8_t>(saturated_product(blocks, block_bytes(a.documents.dim)));
   a.packed.bounds = r.bounds.read<float>(saturated_product(blocks, block_bounds));
+  a.packed.direction =
+      read_direction("search", r.direction, a.documents.dim, a.packed.direction_defect);
   a.packed.rotated = r.rotated;
 }
 
@@ -73,6 +90,8 @@ void pack(const PackRequest& r, Pulse& pulse) {
   PackArgs a = {};
   a.device = r.documents.device();
   a.documents = r.documents.matrix();
+  double defect = 0;
+  a.direction = read_direction("pack", r.direction, a.documents.dim, defect);
   a.rotate = r.rotate;
   const int64_t blocks = block_count(a.documents.rows);
   check(a.documents.dim <= max_packed_dim, "pack: documents must have dim <= ", max_packed_dim,

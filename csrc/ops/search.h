@@ -13,7 +13,7 @@ namespace tilefold::ops {
 struct SearchRequest {
   View queries, documents, scores, ids;
   int64_t k;
-  View codes, bounds;
+  View codes, bounds, direction;
   bool rotated;
   View document_ids;
   int64_t first_id;
@@ -24,7 +24,7 @@ void search(const SearchRequest& r, Pulse& pulse);
 
 // Quantises documents.
 struct PackRequest {
-  View documents, codes, bounds, finite, radius_sum;
+  View documents, codes, bounds, finite, radius_sum, direction;
   bool rotate;
   int num_threads;
 };

@@ -28,6 +28,7 @@ def search(
     *,
     codes: Any = None,
     bounds: Any = None,
+    direction: Any = None,
     rotated: bool = False,
     document_ids: Any = None,
     first_id: int = 0,
@@ -48,6 +49,7 @@ def pack(
     finite: Any,
     *,
     radius_sum: Any = None,
+    direction: Any = None,
     rotate: bool = False,
     num_threads: int = 0,
 ) -> None: ...

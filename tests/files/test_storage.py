@@ -1,6 +1,7 @@
 """save and load: the same answers afterwards, and an index on disk that survives what happens."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -23,6 +24,7 @@ import safetensors.numpy
 from tilefold import FlatIndex, HnswIndex, reference, search_shards
 from tilefold.files import storage
 from tilefold.files import tensors as tensor_files
+from tilefold.retrieval import flat_folder, packing
 from tilefold.retrieval.flat_folder import SavedIndex, write_folder
 from tilefold.retrieval.removed_rows import no_rows
 from tilefold.retrieval.segment import make_segment
@@ -106,6 +108,14 @@ def rotated(dtype: str) -> FlatIndex:
     return index
 
 
+def with_a_mean(dtype: str) -> FlatIndex:
+    rows = vectors(300, dtype=dtype)
+    index = FlatIndex(DIM)
+    index.add(np.abs(rows) if rows.dtype != np.uint16 else rows & 0x7FFF)
+    assert (index._segments[0].packed.direction is None) is (dtype == "int8")
+    return index
+
+
 def emptied(dtype: str) -> FlatIndex:
     index = filled(3, dtype=dtype)
     index.remove([0, 1, 2])
@@ -114,7 +124,9 @@ def emptied(dtype: str) -> FlatIndex:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mmap", [True, False])
-@pytest.mark.parametrize("make", [segmented, with_removed, with_nonfinite, rotated, emptied])
+@pytest.mark.parametrize(
+    "make", [segmented, with_removed, with_nonfinite, with_a_mean, rotated, emptied]
+)
 def test_a_loaded_index_is_the_index_that_was_saved(make, mmap, dtype, tmp_path):
     index = make(dtype)
     index.save(tmp_path / "index")
@@ -728,9 +740,28 @@ def change(folder: Path, *keys, to=None, checksum: bool = True) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def test_a_folder_of_version_2_has_documents_without_a_direction(tmp_path, monkeypatch):
+    """It has a radius where the part along the direction is now."""
+    index = filled()
+    (segment,) = index._segments
+    packed, *_ = packing.pack_as(segment.vectors)
+    packed.bounds[:, 3] = 2 * packed.bounds[:, 2]
+    old = dataclasses.replace(segment, packed=packed)
+    monkeypatch.setattr(flat_folder, "_VERSION", 2)
+    write_folder(tmp_path / "old", SavedIndex(DIM, (old,), 500, no_rows(DIM)))
+    monkeypatch.undo()
+    for mmap in (False, True):
+        loaded = FlatIndex.load(tmp_path / "old", mmap=mmap)
+        assert (loaded._segments[0].packed.bounds[:, 3] == 0).all()
+        queries = vectors(40, seed=3)
+        found, expected = (own.search(queries, 10) for own in (loaded, index))
+        assert found.ids.tobytes() == expected.ids.tobytes()
+        assert found.scores.tobytes() == expected.scores.tobytes()
+
+
 def test_a_newer_format_says_what_to_do(folder):
-    change(folder, "version", to=3)
-    with pytest.raises(ValueError, match="format version 3, and this tilefold reads up to 2; upg"):
+    change(folder, "version", to=4)
+    with pytest.raises(ValueError, match="format version 4, and this tilefold reads up to 3; upg"):
         FlatIndex.load(folder)
 
 

@@ -1,5 +1,7 @@
 """Every row of the table against the reference: tiles, canonical scores, packing, bounds."""
 
+from typing import NamedTuple
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -68,21 +70,18 @@ def tile(codes: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return products
 
 
-def expected_products(isa: dict, codes: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """A row whose queries have fewer than 7 bits halves the codes of documents, rounding up."""
-    if isa["query_levels"] < 127:
-        codes = (codes.astype(np.int64) + 1) // 2
+def expected_products(codes: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return queries.astype(np.int64) @ codes.astype(np.int64).T
 
 
 @pytest.mark.parametrize("dim", [8, 16, 24, 64, 384, 768])
 def test_a_tile_is_the_integer_product(isa, dim):
     rng = np.random.default_rng(dim)
-    levels = isa["query_levels"]
+    levels = isa["group_sum"] // 4 or 127
     for n in range(1, isa["query_tile"] + 1):
         codes = rng.integers(0, 256, (32, dim), np.uint8)
         queries = rng.integers(-levels, levels, (n, dim), np.int8, endpoint=True)
-        np.testing.assert_array_equal(tile(codes, queries), expected_products(isa, codes, queries))
+        np.testing.assert_array_equal(tile(codes, queries), expected_products(codes, queries))
 
 
 @pytest.mark.parametrize("code", [0, 1, 127, 128, 254, 255])
@@ -91,8 +90,21 @@ def test_a_tile_neither_saturates_nor_overflows(isa, code, sign):
     """Not even in the longest dim that can be packed."""
     for dim in (8, _native.MAX_PACKED_DIM):
         codes = np.full((32, dim), code, np.uint8)
-        queries = np.full((isa["query_tile"], dim), sign * isa["query_levels"], np.int8)
-        np.testing.assert_array_equal(tile(codes, queries), expected_products(isa, codes, queries))
+        for levels in largest_groups(isa["group_sum"]):
+            group = np.int8(sign * np.array(levels)).reshape(
+                2, 1, 2
+            )  # neighbours, and 4 further on
+            query = np.broadcast_to(np.tile(group, (1, 2, 1)).reshape(8), (dim // 8, 8)).reshape(-1)
+            queries = np.tile(query, (isa["query_tile"], 1))
+            np.testing.assert_array_equal(tile(codes, queries), expected_products(codes, queries))
+
+
+def largest_groups(group_sum: int) -> list[list[int]]:
+    """Codes of four dimensions that share a sum of 16 bits, as large as they may be."""
+    if not group_sum:
+        return [[127] * 4, [127, -127, 127, -127]]
+    half = group_sum // 2
+    return [[half // 2] * 4, [half, half, 0, 0], [half, -half, half, -half], [127, 1, -1, -127]]
 
 
 def test_a_tile_takes_no_more_queries_than_it_has_room_for(isa):
@@ -233,7 +245,7 @@ def test_one_value_that_is_not_finite_marks_its_row(isa, dtype, dim):
     finite = np.full(rows, 7, np.uint8)
     _native.finite_rows(vectors, finite)
     assert finite.tolist() == [1] + [0] * (rows - 1)
-    _, words_of_pack = packing.pack(vectors, rotated=False)
+    _, words_of_pack, _ = packing.pack_as(vectors)
     assert packing.flags(words_of_pack, rows).tolist() == [True] + [False] * (rows - 1)
 
 
@@ -283,16 +295,22 @@ DOCUMENTS = {
 }
 
 
-def decoded(vectors: np.ndarray, *, rotated: bool = False) -> tuple[np.ndarray, ...]:
-    """What codes say in fp64 (finely, and coarsely as rows with 7-bit codes do), and bounds."""
-    packed, _ = packing.pack(vectors, rotated=rotated)
+def decoded(
+    vectors: np.ndarray, *, rotated: bool = False, direction: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """What codes say in fp64, and bounds: norm, radius and part along the direction."""
+    packed, *_ = packing.pack_as(vectors, rotated, direction)
     rows, dim = vectors.shape
     codes = packed.codes.transpose(0, 2, 1, 3).reshape(len(packed.codes) * 32, -1)
     bounds = packed.bounds.transpose(1, 0, 2).reshape(4, -1)[:, :rows]
-    scale, norm, radius, coarse = bounds.astype(np.float64)
+    scale, norm, radius, along = bounds.astype(np.float64)
     code = codes[:rows, :dim].astype(np.float64)
-    fine = scale[:, None] * (code - 128)
-    return fine, scale[:, None] * (2 * np.ceil(code / 2) - 128.5), norm, radius, coarse
+    return scale[:, None] * (code - 128), norm, radius, along
+
+
+def unit_vector(dim: int, seed: int = 0) -> np.ndarray:
+    vector = np.random.default_rng(seed).standard_normal(dim)
+    return (vector / np.sqrt(vector @ vector)).astype(np.float32)
 
 
 def length(vectors: np.ndarray) -> np.ndarray:
@@ -307,45 +325,74 @@ def test_a_document_lies_within_the_radius_of_its_codes(isa, kind, dtype):
     rng = np.random.default_rng(6)
     for dim in DIMS:
         vectors = as_dtype(DOCUMENTS[kind](rng, (45, dim)), dtype)
-        fine, coarse, norm, radius, coarse_radius = decoded(vectors)
+        fine, norm, radius, along = decoded(vectors)
         x = arrays.widened(vectors).astype(np.float64)
         # fp32 squares vanish below 2^-75, 2^-35 of the smallest norm that is quantised at all; the
         # bound allows for 2^-17.
         unseen = 2.0**-34 * length(x)
         assert (length(x - fine) <= radius + unseen).all()
-        assert (length(x - coarse) <= coarse_radius + unseen).all()
-        for vector in (x, fine, coarse):
+        for vector in (x, fine):
             assert (length(vector) <= norm).all()
-        assert np.isnan([norm, radius, coarse_radius]).sum() == 0
+        assert np.isnan([norm, radius]).sum() == 0
+        assert (along == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_what_a_direction_leaves_lies_within_the_radius_of_its_codes(isa, kind, dtype):
+    rng = np.random.default_rng(6)
+    for dim in DIMS:
+        vectors = as_dtype(DOCUMENTS[kind](rng, (45, dim)), dtype)
+        direction = unit_vector(dim)
+        fine, norm, radius, along = decoded(vectors, direction=direction)
+        x = arrays.widened(vectors).astype(np.float64)
+        tame = is_tame(x)
+        rest = x - along[:, None] * direction.astype(np.float64)
+        slack = 2.0**-23 * length(x) + 2.0**-140
+        assert (length(rest - fine) <= radius + slack)[tame].all()
+        for vector in (rest, fine):
+            assert (length(vector) <= norm + slack)[tame].all()
+        assert (np.abs(rest @ direction.astype(np.float64)) <= slack)[tame].all()
+        assert np.isinf(radius[length(x) >= 2.0**62]).all()
+
+
+def test_a_common_mean_takes_no_room_in_codes(isa):
+    """However long it is beside what documents differ in."""
+    rng = np.random.default_rng(20)
+    for size in (1.0, 30.0, 1e6):
+        direction = unit_vector(384)
+        vectors = (rng.standard_normal((64, 384)) + size * direction).astype(np.float32)
+        _, norm, radius, along = decoded(vectors, direction=direction)
+        exact = vectors.astype(np.float64) @ direction.astype(np.float64)
+        np.testing.assert_allclose(along, exact, rtol=1e-7)
+        assert (norm < 25).all()
+        assert (radius < 0.2 + size * 2e-6).all()
 
 
 def test_bytes_are_their_own_codes(isa):
     rng = np.random.default_rng(7)
     vectors = rng.integers(-128, 128, (64, 48)).astype(np.int8)
     vectors[0], vectors[1] = -128, 127
-    fine, _, _, radius, coarse_radius = decoded(vectors)
+    fine, _, radius, _ = decoded(vectors)
     np.testing.assert_array_equal(fine, vectors)
     assert (radius == 0).all()
-    np.testing.assert_allclose(coarse_radius, np.sqrt(48) / 2, rtol=1e-4)
 
 
 def test_radii_are_not_wider_than_half_a_step(isa):
     """A radius of anything would be a bound as well."""
     vectors = np.random.default_rng(8).standard_normal((64, 384)).astype(np.float32)
-    _, _, norm, radius, coarse_radius = decoded(vectors)
+    _, norm, radius, _ = decoded(vectors)
     step = np.abs(vectors).max(axis=1) / 127
     assert (radius <= 0.5001 * step * np.sqrt(384)).all()
-    assert (coarse_radius <= 1.0001 * step * np.sqrt(384)).all()
     assert (norm <= 1.03 * length(vectors.astype(np.float64))).all()
 
 
 @pytest.mark.parametrize("dim", [32, 64, 384, 768])
 def test_a_rotation_shrinks_the_radii_of_outlier_dimensions(isa, dim):
     vectors = outlier(np.random.default_rng(9), (64, dim)).astype(np.float32)
-    *_, plain, plain_coarse = decoded(vectors)
-    *_, turned, turned_coarse = decoded(vectors, rotated=True)
+    vectors = np.concatenate([vectors, -vectors])  # without a mean, which would take the outliers
+    plain, turned = (decoded(vectors, rotated=rotated)[2] for rotated in (False, True))
     assert turned.mean() < plain.mean()
-    assert turned_coarse.mean() < plain_coarse.mean()
     if dim > 32:
         assert packing.pack(vectors)[0].rotated
         even = np.random.default_rng(9).standard_normal((64, dim)).astype(np.float32)
@@ -364,7 +411,7 @@ def test_the_rotation_is_the_one_of_saved_indexes(isa):
 
 def test_packing_does_not_depend_on_the_number_of_threads(isa):
     vectors = mixed(np.random.default_rng(10), (5000, 40)).astype(np.float32)
-    one, two = (packing.pack(vectors, rotated=False, num_threads=n) for n in (1, 5))
+    one, two = (packing.pack_as(vectors, num_threads=n) for n in (1, 5))
     assert one[0].codes.tobytes() == two[0].codes.tobytes()
     assert one[0].bounds.tobytes() == two[0].bounds.tobytes()
     assert one[1].tobytes() == two[1].tobytes()
@@ -374,7 +421,7 @@ def test_a_dim_without_packed_form_is_refused(isa):
     vectors = np.zeros((1, _native.MAX_PACKED_DIM + 1), np.float32)
     assert not packing.can_pack(vectors.shape[1])
     with pytest.raises(ValueError, match="dim <= 32768, got 32769"):
-        packing.pack(vectors, rotated=False)
+        packing.pack_as(vectors)
 
 
 @given(st.lists(st.booleans(), max_size=100))
@@ -390,7 +437,43 @@ def test_flags_undo_a_bitmap(rows):
 # ---- the bound -----------------------------------------------------------------------------------
 
 
-def upper_bounds(queries: np.ndarray, documents: np.ndarray, *, rotated: bool) -> np.ndarray:
+class Form(NamedTuple):
+    """How documents are packed."""
+
+    rotated: bool = False
+    direction: str = "none"
+
+    def pack(self, documents: np.ndarray) -> packing.Packed:
+        dim = documents.shape[1]
+        direction = {
+            "none": lambda: None,
+            "mean": lambda: mean_direction(documents),
+            "any": lambda: unit_vector(dim),
+            "axis": lambda: np.eye(1, dim, dim // 2, dtype=np.float32)[0],
+        }[self.direction]()
+        return packing.pack_as(documents, self.rotated, direction)[0]
+
+
+FORMS = {
+    "plain": Form(),
+    "rotated": Form(rotated=True),
+    "mean": Form(direction="mean"),
+    "any direction": Form(direction="any"),
+    "axis": Form(direction="axis"),
+    "mean, rotated": Form(True, "mean"),
+}
+every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+def mean_direction(documents: np.ndarray) -> np.ndarray:
+    """Of documents of any length, where they have a mean at all."""
+    largest = np.abs(documents.astype(np.float64)).max(initial=1e-300)
+    mean = (documents / largest).mean(0)
+    norm = np.sqrt(mean @ mean)
+    return (mean / norm).astype(np.float32) if norm > 1e-20 else unit_vector(len(mean))
+
+
+def upper_bounds(queries: np.ndarray, documents: np.ndarray, form: Form) -> np.ndarray:
     """Upper bounds [n, m] of all scores, by looking at one document at a time.
 
     No score reaches min_score, so the largest bound of a document that is out is the bound of the
@@ -398,7 +481,7 @@ def upper_bounds(queries: np.ndarray, documents: np.ndarray, *, rotated: bool) -
     where that may be.
     """
     rows = len(documents)
-    packed, _ = packing.pack(documents, rotated=rotated)
+    packed = form.pack(documents)
     bounds = np.empty((len(queries), rows), np.float32)
     for row in range(rows):
         running = RunningSearch(
@@ -414,9 +497,9 @@ def is_tame(vectors: np.ndarray) -> np.ndarray:
     return length(vectors.astype(np.float64)) < 2.0**60
 
 
-def assert_bounds_hold(queries: np.ndarray, documents: np.ndarray, *, rotated: bool) -> np.ndarray:
+def assert_bounds_hold(queries: np.ndarray, documents: np.ndarray, form: Form) -> np.ndarray:
     """lower <= score <= upper; the lower bound is the upper one of the negated query, negated."""
-    bounds = [upper_bounds(q, documents, rotated=rotated) for q in (queries, -queries)]
+    bounds = [upper_bounds(q, documents, form) for q in (queries, -queries)]
     scores = [reference.canonical_scores(q, arrays.widened(documents)) for q in (queries, -queries)]
     tame = np.logical_and.outer(*(is_tame(x) for x in (queries, documents)))
     for bound, score_ in zip(bounds, scores, strict=True):
@@ -426,30 +509,30 @@ def assert_bounds_hold(queries: np.ndarray, documents: np.ndarray, *, rotated: b
     return bounds[0]
 
 
-@pytest.mark.parametrize("rotated", [False, True], ids=["plain", "rotated"])
+@every_form
 @pytest.mark.parametrize("kind", DOCUMENTS)
-def test_scores_lie_within_their_bounds(isa, kind, rotated):
+def test_scores_lie_within_their_bounds(isa, kind, form):
     rng = np.random.default_rng(11)
     for dim in (1, 8, 17, 64, 100):
         documents = DOCUMENTS[kind](rng, (32, dim)).astype(np.float32)
         queries = np.concatenate([make(rng, (4, dim)) for make in DOCUMENTS.values()])
         own = documents[:8]  # the largest scores of all
-        assert_bounds_hold(np.float32([*queries, *own]), documents, rotated=rotated)
+        assert_bounds_hold(np.float32([*queries, *own]), documents, form)
 
 
-@pytest.mark.parametrize("rotated", [False, True], ids=["plain", "rotated"])
-def test_scores_of_bytes_lie_within_their_bounds(isa, rotated):
+@every_form
+def test_scores_of_bytes_lie_within_their_bounds(isa, form):
     """Integers that codes hold exactly: nothing but the slack is left to round."""
     rng = np.random.default_rng(12)
     for dim in (7, 64, 768):
         documents = rng.integers(-128, 128, (32, dim)).astype(np.int8)
         documents[0], documents[1] = -128, 127
         queries = np.maximum(documents, -127)
-        assert_bounds_hold(queries, documents, rotated=rotated)
+        assert_bounds_hold(queries, documents, form)
 
 
-def quantisation_error(vectors: np.ndarray, levels: int) -> np.ndarray:
-    scale = np.abs(vectors).max(axis=1, keepdims=True) / levels
+def quantisation_error(vectors: np.ndarray) -> np.ndarray:
+    scale = np.abs(vectors).max(axis=1, keepdims=True) / 127
     return vectors - np.rint(vectors / scale) * scale
 
 
@@ -458,17 +541,16 @@ def test_bounds_hold_where_the_inequality_is_tight(isa, dim):
     """Queries along the errors of documents, and documents along the errors of queries."""
     rng = np.random.default_rng(13)
     documents = rng.standard_normal((32, dim)).astype(np.float32)
-    fine, coarse, *_ = decoded(documents)
-    queries = np.concatenate([documents - fine, documents - coarse]).astype(np.float32)
+    queries = (documents - decoded(documents)[0]).astype(np.float32)
     queries = np.concatenate([queries, queries + 1e-3 * rng.standard_normal(queries.shape)])
-    assert_bounds_hold(queries.astype(np.float32), documents, rotated=False)
+    assert_bounds_hold(queries.astype(np.float32), documents, Form())
 
     queries = rng.standard_normal((32, dim))
-    documents = quantisation_error(queries, isa["query_levels"])
+    documents = quantisation_error(queries)
     # A query whose error is as long as errors get: half a step in every dimension.
     queries[0] = (rng.integers(-9, 9, dim) + 0.4999) / 10
     documents[0] = 0.0499
-    assert_bounds_hold(*np.float32([queries, documents]), rotated=False)
+    assert_bounds_hold(*np.float32([queries, documents]), Form())
 
 
 def test_bounds_hold_in_the_longest_dim(isa):
@@ -476,25 +558,30 @@ def test_bounds_hold_in_the_longest_dim(isa):
     rng = np.random.default_rng(14)
     one, random, single = np.ones(dim), rng.standard_normal(dim), np.eye(1, dim, 5)[0]
     documents = np.float32([one, -one, random, single, one + 1e-3, random + 1e-3])
-    for rotated in (False, True):
-        assert_bounds_hold(documents[:4], documents, rotated=rotated)
+    for form in FORMS.values():
+        assert_bounds_hold(documents[:4], documents, form)
 
 
-@pytest.mark.parametrize("rotated", [False, True], ids=["plain", "rotated"])
-def test_bounds_are_tight_enough_to_prune(isa, rotated):
+@every_form
+def test_bounds_are_tight_enough_to_prune(isa, form):
     rng = np.random.default_rng(15)
     queries, documents = rng.standard_normal((2, 32, 384)).astype(np.float32)
-    bounds = assert_bounds_hold(queries, documents, rotated=rotated)
+    bounds = assert_bounds_hold(queries, documents, form)
     slack = bounds - reference.canonical_scores(queries, documents)
-    # Two errors of about 0.8 % of a vector's length with 8-bit codes, 1.6 % with 7-bit codes, and
-    # half as much again in the longest of vectors.
-    share = 0.025 if isa["query_levels"] == 127 else 0.05
+    # Two errors of about 0.8 % of a vector's length, half as much again in the longest of vectors;
+    # codes of queries are coarser where their sums are limited.
+    share = 0.035 if isa["group_sum"] else 0.025
     norms = length(queries.astype(np.float64))[:, None] * length(documents.astype(np.float64))
     assert (slack < share * norms).all()
 
 
-@given(seed=st.integers(0, 2**32 - 1), dim=st.integers(1, 40), rotated=st.booleans())
-def test_bounds_hold_for_any_bits(isa, seed, dim, rotated):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dim=st.integers(1, 40),
+    rotated=st.booleans(),
+    direction=st.sampled_from(["none", "mean", "any", "axis"]),
+)
+def test_bounds_hold_for_any_bits(isa, seed, dim, rotated, direction):
     rng = np.random.default_rng(seed)
     queries, documents = (random_bits(rng, (n, dim), "float32") for n in (5, 4))
     if seed % 2:  # magnitudes that are quantised
@@ -504,4 +591,4 @@ def test_bounds_hold_for_any_bits(isa, seed, dim, rotated):
             )
             for x in (queries, documents)
         )
-    assert_bounds_hold(queries, documents, rotated=rotated)
+    assert_bounds_hold(queries, documents, Form(rotated, direction))

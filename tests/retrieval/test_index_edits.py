@@ -1,6 +1,5 @@
 """Replacing, restoring and merging: an index answers as one that was built from what is left."""
 
-import json
 import pickle
 
 import ml_dtypes
@@ -180,16 +179,6 @@ def test_a_saved_index_restores_what_was_removed(tmp_path, mmap):
     assert loaded.ids.tolist() == [1]
     loaded.restore([0])
     np.testing.assert_array_equal(loaded.reconstruct([0, 1]), np.eye(3)[:2])
-
-
-def test_an_index_without_kept_documents_is_saved_for_earlier_releases(tmp_path):
-    index = filled(np.eye(3, dtype=np.float32))
-    index.remove([2], keep=True)
-    for version in (2, 1):
-        index.save(tmp_path / "index")
-        manifest = json.loads(next((tmp_path / "index").glob("*.json")).read_text())
-        assert manifest["version"] == version
-        index.restore(index.ids[:0] if version == 1 else [2])
 
 
 def test_merging_shares_the_vectors_of_large_segments():

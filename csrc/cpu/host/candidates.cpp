@@ -19,6 +19,7 @@ float assumed_score(const Candidate& c, float optimism) {
 
 Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float optimism)
     : k_(k),
+      rank_(k),
       capacity_(capacity),
       optimism_(optimism),
       lists_(new Candidate[static_cast<size_t>(n_queries * capacity)]),
@@ -31,11 +32,10 @@ Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float optimis
       refined_(static_cast<size_t>(n_queries)) {}
 
 // At least 2k, so that keeping the k best frees half of the list. Enough for the candidates whose
-// bounds overlap the k-th best (3k with 8-bit codes, 10k to 20k with 7-bit codes, on random
-// vectors), so that step 2 is rare. At most all rows, so that a search for nearly everything never
-// tightens.
+// bounds overlap the k-th best (1.5k to 2k of embeddings, 3k to 5k of random vectors), so that step
+// 2 is rare. At most all rows, so that a search for nearly everything never tightens.
 int64_t Candidates::capacity_for(int64_t k, int64_t rows) {
-  const int64_t roomy = 14 * k + 2048;
+  const int64_t roomy = 6 * k + 2048;
   return std::min(roomy, rows) + block_rows;
 }
 
@@ -45,15 +45,16 @@ float Candidates::optimistic(int64_t dim) {
 }
 
 template <class Value>
-float Candidates::kth_best(int q, Value value) {
+float Candidates::best_at_rank(int q, Value value) {
   const int64_t n = count(q);
   values_.resize(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) values_[static_cast<size_t>(i)] = ordered(value(list(q)[i]));
-  return select_.kth_largest(values_.data(), n, k_);
+  return select_.kth_largest(values_.data(), n, rank_);
 }
 
 void Candidates::raise_threshold(int q, float optimism) {
-  drop_below(q, kth_best(q, [optimism](const Candidate& c) { return assumed_score(c, optimism); }));
+  drop_below(
+      q, best_at_rank(q, [optimism](const Candidate& c) { return assumed_score(c, optimism); }));
 }
 
 void Candidates::drop_below(int q, float threshold) {
@@ -72,14 +73,14 @@ void Candidates::drop_below(int q, float threshold) {
   count(q) = static_cast<int32_t>(kept - begin);
 }
 
-void Candidates::score(int q, Refiner& refiner) {
-  refined(q) += refiner.score(q, list(q), count(q));
+void Candidates::sort(int q) {
+  const auto earlier = [](const Candidate& a, const Candidate& b) { return a.row < b.row; };
+  Candidate* const end = list(q) + count(q);
+  std::inplace_merge(list(q), std::is_sorted_until(list(q), end, earlier), end, earlier);
 }
 
-void Candidates::settle(int q, Refiner& refiner) {
-  refiner.estimate(q, list(q), count(q), -infinity);
-  raise_threshold(q, guaranteed);
-  score(q, refiner);
+void Candidates::score(int q, Refiner& refiner) {
+  refined(q) += refiner.score(q, list(q), count(q));
 }
 
 void Candidates::keep_best(int q, const Refiner& refiner) {
@@ -106,7 +107,7 @@ void Candidates::tighten(int q, Refiner& refiner) {
     wide_[static_cast<size_t>(q)] = 1;
   }
   const int64_t enough = capacity_ / 2;
-  refiner.estimate(q, list(q), count(q), kth_best(q, midpoint));
+  refiner.estimate(q, list(q), count(q), best_at_rank(q, midpoint));
   raise_threshold(q, optimism_);
   if (count(q) <= enough) return;
   refiner.estimate(q, list(q), count(q), -infinity);

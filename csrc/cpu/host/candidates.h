@@ -8,12 +8,13 @@
 //   3. estimate the whole list;
 //   4. score the whole list canonically and keep the k best, which always suffices.
 // A list for which step 1 once was not enough has wide bounds, and starts with step 2 from then on.
-// Lists stay in the order of documents, so that later passes read memory forwards.
+// Lists stay in the order of documents but for those of a sample, which come first, and are put in
+// order in the end, so that later passes read memory forwards.
 //
 // Bounds cover the worst case, and actual errors are a small part of them. Step 1 therefore uses an
 // optimistic threshold near the middle of the bounds, which drops most of what lower bounds would
 // keep. The search verifies every threshold in the end (k documents do reach it) and otherwise
-// repeats the work with lower bounds alone, and finally without bounds.
+// repeats the query with lower bounds alone, and finally without bounds.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -60,26 +61,28 @@ class Candidates {
   bool sound() const { return sound_; }
   void keep_sound(bool sound) { sound_ = sound_ && sound; }
 
+  // Sets the number of candidates that reach a threshold when it is raised; k until this is called.
+  void set_rank(int64_t rank) { rank_ = rank; }
+
   bool full(int q) { return count(q) + block_rows > limits_[static_cast<size_t>(q)]; }
   void append(int q, Candidate candidate) { list(q)[count(q)++] = candidate; }
 
   // Makes room for a block in list q.
   void tighten(int q, Refiner& refiner);
-  // Estimates and scores all that can still be among the k best, and drops the rest.
-  void settle(int q, Refiner& refiner);
-  // The steps of settle: raises the threshold to about the k-th best value and drops what cannot
-  // reach it; scores what remains.
+  // Raises the threshold to about the k-th best value and drops what cannot reach it.
   void raise_threshold(int q, float optimism);
-  void score(int q, Refiner& refiner);
+  // Puts list q in the order of documents.
+  void sort(int q);
 
  private:
-  // -inf if there are fewer than k.
+  void score(int q, Refiner& refiner);
+  // The value at the rank, -inf if there are fewer.
   template <class Value>
-  float kth_best(int q, Value value);
+  float best_at_rank(int q, Value value);
   void drop_below(int q, float threshold);
   void keep_best(int q, const Refiner& refiner);
 
-  int64_t k_, capacity_;
+  int64_t k_, rank_, capacity_;
   float optimism_;
   std::unique_ptr<Candidate[]> lists_;  // uninitialised, since most of it is never used
   std::vector<int32_t> counts_, limits_;

@@ -5,7 +5,6 @@
 namespace tilefold::cpu {
 namespace {
 
-constexpr int64_t cache_line = 64;
 constexpr int64_t blocks_per_beat = 16;
 
 // Both sides keep the larger threshold of each query.
@@ -31,25 +30,35 @@ Fold::Fold(const SearchArgs& a, const SearchKernels& kernels, const Group& group
       share_(share),
       pulse_(pulse),
       refiner_(a, kernels, group),
-      before_(static_cast<size_t>(group.n)) {
-  if (strategy != Strategy::exact)
-    scratch_.resize(static_cast<size_t>(block_bytes(a.documents.dim) + cache_line));
-}
+      before_(static_cast<size_t>(group.n)) {}
 
 std::unique_ptr<Candidates> Fold::run(int64_t begin, int64_t end, std::atomic<float>* shared) {
   const int64_t rows = std::min(end * block_rows, a_.documents.rows) - begin * block_rows;
   auto found = std::make_unique<Candidates>(group_.n, a_.k, Candidates::capacity_for(a_.k, rows),
                                             optimism(strategy_, a_.documents.dim));
-  for (int q = 0; q < group_.n; ++q) found->threshold(q) = initial_threshold(a_, group_.first + q);
+  for (int q = 0; q < group_.n; ++q)
+    found->threshold(q) = group_.thresholds[static_cast<size_t>(q)];
+  const Sample sample(strategy_ == Strategy::sampled && !shared, begin, end, a_.k);
+  if (sample.step) fold_sample(sample, *found);
   for (int64_t block = begin; block < end; ++block) {
     if ((block - begin) % blocks_per_beat == 0) {
       if (!pulse_.beat(share_ * static_cast<double>(std::min(blocks_per_beat, end - block)))) break;
       if (shared) exchange_thresholds(*found, shared);
     }
-    fold_block(block, *found);
+    if (!sample.contains(block)) fold_block(block, *found);
   }
   found->keep_sound(refiner_.sound());
   return found;
+}
+
+void Fold::fold_sample(const Sample& sample, Candidates& found) {
+  found.set_rank(sample.rank);
+  for (int64_t block = sample.first(); block < sample.end && !pulse_.stopped();
+       block += sample.step)
+    fold_block(block, found);
+  for (int q = 0; q < group_.n; ++q)
+    found.raise_threshold(q, optimism(strategy_, a_.documents.dim));
+  found.set_rank(a_.k);
 }
 
 void Fold::fold_block(int64_t block, Candidates& found) {
@@ -70,7 +79,6 @@ void Fold::fold_block(int64_t block, Candidates& found) {
 
 void Fold::scan(int64_t block, uint32_t documents, Candidates& found) {
   const int64_t dim = padded_dim(a_.documents.dim);
-  const auto address = reinterpret_cast<uintptr_t>(scratch_.data());
   ScanArgs args;
   args.query_codes = group_.codes.data();
   args.query_bounds = group_.bounds.data();
@@ -85,7 +93,6 @@ void Fold::scan(int64_t block, uint32_t documents, Candidates& found) {
   args.counts = found.counts();
   args.capacity = found.capacity();
   args.pruned = a_.pruned_bound ? found.pruned_bounds() : nullptr;
-  args.scratch = scratch_.data() + (cache_line - address % cache_line) % cache_line;
   kernels_.scan(args);
 }
 
@@ -107,7 +114,7 @@ void Fold::score_block(int64_t block, uint32_t documents, Candidates& found) {
 // score. A candidate whose bounds include the maximum is scored at once: it must not raise the
 // threshold.
 void Fold::drop_filtered(int q, int32_t begin, Candidates& found) {
-  const int64_t query = group_.first + q;
+  const int64_t query = group_.queries[static_cast<size_t>(q)];
   const float max = a_.max_score ? a_.max_score[query] : std::numeric_limits<float>::infinity();
   Candidate* list = found.list(q);
   int32_t kept = begin;

@@ -8,22 +8,18 @@
 #include "cpu/host/candidates.h"
 #include "cpu/host/group.h"
 #include "cpu/host/refine.h"
+#include "cpu/host/sample.h"
 #include "pulse.h"
 
 namespace tilefold::cpu {
 
-// How thresholds are obtained, each way safer and slower than the one before: optimistically from
-// the filter's bounds, from lower bounds, or from canonical scores without a filter.
-enum class Strategy { optimistic, lower_bounds, exact };
+// How thresholds are obtained, each way safer and slower than the one before: from a sample of the
+// documents and optimistically from the filter's bounds, from those bounds alone, from lower bounds,
+// or from canonical scores without a filter.
+enum class Strategy { sampled, optimistic, lower_bounds, exact };
 
 inline float optimism(Strategy strategy, int64_t dim) {
-  return strategy == Strategy::optimistic ? Candidates::optimistic(dim) : Candidates::guaranteed;
-}
-
-// The score that an answer of a query must reach before any document of this search is seen.
-inline float initial_threshold(const SearchArgs& a, int64_t query) {
-  const float min = a.min_score ? a.min_score[query] : -std::numeric_limits<float>::infinity();
-  return std::max(min, a.scores[query * a.k + a.k - 1]);
+  return strategy <= Strategy::optimistic ? Candidates::optimistic(dim) : Candidates::guaranteed;
 }
 
 class Fold {
@@ -33,10 +29,12 @@ class Fold {
        double share, Pulse& pulse);
 
   // Folds blocks [begin, end) into new lists. Folds of other ranges for the same queries exchange
-  // thresholds through `shared`, one for each query of the group, unless it is null.
+  // thresholds through `shared`, one for each query of the group, unless it is null. Every
+  // Sample::step-th block comes first if thresholds are sampled.
   std::unique_ptr<Candidates> run(int64_t begin, int64_t end, std::atomic<float>* shared);
 
  private:
+  void fold_sample(const Sample& sample, Candidates& found);
   void fold_block(int64_t block, Candidates& found);
   void scan(int64_t block, uint32_t documents, Candidates& found);
   void score_block(int64_t block, uint32_t documents, Candidates& found);
@@ -51,7 +49,6 @@ class Fold {
   const double share_;
   Pulse& pulse_;
   Refiner refiner_;
-  std::vector<uint8_t> scratch_;
   std::vector<int32_t> before_;  // counts of lists before a block
 };
 

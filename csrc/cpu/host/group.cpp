@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 namespace tilefold::cpu {
 namespace {
@@ -13,14 +15,21 @@ double norm_upper_bound(const double* x, int64_t dim) {
   return std::sqrt(squares) * (1 + 0x1p-20);
 }
 
+float initial_threshold(const SearchArgs& a, int64_t query) {
+  const float min = a.min_score ? a.min_score[query] : -std::numeric_limits<float>::infinity();
+  return std::max(min, a.scores[query * a.k + a.k - 1]);
+}
+
 }  // namespace
 
-Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter, int64_t first,
-                 int64_t n) {
+Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
+                 std::vector<int64_t> queries) {
   const int64_t dim = a.queries.dim, padded = padded_dim(dim);
+  const auto n = static_cast<int64_t>(queries.size());
   Group group;
-  group.first = first;
   group.n = static_cast<int>(n);
+  for (const int64_t query : queries) group.thresholds.push_back(initial_threshold(a, query));
+  group.queries = std::move(queries);
   group.exact.resize(static_cast<size_t>(n * dim));
   if (filter) {
     group.wide.resize(static_cast<size_t>(n * dim));
@@ -30,7 +39,7 @@ Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
   }
   std::vector<float> query(static_cast<size_t>(padded));
   for (int64_t q = 0; q < n; ++q) {
-    kernels.widen(a.queries, first + q, query.data());
+    kernels.widen(a.queries, group.queries[static_cast<size_t>(q)], query.data());
     std::copy_n(query.data(), dim, group.exact.data() + q * dim);
     if (!filter) continue;
     std::copy_n(query.data(), dim, group.wide.data() + q * dim);
@@ -38,7 +47,7 @@ Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
     const int64_t tile = q / kernels.query_tile * kernels.query_tile;
     const int64_t in_tile = std::min<int64_t>(kernels.query_tile, n - tile);
     group.bounds[static_cast<size_t>(q)] =
-        kernels.pack_query(query.data(), padded, a.packed.rotated, 4 * in_tile,
+        kernels.pack_query(query.data(), dim, a.packed, 4 * in_tile,
                            group.codes.data() + tile * padded + 4 * (q - tile));
   }
   return group;

@@ -8,8 +8,9 @@
 namespace tilefold::cpu {
 
 struct Group {
-  int64_t first;  // number of its first query
   int n;
+  std::vector<int64_t> queries;    // [n] their numbers
+  std::vector<float> thresholds;   // [n] scores that k documents reach, or that answers must reach
   std::vector<double> exact;       // [n][dim]
   std::vector<float> wide;         // [n][dim]; this and the rest are empty without a filter
   std::vector<double> norms;       // [n] rounded up; fp64, since fp32 rounds tiny norms down
@@ -17,7 +18,8 @@ struct Group {
   std::vector<QueryBound> bounds;  // [n]
 };
 
-Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter, int64_t first,
-                 int64_t n);
+// Thresholds are those before any document of this search is seen.
+Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
+                 std::vector<int64_t> queries);
 
 }  // namespace tilefold::cpu

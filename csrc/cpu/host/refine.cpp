@@ -1,5 +1,6 @@
 #include "cpu/host/refine.h"
 
+#include <cmath>
 #include <cstddef>
 
 #include "cpu/host/select.h"
@@ -7,11 +8,13 @@
 namespace tilefold::cpu {
 
 // The error bound that EstimateArgs states, computed in fp64: in fp32 the product of a tiny and a
-// huge norm underflows on the way. The filter's norms of documents are upper bounds. The last term
-// covers products of elements that underflow in fp32, at most dim 2^-150 <= 2^-135.
+// huge norm underflows on the way. The filter has an upper bound of the norm of what a document is
+// beside its part along the direction. The last term covers products of elements that underflow in
+// fp32, at most dim 2^-150 <= 2^-135.
 float Refiner::estimate_error(int q, int64_t row) const {
-  const double norm =
-      a_.packed.bounds[row / block_rows * block_bounds + block_rows + row % block_rows];
+  const float* bounds = a_.packed.bounds + row / block_rows * block_bounds + row % block_rows;
+  const double along = std::fabs(static_cast<double>(bounds[3 * block_rows]));
+  const double norm = bounds[block_rows] + along * (1 + a_.packed.direction_defect);
   const double relative = static_cast<double>(a_.documents.dim + 64) * 0x1p-24;
   const double bound = relative * group_.norms[static_cast<std::size_t>(q)] * norm + 0x1p-126;
   return static_cast<float>(bound * (1 + 0x1p-20));

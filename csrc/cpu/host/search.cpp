@@ -7,6 +7,8 @@
 #include <atomic>
 #include <limits>
 #include <memory>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "cpu/host/candidates.h"
@@ -25,8 +27,14 @@ bool filter_pays(const SearchArgs& a) {
 
 Strategy first_strategy(const SearchArgs& a) {
   if (!filter_pays(a)) return Strategy::exact;
-  return Candidates::optimistic(a.documents.dim) > Candidates::guaranteed ? Strategy::optimistic
+  return Candidates::optimistic(a.documents.dim) > Candidates::guaranteed ? Strategy::sampled
                                                                           : Strategy::lower_bounds;
+}
+
+Strategy safer(Strategy strategy) {
+  return strategy == Strategy::sampled      ? Strategy::optimistic
+         : strategy == Strategy::optimistic ? Strategy::lower_bounds
+                                            : Strategy::exact;
 }
 
 // Concatenates the lists of consecutive ranges.
@@ -92,7 +100,9 @@ class Search {
 
   Group prepare(int64_t g) const {
     const int64_t n = a_.queries.rows, first = n * g / n_groups_;
-    return make_group(a_, kernels_, filter_pays(a_), first, n * (g + 1) / n_groups_ - first);
+    std::vector<int64_t> queries(static_cast<size_t>(n * (g + 1) / n_groups_ - first));
+    std::iota(queries.begin(), queries.end(), first);
+    return make_group(a_, kernels_, filter_pays(a_), std::move(queries));
   }
 
   std::unique_ptr<Candidates> fold(const Group& group, int64_t begin, int64_t end,
@@ -115,7 +125,7 @@ class Search {
       const Group& group = groups[static_cast<size_t>(task % n_groups_)];
       found[static_cast<size_t>(task)] =
           fold(group, blocks_ * r / n_ranges_, blocks_ * (r + 1) / n_ranges_, strategy,
-               shared.data() + group.first);
+               shared.data() + group.queries.front());
     });
     parallel(n_groups_, [&](int64_t g) {
       std::vector<Candidates*> parts;
@@ -127,20 +137,29 @@ class Search {
     });
   }
 
-  // Turns candidates into answers. Answers that cannot be verified are never returned: if an
-  // optimistic threshold was too high, the group is folded again with lower bounds, and if bounds
-  // were wrong, with canonical scores. Later groups start with that strategy as well.
+  // Turns candidates into answers. Answers that cannot be verified are never returned: queries whose
+  // threshold was too high are folded again with a safer strategy, and all of the group with
+  // canonical scores if bounds were wrong. If these are many, later groups start with that strategy
+  // as well.
   void finish(const Group& group, std::unique_ptr<Candidates> found, Strategy strategy) {
     if (pulse_.stopped()) return;
     settle(a_, kernels_, group, strategy, *found);
-    if (strategy != Strategy::exact && !verified(a_, group, *found)) {
-      strategy = strategy == Strategy::optimistic && found->sound() ? Strategy::lower_bounds
-                                                                    : Strategy::exact;
-      strategy_.store(strategy, std::memory_order_relaxed);
-      found.reset();  // frees the lists before new ones of the same size are allocated
-      return finish(group, fold(group, 0, blocks_, strategy, nullptr), strategy);
+    const bool sound = strategy == Strategy::exact || found->sound();
+    Answers answers;
+    std::vector<int64_t> again;
+    for (int q = 0; q < group.n; ++q) {
+      if (sound && (strategy == Strategy::exact || verified(a_, group, q, *found)))
+        merge(a_, kernels_, group, q, *found, answers);
+      else
+        again.push_back(group.queries[static_cast<size_t>(q)]);
     }
-    merge(a_, kernels_, group, *found);
+    found.reset();  // frees the lists before new ones of the same size are allocated
+    if (again.empty()) return;
+    strategy = sound ? safer(strategy) : Strategy::exact;
+    if (static_cast<int>(again.size()) > group.n / 8)
+      strategy_.store(strategy, std::memory_order_relaxed);
+    const Group rest = make_group(a_, kernels_, filter_pays(a_), std::move(again));
+    finish(rest, fold(rest, 0, blocks_, strategy, nullptr), strategy);
   }
 
   void parallel(int64_t tasks, const std::function<void(int64_t)>& task) const {

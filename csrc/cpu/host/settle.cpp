@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "cpu/host/refine.h"
@@ -11,9 +12,10 @@ namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr int64_t cache_line = 64;
-constexpr int64_t cached_bytes = 16 << 20;  // documents that stay in L3 between queries
+// With fewer candidates per answer, an estimate costs more than it saves.
+constexpr int64_t max_scored_per_answer = 3;
 // Documents that stay in L2 while all queries use them, beside as many that are being prefetched.
-constexpr int64_t batch_bytes = 192 << 10;
+constexpr int64_t batch_bytes = 400 << 10;
 
 void prefetch(const Matrix& m, int64_t begin, int64_t end) {
   const int64_t size = m.dim * item_bytes(m.dtype), stride = m.row_stride * item_bytes(m.dtype);
@@ -39,44 +41,6 @@ void for_each_batch(const Matrix& documents, Candidates& found, Visit visit) {
     }
 }
 
-struct Answer {
-  float score;
-  int64_t id;
-};
-
-// The k best first, in order.
-int64_t sort_best(std::vector<Answer>& answers, int64_t k) {
-  const auto better = [](const Answer& a, const Answer& b) {
-    return a.score != b.score ? a.score > b.score : a.id < b.id;
-  };
-  const auto kept = std::min<int64_t>(k, static_cast<int64_t>(answers.size()));
-  if (kept < static_cast<int64_t>(answers.size()))
-    std::nth_element(answers.begin(), answers.begin() + kept, answers.end(), better);
-  std::sort(answers.begin(), answers.begin() + kept, better);
-  return kept;
-}
-
-void merge_query(const SearchArgs& a, int64_t query, int q, const Refiner& refiner,
-                 Candidates& found) {
-  float* scores = a.scores + query * a.k;
-  int64_t* ids = a.ids + query * a.k;
-  std::vector<Answer> answers;
-  for (int64_t i = 0; i < a.k && ids[i] >= 0; ++i) answers.push_back({ordered(scores[i]), ids[i]});
-  for (int32_t i = 0; i < found.count(q); ++i) {
-    const Candidate& c = found.list(q)[i];
-    if (c.upper >= found.threshold(q)) answers.push_back({c.upper, refiner.document_id(c.row)});
-  }
-  const int64_t kept = sort_best(answers, a.k);
-  for (int64_t i = 0; i < kept; ++i) {
-    scores[i] = answers[static_cast<size_t>(i)].score;
-    ids[i] = answers[static_cast<size_t>(i)].id;
-  }
-  if (a.refined)  // any number of the caller's, so that the sum may wrap around
-    a.refined[query] = static_cast<int64_t>(static_cast<uint64_t>(a.refined[query]) +
-                                            static_cast<uint64_t>(found.refined(q)));
-  if (a.pruned_bound) a.pruned_bound[query] = std::max(a.pruned_bound[query], found.pruned(q));
-}
-
 }  // namespace
 
 void settle(const SearchArgs& a, const SearchKernels& kernels, const Group& group,
@@ -85,42 +49,50 @@ void settle(const SearchArgs& a, const SearchKernels& kernels, const Group& grou
   int64_t total = 0;
   for (int q = 0; q < group.n; ++q) {
     found.raise_threshold(q, optimism(strategy, a.documents.dim));
+    if (strategy == Strategy::sampled) found.sort(q);
     total += found.count(q);
   }
-  const int64_t bytes = a.documents.rows * a.documents.dim * 4;
-  if (total <= a.documents.rows || bytes <= cached_bytes) {
-    for (int q = 0; q < group.n; ++q) found.settle(q, refiner);
-    return found.keep_sound(refiner.sound());
+  const bool by_document = total > a.documents.rows;
+  const auto visit_all = [&](auto visit) {
+    if (by_document) return for_each_batch(a.documents, found, visit);
+    for (int q = 0; q < group.n; ++q) visit(q, found.list(q), found.count(q));
+  };
+  if (total > max_scored_per_answer * a.k * group.n) {
+    visit_all([&](int q, Candidate* candidates, int64_t n) {
+      refiner.estimate(q, candidates, n, -infinity);
+    });
+    for (int q = 0; q < group.n; ++q) found.raise_threshold(q, Candidates::guaranteed);
   }
-  for_each_batch(a.documents, found, [&](int q, Candidate* candidates, int64_t n) {
-    refiner.estimate(q, candidates, n, -infinity);
-  });
-  for (int q = 0; q < group.n; ++q) found.raise_threshold(q, Candidates::guaranteed);
-  for_each_batch(a.documents, found, [&](int q, Candidate* candidates, int64_t n) {
+  visit_all([&](int q, Candidate* candidates, int64_t n) {
     found.refined(q) += refiner.score(q, candidates, n);
   });
   found.keep_sound(refiner.sound());
 }
 
-bool verified(const SearchArgs& a, const Group& group, Candidates& found) {
-  if (!found.sound()) return false;
-  for (int q = 0; q < group.n; ++q) {
-    const int64_t query = group.first + q;
-    const float threshold = found.threshold(q);
-    if (threshold <= initial_threshold(a, query)) continue;
-    const float* earlier = a.scores + query * a.k;
-    const auto reaches = [&](float score) { return score >= threshold; };
-    const auto now = std::count_if(found.list(q), found.list(q) + found.count(q),
-                                   [&](const Candidate& c) { return reaches(c.lower); });
-    if (now + std::count_if(earlier, earlier + a.k, reaches) < a.k) return false;
-  }
-  return true;
+bool verified(const SearchArgs& a, const Group& group, int q, Candidates& found) {
+  const float threshold = found.threshold(q);
+  if (threshold <= group.thresholds[static_cast<size_t>(q)]) return true;
+  const float* earlier = a.scores + group.queries[static_cast<size_t>(q)] * a.k;
+  const auto reaches = [&](float score) { return score >= threshold; };
+  const auto now = std::count_if(found.list(q), found.list(q) + found.count(q),
+                                 [&](const Candidate& c) { return reaches(c.lower); });
+  return now + std::count_if(earlier, earlier + a.k, reaches) >= a.k;
 }
 
-void merge(const SearchArgs& a, const SearchKernels& kernels, const Group& group,
-           Candidates& found) {
+void merge(const SearchArgs& a, const SearchKernels& kernels, const Group& group, int q,
+           Candidates& found, Answers& answers) {
+  const int64_t query = group.queries[static_cast<size_t>(q)];
   const Refiner refiner(a, kernels, group);
-  for (int q = 0; q < group.n; ++q) merge_query(a, group.first + q, q, refiner, found);
+  std::vector<Answer> scored;
+  for (int32_t i = 0; i < found.count(q); ++i) {
+    const Candidate& c = found.list(q)[i];
+    if (c.upper >= found.threshold(q)) scored.push_back({c.upper, refiner.document_id(c.row)});
+  }
+  answers.merge(a, query, std::move(scored));
+  if (a.refined)  // any number of the caller's, so that the sum may wrap around
+    a.refined[query] = static_cast<int64_t>(static_cast<uint64_t>(a.refined[query]) +
+                                            static_cast<uint64_t>(found.refined(q)));
+  if (a.pruned_bound) a.pruned_bound[query] = std::max(a.pruned_bound[query], found.pruned(q));
 }
 
 }  // namespace tilefold::cpu

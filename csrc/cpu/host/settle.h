@@ -1,6 +1,7 @@
 // From the candidate lists of a group of queries to its answers: what remains is scored, the
 // thresholds are verified, and the best documents enter the running answers.
 #pragma once
+#include "cpu/host/answers.h"
 #include "cpu/host/candidates.h"
 #include "cpu/host/fold.h"
 #include "cpu/host/group.h"
@@ -11,12 +12,12 @@ namespace tilefold::cpu {
 void settle(const SearchArgs& a, const SearchKernels& kernels, const Group& group,
             Strategy strategy, Candidates& found);
 
-// Whether the lists contain all answers: k documents reach each threshold, so that nothing dropped
-// can be among the k best, and no canonical score contradicted its bounds.
-bool verified(const SearchArgs& a, const Group& group, Candidates& found);
+// Whether list q has all answers, unless bounds were wrong: k documents reach its threshold, so that
+// nothing dropped can be among the k best.
+bool verified(const SearchArgs& a, const Group& group, int q, Candidates& found);
 
-// Merges the candidates into the running answers.
-void merge(const SearchArgs& a, const SearchKernels& kernels, const Group& group,
-           Candidates& found);
+// Merges the candidates of query q of the group into its running answers.
+void merge(const SearchArgs& a, const SearchKernels& kernels, const Group& group, int q,
+           Candidates& found, Answers& answers);
 
 }  // namespace tilefold::cpu

@@ -17,10 +17,10 @@ using Floats = __m256;
 Floats load(const float* p) { return _mm256_loadu_ps(p); }
 void store(float* p, Floats a) { _mm256_storeu_ps(p, a); }
 Floats broadcast(float a) { return _mm256_set1_ps(a); }
-// 2^log2 * *p - minus, in integers
-Floats from_ints(const int32_t* p, int log2, int32_t minus) {
+// *p - minus, in integers
+Floats from_ints(const int32_t* p, int32_t minus) {
   const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_slli_epi32(a, log2), _mm256_set1_epi32(minus)));
+  return _mm256_cvtepi32_ps(_mm256_sub_epi32(a, _mm256_set1_epi32(minus)));
 }
 Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
@@ -47,7 +47,6 @@ Floats exponent(Floats a) {
   const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(a), 23);
   return _mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(127)));
 }
-Floats floor(Floats a) { return _mm256_floor_ps(a); }
 uint32_t greater_equal(Floats a, Floats b) {
   return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
 }

@@ -21,10 +21,9 @@ using Floats = __m512;
 Floats load(const float* p) { return _mm512_loadu_ps(p); }
 void store(float* p, Floats a) { _mm512_storeu_ps(p, a); }
 Floats broadcast(float a) { return _mm512_set1_ps(a); }
-// 2^log2 * *p - minus, in integers
-Floats from_ints(const int32_t* p, int log2, int32_t minus) {
-  const __m512i a = _mm512_slli_epi32(_mm512_loadu_si512(p), static_cast<unsigned>(log2));
-  return _mm512_cvtepi32_ps(_mm512_sub_epi32(a, _mm512_set1_epi32(minus)));
+// *p - minus, in integers
+Floats from_ints(const int32_t* p, int32_t minus) {
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(p), _mm512_set1_epi32(minus)));
 }
 Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
@@ -47,7 +46,6 @@ Floats power_of_two(Floats n) {
 }
 // floor(log2(a)) of positive normal numbers
 Floats exponent(Floats a) { return _mm512_getexp_ps(a); }
-Floats floor(Floats a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF); }
 uint32_t greater_equal(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 Floats blend(uint32_t mask, Floats a, Floats otherwise) {
   return _mm512_mask_blend_ps(static_cast<__mmask16>(mask), otherwise, a);

@@ -16,10 +16,8 @@ using Floats = float;
 Floats load(const float* p) { return *p; }
 void store(float* p, Floats a) { *p = a; }
 Floats broadcast(float a) { return a; }
-// 2^log2 * *p - minus, in integers
-Floats from_ints(const int32_t* p, int log2, int32_t minus) {
-  return static_cast<float>(*p * (1 << log2) - minus);
-}
+// *p - minus, in integers
+Floats from_ints(const int32_t* p, int32_t minus) { return static_cast<float>(*p - minus); }
 Floats add(Floats a, Floats b) { return a + b; }
 Floats sub(Floats a, Floats b) { return a - b; }
 Floats mul(Floats a, Floats b) { return a * b; }
@@ -38,7 +36,6 @@ Floats nearest(Floats a) { return nearbyintf(a); }
 Floats power_of_two(Floats n) { return ldexpf(1, static_cast<int>(n)); }
 // floor(log2(a)) of positive normal numbers
 Floats exponent(Floats a) { return static_cast<float>(ilogbf(a)); }
-Floats floor(Floats a) { return floorf(a); }
 uint32_t greater_equal(Floats a, Floats b) { return a >= b; }
 Floats blend(uint32_t mask, Floats a, Floats otherwise) { return mask ? a : otherwise; }
 void store_bytes(uint8_t* p, Floats a) { *p = static_cast<uint8_t>(static_cast<int32_t>(a)); }

@@ -91,9 +91,11 @@ void round_documents(const float* panel, int64_t n_documents, Bfloat* out) {
     }
 }
 
+// Every loop is unrolled, or the accumulators would stay in memory.
 double peak_bf16(int64_t rounds) {
   constexpr int chains = 12;
   Floats sum[chains];
+#pragma GCC unroll 12
   for (int i = 0; i < chains; ++i) sum[i] = broadcast(0);
   const Bfloat half[2] = {{0x3f00}, {0x3f00}};
   const Pairs a = splat_pair(half);
@@ -101,6 +103,7 @@ double peak_bf16(int64_t rounds) {
 #pragma GCC unroll 12
     for (int i = 0; i < chains; ++i) dot_add(sum[i], a, a);
   volatile float kept;
+#pragma GCC unroll 12
   for (int i = 0; i < chains; ++i) {
     float lane[float_lanes];
     store(lane, sum[i]);

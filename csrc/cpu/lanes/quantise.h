@@ -7,6 +7,7 @@
 
 #include "contract/search.h"
 #include "cpu/lanes/search_args.h"
+#include "cpu/lanes/direction.h"
 #include "cpu/lanes/reduce.h"
 #include "cpu/lanes/rotation.h"
 #include "cpu/lanes/widen.h"
@@ -26,58 +27,56 @@ float root_upper_bound(float sum, int64_t dim) {
   return static_cast<float>(sqrt(static_cast<double>(sum) * slack) * (1 + 0x1p-20));
 }
 
-struct Quantised {
-  float scale;
-  float norm;           // of the vector itself
-  float radius;         // |x - scale codes|
-  float coarse_radius;  // |x - scale (2 floor((code + 1) / 2) - 1/2)|
-  int32_t code_sum;
-  int64_t code_square_sum;
+struct Size {
+  float max;   // largest magnitude
+  float norm;  // rounded up
+
+  bool quantised() const { return max >= min_quantised && norm <= max_quantised; }
 };
 
-// Quantises x [dim] to codes [dim]: signed numbers in [-levels, levels], plus `offset`.
-Quantised quantise(const float* x, int64_t dim, int levels, int offset, bool integers,
-                   uint8_t* codes) {
+Size size_of(const float* x, int64_t dim) {
   Floats largest = broadcast(0), squares = broadcast(0);
   for (int64_t j = 0; j < dim; j += float_lanes) {
     const Floats a = load(x + j);
     largest = maximum(largest, absolute(a));
     squares = multiply_add(a, a, squares);
   }
-  const float max = max_lanes(largest);
-  const float norm = root_upper_bound(sum_lanes(squares), dim);
-  const bool in_range = max >= min_quantised && norm <= max_quantised;
-  if (!in_range) {
+  return {max_lanes(largest), root_upper_bound(sum_lanes(squares), dim)};
+}
+
+struct Quantised {
+  float scale;
+  float norm;    // of the vector itself
+  float radius;  // |x - scale codes|
+  int32_t code_sum;
+  int64_t code_square_sum;
+};
+
+// Quantises x [dim] to codes [dim]: signed numbers from `lowest` to 127, plus `offset`.
+Quantised quantise(const float* x, int64_t dim, const Size& size, float scale, int lowest,
+                   int offset, uint8_t* codes) {
+  if (!size.quantised()) {
     memset(codes, offset, static_cast<size_t>(dim));
-    const float bound = norm <= max_quantised
-                            ? static_cast<float>(max * sqrt(static_cast<double>(dim)) * 1.001)
+    const float bound = size.norm <= max_quantised
+                            ? static_cast<float>(size.max * sqrt(static_cast<double>(dim)) * 1.001)
                             : HUGE_VALF;
-    // At least the smallest normal number, because zero times infinity is no bound.
-    const float min_radius = 1.17549435e-38f;
+    // Not zero, because zero times infinity is no bound, and enough for what underflows on the way.
+    const float min_radius = 0x1p-118f;
     const float radius = bound > min_radius ? bound : min_radius;
-    return {0, radius, radius, radius, 0, 0};
+    return {0, radius, radius, 0, 0};
   }
-  const float scale = integers ? 1 : max / static_cast<float>(levels);
-  const Floats inverse = broadcast(1 / scale), step = broadcast(-scale), half = broadcast(0.5f);
-  const Floats top = broadcast(static_cast<float>(levels));
+  const Floats inverse = broadcast(1 / scale), step = broadcast(-scale);
+  const Floats top = broadcast(127), bottom = broadcast(static_cast<float>(lowest));
   const Floats shift = broadcast(static_cast<float>(offset));
-  const Floats bottom = broadcast(-static_cast<float>(levels) - (integers ? 1 : 0));
-  Floats fine = broadcast(0), coarse = broadcast(0);
+  Floats errors = broadcast(0);
   for (int64_t j = 0; j < dim; j += float_lanes) {
     const Floats a = load(x + j);
-    Floats code = nearest(mul(a, inverse));
-    code = maximum(code, bottom);
-    code = sub(broadcast(0), maximum(sub(broadcast(0), code), sub(broadcast(0), top)));
+    const Floats code = minimum(maximum(nearest(mul(a, inverse)), bottom), top);
     store_bytes(codes + j, add(code, shift));
     const Floats error = multiply_add(step, code, a);
-    fine = multiply_add(error, error, fine);
-    const Floats pair = floor(mul(add(code, broadcast(1)), half));
-    const Floats coarse_error = multiply_add(step, sub(add(pair, pair), half), a);
-    coarse = multiply_add(coarse_error, coarse_error, coarse);
+    errors = multiply_add(error, error, errors);
   }
-  Quantised result = {
-      scale, norm, root_upper_bound(sum_lanes(fine), dim), root_upper_bound(sum_lanes(coarse), dim),
-      0,     0};
+  Quantised result = {scale, size.norm, root_upper_bound(sum_lanes(errors), dim), 0, 0};
   for (int64_t j = 0; j < dim; ++j) {
     const int32_t code = offset ? codes[j] - offset : static_cast<int8_t>(codes[j]);
     result.code_sum += code;
@@ -88,6 +87,7 @@ Quantised quantise(const float* x, int64_t dim, int levels, int offset, bool int
 
 void pack_documents(const PackArgs& a, int64_t block) {
   const int64_t dim = padded_dim(a.documents.dim), first = block * block_rows;
+  const int64_t width = (dim + float_lanes - 1) / float_lanes * float_lanes;
   alignas(64) float x[max_packed_dim + 64];
   uint8_t codes[max_packed_dim + 64];
   uint8_t* block_codes = a.codes + block * block_bytes(a.documents.dim);
@@ -95,6 +95,7 @@ void pack_documents(const PackArgs& a, int64_t block) {
   memset(block_codes, 128, static_cast<size_t>(block_bytes(a.documents.dim)));
   memset(bounds, 0, block_bounds * sizeof(float));
   memset(x + dim, 0, 64 * sizeof(float));
+  const bool integers = a.documents.dtype == Dtype::i8 && !a.rotate && !a.direction;
   uint32_t finite = 0;
   double radius_sum = 0;
   for (int i = 0; i < block_rows && first + i < a.documents.rows; ++i) {
@@ -102,39 +103,89 @@ void pack_documents(const PackArgs& a, int64_t block) {
     for (int64_t j = a.documents.dim; j < dim; ++j) x[j] = 0;  // rotate() fills the padding
     if (!finite_row(x, a.documents.dim)) continue;
     finite |= 1u << i;
+    const float along =
+        a.direction ? remove_direction(x, a.direction, a.documents.dim).along : 0.0f;
     if (a.rotate) rotate(x, dim);
-    const bool integers = a.documents.dtype == Dtype::i8 && !a.rotate;
+    const Size size = size_of(x, width);
     const Quantised r =
-        quantise(x, (dim + float_lanes - 1) / float_lanes * float_lanes, 127, 128, integers, codes);
+        quantise(x, width, size, integers ? 1 : size.max / 127, integers ? -128 : -127, 128, codes);
     for (int64_t j = 0; j < dim; j += 4) memcpy(block_codes + j * block_rows + 4 * i, codes + j, 4);
-    const float widest = r.radius > r.coarse_radius ? r.radius : r.coarse_radius;
     bounds[0 * block_rows + i] = r.scale;
-    bounds[1 * block_rows + i] = (r.norm + widest) * (1 + 0x1p-20f);
+    bounds[1 * block_rows + i] = (r.norm + r.radius) * (1 + 0x1p-20f);
     bounds[2 * block_rows + i] = r.radius;
-    bounds[3 * block_rows + i] = r.coarse_radius;
+    bounds[3 * block_rows + i] = along;
     if (r.scale > 0) radius_sum += static_cast<double>(r.radius) / r.norm;
   }
   a.finite[block] = finite;
   if (a.radius_sum) a.radius_sum[block] = radius_sum;
 }
 
-QueryBound pack_query(const float* query, int64_t dim, bool rotated, int64_t stride,
-                      int8_t* codes) {
+// The largest sum of positive values, or of magnitudes of negative ones, in groups of four
+// dimensions of x * factor: two neighbours and those four further on.
+template <bool rounded>
+float largest_group_sum(const float* x, int64_t dim, float factor) {
+  float largest = 0;
+  for (int64_t j = 0; j < dim; j += 8)
+    for (int64_t i = j; i < j + 4; i += 2) {
+      const float group[4] = {x[i], x[i + 1], x[i + 4], x[i + 5]};
+      float positive = 0, negative = 0;
+      for (float value : group) {
+        value *= factor;
+        if (rounded) value = nearbyintf(value);
+        if (value > 0) positive += value;
+        if (value < 0) negative -= value;
+      }
+      if (positive > largest) largest = positive;
+      if (negative > largest) largest = negative;
+    }
+  return largest;
+}
+
+// The finest scale with which codes stay within 127 and, where the tile has a limit, within
+// group_sum in each group of dimensions. A scale that is 2 % larger than the groups need always
+// suffices, as rounding adds at most 2 to the sum of four codes.
+float query_scale(const float* x, int64_t dim, float max) {
+  float scale = max / 127;
+  if (group_sum == 0) return scale;
+  const float finest = largest_group_sum<false>(x, dim, 1) / (group_sum - 0.5f);
+  if (finest > scale) scale = finest;
+  while (largest_group_sum<true>(x, dim, 1 / scale) > group_sum) scale *= 1.005f;
+  return scale;
+}
+
+QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& packed,
+                      int64_t stride, int8_t* codes) {
+  const int64_t padded = padded_dim(dim);
+  const int64_t width = (padded + float_lanes - 1) / float_lanes * float_lanes;
   alignas(64) float x[max_packed_dim + 64];
   uint8_t raw[max_packed_dim + 64];
   memcpy(x, query, static_cast<size_t>(dim) * sizeof(float));
-  memset(x + dim, 0, 64 * sizeof(float));
-  if (rotated) rotate(x, dim);
-  const Quantised r =
-      quantise(x, (dim + float_lanes - 1) / float_lanes * float_lanes, query_levels, 0, false, raw);
-  for (int64_t j = 0; j < dim; j += 4) memcpy(codes + j / 4 * stride, raw + j, 4);
-  // Slack, relative to |q| |x|: the fp32 arithmetic of the bound (2^-21), two rotations (2^-18),
-  // the rounding of the canonical score to fp32 (2^-24). Two terms of 2^-17 exceed their sum.
+  memset(x + dim, 0, static_cast<size_t>(padded - dim + 64) * sizeof(float));
+  // In fp64, where squares of tiny values do not underflow.
+  const double norm = sqrt(inner_product(query, query, dim)) * (1 + 0x1p-20);
+  const bool split = packed.direction && norm <= max_quantised;
+  const Part part = split ? remove_direction(x, packed.direction, dim) : Part{0, 0};
+  if (packed.rotated) rotate(x, padded);
+  const Size size = norm <= max_quantised ? size_of(x, width) : Size{HUGE_VALF, HUGE_VALF};
+  const float scale = size.quantised() ? query_scale(x, padded, size.max) : 0;
+  const Quantised r = quantise(x, width, size, scale, -127, 0, raw);
+  for (int64_t j = 0; j < padded; j += 4) memcpy(codes + j / 4 * stride, raw + j, 4);
+  // Slack, relative to what is left of the query and the document: the fp32 arithmetic of the bound
+  // (2^-21), two rotations (2^-18). Two terms of 2^-17 exceed their sum. Relative to the whole
+  // query: the rounding of the canonical score to fp32, the parts along the direction and what is
+  // left without them (each below 2^-22).
   const double approximation = r.scale * sqrt(static_cast<double>(r.code_square_sum));
-  const double norm_factor = r.radius + 0x1p-17 * (r.norm + approximation);
+  const double whole = split ? 0x1p-20 * norm : 0;
+  const double norm_factor = r.radius + 0x1p-17 * (r.norm + approximation) + whole;
   const double radius_factor = approximation > 0x1p-100 ? approximation : 0x1p-100;
-  return {coarse_codes ? r.scale / 2 : r.scale, static_cast<float>(norm_factor * (1 + 0x1p-18)),
-          static_cast<float>(radius_factor * (1 + 0x1p-18)), r.code_sum};
+  const double along_factor =
+      split ? whole + part.error + fabs(part.along) * packed.direction_defect + 0x1p-126 : 0;
+  return {r.scale,
+          part.along,
+          static_cast<float>(norm_factor * (1 + 0x1p-18)),
+          static_cast<float>(radius_factor * (1 + 0x1p-18)),
+          static_cast<float>(along_factor * (1 + 0x1p-18)),
+          r.code_sum};
 }
 
 }  // namespace

@@ -6,14 +6,17 @@
 
 namespace tilefold::cpu {
 
-// A query as the filter uses it: the scale of its codes and the factors of the two error terms. For
-// a document of radius r and norm n, the score lies within
-//     scale * document_scale * affine(<codes, document codes>)
-//         +- (norm_factor * n + radius_factor * r)
+// A query as the filter uses it: its part along the direction of documents, the scale of its codes,
+// and the factors of the error terms. For a document with a part `d` along the direction, radius r
+// and norm n, the score lies within
+//     along * d + scale * document_scale * (<codes, document codes> - 128 * code_sum)
+//         +- (norm_factor * n + radius_factor * r + along_factor * |d|)
 struct QueryBound {
   float scale;
+  float along;
   float norm_factor;
   float radius_factor;
+  float along_factor;
   int32_t code_sum;
 };
 
@@ -48,8 +51,7 @@ struct ScanArgs {
   Candidate* candidates;  // [n_queries][capacity]; every list has 32 free places
   int32_t* counts;        // [n_queries]
   int64_t capacity;
-  float* pruned;     // [n_queries] largest upper bound that was dropped; may be null
-  uint8_t* scratch;  // block_bytes(dim), 64-byte aligned
+  float* pruned;  // [n_queries] largest upper bound that was dropped; may be null
 };
 
 // Computes canonical scores of some documents for one query.

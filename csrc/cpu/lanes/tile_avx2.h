@@ -1,7 +1,8 @@
 // Integer inner products without an 8-bit dot product instruction. maddubs adds two products in 16
-// bits and saturates, so documents are halved to 7 bits and queries have 6 bits and a sign: even
-// four products then fit (128 * 63 * 4 = 32256), two maddubs share one widening step, and 64
-// products cost three multiplies and two adds, 2.7 times the rate of fp32 multiply-adds.
+// bits and saturates. Two maddubs share one widening step, so that four products must fit: in each
+// such group the positive codes of a query, and the negative ones, add up to at most 128, and
+// 255 * 128 = 32640. 64 products cost three multiplies and two adds, 2.7 times the rate of fp32
+// multiply-adds.
 #pragma once
 #include <immintrin.h>
 
@@ -11,8 +12,7 @@ namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 4;
-constexpr int query_levels = 63;
-constexpr bool coarse_codes = true;
+constexpr int group_sum = 128;
 
 __m256i broadcast_4_codes(const int8_t* p) {
   int32_t bits;
@@ -30,7 +30,8 @@ __attribute__((noinline)) void half_tile(const uint8_t* codes, const int8_t* que
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t step = 0; step < dim / 8; ++step, codes += 256, queries += 8 * N) {
     const __m256i* documents = reinterpret_cast<const __m256i*>(codes);
-    const __m256i a0 = documents[0], a1 = documents[1], b0 = documents[4], b1 = documents[5];
+    const __m256i a0 = _mm256_loadu_si256(documents), a1 = _mm256_loadu_si256(documents + 1);
+    const __m256i b0 = _mm256_loadu_si256(documents + 4), b1 = _mm256_loadu_si256(documents + 5);
 #pragma GCC unroll 4
     for (int q = 0; q < N; ++q) {
       const __m256i first = broadcast_4_codes(queries + 4 * q);
@@ -57,17 +58,7 @@ void whole_tile(const uint8_t* codes, const int8_t* queries, int64_t dim, int32_
   half_tile<N>(codes + 64, queries, dim, out + 16);
 }
 
-// Computes the 7-bit codes ceil(code / 2) of a block in scratch.
-const uint8_t* tile_codes(const uint8_t* codes, int64_t dim, uint8_t* scratch) {
-  const __m256i zero = _mm256_setzero_si256();
-  for (int64_t i = 0; i < dim * block_rows; i += 32) {
-    const __m256i fine = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(scratch + i), _mm256_avg_epu8(fine, zero));
-  }
-  return scratch;
-}
-
-// codes [dim / 4][32][4] from tile_codes, queries [dim / 4][n_queries][4] -> out [n_queries][32]
+// codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
 void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int32_t* out) {
   switch (n_queries) {
     case 1: return whole_tile<1>(codes, queries, dim, out);

@@ -9,8 +9,7 @@ namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 12;
-constexpr int query_levels = 127;
-constexpr bool coarse_codes = false;
+constexpr int group_sum = 0;
 
 inline __attribute__((always_inline)) void dot_add(__m512i& sum, __m512i codes, __m512i query) {
 #if defined(__GNUC__) && !defined(TILEFOLD_EMULATE_AVX512)
@@ -44,8 +43,6 @@ __attribute__((noinline)) void whole_tile(const uint8_t* codes, const int8_t* qu
   }
 }
 
-const uint8_t* tile_codes(const uint8_t* codes, int64_t, uint8_t*) { return codes; }
-
 // codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
 void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int32_t* out) {
   switch (n_queries) {
@@ -64,9 +61,11 @@ void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t di
   }
 }
 
+// Every loop is unrolled, or the accumulators would stay in memory.
 double peak_int8(int64_t rounds) {
   constexpr int chains = 12;
   __m512i sum[chains];
+#pragma GCC unroll 12
   for (int i = 0; i < chains; ++i) sum[i] = _mm512_setzero_si512();
   const __m512i a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(2);
   for (int64_t round = 0; round < rounds; ++round)
@@ -74,6 +73,7 @@ double peak_int8(int64_t rounds) {
     for (int i = 0; i < chains; ++i) dot_add(sum[i], a, b);
   int32_t lane[16];
   volatile int32_t kept;
+#pragma GCC unroll 12
   for (int i = 0; i < chains; ++i) {
     _mm512_storeu_si512(lane, sum[i]);
     kept = lane[0];

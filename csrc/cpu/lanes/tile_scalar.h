@@ -6,8 +6,7 @@ namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 4;
-constexpr int query_levels = 127;
-constexpr bool coarse_codes = false;
+constexpr int group_sum = 0;
 
 // codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
 void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int32_t* out) {
@@ -19,8 +18,6 @@ void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t di
           out[q * block_rows + d] +=
               queries[(step * n_queries + q) * 4 + j] * codes[(step * block_rows + d) * 4 + j];
 }
-
-const uint8_t* tile_codes(const uint8_t* codes, int64_t, uint8_t*) { return codes; }
 
 double peak_int8(int64_t rounds) {
   volatile int32_t a = 3;

@@ -17,9 +17,8 @@
 namespace tilefold::cpu::ISA {
 namespace {
 
-constexpr SearchKernels search_kernels = {query_tile,     query_levels, widen,      finite_row,
-                                          pack_documents, pack_query,   tile_codes, tile,
-                                          scan,           estimate,     score};
+constexpr SearchKernels search_kernels = {query_tile, group_sum, widen, finite_row, pack_documents,
+                                          pack_query, tile,      scan,  estimate,   score};
 
 template <class T>
 constexpr LossKernels<T> row_loss_kernels = {

@@ -9,8 +9,10 @@
 namespace tilefold::cpu {
 
 struct SearchKernels {
-  int query_tile;    // queries per tile of scan
-  int query_levels;  // query codes lie in [-query_levels, query_levels]
+  int query_tile;  // queries per tile of scan
+  // Limit on the sum of the positive codes of a query, and of the negative ones, in each group of
+  // four dimensions (see query_scale in quantise.h); 0 for none.
+  int group_sum;
 
   // Converts one row of a matrix to fp32; exact for every dtype but fp64.
   void (*widen)(const Matrix&, int64_t row, float* out);
@@ -18,11 +20,10 @@ struct SearchKernels {
   bool (*finite)(const float* x, int64_t dim);
   // Quantises one block of documents.
   void (*pack_documents)(const PackArgs&, int64_t block);
-  // Quantises one query [dim], padded; writes its codes 4 at a time, `stride` bytes apart.
-  QueryBound (*pack_query)(const float* query, int64_t dim, bool rotated, int64_t stride,
-                           int8_t* codes);
-  // Returns a block's codes as tile takes them: unchanged, or halved in scratch [block_bytes(dim)].
-  const uint8_t* (*tile_codes)(const uint8_t* codes, int64_t dim, uint8_t* scratch);
+  // Quantises one query [dim] in a form that fits packed documents; writes its codes 4 at a time,
+  // `stride` bytes apart.
+  QueryBound (*pack_query)(const float* query, int64_t dim, const PackedDocuments& packed,
+                           int64_t stride, int8_t* codes);
   // Integer inner products of one block with up to query_tile queries: out[query][32].
   void (*tile)(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim,
                int32_t* out);

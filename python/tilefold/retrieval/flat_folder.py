@@ -22,14 +22,16 @@ from .removed_rows import RemovedRows, no_rows
 from .segment import Segment
 
 _KIND = "tilefold.FlatIndex"
-# Version 2 has a metric and removed documents; without them, version 1 is written.
-_VERSION = 2
+# Version 2 has a metric and removed documents. Version 3 has the direction of packed documents, and
+# their part along it in `bounds` where earlier versions have a radius that is not used any more.
+_VERSION = 3
 _REMOVED = "removed.safetensors"
 # Tensors of a segment's file beside its vectors, whose dtype is up to the index.
 _DTYPES = {
     "ids": np.int64,
     "codes": np.uint8,
     "bounds": np.float32,
+    "direction": np.float32,
     "live": np.bool_,
     "nonfinite": np.bool_,
 }
@@ -73,15 +75,12 @@ def write_folder(folder: Path, content: SavedIndex) -> None:
         "rotated": [bool(s.packed and s.packed.rotated) for s in segments],
     }
     writers = {f"{i}.safetensors": _segment_writer(s) for i, s in enumerate(segments)}
-    version = 1  # whatever earlier releases can read, they shall read
     if content.metric != "ip":
-        version = _VERSION
         manifest |= {"metric": content.metric, "exponent": content.exponent}
     if len(removed):
-        version = _VERSION
         # An unpacked segment: the file has the vectors and the ids.
         writers[_REMOVED] = _segment_writer(Segment(removed.vectors, removed.ids, None))
-    publish(folder, _KIND, version, manifest, writers)
+    publish(folder, _KIND, _VERSION, manifest, writers)
 
 
 def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
@@ -104,11 +103,11 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
             width = dim + (metric == "l2")  # see l2_search
             removed = no_rows(width)
             if _REMOVED in files:
-                kept = _read_segment(files.pop(_REMOVED), width, False, mmap)
+                kept = _read_segment(files.pop(_REMOVED), width, False, manifest, mmap)
                 removed = RemovedRows(kept.vectors, kept.ids)
             rotated = _checked_rotated(manifest["rotated"], len(files))
             segments = tuple(
-                _read_segment(files[f"{i}.safetensors"], width, is_rotated, mmap)
+                _read_segment(files[f"{i}.safetensors"], width, is_rotated, manifest, mmap)
                 for i, is_rotated in enumerate(rotated)
             )
             _check_ids(segments, verify)
@@ -138,6 +137,8 @@ def _segment_writer(segment: Segment) -> Callable[[Path], None]:
     tensors: dict[str, NDArray[Any]] = {"vectors": segment.vectors, "ids": segment.ids}
     if segment.packed is not None:
         tensors |= {"codes": segment.packed.codes, "bounds": segment.packed.bounds}
+        if segment.packed.direction is not None:
+            tensors["direction"] = segment.packed.direction
     if segment.live is not None:
         tensors["live"] = segment.live
     if segment.nonfinite is not None:
@@ -146,13 +147,21 @@ def _segment_writer(segment: Segment) -> Callable[[Path], None]:
     return lambda path: write_tensors(path, tensors, bfloat16)
 
 
-def _read_segment(path: Path, dim: int, rotated: bool, mmap: bool) -> Segment:
+def _read_segment(
+    path: Path, dim: int, rotated: bool, manifest: dict[str, Any], mmap: bool
+) -> Segment:
     tensors = map_tensors(path)
     if not mmap:
         tensors = {name: tensor.copy() for name, tensor in tensors.items()}
     _check_tensors(path, tensors, dim)
     codes = tensors.get("codes")
-    packed = None if codes is None else Packed(codes, tensors["bounds"], rotated)
+    packed = None
+    if codes is not None:
+        bounds = tensors["bounds"]
+        if manifest["version"] < 3:
+            bounds = bounds.copy()
+            bounds[:, 3] = 0
+        packed = Packed(codes, bounds, rotated, tensors.get("direction"))
     optional = (tensors.get("live"), tensors.get("nonfinite"))
     vectors = as_vectors(tensors["vectors"], "load", f"vectors of {path}")
     return Segment(vectors, tensors["ids"], packed, *optional)
@@ -167,10 +176,11 @@ def _check_tensors(path: Path, tensors: dict[str, NDArray[Any]], dim: int) -> No
         "ids": (rows,),
         "codes": (blocks, -(-dim // 8) * 2, BLOCK_ROWS, 4),
         "bounds": (blocks, 4, BLOCK_ROWS),
+        "direction": (dim,),
         "live": (rows,),
         "nonfinite": (rows,),
     }
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items(), key=lambda item: list(shapes).index(item[0])):
         if tensor.shape != shapes[name]:
             raise CorruptedFolderError(
                 f"load: {path} has {name} of shape {tensor.shape}, expected {shapes[name]}"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
-from ..arrays import Vectors
+from ..arrays import Vectors, widened
 
 BLOCK_ROWS: int = _native.BLOCK_ROWS
 _SAMPLE_ROWS = 1024
 # Rotating costs a fifth of packing, so it must reduce the sum of radii by at least as much.
 _ROTATION_GAIN = 0.8
+# The smallest share of the mean's square in the mean of squares for which it is worth a term more.
+_MIN_SHARE_OF_MEAN = 0.02
 _MIN_ROTATION = 32
 
 
@@ -21,17 +23,19 @@ _MIN_ROTATION = 32
 class Packed:
     """int8 codes of documents, in blocks of 32.
 
-    A document lies within a known radius of its codes, so integer products give strict bounds of
+    A document is its part along a unit vector that all of them share, near their mean, and the
+    rest, which lies within a known radius of its codes. So integer products give strict bounds of
     scores; csrc/contract/search.h documents the layout.
     """
 
     codes: NDArray[np.uint8]  # [blocks, dim / 4, 32, 4], dim padded to 8
     bounds: NDArray[np.float32]  # [blocks, 4, 32]
     rotated: bool
+    direction: NDArray[np.float32] | None = None  # [dim]; None: codes are of whole documents
 
     def blocks(self, begin: int, end: int) -> Packed:
         """Returns the packed blocks [begin, end)."""
-        return Packed(self.codes[begin:end], self.bounds[begin:end], self.rotated)
+        return replace(self, codes=self.codes[begin:end], bounds=self.bounds[begin:end])
 
 
 def can_pack(dim: int) -> bool:
@@ -39,29 +43,62 @@ def can_pack(dim: int) -> bool:
     return dim <= _native.MAX_PACKED_DIM
 
 
-def pack(
-    documents: Vectors, *, rotated: bool | None = None, num_threads: int = 0
-) -> tuple[Packed, NDArray[np.uint32]]:
-    """Packs documents ``[rows, dim]``.
+def pack(documents: Vectors, *, num_threads: int = 0) -> tuple[Packed, NDArray[np.uint32]]:
+    """Packs documents ``[rows, dim]`` in the form that gives small radii on a sample of them.
+
+    Parts of one corpus may differ in the form.
 
     Args:
         documents: vectors as `as_vectors` returns them.
-        rotated: whether to rotate before quantizing; by default, whichever gives smaller radii on
-            a sample. Parts of one corpus may differ in it.
         num_threads: 0 for the default.
 
     Returns:
         The packed documents, and a bitmap ``[blocks]`` of the rows that are finite.
     """
-    if rotated is None:
-        rotated = _rotation_helps(documents)
-    packed, finite, _ = _pack(documents, rotated, num_threads)
+    sample = np.ascontiguousarray(documents[:: max(1, len(documents) // _SAMPLE_ROWS)])
+    direction = mean_direction(sample[:_SAMPLE_ROWS])
+    rotated = _rotation_helps(sample[:_SAMPLE_ROWS], direction)
+    packed, finite, _ = pack_as(documents, rotated, direction, num_threads)
     return packed, finite
 
 
-def _pack(
-    documents: Vectors, rotated: bool, num_threads: int
+def mean_direction(documents: Vectors) -> NDArray[np.float32] | None:
+    """Returns the direction of the mean of documents ``[rows, dim]``.
+
+    None where the mean is short beside the documents, and for int8, whose codes are exact.
+    """
+    if documents.dtype == np.int8:
+        return None
+    rows = widened(documents).astype(np.float64)
+    rows = rows[np.isfinite(rows).all(1)]
+    if not len(rows):
+        return None
+    mean = rows.mean(0)
+    square = mean @ mean
+    if not square > _MIN_SHARE_OF_MEAN * (rows**2).sum(1).mean():
+        return None
+    direction: NDArray[np.float32] = (mean / np.sqrt(square)).astype(np.float32)
+    return direction
+
+
+def pack_as(
+    documents: Vectors,
+    rotated: bool = False,
+    direction: NDArray[np.float32] | None = None,
+    num_threads: int = 0,
 ) -> tuple[Packed, NDArray[np.uint32], float]:
+    """Packs documents ``[rows, dim]`` in a given form.
+
+    Args:
+        documents: vectors as `as_vectors` returns them.
+        rotated: whether to rotate before quantizing.
+        direction: ``[dim]`` a unit vector; codes are of what is left without the part along it.
+        num_threads: 0 for the default.
+
+    Returns:
+        The packed documents, a bitmap ``[blocks]`` of the rows that are finite, and the sum of the
+        radii, each as a share of the norm of what is quantized.
+    """
     rows, dim = documents.shape
     blocks = -(-rows // BLOCK_ROWS)
     codes = np.empty((blocks, -(-dim // 8) * 2, BLOCK_ROWS, 4), np.uint8)
@@ -74,20 +111,19 @@ def _pack(
         bounds,
         finite,
         radius_sum=radii,
+        direction=direction,
         rotate=rotated,
         num_threads=num_threads,
     )
-    return Packed(codes, bounds, rotated), finite, float(radii.sum())
+    return Packed(codes, bounds, rotated, direction), finite, float(radii.sum())
 
 
-def _rotation_helps(documents: Vectors) -> bool:
+def _rotation_helps(sample: Vectors, direction: NDArray[np.float32] | None) -> bool:
     """Returns whether rotating reduces the radii, as with outlier dimensions; never for int8."""
-    rows, dim = documents.shape
-    padded = -(-dim // 8) * 8
-    if documents.dtype == np.int8 or padded & -padded < _MIN_ROTATION:
+    padded = -(-sample.shape[1] // 8) * 8
+    if sample.dtype == np.int8 or padded & -padded < _MIN_ROTATION:
         return False
-    sample = np.ascontiguousarray(documents[:: max(1, rows // _SAMPLE_ROWS)][:_SAMPLE_ROWS])
-    plain, rotated = (_pack(sample, rotate, 1)[2] for rotate in (False, True))
+    plain, rotated = (pack_as(sample, rotate, direction, 1)[2] for rotate in (False, True))
     return rotated < _ROTATION_GAIN * plain
 
 

@@ -170,6 +170,7 @@ class RunningRange(DocumentFold):
             k,
             codes=None if chunk.packed is None else chunk.packed.codes,
             bounds=None if chunk.packed is None else chunk.packed.bounds,
+            direction=None if chunk.packed is None else chunk.packed.direction,
             rotated=chunk.packed is not None and chunk.packed.rotated,
             document_ids=chunk.ids,
             first_id=chunk.first_id,

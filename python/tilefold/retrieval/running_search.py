@@ -133,6 +133,7 @@ class RunningSearch(DocumentFold):
             self.k,
             codes=None if packed is None else packed.codes,
             bounds=None if packed is None else packed.bounds,
+            direction=None if packed is None else packed.direction,
             rotated=packed is not None and packed.rotated,
             document_ids=ids,
             first_id=first_id,
