@@ -1,6 +1,6 @@
 """Times the searches of two builds of tilefold in alternation: which of them is faster, and where.
 
-    make bench-compare OLD=v0.3.0                  the checkout against a commit
+    make bench-compare OLD=main                    the checkout against a commit
     make bench-compare OLD=HEAD ARGS="--isa avx2 --case real"
 
 Each build answers in a process of its own, over the same vectors. Calls alternate, so that a change
@@ -126,11 +126,19 @@ def write_corpora(folder: Path, wanted: str, rows: int | None) -> list[str]:
     sys.path.insert(0, str(HERE))
     from corpora import CORPORA
 
-    names = [name for name in CORPORA if wanted in name]
-    for name in names:
-        documents, queries = CORPORA[name]() if rows is None else CORPORA[name](rows)
+    names = []
+    for name in CORPORA:
+        if wanted not in name:
+            continue
+        try:
+            documents, queries = CORPORA[name]() if rows is None else CORPORA[name](rows)
+        except FileNotFoundError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        print(f"{name}: {len(documents):,} documents, d = {documents.shape[1]}")
         np.save(folder / f"{name}-documents.npy", documents)
         np.save(folder / f"{name}-queries.npy", queries)
+        names.append(name)
     return names
 
 

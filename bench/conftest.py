@@ -91,9 +91,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("tilefold and its peers: medians of runs in turn, milliseconds")
     for line in table.render():
         terminalreporter.write_line(line)
-    terminalreporter.write_line(describe(machine()))
+    terminalreporter.write_line(describe(machine() | {"threads": THREADS}))
     if not config.getoption("--quick"):
-        path = record(ROOT / "build" / "bench-history", table.lines, machine())
+        ran = machine() | {"threads": THREADS}
+        path = record(ROOT / "build" / "bench-history", table.lines, ran)
         terminalreporter.write_line(f"history: {path.relative_to(ROOT)}")
     else:
         terminalreporter.write_line("quick: tiny shapes and one round, the figures mean nothing")

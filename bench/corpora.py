@@ -55,7 +55,11 @@ def clustered_vectors(
 
 
 def real_vectors(rows: int | None = None) -> Vectors:
-    """Returns the embeddings that were kept; `make bench-data` encodes all of them."""
+    """Returns the embeddings that were kept; `make bench-data` encodes all of them.
+
+    Raises:
+        FileNotFoundError: there are no texts.
+    """
     found = embed(CORPUS, CACHE, queries=QUERIES, seconds=0)
     return Vectors(found.documents[:rows], spread_rows(found.queries))
 

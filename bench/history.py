@@ -26,7 +26,7 @@ def history_path(folder: Path, machine: dict[str, Any]) -> Path:
 
 
 def record(folder: Path, lines: Iterable[Line], machine: dict[str, Any]) -> Path:
-    """Adds the lines of a run; a later run of a case replaces the earlier one.
+    """Adds the lines of a run; a later run of a case replaces those of the earlier one.
 
     Args:
         folder: of all files.
@@ -37,12 +37,14 @@ def record(folder: Path, lines: Iterable[Line], machine: dict[str, Any]) -> Path
         The file.
     """
     path = history_path(folder, machine)
-    cases: dict[str, Any] = {}
+    cases: dict[str, list[Any]] = {}
     if path.exists():
         cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    found: dict[str, list[Any]] = {}
     for line in lines:
         if line.ours:
-            cases[line.case] = line._asdict()
+            found.setdefault(line.case, []).append({**line._asdict(), "load": machine["load"]})
+    cases |= found
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"machine": machine, "cases": cases}, indent=1) + "\n")

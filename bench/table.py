@@ -59,7 +59,7 @@ class Table:
             missing: peers that the promise names and that are not installed.
         """
         if target is None:
-            goal, verdict = "-", "-"
+            goal, verdict = against or "-", "-"
         else:
             goal = f"{'<=' if at_most else '>='} {target:g} {against}".rstrip()
             met = ratio is not None and (ratio <= target if at_most else ratio >= target)

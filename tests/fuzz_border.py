@@ -118,6 +118,7 @@ def pack_arguments(rng: Generator) -> Arguments:
         **packed(rng, documents),
         "finite": np.zeros(blocks, np.uint32),
         "radius_sum": np.zeros(blocks),
+        "direction": np.eye(1, dim, dtype=np.float32)[0],
         "rotate": bool(rng.random() < 0.5),
     }
 

@@ -45,6 +45,8 @@ def draw_case(rng: Generator) -> Case:
     queries, documents = draw_vectors(rng, n, dim), draw_vectors(rng, m, dim)
     if rng.random() < 0.2:  # near the documents, so that many bounds are close to the threshold
         queries = documents[rng.integers(0, m, n)] * rng.choice([1, -1, 2.0**-20], (n, 1))
+    if rng.random() < 0.2:  # a common mean
+        documents = documents + rng.standard_normal((1, dim)) * np.abs(documents).max(initial=0)
     if rng.random() < 0.2:  # ties
         documents = documents[rng.integers(0, max(1, m // 4), m)]
     case = Case(as_dtype(queries, dtype), as_dtype(documents, dtype), draw_k(rng, m))
@@ -55,6 +57,8 @@ def draw_case(rng: Generator) -> Case:
 def draw_sizes(rng: Generator) -> tuple[int, int, int]:
     if rng.random() < 0.003:  # enough work for several threads and ranges
         return int(rng.integers(1, 5)), 12_000, 64
+    if rng.random() < 0.01:  # enough blocks for a sample
+        return int(rng.choice([16, 40])), int(rng.integers(2048, 4000)), int(rng.integers(19, 40))
     dim = 768 if rng.random() < 0.02 else int(rng.integers(1, 65))
     return int(rng.choice([1, 3, 16, 40])), int(rng.integers(1, 200)), dim
 

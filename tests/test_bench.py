@@ -101,9 +101,10 @@ def test_two_builds_are_compared():
     done = subprocess.run([*script, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     printed = done.stdout.splitlines()
-    assert printed[0].removeprefix("old") == printed[1].removeprefix("new")
-    assert len(printed) == 3 + 9
-    assert all(line.endswith("the same") for line in printed[3:])
+    assert printed[0] == "common-mean: 3,000 documents, d = 768"
+    assert printed[1].removeprefix("old") == printed[2].removeprefix("new")
+    assert len(printed) == 4 + 9
+    assert all(line.endswith("the same") for line in printed[4:])
     done = subprocess.run([*script, "--case", "none"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "no corpus has 'none' in its name" in done.stderr
@@ -113,15 +114,22 @@ def test_a_history_keeps_the_last_run_of_each_case(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
     line = runpy.run_path(str(ROOT / "bench" / "table.py"))["Line"]
     record = runpy.run_path(str(ROOT / "bench" / "history.py"))["record"]
-    machine = {"cpu": "A (R) CPU", "cores": 2, "row": "avx2", "threads": 2, "commit": "abc"}
+    machine = {
+        "cpu": "A (R) CPU",
+        "cores": 2,
+        "row": "avx2",
+        "threads": 2,
+        "commit": "abc",
+        "load": 0,
+    }
     record(tmp_path, [line("one", "1 ms"), line("two", "2 ms"), line("skipped")], machine)
-    path = record(tmp_path, [line("two", "3 ms")], machine)
+    two = [line("two", "3 ms", target=target) for target in (">= 1 x faiss", ">= 2 x torch")]
+    path = record(tmp_path, two, machine)
     assert path == tmp_path / "a-r-cpu-2-cores-avx2-2-threads" / "abc.json"
     kept = json.loads(path.read_text())
-    assert {case: kept["cases"][case]["ours"] for case in kept["cases"]} == {
-        "one": "1 ms",
-        "two": "3 ms",
-    }
+    found = {case: [kept["ours"] for kept in lines] for case, lines in kept["cases"].items()}
+    assert found == {"one": ["1 ms"], "two": ["3 ms", "3 ms"]}
+    assert [kept["target"] for kept in kept["cases"]["two"]] == [">= 1 x faiss", ">= 2 x torch"]
     assert kept["machine"] == machine
     other = record(tmp_path, [line("one", "1 ms")], machine | {"commit": None})
     assert other == path.with_name("unknown.json")

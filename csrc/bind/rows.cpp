@@ -14,7 +14,7 @@ py::list rows() {
   for (const ops::RowDescription& row : ops::rows())
     result.append(py::dict("name"_a = row.name, "device"_a = "cpu", "needs"_a = row.needs,
                            "supported"_a = row.supported, "in_use"_a = row.in_use,
-                           "query_tile"_a = row.query_tile, "group_sum"_a = row.group_sum));
+                           "query_tile"_a = row.query_tile, "max_group_sum"_a = row.max_group_sum));
   return result;
 }
 

@@ -23,9 +23,9 @@ inline int64_t block_bytes(int64_t dim) { return padded_dim(dim) * block_rows; }
 
 // int8 codes of documents. A document is its part along a unit vector, the same for all, and the
 // rest, x = along * direction + rest; codes are of the rest, which is approximated by
-// scale * (code - 128). The radius is an upper bound of the approximation's error; norm is one of
-// |rest| and of the norm of its approximation. Embeddings often have a large common mean, which
-// would otherwise take most of the codes' range.
+// scale * (code - 128). The radius is an upper bound of the approximation's error; norm is an upper
+// bound of |rest| and of the norm of its approximation. Embeddings often have a large common mean,
+// which would otherwise take most of the codes' range.
 struct PackedDocuments {
   const uint8_t* codes;     // [blocks][dim / 4][32][4], dim padded to 8
   const float* bounds;      // [blocks][4][32]: scale, norm, radius, along

@@ -18,7 +18,7 @@ std::vector<RowDescription> rows() {
   const cpu::Row* active = &cpu::active_row();
   for (const cpu::Row* const* row = cpu::rows; *row; ++row)
     result.push_back({(*row)->name, (*row)->needs, (*row)->supported(), *row == active,
-                      (*row)->search.query_tile, (*row)->search.group_sum});
+                      (*row)->search.query_tile, (*row)->search.max_group_sum});
   return result;
 }
 

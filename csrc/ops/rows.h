@@ -14,7 +14,7 @@ struct RowDescription {
   const char* name;
   const char* needs;
   bool supported, in_use;
-  int query_tile, group_sum;
+  int query_tile, max_group_sum;
 };
 // Best row first.
 std::vector<RowDescription> rows();

@@ -759,6 +759,23 @@ def test_a_folder_of_version_2_has_documents_without_a_direction(tmp_path, monke
         assert found.scores.tobytes() == expected.scores.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        (np.ones(DIM, np.float32), "no unit vector"),
+        (np.eye(1, DIM + 1, dtype=np.float32)[0], "has direction of shape"),
+        (np.eye(1, DIM)[0], "has direction of dtype float64, expected"),
+    ],
+)
+def test_a_wrong_direction_is_refused(direction, message, tmp_path):
+    (segment,) = filled()._segments
+    packed = dataclasses.replace(segment.packed, direction=direction)
+    wrong = dataclasses.replace(segment, packed=packed)
+    write_folder(tmp_path / "wrong", SavedIndex(DIM, (wrong,), 500, no_rows(DIM)))
+    with pytest.raises(tensor_files.CorruptedFolderError, match=message):
+        FlatIndex.load(tmp_path / "wrong")
+
+
 def test_a_newer_format_says_what_to_do(folder):
     change(folder, "version", to=4)
     with pytest.raises(ValueError, match="format version 4, and this tilefold reads up to 3; upg"):

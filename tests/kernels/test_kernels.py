@@ -77,7 +77,7 @@ def expected_products(codes: np.ndarray, queries: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("dim", [8, 16, 24, 64, 384, 768])
 def test_a_tile_is_the_integer_product(isa, dim):
     rng = np.random.default_rng(dim)
-    levels = isa["group_sum"] // 4 or 127
+    levels = isa["max_group_sum"] // 4 or 127
     for n in range(1, isa["query_tile"] + 1):
         codes = rng.integers(0, 256, (32, dim), np.uint8)
         queries = rng.integers(-levels, levels, (n, dim), np.int8, endpoint=True)
@@ -90,20 +90,19 @@ def test_a_tile_neither_saturates_nor_overflows(isa, code, sign):
     """Not even in the longest dim that can be packed."""
     for dim in (8, _native.MAX_PACKED_DIM):
         codes = np.full((32, dim), code, np.uint8)
-        for levels in largest_groups(isa["group_sum"]):
-            group = np.int8(sign * np.array(levels)).reshape(
-                2, 1, 2
-            )  # neighbours, and 4 further on
+        for levels in largest_groups(isa["max_group_sum"]):
+            # Two neighbours, and the two that are four dimensions further on.
+            group = np.int8(sign * np.array(levels)).reshape(2, 1, 2)
             query = np.broadcast_to(np.tile(group, (1, 2, 1)).reshape(8), (dim // 8, 8)).reshape(-1)
             queries = np.tile(query, (isa["query_tile"], 1))
             np.testing.assert_array_equal(tile(codes, queries), expected_products(codes, queries))
 
 
-def largest_groups(group_sum: int) -> list[list[int]]:
+def largest_groups(max_group_sum: int) -> list[list[int]]:
     """Codes of four dimensions that share a sum of 16 bits, as large as they may be."""
-    if not group_sum:
+    if not max_group_sum:
         return [[127] * 4, [127, -127, 127, -127]]
-    half = group_sum // 2
+    half = max_group_sum // 2
     return [[half // 2] * 4, [half, half, 0, 0], [half, -half, half, -half], [127, 1, -1, -127]]
 
 
@@ -570,7 +569,7 @@ def test_bounds_are_tight_enough_to_prune(isa, form):
     slack = bounds - reference.canonical_scores(queries, documents)
     # Two errors of about 0.8 % of a vector's length, half as much again in the longest of vectors;
     # codes of queries are coarser where their sums are limited.
-    share = 0.035 if isa["group_sum"] else 0.025
+    share = 0.035 if isa["max_group_sum"] else 0.025
     norms = length(queries.astype(np.float64))[:, None] * length(documents.astype(np.float64))
     assert (slack < share * norms).all()
 

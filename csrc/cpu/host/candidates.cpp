@@ -101,9 +101,9 @@ void Candidates::tighten(int q, Refiner& refiner) {
   int32_t& limit = limits_[static_cast<size_t>(q)];
   if (!wide_[static_cast<size_t>(q)]) {
     raise_threshold(q, optimism_);
-    if (2 * count(q) <= limit) return;
-    limit = static_cast<int32_t>(std::min<int64_t>(2 * limit, capacity_));
-    if (8 * count(q) <= 7 * (limit - block_rows)) return;
+    if (2 * int64_t{count(q)} <= limit) return;
+    limit = static_cast<int32_t>(std::min(2 * int64_t{limit}, capacity_));
+    if (8 * int64_t{count(q)} <= 7 * (int64_t{limit} - block_rows)) return;
     wide_[static_cast<size_t>(q)] = 1;
   }
   const int64_t enough = capacity_ / 2;

@@ -2,7 +2,8 @@
 // k best, with bounds on their scores, and a threshold below which documents are dropped. A list is
 // full at a limit that starts low, so that the threshold rises early and lists stay in the cache. A
 // full list is tightened in steps of increasing cost until at least half of it is free:
-//   1. raise the threshold to the k-th best value (see `optimistic`) and drop what cannot reach it;
+//   1. raise the threshold to the k-th best value (see `optimistic`; in a sample, to the value at
+//      its rank) and drop what cannot reach it;
 //      if that is not enough, double the limit, up to the capacity;
 //   2. estimate the k most promising candidates and raise the threshold accordingly;
 //   3. estimate the whole list;
@@ -14,7 +15,7 @@
 // Bounds cover the worst case, and actual errors are a small part of them. Step 1 therefore uses an
 // optimistic threshold near the middle of the bounds, which drops most of what lower bounds would
 // keep. The search verifies every threshold in the end (k documents do reach it) and otherwise
-// repeats the query with lower bounds alone, and finally without bounds.
+// repeats the query with safer ones (see Strategy).
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -69,7 +70,7 @@ class Candidates {
 
   // Makes room for a block in list q.
   void tighten(int q, Refiner& refiner);
-  // Raises the threshold to about the k-th best value and drops what cannot reach it.
+  // Raises the threshold to about the value at the rank and drops what cannot reach it.
   void raise_threshold(int q, float optimism);
   // Puts list q in the order of documents.
   void sort(int q);

@@ -38,7 +38,7 @@ std::unique_ptr<Candidates> Fold::run(int64_t begin, int64_t end, std::atomic<fl
                                             optimism(strategy_, a_.documents.dim));
   for (int q = 0; q < group_.n; ++q)
     found->threshold(q) = group_.thresholds[static_cast<size_t>(q)];
-  const Sample sample(strategy_ == Strategy::sampled && !shared, begin, end, a_.k);
+  const Sample sample(begin, end, a_.k, strategy_ == Strategy::sampled);
   if (sample.step) fold_sample(sample, *found);
   for (int64_t block = begin; block < end; ++block) {
     if ((block - begin) % blocks_per_beat == 0) {
@@ -53,8 +53,7 @@ std::unique_ptr<Candidates> Fold::run(int64_t begin, int64_t end, std::atomic<fl
 
 void Fold::fold_sample(const Sample& sample, Candidates& found) {
   found.set_rank(sample.rank);
-  for (int64_t block = sample.first(); block < sample.end && !pulse_.stopped();
-       block += sample.step)
+  for (int64_t block = sample.first(); block < sample.end && pulse_.beat(0); block += sample.step)
     fold_block(block, found);
   for (int q = 0; q < group_.n; ++q)
     found.raise_threshold(q, optimism(strategy_, a_.documents.dim));

@@ -29,8 +29,8 @@ class Fold {
        double share, Pulse& pulse);
 
   // Folds blocks [begin, end) into new lists. Folds of other ranges for the same queries exchange
-  // thresholds through `shared`, one for each query of the group, unless it is null. Every
-  // Sample::step-th block comes first if thresholds are sampled.
+  // thresholds through `shared`, one for each query of the group, unless it is null. A sample of
+  // the blocks comes first if thresholds are sampled.
   std::unique_ptr<Candidates> run(int64_t begin, int64_t end, std::atomic<float>* shared);
 
  private:

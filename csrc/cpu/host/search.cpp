@@ -71,11 +71,14 @@ class Search {
 
   void run() {
     plan();
+    if (strategy_ == Strategy::sampled && (n_ranges_ > 1 || !Sample::possible(blocks_)))
+      strategy_ = Strategy::optimistic;
     if (n_ranges_ > 1) return run_by_ranges();
     parallel(n_groups_, [this](int64_t g) {
-      const Group group = prepare(g);
+      Group group = prepare(g);
       const Strategy strategy = strategy_.load(std::memory_order_relaxed);
-      finish(group, fold(group, 0, blocks_, strategy, nullptr), strategy);
+      auto found = fold(group, 0, blocks_, strategy, nullptr);
+      finish(std::move(group), std::move(found), strategy);
     });
   }
 
@@ -133,33 +136,49 @@ class Search {
         parts.push_back(found[static_cast<size_t>(r * n_groups_ + g)].get());
       auto all = joined(parts, a_.k, optimism(strategy, a_.documents.dim));
       for (int64_t r = 0; r < n_ranges_; ++r) found[static_cast<size_t>(r * n_groups_ + g)].reset();
-      finish(groups[static_cast<size_t>(g)], std::move(all), strategy);
+      finish(std::move(groups[static_cast<size_t>(g)]), std::move(all), strategy);
     });
   }
 
   // Turns candidates into answers. Answers that cannot be verified are never returned: queries whose
   // threshold was too high are folded again with a safer strategy, and all of the group with
-  // canonical scores if bounds were wrong. If these are many, later groups start with that strategy
-  // as well.
-  void finish(const Group& group, std::unique_ptr<Candidates> found, Strategy strategy) {
-    if (pulse_.stopped()) return;
-    settle(a_, kernels_, group, strategy, *found);
-    const bool sound = strategy == Strategy::exact || found->sound();
-    Answers answers;
-    std::vector<int64_t> again;
-    for (int q = 0; q < group.n; ++q) {
-      if (sound && (strategy == Strategy::exact || verified(a_, group, q, *found)))
-        merge(a_, kernels_, group, q, *found, answers);
-      else
-        again.push_back(group.queries[static_cast<size_t>(q)]);
+  // canonical scores if bounds were wrong. If these are many of a group, later groups start with
+  // that strategy as well.
+  void finish(Group group, std::unique_ptr<Candidates> found, Strategy strategy) {
+    const int size = group.n;
+    for (;;) {
+      if (pulse_.stopped()) return;
+      std::vector<int64_t> unverified = answer(group, *found, strategy);
+      if (unverified.empty()) return;
+      strategy = found->sound() ? safer(strategy) : Strategy::exact;
+      if (static_cast<int>(unverified.size()) > std::max(8, size / 8)) start_with(strategy);
+      found.reset();  // frees memory before it is allocated again
+      group = Group();
+      group = make_group(a_, kernels_, filter_pays(a_), std::move(unverified));
+      found = fold(group, 0, blocks_, strategy, nullptr);
     }
-    found.reset();  // frees the lists before new ones of the same size are allocated
-    if (again.empty()) return;
-    strategy = sound ? safer(strategy) : Strategy::exact;
-    if (static_cast<int>(again.size()) > group.n / 8)
-      strategy_.store(strategy, std::memory_order_relaxed);
-    const Group rest = make_group(a_, kernels_, filter_pays(a_), std::move(again));
-    finish(rest, fold(rest, 0, blocks_, strategy, nullptr), strategy);
+  }
+
+  // Returns the queries that have no answer yet.
+  std::vector<int64_t> answer(const Group& group, Candidates& found, Strategy strategy) const {
+    settle(a_, kernels_, group, strategy, found);
+    const bool exact = strategy == Strategy::exact;
+    Answers answers;
+    std::vector<int64_t> unverified;
+    for (int q = 0; q < group.n; ++q) {
+      if (exact || (found.sound() && verified(a_, group, q, found)))
+        merge(a_, kernels_, group, q, found, answers);
+      else
+        unverified.push_back(group.queries[static_cast<size_t>(q)]);
+    }
+    return unverified;
+  }
+
+  void start_with(Strategy strategy) {
+    Strategy current = strategy_.load(std::memory_order_relaxed);
+    while (current < strategy &&
+           !strategy_.compare_exchange_weak(current, strategy, std::memory_order_relaxed)) {
+    }
   }
 
   void parallel(int64_t tasks, const std::function<void(int64_t)>& task) const {

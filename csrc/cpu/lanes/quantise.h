@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "contract/search.h"
-#include "cpu/lanes/search_args.h"
 #include "cpu/lanes/direction.h"
 #include "cpu/lanes/reduce.h"
 #include "cpu/lanes/rotation.h"
+#include "cpu/lanes/search_args.h"
 #include "cpu/lanes/widen.h"
 
 namespace tilefold::cpu::ISA {
@@ -142,14 +142,14 @@ float largest_group_sum(const float* x, int64_t dim, float factor) {
 }
 
 // The finest scale with which codes stay within 127 and, where the tile has a limit, within
-// group_sum in each group of dimensions. A scale that is 2 % larger than the groups need always
+// max_group_sum in each group of dimensions. A scale that is 2 % larger than the groups need always
 // suffices, as rounding adds at most 2 to the sum of four codes.
 float query_scale(const float* x, int64_t dim, float max) {
   float scale = max / 127;
-  if (group_sum == 0) return scale;
-  const float finest = largest_group_sum<false>(x, dim, 1) / (group_sum - 0.5f);
+  if (max_group_sum == 0) return scale;
+  const float finest = largest_group_sum<false>(x, dim, 1) / (max_group_sum - 0.5f);
   if (finest > scale) scale = finest;
-  while (largest_group_sum<true>(x, dim, 1 / scale) > group_sum) scale *= 1.005f;
+  while (largest_group_sum<true>(x, dim, 1 / scale) > max_group_sum) scale *= 1.005f;
   return scale;
 }
 

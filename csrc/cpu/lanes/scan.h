@@ -46,11 +46,11 @@ inline void fold_query(const ScanArgs& a, int q, const int32_t* products, const 
   const Floats threshold = broadcast(a.thresholds[q]);
   const Floats most = half_width(query, widest);
   for (int at = 0; at < block_rows; at += float_lanes) {
-    const Floats rest =
+    const Floats product =
         mul(mul(from_ints(products + at, 128 * query.code_sum), load(a.bounds + at)),
             broadcast(query.scale));
     const Floats centre =
-        multiply_add(broadcast(query.along), load(a.bounds + 3 * block_rows + at), rest);
+        multiply_add(broadcast(query.along), load(a.bounds + 3 * block_rows + at), product);
     const uint32_t allowed = a.mask >> at & static_cast<uint32_t>((1ull << float_lanes) - 1);
     uint32_t pass = greater_equal(add(centre, most), threshold) & allowed;
     if (!pass && !a.pruned) continue;

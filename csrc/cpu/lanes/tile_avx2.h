@@ -12,7 +12,7 @@ namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 4;
-constexpr int group_sum = 128;
+constexpr int max_group_sum = 128;
 
 __m256i broadcast_4_codes(const int8_t* p) {
   int32_t bits;

@@ -9,7 +9,7 @@ namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 12;
-constexpr int group_sum = 0;
+constexpr int max_group_sum = 0;
 
 inline __attribute__((always_inline)) void dot_add(__m512i& sum, __m512i codes, __m512i query) {
 #if defined(__GNUC__) && !defined(TILEFOLD_EMULATE_AVX512)

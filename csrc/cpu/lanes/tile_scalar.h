@@ -6,7 +6,7 @@ namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 4;
-constexpr int group_sum = 0;
+constexpr int max_group_sum = 0;
 
 // codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
 void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int32_t* out) {

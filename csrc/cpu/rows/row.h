@@ -17,8 +17,9 @@
 namespace tilefold::cpu::ISA {
 namespace {
 
-constexpr SearchKernels search_kernels = {query_tile, group_sum, widen, finite_row, pack_documents,
-                                          pack_query, tile,      scan,  estimate,   score};
+constexpr SearchKernels search_kernels = {query_tile,     max_group_sum, widen, finite_row,
+                                          pack_documents, pack_query,    tile,  scan,
+                                          estimate,       score};
 
 template <class T>
 constexpr LossKernels<T> row_loss_kernels = {

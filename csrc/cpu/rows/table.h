@@ -12,7 +12,7 @@ struct SearchKernels {
   int query_tile;  // queries per tile of scan
   // Limit on the sum of the positive codes of a query, and of the negative ones, in each group of
   // four dimensions (see query_scale in quantise.h); 0 for none.
-  int group_sum;
+  int max_group_sum;
 
   // Converts one row of a matrix to fp32; exact for every dtype but fp64.
   void (*widen)(const Matrix&, int64_t row, float* out);

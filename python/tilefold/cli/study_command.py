@@ -84,7 +84,8 @@ def run_study(
     result = study.run(settings, steps=steps, progress=TerminalReporter())
     show_summary(study.summary(result))
     if steps.resumed:
-        note(f"{steps.resumed} steps were kept from an earlier run.")
+        kept = "step was" if steps.resumed == 1 else "steps were"
+        note(f"{steps.resumed} {kept} kept from an earlier run.")
     write_result(folder / f"{study.name}.json", study, result)
     save_options({**options_of_settings(settings), "out": out}, folder / f"{study.name}.yaml")
     report = write_report(folder)

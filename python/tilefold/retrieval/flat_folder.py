@@ -158,10 +158,11 @@ def _read_segment(
     packed = None
     if codes is not None:
         bounds = tensors["bounds"]
+        direction = tensors.get("direction")
         if manifest["version"] < 3:
-            bounds = bounds.copy()
+            bounds, direction = bounds.copy(), None
             bounds[:, 3] = 0
-        packed = Packed(codes, bounds, rotated, tensors.get("direction"))
+        packed = Packed(codes, bounds, rotated, direction)
     optional = (tensors.get("live"), tensors.get("nonfinite"))
     vectors = as_vectors(tensors["vectors"], "load", f"vectors of {path}")
     return Segment(vectors, tensors["ids"], packed, *optional)
@@ -189,6 +190,8 @@ def _check_tensors(path: Path, tensors: dict[str, NDArray[Any]], dim: int) -> No
             raise CorruptedFolderError(
                 f"load: {path} has {name} of dtype {tensor.dtype}, expected {_DTYPES[name]}"
             )
+        if name == "direction" and not abs(np.linalg.norm(tensor.astype(np.float64)) - 1) < 1e-4:
+            raise CorruptedFolderError(f"load: {path} has a direction that is no unit vector")
         if tensor.dtype == np.bool_ and (tensor.view(np.uint8) > 1).any():
             raise CorruptedFolderError(f"load: {path} has values in {name} besides 0 and 1")
 

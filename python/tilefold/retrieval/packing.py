@@ -14,8 +14,9 @@ BLOCK_ROWS: int = _native.BLOCK_ROWS
 _SAMPLE_ROWS = 1024
 # Rotating costs a fifth of packing, so it must reduce the sum of radii by at least as much.
 _ROTATION_GAIN = 0.8
-# The smallest share of the mean's square in the mean of squares for which it is worth a term more.
+# No direction where the square of the mean is a smaller share of the mean square.
 _MIN_SHARE_OF_MEAN = 0.02
+_MEAN_ROWS = 64  # widened to float64 at a time
 _MIN_ROTATION = 32
 
 
@@ -69,15 +70,17 @@ def mean_direction(documents: Vectors) -> NDArray[np.float32] | None:
     """
     if documents.dtype == np.int8:
         return None
-    rows = widened(documents).astype(np.float64)
-    rows = rows[np.isfinite(rows).all(1)]
-    if not len(rows):
+    count, total, squares = 0, np.zeros(documents.shape[1]), 0.0
+    for begin in range(0, len(documents), _MEAN_ROWS):
+        rows = widened(documents[begin : begin + _MEAN_ROWS]).astype(np.float64)
+        rows = rows[np.isfinite(rows).all(1)]
+        count += len(rows)
+        total += rows.sum(0)
+        squares += float((rows**2).sum())
+    norm = float(np.sqrt(total @ total))
+    if not norm**2 > _MIN_SHARE_OF_MEAN * squares * count:
         return None
-    mean = rows.mean(0)
-    square = mean @ mean
-    if not square > _MIN_SHARE_OF_MEAN * (rows**2).sum(1).mean():
-        return None
-    direction: NDArray[np.float32] = (mean / np.sqrt(square)).astype(np.float32)
+    direction: NDArray[np.float32] = (total / norm).astype(np.float32)
     return direction
 
 
