@@ -323,7 +323,9 @@ def test_bytes(compare, sizes):
 def same_scores(documents: np.ndarray, queries: np.ndarray, ours: Any, ids: np.ndarray) -> int:
     """Compares integer scores, which are exact on both sides; returns how many ids differ."""
     for query, found, theirs in zip(queries, ours.ids, ids, strict=True):
-        scores = documents[[found, theirs]].astype(np.int64) @ query.astype(np.int64)
+        scores = [
+            documents[ids].astype(np.int64) @ query.astype(np.int64) for ids in (found, theirs)
+        ]
         np.testing.assert_array_equal(*scores)
     return int((ours.ids != ids).sum())
 
