@@ -39,7 +39,7 @@ class RecordedLayers:
             module: a dense layer of the block.
             n: texts. Layers whose outputs are not ``[n, ...]`` are left out, as of tables of
                 positions, and those that ran more than once; all of them where n is 1, as a table
-                cannot be told from activations then.
+                and activations then have the same shape.
         """
         if n == 1:
             return {}
