@@ -43,12 +43,23 @@ void tile(const TileRequest& r, Pulse&) {
   check(n >= 1 && n <= kernels.query_tile, "tile: expected 1 to ", kernels.query_tile,
         " queries, got ", n);
   check(dim % 8 == 0, "tile: dim must be a multiple of 8, got ", dim);
-  const int8_t* queries = r.queries.read<int8_t>(dim * n);
+  const int8_t* query_codes = r.queries.read<int8_t>(dim * n);
   int32_t* products = r.products.write<int32_t>(n * block_rows);
   cpu::Buffer<uint8_t> block(dim * block_rows);
   std::copy_n(codes, dim * block_rows, block.data());
+  const int64_t bytes = kernels.packed_query_bytes(dim);
+  cpu::Buffer<int8_t> query(bytes), queries(n * bytes);
+  int64_t squares = 0;
+  for (int64_t q = 0; q < n; ++q) {
+    for (int64_t j = 0; j < dim; j += 4)
+      std::copy_n(query_codes + j * n + 4 * q, 4, query.data() + j);
+    squares = std::max<int64_t>(squares, kernels.finish_query(query.data(), dim));
+    for (int64_t j = 0; j < bytes; j += 4)
+      std::copy_n(query.data() + j, 4, queries.data() + j * n + 4 * q);
+  }
+  squares *= kernels.shared_squares(block.data(), dim);
   for (int64_t round = 0; round < r.rounds; ++round)
-    kernels.tile(block.data(), queries, static_cast<int>(n), dim, products);
+    kernels.tile(block.data(), queries.data(), static_cast<int>(n), dim, squares, products);
 }
 
 double peak(const std::string& kind) {

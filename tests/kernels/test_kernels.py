@@ -98,6 +98,19 @@ def test_a_tile_neither_saturates_nor_overflows(isa, code, sign):
             np.testing.assert_array_equal(tile(codes, queries), expected_products(codes, queries))
 
 
+@pytest.mark.parametrize("dim", [8, 32, 40])
+def test_a_tile_is_exact_where_sums_of_16_bits_are_full(isa, dim):
+    """Codes in one direction, of every size: products as large as norms allow."""
+    sizes = isa["max_group_sum"] // 4 or 127
+    queries = np.empty((isa["query_tile"], dim), np.int8)
+    for size in range(1, sizes + 1, 1 if sizes < 64 else 9):
+        for sign in (-1, 1):
+            queries[:] = sign * size
+            for code in range(0, 256, 3):
+                codes = np.full((32, dim), code, np.uint8)
+                np.testing.assert_array_equal(tile(codes, queries), expected_products(codes, queries))
+
+
 def largest_groups(max_group_sum: int) -> list[list[int]]:
     """Codes of four dimensions that share a sum of 16 bits, as large as they may be."""
     if not max_group_sum:

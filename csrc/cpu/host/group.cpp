@@ -9,9 +9,9 @@ namespace tilefold::cpu {
 namespace {
 
 // An upper bound of the norm. The squares of fp32 numbers neither underflow nor overflow in fp64.
-double norm_upper_bound(const double* x, int64_t dim) {
+double norm_upper_bound(const float* x, int64_t dim) {
   double squares = 0;
-  for (int64_t j = 0; j < dim; ++j) squares += x[j] * x[j];
+  for (int64_t j = 0; j < dim; ++j) squares += static_cast<double>(x[j]) * x[j];
   return std::sqrt(squares) * (1 + 0x1p-20);
 }
 
@@ -25,30 +25,29 @@ float initial_threshold(const SearchArgs& a, int64_t query) {
 Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
                  std::vector<int64_t> queries) {
   const int64_t dim = a.queries.dim, padded = padded_dim(dim);
+  const int64_t bytes = kernels.packed_query_bytes(padded);
   const auto n = static_cast<int64_t>(queries.size());
   Group group;
   group.n = static_cast<int>(n);
   for (const int64_t query : queries) group.thresholds.push_back(initial_threshold(a, query));
   group.queries = std::move(queries);
-  group.exact.resize(static_cast<size_t>(n * dim));
+  group.wide.resize(static_cast<size_t>(n * dim));
   if (filter) {
-    group.wide.resize(static_cast<size_t>(n * dim));
     group.norms.resize(static_cast<size_t>(n));
-    group.codes.resize(static_cast<size_t>(n * padded));
+    group.codes.resize(static_cast<size_t>(n * bytes));
     group.bounds.resize(static_cast<size_t>(n));
   }
   std::vector<float> query(static_cast<size_t>(padded));
   for (int64_t q = 0; q < n; ++q) {
     kernels.widen(a.queries, group.queries[static_cast<size_t>(q)], query.data());
-    std::copy_n(query.data(), dim, group.exact.data() + q * dim);
-    if (!filter) continue;
     std::copy_n(query.data(), dim, group.wide.data() + q * dim);
-    group.norms[static_cast<size_t>(q)] = norm_upper_bound(group.exact.data() + q * dim, dim);
+    if (!filter) continue;
+    group.norms[static_cast<size_t>(q)] = norm_upper_bound(query.data(), dim);
     const int64_t tile = q / kernels.query_tile * kernels.query_tile;
     const int64_t in_tile = std::min<int64_t>(kernels.query_tile, n - tile);
     group.bounds[static_cast<size_t>(q)] =
         kernels.pack_query(query.data(), dim, a.packed, 4 * in_tile,
-                           group.codes.data() + tile * padded + 4 * (q - tile));
+                           group.codes.data() + tile * bytes + 4 * (q - tile));
   }
   return group;
 }

@@ -1,5 +1,5 @@
-// A group of queries in the three forms that kernels take: fp64 for canonical scores, fp32 for
-// estimates, and int8 codes with their bounds for the filter.
+// A group of queries in the two forms that kernels take: fp32 for scores and estimates, and int8
+// codes with their bounds for the filter.
 #pragma once
 #include <vector>
 
@@ -11,10 +11,10 @@ struct Group {
   int n;
   std::vector<int64_t> queries;    // [n] their numbers
   std::vector<float> thresholds;   // [n] scores that k documents reach, or that answers must reach
-  std::vector<double> exact;       // [n][dim]
-  std::vector<float> wide;         // [n][dim]; this and the rest are empty without a filter
-  std::vector<double> norms;       // [n] rounded up; fp64, since fp32 rounds tiny norms down
-  std::vector<int8_t> codes;       // tiles of query_tile: [dim / 4][queries in tile][4]
+  std::vector<float> wide;         // [n][dim]
+  std::vector<double> norms;       // [n] rounded up; fp64, since fp32 rounds tiny norms down. This
+                                   // and the rest are empty without a filter
+  std::vector<int8_t> codes;       // tiles of query_tile: [bytes / 4][queries in tile][4]
   std::vector<QueryBound> bounds;  // [n]
 };
 

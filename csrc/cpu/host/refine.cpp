@@ -54,7 +54,7 @@ int64_t Refiner::score(int q, Candidate* candidates, int64_t n) {
   const auto open = static_cast<int64_t>(rows_.size());
   if (open == 0) return 0;
   values_.resize(rows_.size());
-  kernels_.score({group_.exact.data() + q * a_.documents.dim, a_.documents, rows_.data(), 0, open,
+  kernels_.score({group_.wide.data() + q * a_.documents.dim, a_.documents, rows_.data(), 0, open,
                   values_.data()});
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     Candidate& c = *targets_[i];
@@ -66,7 +66,7 @@ int64_t Refiner::score(int q, Candidate* candidates, int64_t n) {
 
 void Refiner::score_rows(int q, int64_t first, int64_t n, float* scores) const {
   kernels_.score(
-      {group_.exact.data() + q * a_.documents.dim, a_.documents, nullptr, first, n, scores});
+      {group_.wide.data() + q * a_.documents.dim, a_.documents, nullptr, first, n, scores});
 }
 
 }  // namespace tilefold::cpu

@@ -16,9 +16,10 @@ void score(const ScoreArgs& a, int threads, Pulse&) {
     kernels.widen(a.queries, i, wide.data());
     const int64_t* rows = a.rows + i * a.m;
     float* scores = a.scores + i * a.m;
-    if (!a.canonical) return kernels.estimate({wide.data(), a.documents, rows, a.m, scores});
-    const std::vector<double> exact(wide.begin(), wide.end());
-    kernels.score({exact.data(), a.documents, rows, 0, a.m, scores});
+    if (a.canonical)
+      kernels.score({wide.data(), a.documents, rows, 0, a.m, scores});
+    else
+      kernels.estimate({wide.data(), a.documents, rows, a.m, scores});
   });
 }
 

@@ -15,7 +15,7 @@ constexpr int64_t cache_line = 64;
 // With fewer candidates per answer, an estimate costs more than it saves.
 constexpr int64_t max_scored_per_answer = 3;
 // Documents that stay in L2 while all queries use them, beside as many that are being prefetched.
-constexpr int64_t batch_bytes = 400 << 10;
+constexpr int64_t batch_bytes = 1 << 20;
 
 void prefetch(const Matrix& m, int64_t begin, int64_t end) {
   const int64_t size = m.dim * item_bytes(m.dtype), stride = m.row_stride * item_bytes(m.dtype);

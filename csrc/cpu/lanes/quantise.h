@@ -121,19 +121,17 @@ void pack_documents(const PackArgs& a, int64_t block) {
 }
 
 // The largest sum of positive values, or of magnitudes of negative ones, in groups of four
-// dimensions of x * factor: two neighbours and those four further on.
-template <bool rounded>
-float largest_group_sum(const float* x, int64_t dim, float factor) {
+// dimensions: two neighbours and those four further on.
+template <class T>
+float largest_group_sum(const T* x, int64_t dim) {
   float largest = 0;
   for (int64_t j = 0; j < dim; j += 8)
     for (int64_t i = j; i < j + 4; i += 2) {
-      const float group[4] = {x[i], x[i + 1], x[i + 4], x[i + 5]};
+      const T group[4] = {x[i], x[i + 1], x[i + 4], x[i + 5]};
       float positive = 0, negative = 0;
-      for (float value : group) {
-        value *= factor;
-        if (rounded) value = nearbyintf(value);
-        if (value > 0) positive += value;
-        if (value < 0) negative -= value;
+      for (const T value : group) {
+        positive += value > 0 ? value : 0;
+        negative -= value < 0 ? value : 0;
       }
       if (positive > largest) largest = positive;
       if (negative > largest) largest = negative;
@@ -142,15 +140,33 @@ float largest_group_sum(const float* x, int64_t dim, float factor) {
 }
 
 // The finest scale with which codes stay within 127 and, where the tile has a limit, within
-// max_group_sum in each group of dimensions. A scale that is 2 % larger than the groups need always
-// suffices, as rounding adds at most 2 to the sum of four codes.
-float query_scale(const float* x, int64_t dim, float max) {
-  float scale = max / 127;
+// max_group_sum in each group of dimensions, or nearly so: rounding adds at most 2 to the sum of
+// four codes.
+float finest_scale(const float* x, int64_t dim, float max) {
+  const float scale = max / 127;
   if (max_group_sum == 0) return scale;
-  const float finest = largest_group_sum<false>(x, dim, 1) / (max_group_sum - 0.5f);
-  if (finest > scale) scale = finest;
-  while (largest_group_sum<true>(x, dim, 1 / scale) > max_group_sum) scale *= 1.005f;
-  return scale;
+  const float groups = largest_group_sum(x, dim) / (max_group_sum - 0.5f);
+  return groups > scale ? groups : scale;
+}
+
+// Quantises a query with the finest scale that the tile allows, or with one that is up to a quarter
+// coarser if its codes then have the norm that suits the tile.
+Quantised quantise_query(const float* x, int64_t dim, int64_t width, const Size& size,
+                         int8_t* codes, int32_t* squares) {
+  float scale = size.quantised() ? finest_scale(x, dim, size.max) : 0;
+  const float coarsest = 1.5f * scale;
+  for (;;) {
+    const Quantised result =
+        quantise(x, width, size, scale, -127, 0, reinterpret_cast<uint8_t*>(codes));
+    *squares = finish_query(codes, dim);
+    const float excess = sqrtf(static_cast<float>(*squares)) / suitable_norm;
+    if (max_group_sum > 0 && largest_group_sum(codes, dim) > max_group_sum)
+      scale *= 1.005f;
+    else if (excess > 1 && excess * scale <= coarsest)
+      scale *= 1.001f * excess;
+    else
+      return result;
+  }
 }
 
 QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& packed,
@@ -158,7 +174,7 @@ QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& pa
   const int64_t padded = padded_dim(dim);
   const int64_t width = (padded + float_lanes - 1) / float_lanes * float_lanes;
   alignas(64) float x[max_packed_dim + 64];
-  uint8_t raw[max_packed_dim + 64];
+  int8_t raw[packed_query_bytes(max_packed_dim) + 64];
   memcpy(x, query, static_cast<size_t>(dim) * sizeof(float));
   memset(x + dim, 0, static_cast<size_t>(padded - dim + 64) * sizeof(float));
   // In fp64, where squares of tiny values do not underflow.
@@ -167,9 +183,10 @@ QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& pa
   const Part part = split ? remove_direction(x, packed.direction, dim) : Part{0, 0};
   if (packed.rotated) rotate(x, padded);
   const Size size = norm <= max_quantised ? size_of(x, width) : Size{HUGE_VALF, HUGE_VALF};
-  const float scale = size.quantised() ? query_scale(x, padded, size.max) : 0;
-  const Quantised r = quantise(x, width, size, scale, -127, 0, raw);
-  for (int64_t j = 0; j < padded; j += 4) memcpy(codes + j / 4 * stride, raw + j, 4);
+  int32_t squares;
+  const Quantised r = quantise_query(x, padded, width, size, raw, &squares);
+  for (int64_t j = 0; j < packed_query_bytes(padded); j += 4)
+    memcpy(codes + j / 4 * stride, raw + j, 4);
   // Slack, relative to what is left of the query and the document: the fp32 arithmetic of the bound
   // (2^-21), two rotations (2^-18). Two terms of 2^-17 exceed their sum. Relative to the whole
   // query: the rounding of the canonical score to fp32, the parts along the direction and what is
@@ -185,7 +202,8 @@ QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& pa
           static_cast<float>(norm_factor * (1 + 0x1p-18)),
           static_cast<float>(radius_factor * (1 + 0x1p-18)),
           static_cast<float>(along_factor * (1 + 0x1p-18)),
-          r.code_sum};
+          r.code_sum,
+          squares};
 }
 
 }  // namespace

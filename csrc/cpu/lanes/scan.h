@@ -86,13 +86,23 @@ inline void prefetch_next(const ScanArgs& a, int first) {
   for (int64_t at = begin; at < end; at += 64) __builtin_prefetch(a.codes + bytes + at);
 }
 
+int32_t most_squares(const QueryBound* queries, int n) {
+  int32_t most = queries[0].squares;
+  for (int q = 1; q < n; ++q) most = queries[q].squares > most ? queries[q].squares : most;
+  return most;
+}
+
 void scan(const ScanArgs& a) {
+  // With few queries, the squares of documents take longer to compute than they save.
+  const int64_t squares =
+      a.n_queries >= 8 * query_tile ? shared_squares(a.codes, a.dim) : (int64_t{1} << 40);
   const Extents widest = widest_extents(a.bounds);
   alignas(64) int32_t products[query_tile * block_rows];
   for (int first = 0; first < a.n_queries; first += query_tile) {
     const int n = a.n_queries - first < query_tile ? a.n_queries - first : query_tile;
     if (a.n_queries > 4 * query_tile) prefetch_next(a, first);
-    tile(a.codes, a.query_codes + first * a.dim, n, a.dim, products);
+    tile(a.codes, a.query_codes + first * packed_query_bytes(a.dim), n, a.dim,
+         squares * most_squares(a.query_bounds + first, n), products);
     for (int q = 0; q < n; ++q) fold_query(a, first + q, products + q * block_rows, widest);
   }
 }

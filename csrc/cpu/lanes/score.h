@@ -12,17 +12,20 @@ namespace {
 constexpr int score_lanes = 16;
 constexpr int registers = score_lanes / double_lanes;
 
-inline float add_lanes(const Doubles* sum) {
-  double lane[score_lanes];
-  for (int r = 0; r < registers; ++r) store_doubles(lane + r * double_lanes, sum[r]);
-  for (int step = score_lanes / 2; step > 0; step /= 2)
+inline float add_lanes(Doubles* sum) {
+  for (int step = registers / 2; step > 0; step /= 2)
+    for (int r = 0; r < step; ++r) sum[r] = add(sum[r], sum[r + step]);
+  double lane[double_lanes];
+  store_doubles(lane, sum[0]);
+  for (int step = double_lanes / 2; step > 0; step /= 2)
     for (int l = 0; l < step; ++l) lane[l] += lane[l + step];
   return static_cast<float>(lane[0]);
 }
 
-// Scores N documents at once, because the additions of a single sum depend on each other.
+// Scores N documents at once: they share the loads of the query, and the additions of a single sum
+// depend on each other.
 template <int N, class T>
-inline void score_some(const double* query, const T* const* document, int64_t dim, float* out) {
+inline void score_some(const float* query, const T* const* document, int64_t dim, float* out) {
   Doubles sum[N][registers];
   for (int i = 0; i < N; ++i)
     for (int r = 0; r < registers; ++r) sum[i][r] = zero_doubles();
@@ -36,8 +39,8 @@ inline void score_some(const double* query, const T* const* document, int64_t di
     }
   if (j < dim) {
     // The rest is padded with zeros: adding +-0 changes no bit of a sum that started at +0.
-    double q[score_lanes] = {};
-    memcpy(q, query + j, static_cast<size_t>(dim - j) * sizeof(double));
+    float q[score_lanes] = {};
+    memcpy(q, query + j, static_cast<size_t>(dim - j) * sizeof(float));
     for (int i = 0; i < N; ++i) {
       T x[score_lanes] = {};
       memcpy(x, document[i] + j, static_cast<size_t>(dim - j) * sizeof(T));
@@ -51,19 +54,19 @@ inline void score_some(const double* query, const T* const* document, int64_t di
 
 template <class T>
 void score_rows(const CanonicalArgs& a) {
-  constexpr int together = 2;
+  constexpr int together = 3;  // as many as AVX2 has registers for
   const T* documents = static_cast<const T*>(a.documents.data);
   const auto document = [&](int64_t i) {
     return documents + (a.rows ? a.rows[i] : a.first_row + i) * a.documents.row_stride;
   };
   int64_t i = 0;
   for (; i + together <= a.n; i += together) {
-    const T* pair[together] = {document(i), document(i + 1)};
-    score_some<together>(a.query, pair, a.documents.dim, a.scores + i);
+    const T* three[together] = {document(i), document(i + 1), document(i + 2)};
+    score_some<together>(a.query, three, a.documents.dim, a.scores + i);
   }
-  if (i < a.n) {
-    const T* last[1] = {document(i)};
-    score_some<1>(a.query, last, a.documents.dim, a.scores + i);
+  for (; i < a.n; ++i) {
+    const T* one[1] = {document(i)};
+    score_some<1>(a.query, one, a.documents.dim, a.scores + i);
   }
 }
 

@@ -18,6 +18,7 @@ struct QueryBound {
   float radius_factor;
   float along_factor;
   int32_t code_sum;
+  int32_t squares;  // the largest sum of squares of codes that share a sum of the tile, or 0
 };
 
 // How tight the bounds of a candidate are: from the integer filter, from an fp32 estimate, or exact
@@ -39,7 +40,7 @@ struct Candidate {
 
 // Filters one block of documents for a group of queries.
 struct ScanArgs {
-  const int8_t* query_codes;       // tiles of query_tile queries: [dim / 4][queries in tile][4]
+  const int8_t* query_codes;       // tiles of query_tile packed queries
   const QueryBound* query_bounds;  // [n_queries]
   const float* thresholds;         // [n_queries] documents with a smaller upper bound are dropped
   int32_t n_queries;
@@ -56,7 +57,7 @@ struct ScanArgs {
 
 // Computes canonical scores of some documents for one query.
 struct CanonicalArgs {
-  const double* query;  // [dim]
+  const float* query;  // [dim]
   Matrix documents;
   const int64_t* rows;  // [n], or null: first_row, first_row + 1, ...
   int64_t first_row;

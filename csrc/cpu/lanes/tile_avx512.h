@@ -4,12 +4,12 @@
 // speed, so the instruction is written in assembly.
 #pragma once
 #include "contract/search.h"
+#include "cpu/lanes/tile_32_bits.h"
 
 namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 12;
-constexpr int max_group_sum = 0;
 
 inline __attribute__((always_inline)) void dot_add(__m512i& sum, __m512i codes, __m512i query) {
 #if defined(__GNUC__) && !defined(TILEFOLD_EMULATE_AVX512)
@@ -44,7 +44,8 @@ __attribute__((noinline)) void whole_tile(const uint8_t* codes, const int8_t* qu
 }
 
 // codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
-void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int32_t* out) {
+void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int64_t,
+          int32_t* out) {
   switch (n_queries) {
     case 1: return whole_tile<1>(codes, queries, dim, out);
     case 2: return whole_tile<2>(codes, queries, dim, out);

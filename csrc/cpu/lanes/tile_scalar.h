@@ -1,15 +1,16 @@
 // Integer inner products by definition.
 #pragma once
 #include "contract/search.h"
+#include "cpu/lanes/tile_32_bits.h"
 
 namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int query_tile = 4;
-constexpr int max_group_sum = 0;
 
 // codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
-void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int32_t* out) {
+void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int64_t,
+          int32_t* out) {
   for (int i = 0; i < n_queries * block_rows; ++i) out[i] = 0;
   for (int64_t step = 0; step < dim / 4; ++step)
     for (int q = 0; q < n_queries; ++q)

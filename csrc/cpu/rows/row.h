@@ -17,9 +17,10 @@
 namespace tilefold::cpu::ISA {
 namespace {
 
-constexpr SearchKernels search_kernels = {query_tile,     max_group_sum, widen, finite_row,
-                                          pack_documents, pack_query,    tile,  scan,
-                                          estimate,       score};
+constexpr SearchKernels search_kernels = {
+    query_tile,   max_group_sum,  widen,      finite_row, pack_documents, packed_query_bytes,
+    finish_query, shared_squares, pack_query, tile,       scan,           estimate,
+    score};
 
 template <class T>
 constexpr LossKernels<T> row_loss_kernels = {

@@ -20,13 +20,21 @@ struct SearchKernels {
   bool (*finite)(const float* x, int64_t dim);
   // Quantises one block of documents.
   void (*pack_documents)(const PackArgs&, int64_t block);
-  // Quantises one query [dim] in a form that fits packed documents; writes its codes 4 at a time,
+  // Bytes of a packed query of padded `dim`: its codes and what else the tile takes.
+  int64_t (*packed_query_bytes)(int64_t dim);
+  // Completes a packed query by what follows its codes [dim]; returns the largest sum of squares of
+  // codes that share a sum of the tile.
+  int32_t (*finish_query)(int8_t* codes, int64_t dim);
+  // The same sum of the documents of one block.
+  int32_t (*shared_squares)(const uint8_t* codes, int64_t dim);
+  // Quantises one query [dim] in a form that fits packed documents; writes it 4 bytes at a time,
   // `stride` bytes apart.
   QueryBound (*pack_query)(const float* query, int64_t dim, const PackedDocuments& packed,
                            int64_t stride, int8_t* codes);
-  // Integer inner products of one block with up to query_tile queries: out[query][32].
+  // Integer inner products of one block with up to query_tile packed queries: out[query][32].
+  // `squares`: shared_squares of the block times the largest of the queries.
   void (*tile)(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim,
-               int32_t* out);
+               int64_t squares, int32_t* out);
   // Appends the documents of one block that pass the filter to the lists of a group of queries.
   void (*scan)(const ScanArgs&);
   // Computes fp32 inner products, which tighten the bounds of the filter.
