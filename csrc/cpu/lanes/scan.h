@@ -39,42 +39,53 @@ inline Floats half_width(const QueryBound& query, const Extents& documents) {
                                                 broadcast(absolute_slack))));
 }
 
+inline float half_width_one(const QueryBound& query, float norm, float radius, float along) {
+  return query.norm_factor * norm + (query.radius_factor * radius + (query.along_factor * along + 1.17549435e-38f));
+}
+
+// The largest upper bound of documents that stay below the threshold.
+inline float largest_below(const ScanArgs& a, const QueryBound& query, const float* centres,
+                           float threshold, float largest) {
+  for (int at = 0; at < block_rows; at += float_lanes) {
+    const Floats upper = add(load(centres + at), half_width(query, extents(a.bounds, at)));
+    const uint32_t below = ~greater_equal(upper, broadcast(threshold)) & a.mask >> at;
+    const float some = max_lanes(blend(below, upper, broadcast(-HUGE_VALF)));
+    largest = some > largest ? some : largest;
+  }
+  return largest;
+}
+
 // Appends the documents of a block that may reach the threshold to the query's list. Documents are
-// compared by the widest bounds of their block first, so that most need no others.
+// compared by the widest bounds of their block first, so that most need no others, and there is one
+// branch for all.
 inline void fold_query(const ScanArgs& a, int q, const int32_t* products, const Extents& widest) {
   const QueryBound& query = a.query_bounds[q];
-  const Floats threshold = broadcast(a.thresholds[q]);
-  const Floats most = half_width(query, widest);
+  const float threshold = a.thresholds[q];
+  const Floats scale = broadcast(query.scale), along = broadcast(query.along);
+  const Floats most = half_width(query, widest), cut = broadcast(threshold);
+  float centres[block_rows];
+  uint32_t pass = 0;
   for (int at = 0; at < block_rows; at += float_lanes) {
     const Floats product =
-        mul(mul(from_ints(products + at, 128 * query.code_sum), load(a.bounds + at)),
-            broadcast(query.scale));
-    const Floats centre =
-        multiply_add(broadcast(query.along), load(a.bounds + 3 * block_rows + at), product);
-    const uint32_t allowed = a.mask >> at & static_cast<uint32_t>((1ull << float_lanes) - 1);
-    uint32_t pass = greater_equal(add(centre, most), threshold) & allowed;
-    if (!pass && !a.pruned) continue;
-    const Floats width = half_width(query, extents(a.bounds, at));
-    const Floats upper = add(centre, width);
-    pass &= greater_equal(upper, threshold);
-    if (a.pruned) {
-      const Floats dropped = blend(allowed & ~pass, upper, broadcast(-HUGE_VALF));
-      float lane[float_lanes];
-      store(lane, dropped);
-      for (int l = 0; l < float_lanes; ++l)
-        if (lane[l] > a.pruned[q]) a.pruned[q] = lane[l];
-    }
-    if (!pass) continue;
-    float lowers[float_lanes], uppers[float_lanes];
-    store(lowers, sub(centre, width));
-    store(uppers, upper);
-    Candidate* list = a.candidates + q * a.capacity + a.counts[q];
-    for (; pass; pass &= pass - 1) {
-      const int l = __builtin_ctz(pass);
-      *list++ = {lowers[l], uppers[l], a.first_row + at + l, Stage::filtered};
-      ++a.counts[q];
-    }
+        mul(mul(from_ints(products + at, 128 * query.code_sum), load(a.bounds + at)), scale);
+    const Floats centre = multiply_add(along, load(a.bounds + 3 * block_rows + at), product);
+    store(centres + at, centre);
+    pass |= greater_equal(add(centre, most), cut) << at;
   }
+  if (a.pruned) a.pruned[q] = largest_below(a, query, centres, threshold, a.pruned[q]);
+  pass &= a.mask;
+  if (!pass) return;
+  Candidate* const begin = a.candidates + q * a.capacity + a.counts[q];
+  Candidate* end = begin;
+  for (; pass; pass &= pass - 1) {
+    const int i = __builtin_ctz(pass);
+    const float* bounds = a.bounds + i;
+    const float width = half_width_one(query, bounds[block_rows], bounds[2 * block_rows], fabsf(bounds[3 * block_rows]));
+    const float upper = centres[i] + width;
+    *end = {centres[i] - width, upper, a.first_row + i, Stage::filtered};
+    end += upper >= threshold;  // no branch, since the outcome is unpredictable
+  }
+  a.counts[q] += static_cast<int32_t>(end - begin);
 }
 
 // Prefetches a part of the next block during each tile, so that its first tile does not wait for
