@@ -19,17 +19,23 @@ float assumed_score(const Candidate& c, float optimism) {
 
 Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float optimism)
     : k_(k),
-      rank_(k),
       capacity_(capacity),
       optimism_(optimism),
       lists_(new Candidate[static_cast<size_t>(n_queries * capacity)]),
       counts_(static_cast<size_t>(n_queries)),
-      limits_(static_cast<size_t>(n_queries),
-              static_cast<int32_t>(std::min(capacity, 4 * k + 256 + block_rows))),
+      limits_(static_cast<size_t>(n_queries)),
       wide_(static_cast<size_t>(n_queries)),
       thresholds_(static_cast<size_t>(n_queries), -infinity),
       pruned_(static_cast<size_t>(n_queries), -infinity),
-      refined_(static_cast<size_t>(n_queries)) {}
+      refined_(static_cast<size_t>(n_queries)) {
+  set_rank(k);
+}
+
+void Candidates::set_rank(int64_t rank) {
+  rank_ = rank;
+  const int64_t limit = std::min(capacity_, 4 * rank + 256 + block_rows);
+  std::fill(limits_.begin(), limits_.end(), static_cast<int32_t>(limit));
+}
 
 // At least 2k, so that keeping the k best frees half of the list. Enough for the candidates whose
 // bounds overlap the k-th best (1.5k to 2k of embeddings, 3k to 5k of random vectors), so that step

@@ -62,8 +62,9 @@ class Candidates {
   bool sound() const { return sound_; }
   void keep_sound(bool sound) { sound_ = sound_ && sound; }
 
-  // Sets the number of candidates that reach a threshold when it is raised; k until this is called.
-  void set_rank(int64_t rank) { rank_ = rank; }
+  // Sets the number of candidates that reach a threshold when it is raised, k until this is called,
+  // and the length of a full list, which depends on it.
+  void set_rank(int64_t rank);
 
   bool full(int q) { return count(q) + block_rows > limits_[static_cast<size_t>(q)]; }
   void append(int q, Candidate candidate) { list(q)[count(q)++] = candidate; }
