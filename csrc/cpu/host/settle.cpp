@@ -52,7 +52,7 @@ void settle(const SearchArgs& a, const SearchKernels& kernels, const Group& grou
     if (strategy == Strategy::sampled) found.sort(q);
     total += found.count(q);
   }
-  const bool by_document = total > a.documents.rows;
+  const bool by_document = 2 * total > a.documents.rows;
   const auto visit_all = [&](auto visit) {
     if (by_document) return for_each_batch(a.documents, found, visit);
     for (int q = 0; q < group.n; ++q) visit(q, found.list(q), found.count(q));
