@@ -1,6 +1,8 @@
 // A job is a counter from which threads take task numbers. Workers sleep on a condition variable,
-// but only after spinning for a short time: an op may start a dozen short jobs in a row, and waking
-// a thread can take milliseconds in a virtual machine.
+// but only after spinning for a short time: an op may start a dozen short jobs in a row, searches
+// of one query follow each other, and waking a thread takes tens of microseconds, or milliseconds in
+// a virtual machine. Measured on two cores of a Zen 5, one query on 20,000 documents: 105 us a call
+// instead of 135 in a row and 30 us apart, for at most 80 us of a core after the last of them.
 #include "parallel.h"
 
 #include <algorithm>
@@ -30,7 +32,7 @@ namespace {
 
 constexpr int max_threads = 1024;
 
-constexpr std::chrono::microseconds spin_time{200};
+constexpr std::chrono::microseconds spin_time{80};
 
 template <class Done>
 void spin_until(Done done) {
