@@ -31,7 +31,7 @@ from tilefold.testing import PeakMemory, Timing, machine, measure, peak_memory
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = 2  # of everybody; what the figures of the specification were measured with
 _SECONDS = 20.0  # of timing per case, unless five rounds take longer
-_REST = 0.1  # seconds before every call: until the threads of OpenMP no longer spin
+_REST = 0.02  # seconds before every call: until the threads of OpenMP no longer spin
 _TABLE = pytest.StashKey[Table]()
 
 Contenders = Mapping[str, Callable[[], Any]]

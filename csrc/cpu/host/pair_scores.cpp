@@ -57,9 +57,9 @@ void PairScores::multiply_for_documents(int64_t chunk, float* out, bool accumula
 
 void PairScores::add_to_queries(int64_t group, float* out) {
   if (walk_.pulse.stopped()) return;
-  const int64_t width = walk_.width, begin = group * tile_group * width;
-  const int64_t end = std::min(dim_, begin + tile_group * width);
-  Buffer<Bfloat> tiles(tile_group * panel_depth * width), gradients(panel_depth * width);
+  const int64_t width = walk_.width, begin = group * tile_group_ * width;
+  const int64_t end = std::min(dim_, begin + tile_group_ * width);
+  Buffer<Bfloat> tiles(tile_group_ * panel_depth * width), gradients(panel_depth * width);
   for (int64_t d = 0; d < walk_.m; d += panel_depth) {
     const int64_t n = std::min(panel_depth, walk_.m - d);
     for (int64_t j = begin; j < end; j += width)

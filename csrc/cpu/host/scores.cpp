@@ -6,6 +6,17 @@
 #include "cpu/host/wide_scores.h"
 
 namespace tilefold::cpu {
+namespace {
+
+constexpr int64_t most_tiles = 8;  // of a task: packed, they fit in L2
+
+// The size of tasks, at most `most` of n things, of which each thread has the same number.
+int64_t even_share(int64_t n, int64_t most, int64_t threads) {
+  const int64_t tasks = ceil_div(ceil_div(n, most), threads) * threads;
+  return ceil_div(n, tasks);
+}
+
+}  // namespace
 
 template <class T>
 Scores<T>::Scores(const Matrix& queries, const Matrix& documents, const Walk& walk)
@@ -14,6 +25,7 @@ Scores<T>::Scores(const Matrix& queries, const Matrix& documents, const Walk& wa
       walk_(walk),
       dim_(queries.dim),
       tiles_(ceil_div(dim_, walk.width)),
+      tile_group_(even_share(tiles_, most_tiles, walk.threads)),
       scores_(walk.block * walk.m) {}
 
 template <class T>

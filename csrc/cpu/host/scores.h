@@ -39,7 +39,7 @@ class Scores {
   virtual void multiply_for_documents(int64_t chunk, T* out, bool accumulate) = 0;
   // Gradients of all scores of the block times documents; splits the work among threads.
   void multiply_for_queries(T* out) {
-    walk_.parallel(ceil_div(tiles_, tile_group), [&](int64_t g) { add_to_queries(g, out); });
+    walk_.parallel(ceil_div(tiles_, tile_group_), [&](int64_t g) { add_to_queries(g, out); });
   }
 
  protected:
@@ -50,12 +50,14 @@ class Scores {
 
   // Inner dimensions of products. A packed tile of `depth` stays in L1, and one of `panel_depth`
   // together with the panel of scores that it is multiplied by in the product for queries.
-  static constexpr int64_t depth = 256, panel_depth = 128;
-  static constexpr int64_t tile_group = 4;  // packed tiles of columns per task
+  static constexpr int64_t depth = 192, panel_depth = 128;
 
   Matrix query_matrix_, document_matrix_;
   const Walk& walk_;
   int64_t dim_, tiles_;  // tiles of columns of [.., dim]
+  // Tiles per task of the product for queries, each of which reads all scores of the block: many,
+  // but of one size for all threads.
+  int64_t tile_group_;
 
  private:
   Buffer<T> scores_;

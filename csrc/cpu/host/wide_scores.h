@@ -13,7 +13,7 @@ class WideScores final : public Scores<T> {
 
  private:
   using Base = Scores<T>;
-  using Base::depth, Base::panel_depth, Base::tile_group, Base::panel;
+  using Base::depth, Base::panel_depth, Base::tile_group_, Base::panel;
   using Base::query_matrix_, Base::document_matrix_, Base::walk_, Base::dim_, Base::tiles_;
 
   void pack(int64_t panel) override;

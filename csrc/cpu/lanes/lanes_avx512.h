@@ -30,6 +30,7 @@ Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 Floats minimum(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 // 1 where a > b, else 0

@@ -89,6 +89,13 @@ void pack_rows(const T* x, int64_t stride, int64_t n, int64_t dim, T* out) {
 // Copies some columns of n rows to out [n][tile columns], padded with zeros.
 template <class T>
 void pack_columns(const T* x, int64_t stride, int64_t n, int64_t columns, T* out) {
+  using L = Number<T>;
+  if (columns == tile_columns<T>) {
+    for (int64_t i = 0; i < n; ++i, x += stride, out += tile_columns<T>)
+#pragma GCC unroll 4
+      for (int v = 0; v < product_registers; ++v) store(out + v * L::width, load(x + v * L::width));
+    return;
+  }
   for (int64_t i = 0; i < n; ++i, x += stride, out += tile_columns<T>) {
     memcpy(out, x, static_cast<size_t>(columns) * sizeof(T));
     memset(out + columns, 0, static_cast<size_t>(tile_columns<T> - columns) * sizeof(T));

@@ -30,27 +30,32 @@ inline Extents widest_extents(const float* bounds) {
           broadcast(max_lanes(widest.along))};
 }
 
+constexpr float absolute_slack = 1.17549435e-38f;  // for products that underflow
+
 // Half the distance of the bounds. Rounding is monotonic, so that wider extents give no smaller one.
 inline Floats half_width(const QueryBound& query, const Extents& documents) {
-  constexpr float absolute_slack = 1.17549435e-38f;  // for products that underflow
   return multiply_add(broadcast(query.norm_factor), documents.norm,
                       multiply_add(broadcast(query.radius_factor), documents.radius,
                                    multiply_add(broadcast(query.along_factor), documents.along,
                                                 broadcast(absolute_slack))));
 }
 
-inline float half_width_one(const QueryBound& query, float norm, float radius, float along) {
-  return query.norm_factor * norm + (query.radius_factor * radius + (query.along_factor * along + 1.17549435e-38f));
+// The same of document i alone, rounded alike.
+inline float half_width_of(const QueryBound& query, const float* bounds, int i) {
+  return multiply_add(
+      query.norm_factor, bounds[block_rows + i],
+      multiply_add(
+          query.radius_factor, bounds[2 * block_rows + i],
+          multiply_add(query.along_factor, fabsf(bounds[3 * block_rows + i]), absolute_slack)));
 }
 
-// The largest upper bound of documents that stay below the threshold.
-inline float largest_below(const ScanArgs& a, const QueryBound& query, const float* centres,
-                           float threshold, float largest) {
-  for (int at = 0; at < block_rows; at += float_lanes) {
-    const Floats upper = add(load(centres + at), half_width(query, extents(a.bounds, at)));
-    const uint32_t below = ~greater_equal(upper, broadcast(threshold)) & a.mask >> at;
-    const float some = max_lanes(blend(below, upper, broadcast(-HUGE_VALF)));
-    largest = some > largest ? some : largest;
+// The largest upper bound of some documents, or `largest` if that is larger.
+inline float largest_bound(const QueryBound& query, const float* bounds, const float* centres,
+                           uint32_t documents, float largest) {
+  for (; documents; documents &= documents - 1) {
+    const int i = __builtin_ctz(documents);
+    const float upper = centres[i] + half_width_of(query, bounds, i);
+    largest = upper > largest ? upper : largest;
   }
   return largest;
 }
@@ -72,20 +77,20 @@ inline void fold_query(const ScanArgs& a, int q, const int32_t* products, const 
     store(centres + at, centre);
     pass |= greater_equal(add(centre, most), cut) << at;
   }
-  if (a.pruned) a.pruned[q] = largest_below(a, query, centres, threshold, a.pruned[q]);
   pass &= a.mask;
-  if (!pass) return;
+  uint32_t dropped = a.mask & ~pass;
   Candidate* const begin = a.candidates + q * a.capacity + a.counts[q];
   Candidate* end = begin;
   for (; pass; pass &= pass - 1) {
     const int i = __builtin_ctz(pass);
-    const float* bounds = a.bounds + i;
-    const float width = half_width_one(query, bounds[block_rows], bounds[2 * block_rows], fabsf(bounds[3 * block_rows]));
-    const float upper = centres[i] + width;
-    *end = {centres[i] - width, upper, a.first_row + i, Stage::filtered};
-    end += upper >= threshold;  // no branch, since the outcome is unpredictable
+    const float width = half_width_of(query, a.bounds, i);
+    const bool reaches = centres[i] + width >= threshold;
+    *end = {centres[i] - width, centres[i] + width, a.first_row + i, Stage::filtered};
+    end += reaches;  // no branch, since the outcome is unpredictable
+    dropped |= static_cast<uint32_t>(!reaches) << i;
   }
   a.counts[q] += static_cast<int32_t>(end - begin);
+  if (a.pruned) a.pruned[q] = largest_bound(query, a.bounds, centres, dropped, a.pruned[q]);
 }
 
 // Prefetches a part of the next block during each tile, so that its first tile does not wait for
