@@ -295,6 +295,14 @@ def test_mining_of_real_embeddings(compare, mining_corpus):
     compare_searches(compare, mining_corpus, n, 200, NO_TARGET, only)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.95], ids=["half", "nearly_all"])
+def test_many_of_the_documents(compare, corpus, share):
+    """Where no filter can pay: as many answers as there are documents, or half as many."""
+    few = Corpus(corpus.documents[:20_000], corpus.queries[:64])
+    k = int(share * len(few.documents))
+    compare_searches(compare, few, 64, k, NO_TARGET, prefix=f"{len(few.documents):,} documents: ")
+
+
 def test_mapped_vectors(compare, mapped_corpus):
     compare_searches(compare, mapped_corpus, 64, 10, NO_TARGET, prefix="mapped: ")
 

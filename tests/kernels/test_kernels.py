@@ -108,7 +108,9 @@ def test_a_tile_is_exact_where_sums_of_16_bits_are_full(isa, dim):
             queries[:] = sign * size
             for code in range(0, 256, 3):
                 codes = np.full((32, dim), code, np.uint8)
-                np.testing.assert_array_equal(tile(codes, queries), expected_products(codes, queries))
+                np.testing.assert_array_equal(
+                    tile(codes, queries), expected_products(codes, queries)
+                )
 
 
 def largest_groups(max_group_sum: int) -> list[list[int]]:

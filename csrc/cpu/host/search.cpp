@@ -163,11 +163,11 @@ class Search {
   std::vector<int64_t> answer(const Group& group, Candidates& found, Strategy strategy) const {
     settle(a_, kernels_, group, strategy, found);
     const bool exact = strategy == Strategy::exact;
-    Answers answers;
+    AnswerMerger merger;
     std::vector<int64_t> unverified;
     for (int q = 0; q < group.n; ++q) {
       if (exact || (found.sound() && verified(a_, group, q, found)))
-        merge(a_, kernels_, group, q, found, answers);
+        merge(a_, kernels_, group, q, found, merger);
       else
         unverified.push_back(group.queries[static_cast<size_t>(q)]);
     }

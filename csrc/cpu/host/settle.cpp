@@ -14,7 +14,8 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr int64_t cache_line = 64;
 // With fewer candidates per answer, an estimate costs more than it saves.
 constexpr int64_t max_scored_per_answer = 3;
-// Documents that stay in L2 while all queries use them, beside as many that are being prefetched.
+// Documents that stay in L2 or L3 while all queries use them, beside as many that are being
+// prefetched. Less of them, and the few candidates that a query has there cost more than the wait.
 constexpr int64_t batch_bytes = 1 << 20;
 
 void prefetch(const Matrix& m, int64_t begin, int64_t end) {
@@ -80,7 +81,7 @@ bool verified(const SearchArgs& a, const Group& group, int q, Candidates& found)
 }
 
 void merge(const SearchArgs& a, const SearchKernels& kernels, const Group& group, int q,
-           Candidates& found, Answers& answers) {
+           Candidates& found, AnswerMerger& merger) {
   const int64_t query = group.queries[static_cast<size_t>(q)];
   const Refiner refiner(a, kernels, group);
   std::vector<Answer> scored;
@@ -88,7 +89,7 @@ void merge(const SearchArgs& a, const SearchKernels& kernels, const Group& group
     const Candidate& c = found.list(q)[i];
     if (c.upper >= found.threshold(q)) scored.push_back({c.upper, refiner.document_id(c.row)});
   }
-  answers.merge(a, query, std::move(scored));
+  merger.merge(a, query, std::move(scored));
   if (a.refined)  // any number of the caller's, so that the sum may wrap around
     a.refined[query] = static_cast<int64_t>(static_cast<uint64_t>(a.refined[query]) +
                                             static_cast<uint64_t>(found.refined(q)));

@@ -1,7 +1,7 @@
 // From the candidate lists of a group of queries to its answers: what remains is scored, the
 // thresholds are verified, and the best documents enter the running answers.
 #pragma once
-#include "cpu/host/answers.h"
+#include "cpu/host/answer_merger.h"
 #include "cpu/host/candidates.h"
 #include "cpu/host/fold.h"
 #include "cpu/host/group.h"
@@ -18,6 +18,6 @@ bool verified(const SearchArgs& a, const Group& group, int q, Candidates& found)
 
 // Merges the candidates of query q of the group into its running answers.
 void merge(const SearchArgs& a, const SearchKernels& kernels, const Group& group, int q,
-           Candidates& found, Answers& answers);
+           Candidates& found, AnswerMerger& merger);
 
 }  // namespace tilefold::cpu

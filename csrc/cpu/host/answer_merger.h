@@ -13,7 +13,7 @@ struct Answer {
   int64_t id;
 };
 
-class Answers {
+class AnswerMerger {
  public:
   // Merges scored candidates into the running answers of a query.
   void merge(const SearchArgs& a, int64_t query, std::vector<Answer> found);

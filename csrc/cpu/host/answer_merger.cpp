@@ -1,4 +1,4 @@
-#include "cpu/host/answers.h"
+#include "cpu/host/answer_merger.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -24,7 +24,7 @@ bool better(const Answer& a, const Answer& b) {
 
 }  // namespace
 
-void Answers::merge(const SearchArgs& a, int64_t query, std::vector<Answer> found) {
+void AnswerMerger::merge(const SearchArgs& a, int64_t query, std::vector<Answer> found) {
   found_ = std::move(found);
   keep_best(a.k);
   sort();
@@ -47,7 +47,7 @@ void Answers::merge(const SearchArgs& a, int64_t query, std::vector<Answer> foun
 }
 
 // Drops most of those that are not among the k best.
-void Answers::keep_best(int64_t k) {
+void AnswerMerger::keep_best(int64_t k) {
   const auto n = static_cast<int64_t>(found_.size());
   if (n <= k) return;
   values_.clear();
@@ -60,7 +60,7 @@ void Answers::keep_best(int64_t k) {
 
 // By a radix sort of scores, which keeps the order of ids among equal ones: comparisons of a sort
 // cannot be predicted, and take several times as long.
-void Answers::sort() {
+void AnswerMerger::sort() {
   const auto by_id = [](const Answer& a, const Answer& b) { return a.id < b.id; };
   if (!std::is_sorted(found_.begin(), found_.end(), by_id))
     std::sort(found_.begin(), found_.end(), by_id);
