@@ -11,9 +11,11 @@ A case says what contends; `Comparison` checks, times and reports it.
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +32,8 @@ from tilefold.testing import PeakMemory, Timing, machine, measure, peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = 2  # of everybody; what the figures of the specification were measured with
+_DATA = bytes(16 << 20)  # takes some milliseconds to hash
 _SECONDS = 20.0  # of timing per case, unless five rounds take longer
-_REST = 0.02  # seconds before every call: until the threads of OpenMP no longer spin
 _TABLE = pytest.StashKey[Table]()
 
 Contenders = Mapping[str, Callable[[], Any]]
@@ -100,6 +102,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line("quick: tiny shapes and one round, the figures mean nothing")
 
 
+def _settle() -> None:
+    """Waits until no thread of libgomp spins, then wakes every core.
+
+    A core that sleeps when a call begins can take milliseconds to wake in a virtual machine, more
+    than most searches take. In programs an encoder has run just before.
+    """
+    time.sleep(0.1)
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda data: hashlib.sha256(data).digest(), [_DATA] * THREADS))
+
+
 class Comparison:
     """Ours against its peers: same process, same data, in turn."""
 
@@ -134,7 +147,7 @@ class Comparison:
         """
         memory, differing, first = self._try_out(contenders, check)
         repeats = 1 if self._quick else int(np.clip(_SECONDS / first, 5, 30))
-        timings = measure(contenders, repeats=repeats, warmup=0, rest=_REST)
+        timings = measure(contenders, repeats=repeats, warmup=0, before=_settle)
         self._benchmark.pedantic(contenders["tilefold"], rounds=repeats)
         self.extra_info |= {
             "case": case,

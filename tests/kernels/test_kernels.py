@@ -74,12 +74,13 @@ def expected_products(codes: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return queries.astype(np.int64) @ codes.astype(np.int64).T
 
 
-@pytest.mark.parametrize("dim", [8, 16, 24, 64, 384, 768])
-def test_a_tile_is_the_integer_product(isa, dim):
+@pytest.mark.parametrize("reach", [128, 60], ids=["any sums", "sums that fit 16 bits"])
+@pytest.mark.parametrize("dim", [8, 16, 24, 64, 72, 80, 88, 384, 768])
+def test_a_tile_is_the_integer_product(isa, dim, reach):
     rng = np.random.default_rng(dim)
     levels = isa["max_group_sum"] // 4 or 127
     for n in range(1, isa["query_tile"] + 1):
-        codes = rng.integers(0, 256, (32, dim), np.uint8)
+        codes = rng.integers(128 - reach, 128 + reach, (32, dim), np.uint8)
         queries = rng.integers(-levels, levels, (n, dim), np.int8, endpoint=True)
         np.testing.assert_array_equal(tile(codes, queries), expected_products(codes, queries))
 
@@ -111,6 +112,22 @@ def test_a_tile_is_exact_where_sums_of_16_bits_are_full(isa, dim):
                 np.testing.assert_array_equal(
                     tile(codes, queries), expected_products(codes, queries)
                 )
+
+
+def test_a_tile_finds_the_document_whose_sums_are_full(isa):
+    """One document of 32, one pair of dimensions or one part of 32 with large codes."""
+    size = isa["max_group_sum"] // 4 or 127
+    for dim in (32, 64, 88):
+        for places in (range(0, dim, 4), range(2, dim, 4), range(dim // 32 * 32 - 32, dim)):
+            query = np.zeros(dim, np.int8)
+            query[[p + i for p in places for i in (0, 1) if p + i < dim]] = size
+            queries = np.tile(query, (isa["query_tile"], 1))
+            for document in range(32):
+                for code in (0, 255):
+                    codes = np.full((32, dim), 128, np.uint8)
+                    codes[document, query != 0] = code
+                    expected = expected_products(codes, queries)
+                    np.testing.assert_array_equal(tile(codes, queries), expected)
 
 
 def largest_groups(max_group_sum: int) -> list[list[int]]:
@@ -149,7 +166,7 @@ def assert_canonical(query: np.ndarray, documents: np.ndarray) -> None:
 def test_scores_have_the_bits_of_the_reference(isa, dtype, values):
     rng = np.random.default_rng(1)
     for dim in DIMS:
-        for rows in (1, 6, 9):
+        for rows in (1, 2, 6, 7):
             vectors = as_dtype(VALUES[values](rng, (rows + 1, dim)), dtype)
             assert_canonical(vectors[0], vectors[1:])
 

@@ -179,13 +179,13 @@ def test_timings_are_seconds():
     assert 0.02 <= measure({"sleep": lambda: time.sleep(0.02)}, repeats=1)["sleep"].min < 2
 
 
-def test_every_call_may_be_preceded_by_a_rest():
-    begin = time.monotonic()
-    timing = measure({"nothing": int, "more": int}, repeats=2, warmup=1, rest=0.02)
-    assert time.monotonic() - begin >= 6 * 0.02
+def test_something_may_precede_every_call():
+    calls: list[str] = []
+    contenders = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    measure(contenders, repeats=2, warmup=1, before=lambda: calls.append("before"))
+    assert calls == ["before", "a", "before", "b"] * 3
+    timing = measure({"nothing": int}, repeats=2, before=lambda: time.sleep(0.02))
     assert timing["nothing"].min < 0.02
-    with pytest.raises(ValueError, match="rest must be a number of seconds >= 0, got -1"):
-        measure({}, rest=-1)
 
 
 def test_a_contender_that_raises_leaves_the_garbage_collector_on():

@@ -33,8 +33,11 @@ Candidates::Candidates(int n_queries, int64_t k, int64_t capacity, float optimis
 
 void Candidates::set_rank(int64_t rank) {
   rank_ = rank;
-  const int64_t limit = std::min(capacity_, 4 * rank + 256 + block_rows);
-  std::fill(limits_.begin(), limits_.end(), static_cast<int32_t>(limit));
+  for (int q = 0; q < n_queries(); ++q) {
+    const int64_t roomy = std::max(4 * rank + 256, 2 * int64_t{count(q)}) + block_rows;
+    limits_[static_cast<size_t>(q)] = static_cast<int32_t>(
+        wide_[static_cast<size_t>(q)] ? capacity_ : std::min(capacity_, roomy));
+  }
 }
 
 // At least 2k, so that keeping the k best frees half of the list. Enough for the candidates whose

@@ -46,7 +46,7 @@ Group make_group(const SearchArgs& a, const SearchKernels& kernels, bool filter,
     const int64_t tile = q / kernels.query_tile * kernels.query_tile;
     const int64_t in_tile = std::min<int64_t>(kernels.query_tile, n - tile);
     group.bounds[static_cast<size_t>(q)] =
-        kernels.pack_query(query.data(), dim, a.packed, 4 * in_tile,
+        kernels.pack_query(query.data(), dim, a.packed, n, 4 * in_tile,
                            group.codes.data() + tile * bytes + 4 * (q - tile));
   }
   return group;

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t most_tiles = 8;  // of a task: packed, they fit in L2
 
-// The size of tasks, at most `most` of n things, of which each thread has the same number.
+// The size of tasks, at most `most` of n >= 1 things, so that threads have nearly the same number.
 int64_t even_share(int64_t n, int64_t most, int64_t threads) {
   const int64_t tasks = ceil_div(ceil_div(n, most), threads) * threads;
   return ceil_div(n, tasks);

@@ -120,6 +120,9 @@ void pack_documents(const PackArgs& a, int64_t block) {
   if (a.radius_sum) a.radius_sum[block] = radius_sum;
 }
 
+// With as many queries, sums of squares of documents take less time to compute than they save.
+constexpr int many_queries = 8 * query_tile;
+
 // The largest sum of positive values, or of magnitudes of negative ones, in groups of four
 // dimensions: two neighbours and those four further on.
 template <class T>
@@ -149,12 +152,12 @@ float finest_scale(const float* x, int64_t dim, float max) {
   return groups > scale ? groups : scale;
 }
 
-// Quantises a query with the finest scale that the tile allows, or with one that is up to a quarter
-// coarser if its codes then have the norm that suits the tile.
-Quantised quantise_query(const float* x, int64_t dim, int64_t width, const Size& size,
+// Quantises one of `n` queries with the finest scale that the tile allows or, if it is one of many,
+// with one that is up to half as coarse again if its codes then have the norm that suits the tile.
+Quantised quantise_query(const float* x, int64_t dim, int64_t width, const Size& size, int64_t n,
                          int8_t* codes, int32_t* squares) {
   float scale = size.quantised() ? finest_scale(x, dim, size.max) : 0;
-  const float coarsest = 1.5f * scale;
+  const float coarsest = n >= many_queries ? 1.5f * scale : 0;
   for (;;) {
     const Quantised result =
         quantise(x, width, size, scale, -127, 0, reinterpret_cast<uint8_t*>(codes));
@@ -169,7 +172,7 @@ Quantised quantise_query(const float* x, int64_t dim, int64_t width, const Size&
   }
 }
 
-QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& packed,
+QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& packed, int64_t n,
                       int64_t stride, int8_t* codes) {
   const int64_t padded = padded_dim(dim);
   const int64_t width = (padded + float_lanes - 1) / float_lanes * float_lanes;
@@ -184,7 +187,7 @@ QueryBound pack_query(const float* query, int64_t dim, const PackedDocuments& pa
   if (packed.rotated) rotate(x, padded);
   const Size size = norm <= max_quantised ? size_of(x, width) : Size{HUGE_VALF, HUGE_VALF};
   int32_t squares;
-  const Quantised r = quantise_query(x, padded, width, size, raw, &squares);
+  const Quantised r = quantise_query(x, padded, width, size, n, raw, &squares);
   for (int64_t j = 0; j < packed_query_bytes(padded); j += 4)
     memcpy(codes + j / 4 * stride, raw + j, 4);
   // Slack, relative to what is left of the query and the document: the fp32 arithmetic of the bound

@@ -52,11 +52,15 @@ inline float half_width_of(const QueryBound& query, const float* bounds, int i) 
 // The largest upper bound of some documents, or `largest` if that is larger.
 inline float largest_bound(const QueryBound& query, const float* bounds, const float* centres,
                            uint32_t documents, float largest) {
-  for (; documents; documents &= documents - 1) {
-    const int i = __builtin_ctz(documents);
-    const float upper = centres[i] + half_width_of(query, bounds, i);
-    largest = upper > largest ? upper : largest;
+  Floats most = broadcast(largest);
+  for (int at = 0; at < block_rows; at += float_lanes) {
+    const Floats upper = add(load(centres + at), half_width(query, extents(bounds, at)));
+    const uint32_t some = documents >> at & static_cast<uint32_t>((1ull << float_lanes) - 1);
+    most = maximum(blend(some, upper, most), most);
   }
+  float lane[float_lanes];
+  store(lane, most);
+  for (int l = 0; l < float_lanes; ++l) largest = lane[l] > largest ? lane[l] : largest;
   return largest;
 }
 
@@ -109,9 +113,8 @@ int32_t most_squares(const QueryBound* queries, int n) {
 }
 
 void scan(const ScanArgs& a) {
-  // With few queries, the squares of documents take longer to compute than they save.
   const int64_t squares =
-      a.n_queries >= 8 * query_tile ? shared_squares(a.codes, a.dim) : (int64_t{1} << 40);
+      a.n_queries >= many_queries ? shared_squares(a.codes, a.dim) : (int64_t{1} << 40);
   const Extents widest = widest_extents(a.bounds);
   alignas(64) int32_t products[query_tile * block_rows];
   for (int first = 0; first < a.n_queries; first += query_tile) {

@@ -7,7 +7,7 @@ namespace tilefold::cpu::ISA {
 namespace {
 
 constexpr int max_group_sum = 0;
-constexpr float suitable_norm = 1;
+constexpr float suitable_norm = 1;  // any: no sum of squares reaches it
 
 constexpr int64_t packed_query_bytes(int64_t dim) { return dim; }
 int32_t shared_squares(const uint8_t*, int64_t) { return 0; }

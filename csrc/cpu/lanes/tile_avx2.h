@@ -4,14 +4,13 @@
 //
 //   - narrow: two of them. The four codes that share a sum must keep to the limit of 128 as well.
 //     64 products cost three multiplies and two adds.
-//   - wrapping: eight of them, in sums that wrap around. Documents are unsigned, code + 128; 128
-//     times the codes of the query is subtracted by starting the sum there. What remains is the
-//     inner product of sixteen signed codes, which fits if |query codes| |document codes| <= 32767
-//     (Cauchy-Schwarz), whatever overflowed on the way. 256 products cost nine multiplies and nine
-//     adds.
+//   - wrapping: eight of them, in sums that wrap around. Documents are unsigned, code + 128, and a
+//     sum starts at -128 times the sum of the query's codes. What remains is the inner product of
+//     sixteen signed codes, which fits if |query codes| |document codes| <= 32767 (Cauchy-Schwarz),
+//     whatever overflowed on the way. 256 products cost nine multiplies and nine adds.
 //
-// Behind its codes, a query has 128 times their sum in 32 bits, and 128 times the sums that are
-// subtracted: two of 16 bits for each 32 dimensions.
+// Behind its codes, a query has 128 times their sum in 32 bits, and where the sums of 16 bits start,
+// two for each 32 dimensions.
 #pragma once
 #include <immintrin.h>
 
@@ -207,9 +206,11 @@ double peak_int8(int64_t rounds) {
 #pragma GCC unroll 8
     for (int step = 0; step < 8; ++step) {
 #pragma GCC unroll 4
-      for (int i = 0; i < chains; ++i)
+      for (int i = 0; i < chains; ++i) {
         part[i] = _mm256_add_epi16(part[i], _mm256_maddubs_epi16(a, b));
-      __asm__("" : "+x"(a), "+x"(b));  // otherwise the products are computed only once
+        // Otherwise products are computed once for all chains, and added in another order.
+        __asm__("" : "+x"(a), "+x"(b), "+x"(part[i]));
+      }
     }
 #pragma GCC unroll 4
     for (int i = 0; i < chains; ++i)

@@ -43,7 +43,8 @@ __attribute__((noinline)) void whole_tile(const uint8_t* codes, const int8_t* qu
   }
 }
 
-// codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
+// codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32], whatever the sums
+// of squares
 void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int64_t,
           int32_t* out) {
   switch (n_queries) {

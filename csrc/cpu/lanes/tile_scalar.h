@@ -8,7 +8,8 @@ namespace {
 
 constexpr int query_tile = 4;
 
-// codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32]
+// codes [dim / 4][32][4], queries [dim / 4][n_queries][4] -> out [n_queries][32], whatever the sums
+// of squares
 void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int64_t,
           int32_t* out) {
   for (int i = 0; i < n_queries * block_rows; ++i) out[i] = 0;

@@ -11,7 +11,7 @@ namespace tilefold::cpu {
 struct SearchKernels {
   int query_tile;  // queries per tile of scan
   // Limit on the sum of the positive codes of a query, and of the negative ones, in each group of
-  // four dimensions (see query_scale in quantise.h); 0 for none.
+  // four dimensions (see finest_scale in quantise.h); 0 for none.
   int max_group_sum;
 
   // Converts one row of a matrix to fp32; exact for every dtype but fp64.
@@ -27,10 +27,10 @@ struct SearchKernels {
   int32_t (*finish_query)(int8_t* codes, int64_t dim);
   // The same sum of the documents of one block.
   int32_t (*shared_squares)(const uint8_t* codes, int64_t dim);
-  // Quantises one query [dim] in a form that fits packed documents; writes it 4 bytes at a time,
-  // `stride` bytes apart.
+  // Quantises one of n queries [dim] in a form that fits packed documents; writes it 4 bytes at a
+  // time, `stride` bytes apart.
   QueryBound (*pack_query)(const float* query, int64_t dim, const PackedDocuments& packed,
-                           int64_t stride, int8_t* codes);
+                           int64_t n, int64_t stride, int8_t* codes);
   // Integer inner products of one block with up to query_tile packed queries: out[query][32].
   // `squares`: shared_squares of the block times the largest of the queries.
   void (*tile)(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim,

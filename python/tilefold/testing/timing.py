@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +29,7 @@ def measure(
     *,
     repeats: int = 5,
     warmup: int = 1,
-    rest: float = 0.0,
+    before: Callable[[], object] | None = None,
 ) -> dict[str, Timing]:
     """Times callables in turn, A B A B, so that drift of the machine hits all of them alike.
 
@@ -40,8 +39,8 @@ def measure(
         callables: the functions to time, by name.
         repeats: timed rounds, each of which calls every callable once.
         warmup: rounds before them that are not timed.
-        rest: seconds of sleep before every call, because the threads of some libraries (OpenMP)
-            keep the cores busy for a while after their work is done.
+        before: called before every call, outside the timed region: for instance to wait until
+            threads of the callable before no longer spin.
 
     Returns:
         A `Timing` per name, in seconds of ``time.perf_counter``.
@@ -57,13 +56,12 @@ def measure(
         raise ValueError(
             f"measure: repeats must be at least 1 and warmup at least 0, got {repeats} and {warmup}"
         )
-    if not 0 <= rest < math.inf:
-        raise ValueError(f"measure: rest must be a number of seconds >= 0, got {rest}")
     runs: dict[str, list[float]] = {name: [] for name in callables}
     with _no_garbage_collection():
         for number in range(warmup + repeats):
             for name, call in callables.items():
-                time.sleep(rest)
+                if before is not None:
+                    before()
                 seconds = _timed(call)
                 if number >= warmup:
                     runs[name].append(seconds)
