@@ -40,9 +40,30 @@ void spin_until(Done done) {
   while (!done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
 }
 
+#ifdef __linux__
+int current_cpu() { return sched_getcpu(); }
+
+// Moves this thread away from a CPU. A woken thread may be queued on the CPU of the thread that woke
+// it: in a virtual machine Linux takes a CPU that sleeps for one that is not available, and moves
+// nothing there before its next tick, up to 10 ms later.
+void leave_cpu(int cpu) {
+  cpu_set_t own, others;
+  if (cpu < 0 || sched_getcpu() != cpu || sched_getaffinity(0, sizeof own, &own) != 0) return;
+  others = own;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0) return;
+  sched_setaffinity(0, sizeof others, &others);
+  sched_setaffinity(0, sizeof own, &own);
+}
+#else
+int current_cpu() { return -1; }
+void leave_cpu(int) {}
+#endif
+
 struct Job {
   int64_t n;
   const std::function<void(int64_t)>* task;
+  int cpu = current_cpu();  // of the caller, when the job began
   std::atomic<int64_t> next{0};
   int helpers_wanted = 0;              // guarded by Pool::mutex
   std::atomic<int> helpers_active{0};  // changed under Pool::mutex
@@ -85,6 +106,7 @@ struct Pool {
         --waiting;
       }
       lock.unlock();
+      leave_cpu(job->cpu);
       job->work();
       lock.lock();
       if (--job->helpers_active == 0) finished.notify_all();

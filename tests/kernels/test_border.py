@@ -430,3 +430,22 @@ def test_fewer_threads_work_where_the_system_gives_no_more():
         threads = [line for line in open("/proc/self/status") if line.startswith("Threads:")]
         assert (int(threads[0].split()[1]) == 12) or not root, threads
     """)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux tells CPUs of threads")
+def test_threads_may_use_the_cpus_that_they_were_given():
+    """A thread that left the CPU of its caller may go back."""
+    code = """
+        import os, time
+        import numpy as np, tilefold
+
+        vectors = np.random.default_rng(0).standard_normal((4000, 64)).astype(np.float32)
+        before = len(os.listdir("/proc/self/task"))
+        for _ in range(20):
+            tilefold.search(vectors[:64], vectors, 2, num_threads=2)
+            time.sleep(0.005)
+        tasks = os.listdir("/proc/self/task")
+        assert len(tasks) > before
+        assert all(os.sched_getaffinity(int(t)) == os.sched_getaffinity(0) for t in tasks)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
