@@ -297,7 +297,7 @@ def test_mining_of_real_embeddings(compare, mining_corpus):
 
 @pytest.mark.parametrize("share", [0.5, 0.95], ids=["half", "nearly_all"])
 def test_many_of_the_documents(compare, corpus, share):
-    """Where no filter can pay: as many answers as there are documents, or half as many."""
+    """Half or nearly all of the documents are answers, so that no filter pays."""
     few = Corpus(corpus.documents[:20_000], corpus.queries[:64])
     k = int(share * len(few.documents))
     compare_searches(compare, few, 64, k, NO_TARGET, prefix=f"{len(few.documents):,} documents: ")

@@ -432,10 +432,10 @@ def test_fewer_threads_work_where_the_system_gives_no_more():
     """)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux tells CPUs of threads")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the affinity of threads from /proc")
 def test_threads_may_use_the_cpus_that_they_were_given():
     """A thread that left the CPU of its caller may go back."""
-    code = """
+    python("""
         import os, time
         import numpy as np, tilefold
 
@@ -447,5 +447,4 @@ def test_threads_may_use_the_cpus_that_they_were_given():
         tasks = os.listdir("/proc/self/task")
         assert len(tasks) > before
         assert all(os.sched_getaffinity(int(t)) == os.sched_getaffinity(0) for t in tasks)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    """)

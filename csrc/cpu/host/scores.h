@@ -55,8 +55,8 @@ class Scores {
   Matrix query_matrix_, document_matrix_;
   const Walk& walk_;
   int64_t dim_, tiles_;  // tiles of columns of [.., dim]
-  // Tiles per task of the product for queries, each of which reads all scores of the block: many,
-  // but of one size for all threads.
+  // Tiles per task of the product for queries. A task reads all scores of the block, so that it has
+  // many tiles; threads have nearly the same number.
   int64_t tile_group_;
 
  private:

@@ -15,7 +15,8 @@ constexpr int64_t cache_line = 64;
 // With fewer candidates per answer, an estimate costs more than it saves.
 constexpr int64_t max_scored_per_answer = 3;
 // Documents that stay in L2 or L3 while all queries use them, beside as many that are being
-// prefetched. Less of them, and the few candidates that a query has there cost more than the wait.
+// prefetched. In a smaller window a query has so few candidates that visiting them costs more than
+// waiting for memory saves (400 KB: 3 to 7 % slower at k = 1,000 and 768 dimensions).
 constexpr int64_t batch_bytes = 1 << 20;
 
 void prefetch(const Matrix& m, int64_t begin, int64_t end) {
