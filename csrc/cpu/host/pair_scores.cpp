@@ -1,5 +1,7 @@
 #include "cpu/host/pair_scores.h"
 
+#include "cpu/host/prefetch.h"
+
 namespace tilefold::cpu {
 namespace {
 
@@ -58,7 +60,7 @@ void PairScores::multiply_for_documents(int64_t chunk, float* out, bool accumula
 void PairScores::add_to_queries(int64_t group, float* out) {
   if (walk_.pulse.stopped()) return;
   const int64_t width = walk_.width, begin = group * tile_group_ * width;
-  const int64_t end = std::min(dim_, begin + tile_group_ * width);
+  const int64_t end = std::min(dim_, begin + tile_group_ * width), size = sizeof(float);
   Buffer<Bfloat> tiles(tile_group_ * panel_depth * width), gradients(panel_depth * width);
   for (int64_t d = 0; d < walk_.m; d += panel_depth) {
     const int64_t n = std::min(panel_depth, walk_.m - d);
@@ -66,6 +68,7 @@ void PairScores::add_to_queries(int64_t group, float* out) {
       k_.pack_columns(row(document_matrix_, d) + j, document_matrix_.row_stride, n,
                       std::min(width, dim_ - j), tiles.data() + (j - begin) * panel_depth);
     for (int64_t p = 0; p < walk_.panels(); ++p) {
+      if (p + 1 < walk_.panels()) prefetch_rows(panel(p + 1, d), n, width * size, width * size);
       k_.round_documents(panel(p, d), n, gradients.data());
       for (int64_t j = begin; j < end; j += width)
         k_.multiply({gradients.data(), std::min(width, walk_.rows - p * width), 2, n, 2 * width,

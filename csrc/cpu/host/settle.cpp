@@ -5,13 +5,13 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/host/prefetch.h"
 #include "cpu/host/refine.h"
 
 namespace tilefold::cpu {
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr int64_t cache_line = 64;
 // With fewer candidates per answer, an estimate costs more than it saves.
 constexpr int64_t max_scored_per_answer = 3;
 // Documents that stay in L2 or L3 while all queries use them, beside as many that are being
@@ -20,10 +20,9 @@ constexpr int64_t max_scored_per_answer = 3;
 constexpr int64_t batch_bytes = 1 << 20;
 
 void prefetch(const Matrix& m, int64_t begin, int64_t end) {
-  const int64_t size = m.dim * item_bytes(m.dtype), stride = m.row_stride * item_bytes(m.dtype);
-  for (int64_t row = begin; row < std::min(end, m.rows); ++row)
-    for (int64_t at = 0; at < size; at += cache_line)
-      __builtin_prefetch(static_cast<const char*>(m.data) + row * stride + at, 0, 2);
+  const int64_t size = item_bytes(m.dtype), stride = m.row_stride * size;
+  prefetch_rows(static_cast<const char*>(m.data) + begin * stride, std::min(end, m.rows) - begin,
+                m.dim * size, stride);
 }
 
 // Calls visit(q, candidates, n) in the order of documents, so that a row is read from memory once

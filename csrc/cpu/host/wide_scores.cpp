@@ -1,15 +1,8 @@
 #include "cpu/host/wide_scores.h"
 
+#include "cpu/host/prefetch.h"
+
 namespace tilefold::cpu {
-namespace {
-
-template <class T>
-void prefetch(const T* x, int64_t n) {
-  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T)))
-    __builtin_prefetch(x + i, 0, 2);
-}
-
-}  // namespace
 
 template <class T>
 WideScores<T>::WideScores(const Matrix& queries, const Matrix& documents, const Walk& walk,
@@ -90,7 +83,7 @@ template <class T>
 void WideScores<T>::add_to_queries(int64_t group, T* out) {
   if (walk_.pulse.stopped()) return;
   const int64_t width = walk_.width, begin = group * tile_group_ * width;
-  const int64_t end = std::min(dim_, begin + tile_group_ * width);
+  const int64_t end = std::min(dim_, begin + tile_group_ * width), size = sizeof(T);
   Buffer<T> wide = buffer_for(document_matrix_, panel_depth);
   Buffer<T> tiles(tile_group_ * panel_depth * width);
   for (int64_t d = 0; d < walk_.m; d += panel_depth) {
@@ -101,10 +94,11 @@ void WideScores<T>::add_to_queries(int64_t group, T* out) {
       k_.pack_columns(documents + j, stride, n, std::min(width, dim_ - j),
                       tiles.data() + (j - begin) * panel_depth);
     for (int64_t p = 0; p < walk_.panels(); ++p) {
-      if (p + 1 < walk_.panels()) prefetch(panel(p + 1, d), n * width);
+      if (p + 1 < walk_.panels()) prefetch_rows(panel(p + 1, d), n, width * size, width * size);
       const int64_t left = wide.data() == documents ? 0 : std::min(n, walk_.m - d - n);
-      for (int64_t r = left * p / walk_.panels(); r < left * (p + 1) / walk_.panels(); ++r)
-        prefetch(documents + (n + r) * stride + begin, end - begin);
+      const int64_t done = left * p / walk_.panels();
+      prefetch_rows(documents + (n + done) * stride + begin, left * (p + 1) / walk_.panels() - done,
+                    (end - begin) * size, stride * size);
       for (int64_t j = begin; j < end; j += width)
         k_.multiply({panel(p, d), std::min(width, walk_.rows - p * width), 1, 1, 0, n, width,
                      tiles.data() + (j - begin) * panel_depth,
