@@ -45,7 +45,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize check-numpy-only clean
+.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize cuda check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,28 +102,33 @@ doctor: $(VENV)/.installed-doctor ## show what this machine offers tilefold and 
 	@echo "==> doctor: rows, threads, runtimes, self-test"
 	@$(BIN)/tilefold doctor $(ARGS)
 
-# The editable install in .venv hides any other copy of tilefold, hence an environment of its own:
-# it holds the sanitized build and borrows the other packages of .venv through a .pth file (.venv's
-# own .pth files, and so the editable install, are not read there). libstdc++ is preloaded because
-# ASan must know the real __cxa_throw before the extension throws.
-SANITIZE := build/sanitize
+# The editable install in .venv hides any other copy of tilefold, hence an environment of its own for
+# an extension that is built otherwise: it borrows the other packages of .venv through a .pth file
+# (.venv's own .pth files, and so the editable install, are not read there).
 SITE := 'import sysconfig; print(sysconfig.get_path("purelib"))'
+# $(call build-beside,FOLDER,SETTINGS OF PIP)
+define build-beside
+rm -rf $(1)/venv && $(BIN)/python -m venv --without-pip $(1)/venv && \
+    site=$$($(1)/venv/bin/python -c $(SITE)) && $(BIN)/python -c $(SITE) > $$site/venv.pth && \
+    CXX="$(CXX)" $(PIP) install --quiet --no-deps --no-build-isolation --target $$site \
+    --config-settings=build-dir=$(1)/cmake $(2) .
+endef
+
+# libstdc++ is preloaded because ASan must know the real __cxa_throw before the extension throws.
+SANITIZE := build/sanitize
 # hnswlib frees its arrays by another operator than allocates them, which ASan would report as ours.
-# The avx512 rows are emulated in this build, so that they are tested on machines without AVX-512, too.
+# The avx512 rows and CUDA are emulated in this build, so that they are tested on every machine.
 sanitize: $(VENV)/.installed-test ## run kernel tests and fuzzers under ASan and UBSan (Linux, g++)
 	@echo "==> sanitize: ASan and UBSan over the kernels and the border"
 	@case "$$($(CXX) -print-file-name=libasan.so)" in \
 	    /*) ;; \
 	    *) echo "sanitize: $(CXX) has no libasan.so; use g++ on Linux: make $@ CXX=g++" >&2; exit 1;; \
 	esac
-	@rm -rf $(SANITIZE)/venv && $(BIN)/python -m venv --without-pip $(SANITIZE)/venv
-	@site=$$($(SANITIZE)/venv/bin/python -c $(SITE)) && $(BIN)/python -c $(SITE) > $$site/venv.pth && \
-	    CXX="$(CXX)" $(PIP) install --quiet --no-deps --no-build-isolation --target $$site \
-	    --config-settings=build-dir=$(SANITIZE)/cmake \
-	    --config-settings=cmake.build-type=RelWithDebInfo \
+	@$(call build-beside,$(SANITIZE),--config-settings=cmake.build-type=RelWithDebInfo \
 	    --config-settings=cmake.define.TILEFOLD_SANITIZE=ON \
 	    --config-settings=cmake.define.TILEFOLD_EMULATE_AVX512=ON \
-	    --config-settings=install.strip=false . && \
+	    --config-settings=cmake.define.TILEFOLD_EMULATE_CUDA=ON \
+	    --config-settings=install.strip=false) && \
 	    { grep -q __asan_init $$site/tilefold/_native*.so || \
 	    { echo "sanitize: the extension was built without ASan" >&2; exit 1; }; }
 	@export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
@@ -133,9 +138,21 @@ sanitize: $(VENV)/.installed-test ## run kernel tests and fuzzers under ASan and
 	    $$pytest tests/kernels --ignore tests/kernels/test_native_stub.py $(ARGS) && \
 	    $$pytest tests/losses/test_losses.py tests/losses/test_alignment.py \
 	    tests/losses/test_invariance.py tests/activations/test_activations.py \
-	    -k "scalar or avx2 or avx512" $(ARGS) && \
+	    -k "scalar or avx2 or avx512 or cuda" $(ARGS) && \
 	    for fuzzer in $(SANITIZED_FUZZERS); do \
 	    $(SANITIZE)/venv/bin/python $$fuzzer --seconds $(SANITIZED_SECONDS) || exit 1; done
+
+# Threads run in these orders; most races and missing barriers give other results in one of them.
+CUDA := build/cuda
+CUDA_ORDERS := forward backward shuffled:1
+CUDA_TESTS := tests/kernels/test_kernels.py tests/kernels/test_cuda_search.py tests/retrieval \
+    tests/losses tests/activations
+cuda: $(VENV)/.installed-test ## run the CUDA kernels on the host, in several orders of threads
+	@echo "==> cuda: the tests of kernels, run by CUDA kernels under emulation"
+	@$(call build-beside,$(CUDA),--config-settings=cmake.define.TILEFOLD_EMULATE_CUDA=ON)
+	@for order in $(CUDA_ORDERS); do echo "==> cuda: $$order"; TILEFOLD_CUDA_ORDER=$$order \
+	    $(CUDA)/venv/bin/python -m pytest -p no:cacheprovider -k cuda $(CUDA_TESTS) $(ARGS) || \
+	    exit 1; done
 
 NUMPY_ONLY := build/numpy-only
 check-numpy-only: ## install without extras in a fresh environment and search NumPy arrays

@@ -61,13 +61,18 @@ Device device_of(py::handle array, const char* op, const char* name) {
   return device.type == DeviceType::cuda_host ? Device{DeviceType::cpu, 0} : device;
 }
 
-py::capsule capsule_of(py::handle array) {
+// The library makes what it has queued on another stream come before the work of the call's.
+py::capsule capsule_of(py::handle array, Device device) {
+  constexpr int64_t default_stream = 1;  // as DLPack numbers it
+  py::dict options;
+  if (device.type == DeviceType::cuda)
+    options["stream"] = device.stream ? reinterpret_cast<int64_t>(device.stream) : default_stream;
   try {
-    return array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
+    return array.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0), **options);
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_TypeError)) throw;
   }
-  return array.attr("__dlpack__")();  // a library from before DLPack 1.0
+  return array.attr("__dlpack__")(**options);  // a library from before DLPack 1.0
 }
 
 }  // namespace
@@ -83,10 +88,16 @@ void SharedDevice::add(py::handle array, const char* name) {
         ", got ", device_name(device));
 }
 
+void SharedDevice::set_stream(int64_t stream) {
+  check(stream == 0 || device_.type == DeviceType::cuda, op_,
+        ": stream must be 0 where arrays are on ", device_name(device_), ", got ", stream);
+  device_.stream = reinterpret_cast<void*>(static_cast<intptr_t>(stream));
+}
+
 View::View(py::handle array, const char* name, const SharedDevice& device)
     : op_(device.op()), name_(name), device_(device.get()) {
   if (array.is_none()) return;
-  const py::capsule capsule = capsule_of(array);
+  const py::capsule capsule = capsule_of(array, device_);
   const std::string kind = capsule.name() ? capsule.name() : "";
   if (kind == "dltensor_versioned") {
     auto* managed = capsule.get_pointer<dlpack::ManagedVersioned>();

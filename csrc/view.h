@@ -13,8 +13,8 @@
 
 namespace tilefold {
 
-// The device that all arrays of a call share. Each array is checked for its device before any is
-// exported.
+// The device that all arrays of a call share, and the stream of the call. Each array is checked for
+// its device before any is exported.
 class SharedDevice {
  public:
   // `op` is the name in messages and must outlive all views of the call.
@@ -22,6 +22,8 @@ class SharedDevice {
   void set_op(const char* op) { op_ = op; }
   // Adds an array; throws if it is on another device than those before. None has no device.
   void add(pybind11::handle array, const char* name);
+  // A cudaStream_t as a number, 0 for the default stream. After all arrays have been added.
+  void set_stream(int64_t stream);
   const char* op() const { return op_; }
   Device get() const { return device_; }
 

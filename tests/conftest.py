@@ -29,8 +29,8 @@ hypothesis.settings.register_profile(
     ],
 )
 hypothesis.settings.load_profile("tilefold")
-# The scalar row is several times slower than the others and shares the algorithms with them, so it
-# gets fewer of the random examples (an explicit @settings(max_examples=...) is left alone).
+# The scalar row is several times slower than the others and shares the algorithms with them, and
+# emulated CUDA is slower still, so they get fewer of the random examples (an explicit @settings(max_examples=...) is left alone).
 hypothesis.settings.register_profile(
     "scalar", hypothesis.settings.get_profile("tilefold"), max_examples=30
 )
@@ -50,18 +50,29 @@ def _compiled_rows() -> dict[str, dict[str, Any]]:
 
 
 _ROWS = _compiled_rows()
+# CUDA kernels on the host, where the build has them, with the best row for what the CPU does.
+_EMULATED = ["cuda"] if _native.CUDA == "emulated" else []
 
 
-@pytest.fixture(params=reversed(_ROWS))
+@pytest.fixture(params=[*reversed(_ROWS), *_EMULATED])
 def isa(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
-    """Runs a test once per compiled kernel row, with that row in use; yields the row's entry."""
-    row = _ROWS[request.param]
+    """Runs a test once per compiled kernel row, with that row in use; yields the row's entry.
+
+    In a build that emulates CUDA, the test also runs with its kernels, as "cuda".
+    """
+    slow = request.param in ("scalar", "cuda")
+    if request.param == "cuda":
+        monkeypatch.setenv("TILEFOLD_EMULATE_CUDA", "1")
+        row = next(row for row in _ROWS.values() if row["supported"])
+        row = row | {"name": "cuda"}
+    else:
+        row = _ROWS[request.param]
+        monkeypatch.setenv("TILEFOLD_ISA", row["name"])
     if not row["supported"]:
         pytest.skip(f"this machine cannot run the {row['name']} row, which needs {row['needs']}")
-    monkeypatch.setenv("TILEFOLD_ISA", row["name"])
-    hypothesis.settings.load_profile("scalar" if row["name"] == "scalar" else "tilefold")
+    hypothesis.settings.load_profile("scalar" if slow else "tilefold")
     yield row
     hypothesis.settings.load_profile("tilefold")
 

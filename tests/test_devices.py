@@ -19,13 +19,14 @@ class OnDevice:
 
     def __init__(self, array: np.ndarray, device: tuple[int, int] = (2, 0)) -> None:
         self.array, self.device = array, device
-        self.exported = 0
+        self.exported, self.stream = 0, None
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.device
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
         self.exported += 1
+        self.stream = stream
         return self.array.__dlpack__(**options)
 
 
@@ -107,14 +108,15 @@ def call(op: str, device: tuple[int, int]) -> None:
 def test_an_op_without_an_implementation_for_the_device_names_those_it_has(op):
     _, _, start = CALLS[op]
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared
-        call(op, (2, 0))
+        call(op, (10, 0))
     name = start.partition(":")[0]
-    assert str(error.value) == f"{start} on cuda:0, and this build has {name} for: cpu"
+    devices = "cpu" if _native.CUDA == "none" else "cpu, cuda"
+    assert str(error.value) == f"{start} on rocm:0, and this build has {name} for: {devices}"
 
 
 @pytest.mark.parametrize(
     ("device", "name"),
-    [((2, 3), "cuda:3"), ((10, 0), "rocm:0"), ((8, 0), "DLPack device type 8:0")],
+    [((10, 3), "rocm:3"), ((14, 0), "DLPack device type 14:0"), ((8, 0), "DLPack device type 8:0")],
 )
 def test_devices_are_named(device, name):
     with pytest.raises(ValueError, match=f"score: queries are on {name}, and this build has"):
@@ -150,6 +152,13 @@ def test_arrays_of_one_call_are_on_one_device(arrays, message):
     with pytest.raises(ValueError, match=f"^search: {message}$"):
         searched(**moved_arrays)()
     assert not any(array.exported for array in moved_arrays.values())
+
+
+@pytest.mark.parametrize("op", CALLS)
+def test_a_stream_is_of_cuda(op):
+    arguments, options, _ = CALLS[op]
+    with pytest.raises(ValueError, match="stream must be 0 where arrays are on cpu, got 7$"):
+        getattr(_native, op)(*arguments, **options, stream=7)
 
 
 def test_views_of_a_divergence_are_on_one_device():

@@ -34,6 +34,7 @@ FLOORS = [
         "wrapping",
     },
     {"arrays"},
+    {"placement"},
     {"files", "torch_ops"},
     {"distributed"},
     {"activations", "losses", "retrieval"},

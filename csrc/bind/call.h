@@ -90,6 +90,15 @@ struct ProgressArgument {
   void fill(Request&, const Value&, const SharedDevice&) const {}
 };
 
+// The stream on which CUDA does the work; every op has it.
+struct StreamArgument {
+  using Value = int64_t;
+  py::arg_v declare() const { return py::arg("stream") = int64_t{0}; }
+  void locate(int64_t stream, SharedDevice& device) const { device.set_stream(stream); }
+  template <class Request>
+  void fill(Request&, int64_t, const SharedDevice&) const {}
+};
+
 template <class Request>
 ArrayArgument<Request> array(View Request::* field, const char* name) {
   return {field, name};
@@ -124,10 +133,10 @@ inline void find_progress(py::object& found, const ProgressArgument&, const py::
 template <class Argument, class Value>
 void find_progress(py::object&, const Argument&, const Value&) {}
 
-// Defines m.name(positional..., *, keywords...). All arrays of a call must be on one device.
 template <class Request, class... P, class... K>
-void define(py::module_& m, const char* name, const char* doc, void (*op)(const Request&, Pulse&),
-            const std::tuple<P...>& positional, const std::tuple<K...>& keywords) {
+void define_all(py::module_& m, const char* name, const char* doc,
+                void (*op)(const Request&, Pulse&), const std::tuple<P...>& positional,
+                const std::tuple<K...>& keywords) {
   const auto function = [=, all = std::tuple_cat(positional, keywords)](
                             typename P::Value... positional_values,
                             typename K::Value... keyword_values) {
@@ -149,14 +158,20 @@ void define(py::module_& m, const char* name, const char* doc, void (*op)(const 
       [&](const P&... p) {
         std::apply(
             [&](const K&... k) {
-              if constexpr (sizeof...(K) > 0)
-                m.def(name, function, p.declare()..., py::kw_only(), k.declare()..., doc);
-              else
-                m.def(name, function, p.declare()..., doc);
+              m.def(name, function, p.declare()..., py::kw_only(), k.declare()..., doc);
             },
             keywords);
       },
       positional);
+}
+
+// Defines m.name(positional..., *, keywords..., stream=0). All arrays of a call must be on one
+// device.
+template <class Request, class... P, class... K>
+void define(py::module_& m, const char* name, const char* doc, void (*op)(const Request&, Pulse&),
+            const std::tuple<P...>& positional, const std::tuple<K...>& keywords) {
+  define_all(m, name, doc, op, positional,
+             std::tuple_cat(keywords, std::make_tuple(StreamArgument())));
 }
 
 }  // namespace tilefold::bind

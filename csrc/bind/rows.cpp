@@ -39,6 +39,8 @@ void define_rows(py::module_& m) {
   m.attr("STRIP_COLUMNS") = ops::strip_columns;
   m.attr("LIST_BYTES_PER_THREAD") = ops::list_bytes_per_thread;
   m.attr("LIST_BYTES_TOGETHER") = ops::list_bytes_together;
+  m.attr("CUDA") = ops::cuda_kernels();
+  m.attr("CUDA_ARCHITECTURES") = ops::cuda_architectures();
   m.def("rows", &rows, "The ISA table of the CPU, best row first.");
   m.def("list_bytes", &ops::list_bytes, "k"_a, "Bytes of the candidate list of one query.");
   m.def("num_threads", &num_threads, "Number of threads of calls that give none.");

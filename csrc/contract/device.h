@@ -1,5 +1,5 @@
-// Where the arrays of an op are. Devices are numbered as in DLPack, so that a library's own device
-// types pass through unchanged.
+// Where the arrays of an op are and its work goes. Devices are numbered as in DLPack, so that a
+// library's own device types pass through unchanged.
 #pragma once
 #include <cstdint>
 
@@ -10,8 +10,10 @@ enum class DeviceType : int32_t { cpu = 1, cuda = 2, cuda_host = 3, rocm = 10, c
 struct Device {
   DeviceType type;
   int32_t id;
+  void* stream = nullptr;  // of CUDA's work, a cudaStream_t; null: the default stream
 };
 
+// The same device, on whatever stream.
 inline bool operator==(Device a, Device b) { return a.type == b.type && a.id == b.id; }
 inline bool operator!=(Device a, Device b) { return !(a == b); }
 

@@ -14,7 +14,7 @@ struct Bfloat {
 
 enum class Dtype { f32, f16, bf16, i8, f64 };
 
-inline int64_t item_bytes(Dtype dtype) {
+constexpr int64_t item_bytes(Dtype dtype) {
   switch (dtype) {
     case Dtype::f32: return 4;
     case Dtype::f16:
@@ -37,6 +37,7 @@ struct Matrix {
 struct Lists {
   const int64_t* offsets;  // [n + 1], or null: no lists
   const int64_t* indices;
+  int64_t size;  // of indices, in all
 };
 
 }  // namespace tilefold

@@ -17,9 +17,9 @@ constexpr int block_bounds = 4 * block_rows;
 // Integer inner products of codes must fit in 32 bits: 255 * 127 * dim < 2^31.
 constexpr int64_t max_packed_dim = 32768;
 
-inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
-inline int64_t block_count(int64_t rows) { return (rows + block_rows - 1) / block_rows; }
-inline int64_t block_bytes(int64_t dim) { return padded_dim(dim) * block_rows; }
+constexpr int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
+constexpr int64_t block_count(int64_t rows) { return (rows + block_rows - 1) / block_rows; }
+constexpr int64_t block_bytes(int64_t dim) { return padded_dim(dim) * block_rows; }
 
 // int8 codes of documents. A document is its part along a unit vector, the same for all, and the
 // rest, x = along * direction + rest; codes are of the rest, which is approximated by

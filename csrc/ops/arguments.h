@@ -33,18 +33,21 @@ class Places {
     if (!array.given()) return;
     if (host_readable(array.device())) copied_ = array.copy<int64_t>(size);
     values_ = host_readable(array.device()) ? copied_.data() : array.read<int64_t>(size);
+    size_ = size;
     given_ = true;
   }
   Places(Places&&) = default;
   Places& operator=(Places&&) = default;
 
   bool given() const { return given_; }
+  int64_t size() const { return size_; }
   const int64_t* data() const { return values_; }
   int64_t operator[](int64_t i) const { return values_[i]; }
 
  private:
   std::vector<int64_t> copied_;  // moving it does not move its memory
   const int64_t* values_ = nullptr;
+  int64_t size_ = 0;
   bool given_ = false;
 };
 

@@ -25,7 +25,7 @@ IdExclusion read_excluded_ids(const ContrastiveRequest& r, const ContrastiveArgs
   own.groups = Places(r.groups, n);
   own.group_offsets = Places(r.group_offsets, groups + 1);
   e.groups = own.groups.data();
-  e.ids = {own.group_offsets.data(), r.group_ids.read<int64_t>(n_ids)};
+  e.ids = {own.group_offsets.data(), r.group_ids.read<int64_t>(n_ids), n_ids};
   e.document_ids = r.document_ids.read<int64_t>(a.documents.rows);
   check(r.document_ids.given(), "contrastive_loss: groups need document ids");
   if (!host_readable(a.device)) return e;

@@ -18,7 +18,8 @@ struct EmbeddingPair {
 void check_pair(const EmbeddingPair& names, const Matrix& queries, const Matrix& documents);
 
 // Checks that all values are finite, and that no score can leave the range of fp32, where it would
-// be infinite, and NaN where infinities cancel. Uses the device's max_magnitude.
+// be infinite, and NaN where infinities cancel. Values on devices that the host cannot read are not
+// checked.
 void check_values(const EmbeddingPair& names, const Matrix& queries, const Matrix& documents,
                   double scale, Device device, int threads, Pulse& pulse);
 

@@ -11,7 +11,7 @@ struct OwnLists {
   Places offsets, indices;
 
   bool given() const { return offsets.given(); }
-  Lists lists() const { return {offsets.data(), indices.data()}; }
+  Lists lists() const { return {offsets.data(), indices.data(), indices.size()}; }
 };
 
 // Lists of n queries with indices of m documents; `name` is the op and the argument. Null offsets

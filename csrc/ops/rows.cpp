@@ -9,6 +9,7 @@
 #include "cpu/host/candidates.h"
 #include "cpu/lanes/statistics_args.h"
 #include "cpu/rows/table.h"
+#include "kernels.h"
 #include "ops/arguments.h"
 
 namespace tilefold::ops {
@@ -25,6 +26,9 @@ std::vector<RowDescription> rows() {
 extern const int64_t list_bytes_per_thread = cpu::list_bytes_per_thread;
 extern const int64_t list_bytes_together = cpu::list_bytes_together;
 extern const int strip_columns = cpu::strip_columns;
+
+const char* cuda_kernels() { return tilefold::cuda_kernels; }
+const char* cuda_architectures() { return tilefold::cuda_architectures; }
 
 int64_t list_bytes(int64_t k) {
   check(k >= 1, "list_bytes: k must be at least 1, got ", k);

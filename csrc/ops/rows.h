@@ -1,4 +1,4 @@
-// The rows of the CPU's ISA table, for tests, benchmarks and memory planning. Unlike the ops, these
+// The rows of the CPU's ISA table and the devices of this build, for tests, benchmarks and memory planning. Unlike the ops, these
 // functions concern one implementation alone.
 #pragma once
 #include <cstdint>
@@ -26,6 +26,10 @@ extern const int64_t list_bytes_per_thread, list_bytes_together;
 
 // Columns that a thread folds together, by which tests choose widths.
 extern const int strip_columns;
+
+// How this build has CUDA kernels: "compiled", "emulated" or "none".
+const char* cuda_kernels();
+const char* cuda_architectures();  // that they are compiled for, or ""
 
 // Integer products of the row's tile, repeated `rounds` times.
 struct TileRequest {

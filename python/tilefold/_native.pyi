@@ -14,6 +14,8 @@ BLOCK_BOUNDS: int
 MAX_PACKED_DIM: int
 LIST_BYTES_PER_THREAD: int
 LIST_BYTES_TOGETHER: int
+CUDA: str
+CUDA_ARCHITECTURES: str
 
 def rows() -> list[dict[str, Any]]: ...
 def list_bytes(k: int) -> int: ...
@@ -41,6 +43,7 @@ def search(
     pruned_bound: Any = None,
     num_threads: int = 0,
     progress: Callable[[float], None] | None = None,
+    stream: int = 0,
 ) -> None: ...
 def pack(
     documents: Any,
@@ -52,8 +55,11 @@ def pack(
     direction: Any = None,
     rotate: bool = False,
     num_threads: int = 0,
+    stream: int = 0,
 ) -> None: ...
-def finite_rows(vectors: Any, finite: Any, *, num_threads: int = 0) -> None: ...
+def finite_rows(
+    vectors: Any, finite: Any, *, num_threads: int = 0, stream: int = 0
+) -> None: ...
 def score(
     queries: Any,
     documents: Any,
@@ -62,6 +68,7 @@ def score(
     *,
     canonical: bool = True,
     num_threads: int = 0,
+    stream: int = 0,
 ) -> None: ...
 def statistics(
     x: Any,
@@ -76,6 +83,7 @@ def statistics(
     histogram: Any = None,
     *,
     num_threads: int = 0,
+    stream: int = 0,
 ) -> None: ...
 def examples(
     x: Any,
@@ -86,8 +94,11 @@ def examples(
     examples: Any,
     *,
     num_threads: int = 0,
+    stream: int = 0,
 ) -> None: ...
-def second_moment(x: Any, rows: Any, sums: Any, *, num_threads: int = 0) -> None: ...
+def second_moment(
+    x: Any, rows: Any, sums: Any, *, num_threads: int = 0, stream: int = 0
+) -> None: ...
 def contrastive(
     queries: Any,
     documents: Any,
@@ -112,6 +123,7 @@ def contrastive(
     group_ids: Any = None,
     document_ids: Any = None,
     num_threads: int = 0,
+    stream: int = 0,
 ) -> None: ...
 def divergence(
     op: str,
@@ -128,8 +140,11 @@ def divergence(
     listed: Any = None,
     weights: Any = None,
     num_threads: int = 0,
+    stream: int = 0,
 ) -> None: ...
-def tile(codes: Any, queries: Any, products: Any, rounds: int = 1) -> None: ...
+def tile(
+    codes: Any, queries: Any, products: Any, rounds: int = 1, *, stream: int = 0
+) -> None: ...
 def peak(kind: str) -> float: ...
 def before_exit(function: Callable[[], _Result]) -> _Result: ...
 def close_exit_gate() -> None: ...

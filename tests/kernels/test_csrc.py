@@ -38,6 +38,18 @@ CPP_MAY_INCLUDE = {
 }
 
 
+# The same for cuda/, whose files are named from the root of the repository.
+CUDA = ROOT / "cuda"
+CUDA_MAY_INCLUDE = {
+    "emulation": {"check.h", "parallel.h"},
+    "platform": {"cuda/emulation", "contract", "check.h"},
+    "search": {"cuda/platform", "contract", "check.h", "pulse.h"},
+    "losses": {"cuda/platform", "contract", "check.h", "pulse.h"},
+    "statistics": {"cuda/platform", "contract", "pulse.h"},
+    "implementation.cu": {"cuda/search", "cuda/losses", "cuda/statistics", "kernels.h"},
+}
+
+
 def code_of(path: Path) -> str:
     """A C++ file without its comments."""
     return re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -71,6 +83,22 @@ def test_includes_follow_the_directions(path):
         assert (CSRC / name).is_file(), f"{here} includes {name} by another path than from csrc"
         same = folder_of(name) == folder_of(here)
         assert same or folder_of(name) in allowed, f"{here} must not include {name}"
+
+
+CUDA_FILES = sorted(path for path in CUDA.rglob("*.*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"})
+
+
+@pytest.mark.parametrize("path", CUDA_FILES, ids=[p.relative_to(CUDA).as_posix() for p in CUDA_FILES])
+def test_includes_of_cuda_follow_the_directions(path):
+    here = path.relative_to(CUDA).as_posix()
+    allowed = CUDA_MAY_INCLUDE[folder_of(here)]
+    for name in included(path)[0]:
+        assert (ROOT / name).is_file() or (CSRC / name).is_file(), f"{here} includes {name}"
+        same = folder_of(name) == folder_of(f"cuda/{here}")
+        assert same or folder_of(name) in allowed, f"{here} must not include {name}"
+    code = code_of(path)
+    if folder_of(here) not in {"platform", "emulation"}:
+        assert not re.search(r"\basm\b|cuda[A-Z]\w+\(|<<<|TILEFOLD_EMULATE_CUDA", code)
 
 
 def test_includes_form_no_circle():

@@ -128,8 +128,8 @@ class ActivationStatistics:
         """Accumulates a batch.
 
         Args:
-            x: ``[..., width]`` float32, bfloat16 or float16, on the CPU; examples along the first
-                dimension.
+            x: ``[..., width]`` float32, bfloat16 or float16; examples along the first dimension.
+                Statistics are kept on its device, which all batches share.
             mask: of the shape of `x` but for the last dimension, nonzero for rows that count; all
                 rows by default.
             numbers: ``[len(x)]`` int64: numbers of the examples, for `top_examples`; by default
@@ -137,9 +137,11 @@ class ActivationStatistics:
 
         Raises:
             TypeError: not a tensor, or of another dtype.
-            ValueError: another width or shape, or not on the CPU.
+            ValueError: another width or shape, or on another device than earlier batches or one
+                that this build has no kernels for.
         """
         self._check(x, mask, numbers)
+        self._follow(x)
         state = self._state
         names = ("count", "mean", "m2", "min", "max", "thresholds", "above")
         torch.ops.tilefold.statistics(
@@ -150,6 +152,15 @@ class ActivationStatistics:
             torch.ops.tilefold.examples(x, mask, numbers, *buffers)
         if "second_moment" in state:
             torch.ops.tilefold.second_moment(x, mask, state["second_moment"])
+
+    def _follow(self, x: Tensor) -> None:
+        """Moves empty statistics to the device of the first batch."""
+        before = self._state["count"].device
+        if x.device == before:
+            return
+        if self.count:
+            raise ValueError(f"{_OP}: x is on {x.device}, and earlier batches were on {before}")
+        self._state = {name: tensor.to(x.device) for name, tensor in self._state.items()}
 
     def merge(self, other: ActivationStatistics) -> None:
         """Merges the statistics of other texts into these.

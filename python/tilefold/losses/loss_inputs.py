@@ -86,7 +86,7 @@ def matched(
             raise ValueError(f"{op}: {name} must have at least {min_rows} row, got {len(x)}")
     check_dim(op, names[0], queries.shape[1], f"{names[1]} have", documents.shape[1])
     if queries.dtype != documents.dtype:
-        if not torch.is_autocast_enabled("cpu"):
+        if not torch.is_autocast_enabled(queries.device.type):
             raise TypeError(
                 f"{op}: {names[0]} are {queries.dtype} but {names[1]} are {documents.dtype}"
             )

@@ -75,9 +75,7 @@ class DocumentFold(ABC):
         if not self.filters.restrict:
             return live
         all_ids = np.arange(first_id, first_id + rows) if ids is None else ids
-        live = np.ones(rows, np.bool_) if live is None else live.copy()
-        live[live] = self.filters.allows(all_ids[live], self.op)
-        return live
+        return self.filters.allowed_rows(all_ids, live, self.op)
 
     def _advance(self, rows: int) -> None:
         self._done += rows

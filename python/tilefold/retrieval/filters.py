@@ -49,6 +49,22 @@ class Filters:
             return np.isin(ids, self.allowed_ids)
         return np.ones(len(ids), np.bool_)
 
+    def allowed_rows(
+        self, ids: NDArray[np.int64], live: NDArray[np.bool_] | None, op: str
+    ) -> NDArray[np.bool_] | None:
+        """Returns a mask of the live rows that `allowed` leaves; None for all rows.
+
+        Args:
+            ids: ``[rows]`` ids of documents.
+            live: ``[rows]`` mask of documents that may be retrieved; all by default.
+            op: the public function, for messages.
+        """
+        if not self.restrict:
+            return live
+        live = np.ones(len(ids), np.bool_) if live is None else live.copy()
+        live[live] = self.allows(ids[live], op)
+        return live
+
     def of_queries(self, queries: NDArray[np.int64]) -> Filters:
         """Returns the filters of some of the queries ``[chosen]``, by number."""
         if len(queries) == 0:

@@ -23,7 +23,9 @@ from ..arrays import (
     widened,
 )
 from ..integers import as_integer
+from ..placement import placement_on
 from ..progress import Progress
+from .device_search import DeviceSearch
 from .document_fold import DocumentFold, nonfinite_error
 from .document_ids import new_ids
 from .flat_folder import SavedIndex, checked_dim, read_folder, write_folder
@@ -32,6 +34,7 @@ from .l2_search import L2Search, augmented, check_norms, chosen_exponent
 from .locks import renew_in_children
 from .metric import checked_metric, unit_queries, unit_vectors
 from .removed_rows import no_rows
+from .resident_segments import ResidentSegments
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import (
@@ -71,10 +74,16 @@ class FlatIndex:
 
             All have the same bits for every instruction set, number of threads and batch size.
             Shards, mining and `HnswIndex` take inner products only.
+        device: where `search` runs. With "cuda" or "cuda:1", queries must be tensors on that GPU
+            and answers are, with the bits of the CPU. The index stays on the host as well, for
+            everything else; documents are copied to the GPU when they are first searched, and sent
+            there for every search where they do not fit. k is at most 4,096, and metric "l2" and
+            `range_search` are on the CPU alone.
 
     Raises:
         TypeError: dim is not an integer.
-        ValueError: dim is below 1, or an unknown metric.
+        ValueError: dim is below 1, an unknown metric, or a device that this build or this machine
+            does not have.
 
     Example:
         >>> import numpy as np
@@ -84,15 +93,25 @@ class FlatIndex:
         array([[30, 10]])
     """
 
-    def __init__(self, dim: int, *, metric: str = "ip") -> None:
+    def __init__(self, dim: int, *, metric: str = "ip", device: Any = "cpu") -> None:
         self.dim = checked_dim(dim, "FlatIndex")
         self._metric = checked_metric(metric, "FlatIndex")
+        self._place(device)
         self._exponent: int | None = None  # of an l2 index; see l2_search
         self._segments: tuple[Segment, ...] = ()
         self._removed = no_rows(self.dim)
         self._next_id = 0
         self._start_locks()
         renew_in_children(self)
+
+    def _place(self, device: Any) -> None:
+        self._placement = placement_on(device, "FlatIndex")
+        if self._placement is not None and self._metric == "l2":
+            raise ValueError(
+                f'FlatIndex: metric "l2" is on the CPU alone, got device {str(device)!r}; with unit '
+                'vectors, "cosine" gives the same order'
+            )
+        self._residents = self._placement and ResidentSegments(self._placement)
 
     def _start_locks(self) -> None:
         self._lock = threading.Lock()
@@ -111,7 +130,14 @@ class FlatIndex:
 
     def __repr__(self) -> str:
         metric = "" if self._metric == "ip" else f", metric={self._metric!r}"
-        return f"FlatIndex(dim={self.dim}, dtype={self.dtype}, documents={len(self)}{metric})"
+        device = "" if self._placement is None else f", device={self.device!r}"
+        size = f"dtype={self.dtype}, documents={len(self)}"
+        return f"FlatIndex(dim={self.dim}, {size}{metric}{device})"
+
+    @property
+    def device(self) -> str:
+        """Where `search` runs, such as "cpu" or "cuda:0"."""
+        return "cpu" if self._placement is None else self._placement.device
 
     @property
     def metric(self) -> str:
@@ -258,6 +284,7 @@ class FlatIndex:
                 vectors = gathered(self._segments, rows_by_segment)
                 self._removed = self._removed.with_rows(vectors, id_list.copy(), op)
             self._segments = compacted(_without(self._segments, rows_by_segment))
+            self._forget_replaced()
 
     def restore(self, ids: Array) -> None:
         """Adds documents again that were removed with ``keep=True``, with the same vectors.
@@ -394,6 +421,11 @@ class FlatIndex:
             warn_of_empty("FlatIndex.search")
         if self._metric == "l2":
             return self._l2_search(queries, options).nearest(k)
+        if self._placement is not None and self._residents is not None:
+            unit = self._metric == "cosine"
+            search = DeviceSearch(queries, k, self.dim, options, self._placement, unit=unit)
+            search.fold(segments, self._residents)
+            return search.result()
         if self._metric == "cosine":
             queries = unit_queries(queries, options.op)
         running = RunningSearch(queries, k, options, total=sum(len(s.ids) for s in segments))
@@ -432,6 +464,11 @@ class FlatIndex:
             return_certificate=return_certificate,
         )
         segments = self._segments
+        if self._placement is not None:
+            raise ValueError(
+                f"{options.op}: an index on {self.device} has no range search; save it and load it "
+                'with device="cpu"'
+            )
         if self._metric == "l2":
             return self._l2_search(queries, options).within()
         if self._metric == "cosine":
@@ -462,7 +499,9 @@ class FlatIndex:
         write_folder(Path(folder), content)
 
     @classmethod
-    def load(cls, folder: str | Path, mmap: bool = True, *, verify: bool = True) -> FlatIndex:
+    def load(
+        cls, folder: str | Path, mmap: bool = True, *, verify: bool = True, device: Any = "cpu"
+    ) -> FlatIndex:
         """Reads an index that `save` wrote.
 
         Args:
@@ -472,13 +511,14 @@ class FlatIndex:
             verify: whether to compare checksums, which reads every byte once, and to look for
                 repeated ids. Without, a bit that a faulty disk changed gives other answers, and
                 nothing says so. Sizes and headers are always checked.
+            device: where `search` runs, as in `FlatIndex`.
 
         Raises:
             FileNotFoundError: no index there.
             ValueError: another kind of folder, a newer format, or a corrupted file.
         """
         content = read_folder(Path(folder), mmap=mmap, verify=verify)
-        index = cls(content.dim, metric=content.metric)
+        index = cls(content.dim, metric=content.metric, device=device)
         index._exponent = content.exponent
         index._segments, index._next_id = content.segments, content.next_id
         index._removed = content.removed
@@ -493,10 +533,13 @@ class FlatIndex:
                 "removed": self._removed,
                 "metric": self._metric,
                 "exponent": self._exponent,
+                "device": self.device,
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["dim"], metric=state.get("metric", "ip"))  # type: ignore[misc]
+        self.__init__(  # type: ignore[misc]
+            state["dim"], metric=state.get("metric", "ip"), device=state.get("device", "cpu")
+        )
         self._exponent = state.get("exponent")
         self._segments, self._next_id = state["segments"], state["next_id"]
         self._removed = state.get("removed", self._removed)
@@ -540,6 +583,12 @@ class FlatIndex:
             self._next_id = max(self._next_id, int(segment.ids.max()) + 1)
             self._removed = self._removed.without(segment.live_ids())
         self._segments = compacted([*segments, *added])
+        self._forget_replaced()
+
+    def _forget_replaced(self) -> None:
+        """Frees the device of segments that are no longer in the index."""
+        if self._residents is not None:
+            self._residents.keep_only(self._segments)
 
     def _check_dtype(self, op: str, vectors: Vectors) -> None:
         stored = self.dtype

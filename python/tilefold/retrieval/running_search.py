@@ -161,21 +161,43 @@ class RunningSearch(DocumentFold):
         scores, ids = (self._converted(a) for a in (self.scores, self.ids))
         if self._refined is None or self._bound is None:
             return SearchResult(scores, ids)
-        threshold = self.scores[:, -1].copy()
-        if self.filters.min_score is not None:
-            threshold = np.maximum(threshold, self.filters.min_score)
-        self._bound[self._bad_queries] = -np.inf
-        certificate = Certificate(
+        certificate = certificate_of(
+            self.scores,
             self._refined,
-            threshold,
             self._bound,
-            int(self._bad_queries.sum()),
+            self.filters.min_score,
+            self._bad_queries,
             self.nonfinite_documents,
         )
         return CertifiedResult(scores, ids, certificate)
 
     def _converted(self, array: NDArray[Any]) -> Any:
         return self._kind(array[0] if self._single else array)
+
+
+def certificate_of(
+    scores: NDArray[np.float32],
+    refined: NDArray[np.int64],
+    bound: NDArray[np.float32],
+    min_score: NDArray[np.float32] | None,
+    bad_queries: NDArray[np.bool_],
+    nonfinite_documents: int,
+) -> Certificate:
+    """Makes the certificate of answers.
+
+    Args:
+        scores: ``[n, k]`` of the answers.
+        refined: ``[n]``, as in `Certificate`.
+        bound: ``[n]``, as in `Certificate`.
+        min_score: ``[n]``, a filter of the search.
+        bad_queries: ``[n]`` mask of queries with NaN or infinity.
+        nonfinite_documents: as in `Certificate`.
+    """
+    threshold = scores[:, -1].copy()
+    if min_score is not None:
+        threshold = np.maximum(threshold, min_score)
+    bound[bad_queries] = -np.inf
+    return Certificate(refined, threshold, bound, int(bad_queries.sum()), nonfinite_documents)
 
 
 def checked_k(k: int, op: str) -> int:

@@ -62,14 +62,24 @@ class Segment:
         live[rows] = False
         return replace(self, live=live)
 
+    def searchable(self) -> NDArray[np.bool_] | None:
+        """Returns a mask ``[rows]`` of the rows that may be retrieved; None for all."""
+        if self.nonfinite is None:
+            return self.live
+        return ~self.nonfinite if self.live is None else self.live & ~self.nonfinite
+
+    def nonfinite_rows(self) -> NDArray[np.bool_] | None:
+        """Returns a mask ``[rows]`` of non-finite rows that are not removed; None if none are."""
+        if self.nonfinite is None or self.live is None:
+            return self.nonfinite
+        return self.nonfinite & self.live
+
     def fold_into(self, running: DocumentFold, *, begin: int = 0, end: int | None = None) -> None:
         """Folds rows [begin, end) into a running search; begin must be a multiple of 32."""
         end = len(self.ids) if end is None else end
-        live = self.live
-        if self.nonfinite is not None:
-            live = ~self.nonfinite if live is None else live & ~self.nonfinite
-            counted = self.nonfinite if self.live is None else self.nonfinite & self.live
-            running.nonfinite_documents += int(counted[begin:end].sum())
+        live, nonfinite = self.searchable(), self.nonfinite_rows()
+        if nonfinite is not None:
+            running.nonfinite_documents += int(nonfinite[begin:end].sum())
         packed = self.packed
         running.fold(
             self.vectors[begin:end],

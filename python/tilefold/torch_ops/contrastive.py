@@ -11,7 +11,15 @@ from torch import Tensor
 
 from .. import _native
 from ..ragged_lists import Integers, Lists, checked, shares
-from .dispatch import host_array, native_array, native_rows, register
+from .dispatch import (
+    beside,
+    devices,
+    host_array,
+    native_array,
+    native_rows,
+    register,
+    stream_of,
+)
 from .identity import Identity, excluded, identity
 from .precision import checked_factor, result_dtype
 
@@ -34,10 +42,10 @@ class _HostArguments(NamedTuple):
     exclude: Lists | None
     identity: Identity | None
 
-    def as_keywords(self) -> dict[str, Any]:
-        """Returns them as keyword arguments of `_native.contrastive`."""
+    def as_keywords(self, queries: Tensor) -> dict[str, Any]:
+        """Returns them as keyword arguments of `_native.contrastive`, on the device of queries."""
         exclude, same = self.exclude, self.identity
-        return {
+        keywords = {
             "soft_targets": self.soft_targets,
             "exclude_offsets": None if exclude is None else exclude.offsets,
             "excluded": None if exclude is None else exclude.indices,
@@ -46,6 +54,7 @@ class _HostArguments(NamedTuple):
             "group_ids": None if same is None else same.ids.indices,
             "document_ids": None if same is None else same.document_ids,
         }
+        return {name: beside(queries, array) for name, array in keywords.items()}
 
 
 def _results(
@@ -73,6 +82,9 @@ def _host_arguments(
 ) -> _HostArguments:
     """Checks lists and ids of m documents, and combines them."""
     own = checked(positives, _CONTRASTIVE, "positives", m)
+    empty = np.flatnonzero(own.offsets[1:] == own.offsets[:-1])
+    if len(empty):  # the kernels of a GPU do not look
+        raise ValueError(f"{_CONTRASTIVE}: query {empty[0]} has no positive")
     targets = None
     if soft_targets is not None:
         targets = shares(positives, host_array(soft_targets), _CONTRASTIVE, "soft_targets", m)
@@ -116,12 +128,12 @@ def _contrastive(
     _native.contrastive(
         native_rows(queries),
         native_rows(documents),
-        host.positives.offsets,
-        host.positives.indices,
+        beside(queries, host.positives.offsets),
+        beside(queries, host.positives.indices),
         native_array(losses),
         scale=checked_factor(scale, queries.dtype, _CONTRASTIVE),
         each=each,
-        **host.as_keywords(),
+        **host.as_keywords(queries),
         query_weights=None if query_weights is None else native_array(query_weights.contiguous()),
         document_weights=None if document_weights is None else native_array(document_weights),
         document_losses=native_array(document_losses) if symmetric else None,
@@ -129,6 +141,7 @@ def _contrastive(
         grad_documents=native_array(document_gradients) if grad_documents else None,
         gate_queries=None if gate_queries is None else native_rows(gate_queries),
         gate_documents=None if gate_documents is None else native_rows(gate_documents),
+        stream=stream_of(queries),
     )
     return results
 
@@ -146,4 +159,4 @@ def _contrastive_fake(
     return _results(queries, documents, symmetric, grad_queries, grad_documents)
 
 
-register("contrastive", _SCHEMA, fake=_contrastive_fake, implementations={"cpu": _contrastive})
+register("contrastive", _SCHEMA, fake=_contrastive_fake, implementations=devices(_contrastive))

@@ -6,13 +6,15 @@ another device is one more entry of the dictionary that `register` takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .. import _native
 from ..devices import IMPLEMENTATIONS, check_device
 
 library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
@@ -68,6 +70,43 @@ def native_array(x: Tensor) -> Any:
 def native_rows(x: Tensor) -> Any:
     """Converts a matrix ``[rows, dim]`` for `_native`, copying it where rows are not contiguous."""
     return native_array(x if x.stride(1) == 1 else x.contiguous())
+
+
+def beside(x: Tensor, array: NDArray[Any] | None) -> Any:
+    """Returns an array of the host on the device of a tensor, as `_native` takes it."""
+    if array is None or x.is_cpu:
+        return array
+    return torch.from_numpy(array).to(x.device)
+
+
+def stream_of(x: Tensor) -> int:
+    """Returns the current stream of a tensor's device, as `_native` takes it."""
+    if not x.is_cuda:
+        return 0
+    stream: int = torch.cuda.current_stream(x.device).cuda_stream
+    return stream
+
+
+def devices(implementation: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Returns the implementations of an op whose kernels this build has for every device."""
+
+    @functools.wraps(implementation)
+    def on_gpu(*arguments: Any) -> Any:
+        # Tensors are exported while their device is current.
+        with torch.cuda.device(_device_among(arguments)):
+            return implementation(*arguments)
+
+    on_cuda = {"cuda": on_gpu} if _native.CUDA == "compiled" else {}
+    return {"cpu": implementation} | on_cuda
+
+
+def _device_among(arguments: Sequence[Any]) -> torch.device:
+    """Returns the device of the first tensor on a GPU."""
+    for value in arguments:
+        for x in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(x, Tensor) and x.is_cuda:
+                return x.device
+    raise RuntimeError("no tensor is on a GPU")
 
 
 def host_array(x: Tensor) -> NDArray[Any]:

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from .. import _native
 from ..ragged_lists import Lists, checked
-from .dispatch import host_array, native_array, native_rows, register
+from .dispatch import (
+    beside,
+    devices,
+    host_array,
+    native_array,
+    native_rows,
+    register,
+    stream_of,
+)
 from .precision import checked_factor, result_dtype
 
 _SCHEMA = (
@@ -71,7 +79,7 @@ def _divergence(
     """
     results = _divergence_results(queries, documents, grad_queries, grad_documents)
     divergences, masses, variances, query_gradients, document_gradients = results
-    m = len(documents[0])
+    x, m = queries[0], len(documents[0])
 
     def lists(offsets: Tensor | None, indices: Tensor | None, argument: str) -> Lists | None:
         if offsets is None or indices is None:
@@ -103,11 +111,12 @@ def _divergence(
         native_array(variances),
         reference=reference,
         mixture_first=mixture_first,
-        exclude_offsets=None if excluded is None else excluded.offsets,
-        excluded=None if excluded is None else excluded.indices,
-        listed_offsets=None if candidates is None else candidates.offsets,
-        listed=None if candidates is None else candidates.indices,
+        exclude_offsets=None if excluded is None else beside(x, excluded.offsets),
+        excluded=None if excluded is None else beside(x, excluded.indices),
+        listed_offsets=None if candidates is None else beside(x, candidates.offsets),
+        listed=None if candidates is None else beside(x, candidates.indices),
         weights=None if weights is None else native_array(weights.contiguous()),
+        stream=stream_of(x),
     )
     return results
 
@@ -118,4 +127,4 @@ def _divergence_fake(
     return _divergence_results(queries, documents, *rest[-2:])
 
 
-register("divergence", _SCHEMA, fake=_divergence_fake, implementations={"cpu": _divergence})
+register("divergence", _SCHEMA, fake=_divergence_fake, implementations=devices(_divergence))

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _native
-from .dispatch import host_array, native_array, native_rows, register
+from .dispatch import (
+    beside,
+    devices,
+    host_array,
+    native_array,
+    native_rows,
+    register,
+    stream_of,
+)
 
 _SCHEMAS = {
     "statistics": "(Tensor x, Tensor? mask, Tensor(a!) count, Tensor(b!) mean, Tensor(c!) m2, "
@@ -36,7 +44,7 @@ def _statistics(
 ) -> None:
     _native.statistics(
         _flat(x),
-        _kept_rows(x, mask),
+        beside(x, _kept_rows(x, mask)),
         native_array(count),
         native_array(mean),
         native_array(m2),
@@ -45,6 +53,7 @@ def _statistics(
         native_array(thresholds),
         native_array(above),
         None if histogram is None else native_array(histogram),
+        stream=stream_of(x),
     )
 
 
@@ -61,13 +70,20 @@ def _examples(
     offsets = np.searchsorted(rows, np.arange(n + 1) * per_example)
     names = torch.arange(n, device=seen.device) + seen if numbers is None else numbers
     _native.examples(
-        _flat(x), rows, offsets, host_array(names), native_array(values), native_array(examples)
+        _flat(x),
+        beside(x, rows),
+        beside(x, offsets),
+        native_array(names.to(x.device)),
+        native_array(values),
+        native_array(examples),
+        stream=stream_of(x),
     )
     seen += n
 
 
 def _second_moment(x: Tensor, mask: Tensor | None, sums: Tensor) -> None:
-    _native.second_moment(_flat(x), _kept_rows(x, mask), native_array(sums))
+    rows = beside(x, _kept_rows(x, mask))
+    _native.second_moment(_flat(x), rows, native_array(sums), stream=stream_of(x))
 
 
 def _width(x: Tensor) -> int:
@@ -90,9 +106,9 @@ def _fake(*_: Any) -> None:
     """Does nothing: every op here writes into its arguments and returns nothing."""
 
 
-for _op, _cpu in (
+for _op, _implementation in (
     ("statistics", _statistics),
     ("examples", _examples),
     ("second_moment", _second_moment),
 ):
-    register(_op, _SCHEMAS[_op], fake=_fake, implementations={"cpu": _cpu})
+    register(_op, _SCHEMAS[_op], fake=_fake, implementations=devices(_implementation))

@@ -45,6 +45,15 @@ class Extra:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cuda:
+    """CUDA kernels of this build, and GPUs."""
+
+    kernels: str  # "compiled", "emulated" (on the host, for tests) or "none"
+    architectures: str  # that they are compiled for
+    gpus: list[str] | None  # None: unknown, because torch is not loaded
+
+
+@dataclasses.dataclass(frozen=True)
 class Diagnosis:
     """Everything that `tilefold doctor` prints; without problems, all is well."""
 
@@ -55,6 +64,7 @@ class Diagnosis:
     cpus_usable: int
     rows: list[KernelRow]
     in_use: str
+    cuda: Cuda
     threads: int
     threads_reason: str
     torch: str | None

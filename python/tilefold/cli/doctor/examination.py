@@ -10,6 +10,7 @@ import tilefold
 
 from .diagnosis import Diagnosis
 from .extras import installed_extras
+from .gpus import cuda_state
 from .kernel_rows import tested_rows
 from .machine import cpu_model, default_threads, package_version, python_version, usable_cpus
 from .runtimes import loaded_runtimes, runtime_warnings
@@ -51,6 +52,7 @@ def diagnose(*, import_torch: bool = False) -> Diagnosis:
         cpus_usable=usable_cpus(),
         rows=rows,
         in_use=in_use,
+        cuda=cuda_state(),
         threads=threads,
         threads_reason=threads_reason,
         torch=torch_version,

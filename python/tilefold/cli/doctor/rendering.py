@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from ..terminal import fact, heading, say, title, width
-from .diagnosis import Diagnosis, Extra, KernelRow
+from .diagnosis import Cuda, Diagnosis, Extra, KernelRow
 
 
 def render(diagnosis: Diagnosis) -> None:
@@ -49,8 +49,21 @@ def _report_rows(diagnosis: Diagnosis) -> None:
         cells.append((row.name, row.device, row.needs, supported, _outcome(row), in_use))
     _table(cells)
     fact("in use", diagnosis.in_use)
-    if all(row.device == "cpu" for row in diagnosis.rows):
-        fact("CUDA", "no row compiled into this build")
+    _report_cuda(diagnosis.cuda)
+
+
+def _report_cuda(cuda: Cuda) -> None:
+    if cuda.kernels == "none":
+        fact("CUDA", "no kernels in this build")
+        return
+    how = f"compiled for {cuda.architectures}" if cuda.architectures else "emulated on the host"
+    fact("CUDA", f"kernels {how}, used for arrays on a GPU")
+    if cuda.gpus is None:
+        fact("GPUs", "unknown until torch is loaded (--torch loads it)")
+    elif not cuda.gpus:
+        fact("GPUs", "torch finds none")
+    for gpu in cuda.gpus or []:
+        fact("GPU", gpu)
 
 
 def _outcome(row: KernelRow) -> str:

@@ -1,0 +1,173 @@
+// The contrastive loss on CUDA devices, as on the CPU (cpu/host/contrastive.cpp): the scores of a
+// block of queries with all documents, the softmax of each query, gradients in the place of scores,
+// and two more products. Bits do not depend on the device.
+#include "cuda/losses/contrastive.cuh"
+
+#include <algorithm>
+
+#include "cuda/losses/losses.h"
+#include "cuda/platform/launch.h"
+#include "cuda/platform/bf16_product.cuh"
+
+namespace tilefold::cuda {
+namespace {
+
+constexpr int64_t score_bytes = int64_t{256} << 20;  // of a block
+constexpr int64_t max_block_queries = 4096;
+
+// E is the dtype of embeddings, T that of scores.
+template <class E, class T>
+class Contrastive {
+ public:
+  Contrastive(const ContrastiveArgs& a, const Stream& stream, Pulse& pulse)
+      : a_(a),
+        stream_(stream),
+        pulse_(pulse),
+        n_(a.queries.rows),
+        m_(a.documents.rows),
+        block_(block_queries(a)),
+        scores_(stream, block_ * m_),
+        gates_(stream, a.gated() ? block_ * m_ : 0),
+        positives_(stream, 2 * a.positives.size),
+        queries_(stream, 2 * n_),
+        document_sums_(stream, a.symmetric() ? 2 * m_ : 0),
+        documents_(stream, a.symmetric() ? 2 * m_ : 0) {
+    state_.scores = scores_.data();
+    state_.gates = a.gated() ? gates_.data() : nullptr;
+    state_.positive_scores = positives_.data();
+    state_.positive_gradients = positives_.data() + a.positives.size;
+    state_.shifts = queries_.data();
+    state_.weights = queries_.data() + n_;
+    state_.document_max = document_sums_.data();
+    state_.document_sum = document_sums_.data() + m_;
+  }
+
+  void run() {
+    const bool gradients = a_.query_weights && (a_.grad_queries || a_.grad_documents);
+    if (a_.symmetric()) launch_for(m_, "clear_documents", clear_documents<T>, state_, m_);
+    for (int64_t first = 0; first < n_ && go_on(first); first += block_) {
+      score_block(first);
+      launch_for_queries("query_losses", query_losses<T>, sizeof(LogSumShared));
+      if (a_.symmetric())
+        launch_for(m_, "add_to_documents", add_to_documents<T>, state_, m_);
+      else if (gradients)
+        differentiate_block();
+    }
+    if (!a_.symmetric() || pulse_.stopped()) return;
+    state_.document_shifts = documents_.data();
+    state_.document_weights = documents_.data() + m_;
+    launch("document_losses", document_losses<T>,
+           {m_, 1, loss_threads, sizeof(DocumentLossShared)}, stream_, a_, state_);
+    if (!gradients) return;
+    for (int64_t first = 0; first < n_ && go_on(first); first += block_) {
+      score_block(first);
+      scale_scores();
+      differentiate_block();
+    }
+  }
+
+ private:
+  static int64_t block_queries(const ContrastiveArgs& a) {
+    const int64_t row_bytes =
+        a.documents.rows * static_cast<int64_t>(sizeof(T)) * (a.gated() ? 2 : 1);
+    return std::clamp<int64_t>(score_bytes / std::max<int64_t>(1, row_bytes), 1,
+                               std::min(max_block_queries, a.queries.rows));
+  }
+
+  bool go_on(int64_t first) {
+    const double passes = a_.symmetric() ? 2 : 1;
+    const double share = static_cast<double>(std::min(block_, n_ - first)) / static_cast<double>(n_);
+    return pulse_.beat(share / passes);
+  }
+
+  template <class... Parameters, class... Arguments>
+  void launch_for(int64_t items, const char* name, void (*kernel)(Parameters...),
+                  const Arguments&... arguments) {
+    launch(name, kernel, {blocks_for(items, loss_threads), 1, loss_threads}, stream_, arguments...);
+  }
+  template <class... Parameters>
+  void launch_for_queries(const char* name, void (*kernel)(Parameters...), int64_t shared = 0) {
+    launch(name, kernel, {state_.rows, 1, loss_threads, shared}, stream_, a_, state_);
+  }
+
+  // Scores of a block of queries, -inf for positives and for excluded pairs.
+  void score_block(int64_t first) {
+    state_.first = first;
+    state_.rows = std::min(block_, n_ - first);
+    launch_product_of<E>(stream_, ProductArgs<T, E, E>{by_rows<E>(a_.queries, first),
+                                                    by_rows<E>(a_.documents), scores_.data(),
+                                                    state_.rows, m_, a_.queries.dim, m_, false});
+    if (a_.gated()) {
+      multiply_gates(first);
+      launch_for(state_.rows * m_, "apply_gates", apply_gates<T>, scores_.data(), gates_.data(),
+                 state_.rows * m_);
+    }
+    launch_for_queries("mask_pairs", mask_pairs<T>);
+  }
+
+  void multiply_gates(int64_t first) {
+    for_dtype_of<T>(a_.gate_queries.dtype, [&](auto type) {
+      using G = decltype(type);
+      launch_product_of<G>(stream_, ProductArgs<T, G, G>{by_rows<G>(a_.gate_queries, first),
+                                             by_rows<G>(a_.gate_documents), gates_.data(),
+                                             state_.rows, m_, a_.gate_queries.dim, m_, false});
+    });
+  }
+
+  void scale_scores() {
+    launch_for(state_.rows * m_, "scale_scores", scale_all<T>, scores_.data(), state_.rows * m_,
+               static_cast<T>(a_.scale));
+  }
+
+  // Gradients in the place of scores, and their products with documents and queries.
+  void differentiate_block() {
+    launch("differentiate", differentiate<T>,
+           {blocks_for(m_, loss_threads), state_.rows, loss_threads}, stream_, state_, m_);
+    launch_for_queries("enter_positives", enter_positives<T>);
+    const int64_t dim = a_.queries.dim;
+    if (a_.grad_queries)
+      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{scores_.data(), m_, 1},
+                                                      by_columns<E>(a_.documents),
+                                                      static_cast<T*>(a_.grad_queries) +
+                                                          state_.first * dim,
+                                                      state_.rows, dim, m_, dim, false});
+    if (a_.grad_documents)
+      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{scores_.data(), 1, m_},
+                                                      by_columns<E>(a_.queries, state_.first),
+                                                      static_cast<T*>(a_.grad_documents), m_, dim,
+                                                      state_.rows, dim, state_.first > 0});
+  }
+
+  const ContrastiveArgs& a_;
+  const Stream stream_;
+  Pulse& pulse_;
+  const int64_t n_, m_, block_;
+  LossState<T> state_ = {};
+  DeviceBuffer<T> scores_, gates_;
+  DeviceBuffer<double> positives_;
+  DeviceBuffer<T> queries_;
+  DeviceBuffer<double> document_sums_;
+  DeviceBuffer<T> documents_;
+};
+
+}  // namespace
+
+void contrastive(const ContrastiveArgs& a, int, Pulse& pulse) {
+  const Stream stream = {"contrastive_loss", a.device.id, a.device.stream};
+  const DeviceGuard guard(stream);
+  if (a.queries.rows == 0) {
+    const int64_t m = a.documents.rows;
+    if (a.document_losses) clear(stream, a.document_losses, m);
+    if (a.grad_documents && a.documents.dtype == Dtype::f64)
+      clear(stream, static_cast<double*>(a.grad_documents), m * a.documents.dim);
+    else if (a.grad_documents)
+      clear(stream, static_cast<float*>(a.grad_documents), m * a.documents.dim);
+    return;
+  }
+  if (a.queries.dtype == Dtype::f64) return Contrastive<double, double>(a, stream, pulse).run();
+  for_dtype_of<float>(a.queries.dtype, [&](auto type) {
+    Contrastive<decltype(type), float>(a, stream, pulse).run();
+  });
+}
+
+}  // namespace tilefold::cuda

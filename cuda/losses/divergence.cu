@@ -1,0 +1,144 @@
+// Divergences between views on CUDA devices, as on the CPU (cpu/host/divergence.cpp).
+#include "cuda/losses/divergence.cuh"
+
+#include <algorithm>
+
+#include "check.h"
+#include "cuda/losses/losses.h"
+#include "cuda/platform/launch.h"
+#include "cuda/platform/bf16_product.cuh"
+
+namespace tilefold::cuda {
+namespace {
+
+constexpr int64_t score_bytes = int64_t{256} << 20;  // of a block
+constexpr int64_t max_block_queries = 4096;
+
+// T is the dtype of scores.
+template <class T>
+class Divergence {
+ public:
+  Divergence(const DivergenceArgs& a, const Stream& stream, Pulse& pulse)
+      : a_(a),
+        stream_(stream),
+        pulse_(pulse),
+        n_(a.views[0].queries.rows),
+        m_(a.views[0].documents.rows),
+        block_(block_queries(a)),
+        scores_(stream, block_ * m_ * a.n_views),
+        numbers_(stream, 4 * block_ * a.n_views),
+        errors_(stream, block_ * a.n_views),
+        listed_(stream, a.listed.size * a.n_views) {
+    const int64_t size = block_ * a.n_views;
+    state_.n = n_;
+    state_.m = m_;
+    state_.block = block_;
+    state_.n_views = a.n_views;
+    state_.reference = a.reference;
+    state_.mixture_first = a.mixture_first;
+    state_.shifts = numbers_.data();
+    state_.factors = numbers_.data() + size;
+    state_.weights = numbers_.data() + 2 * size;
+    state_.corrected = numbers_.data() + 3 * size;
+    state_.shift_errors = errors_.data();
+    state_.listed = a.listed.offsets ? listed_.data() : nullptr;
+    for (int v = 0; v < a.n_views; ++v) {
+      state_.scores[v] = scores_.data() + v * block_ * m_;
+      state_.scales[v] = a.views[v].scale;
+    }
+  }
+
+  void run() {
+    for (int64_t first = 0; first < n_; first += block_) {
+      state_.first = first;
+      state_.rows = std::min(block_, n_ - first);
+      if (!pulse_.beat(static_cast<double>(state_.rows) / static_cast<double>(n_))) return;
+      for (int v = 0; v < a_.n_views; ++v) multiply_view(v);
+      launch_for_queries("normalize_views", normalize_views<T>, sizeof(LogSumShared));
+      launch_for_queries("compute_divergences", compute_divergences<T>, sizeof(LogSumShared));
+      if (a_.weights) differentiate();
+    }
+  }
+
+ private:
+  static int64_t block_queries(const DivergenceArgs& a) {
+    const int64_t row_bytes =
+        a.views[0].documents.rows * static_cast<int64_t>(sizeof(T)) * a.n_views;
+    return std::clamp<int64_t>(score_bytes / std::max<int64_t>(1, row_bytes), 1,
+                               std::min(max_block_queries, a.views[0].queries.rows));
+  }
+
+  void launch_for_queries(const char* name,
+                          void (*kernel)(const DivergenceArgs, const ViewState<T>),
+                          int64_t shared = 0) {
+    launch(name, kernel, {state_.rows, 1, loss_threads, shared}, stream_, a_, state_);
+  }
+
+  void multiply_view(int v) {
+    const ScoreView& view = a_.views[v];
+    for_dtype_of<T>(view.queries.dtype, [&](auto type) {
+      using E = decltype(type);
+      launch_product_of<E>(stream_, ProductArgs<T, E, E>{by_rows<E>(view.queries, state_.first),
+                                        by_rows<E>(view.documents), state_.scores[v], state_.rows,
+                                        m_, view.queries.dim, m_, false});
+    });
+  }
+
+  void differentiate() {
+    launch("differentiate_views", differentiate_views<T>,
+           {blocks_for(m_, loss_threads), state_.rows, loss_threads}, stream_, state_);
+    if (state_.listed) launch_for_queries("enter_listed", enter_listed<T>);
+    for (int v = 0; v < a_.n_views; ++v)
+      for_dtype_of<T>(a_.views[v].queries.dtype,
+                      [&](auto type) { multiply_gradients<decltype(type)>(v); });
+  }
+
+  template <class E>
+  void multiply_gradients(int v) {
+    const ScoreView& view = a_.views[v];
+    const int64_t dim = view.queries.dim;
+    if (view.grad_queries)
+      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{state_.scores[v], m_, 1},
+                                                      by_columns<E>(view.documents),
+                                                      static_cast<T*>(view.grad_queries) +
+                                                          state_.first * dim,
+                                                      state_.rows, dim, m_, dim, false});
+    if (view.grad_documents)
+      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{state_.scores[v], 1, m_},
+                                                      by_columns<E>(view.queries, state_.first),
+                                                      static_cast<T*>(view.grad_documents), m_, dim,
+                                                      state_.rows, dim,
+                                                      state_.first > 0 || shared(v)});
+  }
+
+  // Whether an earlier view has the same gradient of documents.
+  bool shared(int view) const {
+    for (int v = 0; v < view; ++v)
+      if (a_.views[v].grad_documents == a_.views[view].grad_documents) return true;
+    return false;
+  }
+
+  const DivergenceArgs& a_;
+  const Stream stream_;
+  Pulse& pulse_;
+  const int64_t n_, m_, block_;
+  ViewState<T> state_ = {};
+  DeviceBuffer<T> scores_, numbers_;
+  DeviceBuffer<double> errors_, listed_;
+};
+
+}  // namespace
+
+void divergence(const DivergenceArgs& a, int, Pulse& pulse) {
+  check(a.n_views <= max_views, "divergence: at most ", max_views, " views on cuda, got ",
+        a.n_views);
+  if (a.views[0].queries.rows == 0) return;
+  const Stream stream = {"divergence", a.device.id, a.device.stream};
+  const DeviceGuard guard(stream);
+  if (a.views[0].queries.dtype == Dtype::f64)
+    Divergence<double>(a, stream, pulse).run();
+  else
+    Divergence<float>(a, stream, pulse).run();
+}
+
+}  // namespace tilefold::cuda

@@ -1,0 +1,293 @@
+"""Placement: the device beside the host on which an index keeps its arrays, and the way there."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _native
+from .arrays import BFLOAT16_BITS, Array, PrecisionWarning, as_queries, frames_of_this_package
+
+_PART_BYTES = 32 << 20  # of pinned memory at a time
+_SMALL_BYTES = 64 << 20  # arrays of which no check says whether they fit
+_HEADROOM_BYTES = 1 << 30
+_CUDA = 2  # of DLPack's DLDeviceType
+
+
+class Placement(ABC):
+    """A device, and the way of arrays to it and back.
+
+    Attributes:
+        device: its name, such as "cuda:0".
+        out_of_memory: what `send` raises where an array does not fit.
+        max_k: the largest number of answers of a search.
+    """
+
+    device: str
+    out_of_memory: type[Exception]
+    max_k = 4096
+
+    @property
+    @abstractmethod
+    def stream(self) -> int:
+        """The stream on which work is queued, as kernels take it."""
+
+    @abstractmethod
+    def current(self) -> AbstractContextManager[Any]:
+        """Makes the device current, as exporting its arrays requires."""
+
+    @abstractmethod
+    def send(self, array: NDArray[Any]) -> Any:
+        """Begins to copy an array to the device; `use` waits for it."""
+
+    @abstractmethod
+    def sent(self) -> Any:
+        """Returns the time at which everything is there that has been sent."""
+
+    @abstractmethod
+    def use(self, sent: Any, arrays: Sequence[Any]) -> None:
+        """Makes work that is queued next wait for that time, and arrays outlive that work."""
+
+    def place(self, array: NDArray[Any]) -> Any:
+        """Copies an array to the device, for work that is queued next."""
+        placed = self.send(array)
+        self.use(self.sent(), [placed])
+        return placed
+
+    @abstractmethod
+    def fetch(self, array: Any) -> NDArray[Any]:
+        """Copies an array from the device, once what is queued there is done."""
+
+    @abstractmethod
+    def queries(self, queries: Array, op: str) -> tuple[Any, bool]:
+        """Checks queries ``[n, dim]`` or ``[dim]`` on this device.
+
+        Returns:
+            ``[n, dim]`` of a dtype of vectors, and whether one came as ``[dim]``.
+
+        Raises:
+            TypeError: another dtype.
+            ValueError: another device, or a wrong number of dimensions.
+        """
+
+    @abstractmethod
+    def result(self, array: Any) -> Any:
+        """Returns an array of the device as the caller of a search gets it."""
+
+
+class TorchPlacement(Placement):
+    """A GPU whose memory torch manages. Work is queued on torch's current stream."""
+
+    def __init__(self, device: Any) -> None:
+        self._torch: Any = sys.modules["torch"]
+        self._device = device
+        self.device = str(device)
+        self.out_of_memory = self._torch.OutOfMemoryError
+        self._uploads = self._torch.cuda.Stream(device)
+
+    @property
+    def stream(self) -> int:
+        """The current stream of torch."""
+        stream: int = self._torch.cuda.current_stream(self._device).cuda_stream
+        return stream
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Makes the GPU current."""
+        guard: AbstractContextManager[Any] = self._torch.cuda.device(self._device)
+        return guard
+
+    def send(self, array: NDArray[Any]) -> Any:
+        """Copies an array on a stream of its own, so that kernels run meanwhile."""
+        torch = self._torch
+        if array.nbytes > _SMALL_BYTES and not self._fits(array.nbytes):
+            raise torch.OutOfMemoryError(f"{array.nbytes} bytes do not fit on {self.device}")
+        array = np.ascontiguousarray(array)
+        flat = array.reshape(-1).view(np.uint8)
+        with torch.cuda.stream(self._uploads):
+            memory = torch.empty(len(flat), dtype=torch.uint8, device=self._device)
+            for begin in range(0, len(flat), _PART_BYTES):
+                part = flat[begin : begin + _PART_BYTES]
+                staging = torch.empty(len(part), dtype=torch.uint8, pin_memory=True)
+                staging.numpy()[:] = part
+                memory[begin : begin + len(part)].copy_(staging, non_blocking=True)
+        return memory.view(getattr(torch, array.dtype.name)).view(array.shape)
+
+    def _fits(self, size: int) -> bool:
+        """Whether an array leaves room for the lists of searches, which torch does not manage."""
+        cuda = self._torch.cuda
+        free, _ = cuda.mem_get_info(self._device)
+        cached = cuda.memory_reserved(self._device) - cuda.memory_allocated(self._device)
+        return bool(size + _HEADROOM_BYTES <= free + cached)
+
+    def sent(self) -> Any:
+        """Returns an event of the stream of copies."""
+        return self._uploads.record_event()
+
+    def use(self, sent: Any, arrays: Sequence[Any]) -> None:
+        """Waits for the event on the current stream."""
+        stream = self._torch.cuda.current_stream(self._device)
+        stream.wait_event(sent)
+        for array in arrays:
+            array.record_stream(stream)
+
+    def fetch(self, array: Any) -> NDArray[Any]:
+        """Copies a tensor to the host, which waits for it."""
+        host = array.detach().cpu()
+        if host.dtype == self._torch.bfloat16:
+            return np.asarray(host.view(self._torch.int16).numpy().view(BFLOAT16_BITS))
+        return np.asarray(host.numpy())
+
+    def queries(self, queries: Array, op: str) -> tuple[Any, bool]:
+        """Checks a tensor."""
+        torch = self._torch
+        device = queries.device if isinstance(queries, torch.Tensor) else "the host"
+        if device != self._device:
+            raise _misplaced(op, self.device, device)
+        if queries.dtype == torch.float64:
+            _warn_of_rounding(op)
+            queries = queries.float()
+        if queries.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.int8):
+            raise TypeError(
+                f"{op}: queries must be float32, float16, bfloat16 or int8, got {queries.dtype}"
+            )
+        single = queries.ndim == 1
+        rows = queries.detach()[None] if single else queries.detach()
+        if rows.ndim != 2:
+            raise ValueError(f"{op}: queries must have 2 dimensions [rows, dim], got {rows.ndim}")
+        return rows.contiguous(), single
+
+    def result(self, array: Any) -> Any:
+        """Returns the tensor."""
+        return array
+
+
+class EmulatedArray:
+    """Host memory that says it is on cuda:0, for a build that emulates CUDA's kernels."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.array.shape
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CUDA, 0
+
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
+        """Exports the memory; work is done by the time a kernel returns, on whatever stream."""
+        del stream
+        return self.array.__dlpack__(**options)
+
+
+class EmulatedPlacement(Placement):
+    """The device of a build that emulates CUDA's kernels on the host.
+
+    Args:
+        memory: bytes that one array may take.
+    """
+
+    device = "cuda:0"
+    out_of_memory = MemoryError
+    stream = 0
+
+    def __init__(self, memory: int = sys.maxsize) -> None:
+        self._memory = memory
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Does nothing: there is one device."""
+        return nullcontext()
+
+    def sent(self) -> None:
+        """Returns nothing: everything is there at once."""
+
+    def use(self, sent: Any, arrays: Sequence[Any]) -> None:
+        """Does nothing: everything is there at once."""
+
+    def send(self, array: NDArray[Any]) -> EmulatedArray:
+        """Copies an array to memory of its own."""
+        if array.nbytes > self._memory:
+            raise MemoryError(f"{array.nbytes} bytes do not fit in {self._memory}")
+        return EmulatedArray(np.array(array, order="C"))
+
+    def fetch(self, array: EmulatedArray) -> NDArray[Any]:
+        """Copies an array."""
+        return array.array.copy()
+
+    def queries(self, queries: Array, op: str) -> tuple[Any, bool]:
+        """Checks an `EmulatedArray`."""
+        if not isinstance(queries, EmulatedArray):
+            raise _misplaced(op, self.device, "the host")
+        rows, single = as_queries(queries.array, op)
+        return EmulatedArray(rows), single
+
+    def result(self, array: EmulatedArray) -> NDArray[Any]:
+        """Returns the array on the host."""
+        return array.array
+
+
+def placement_on(device: Any, op: str) -> Placement | None:
+    """Returns the placement of a device; None for the host.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", or a `torch.device`.
+        op: the public function, for messages.
+
+    Raises:
+        ValueError: no such device, or this build or this machine does not have it; the message
+            says what is missing.
+    """
+    name = str(device)
+    if name == "cpu":
+        return None
+    if not re.fullmatch(r"cuda(:\d+)?", name):
+        raise ValueError(f'{op}: device must be "cpu", "cuda" or "cuda:N", got {name!r}')
+    if _native.CUDA == "emulated":
+        return EmulatedPlacement()
+    if _native.CUDA == "none":
+        raise ValueError(
+            f"{op}: device {name!r} needs CUDA kernels, which this build lacks: install tilefold "
+            "from source where nvcc is, with --config-settings=cmake.define.TILEFOLD_CUDA=on"
+        )
+    try:
+        import torch
+    except ImportError:
+        raise ValueError(f"{op}: device {name!r} needs torch: pip install torch") from None
+    if not torch.cuda.is_available():
+        raise ValueError(f"{op}: device {name!r} needs a GPU that torch can use, and it finds none")
+    number = torch.device(name).index
+    number = torch.cuda.current_device() if number is None else number
+    if number >= torch.cuda.device_count():
+        raise ValueError(
+            f"{op}: device must be cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {name!r}"
+        )
+    return TorchPlacement(torch.device("cuda", number))
+
+
+def _misplaced(op: str, expected: str, got: Any) -> ValueError:
+    return ValueError(
+        f"{op}: queries must be on {expected} like the index, got {got}; move them with "
+        f'.to("{expected}")'
+    )
+
+
+def _warn_of_rounding(op: str) -> None:
+    warnings.warn(
+        f"{op}: queries are float64 and were rounded to float32; convert them yourself to "
+        "silence this",
+        PrecisionWarning,
+        stacklevel=frames_of_this_package(),
+    )
+

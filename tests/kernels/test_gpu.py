@@ -1,0 +1,103 @@
+"""On a GPU: bits of search, losses and statistics as on the CPU. Skipped where there is none."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import tilefold
+from tilefold import _native, reference
+from tilefold.activations import ActivationStatistics
+from tilefold.losses import contrastive_loss, invariance_loss
+
+pytestmark = pytest.mark.skipif(
+    _native.CUDA != "compiled" or not torch.cuda.is_available(),
+    reason="needs a GPU and a build with TILEFOLD_CUDA=on",
+)
+
+
+def gaussian(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize(("n", "m", "dim", "k"), [(1, 5000, 384, 10), (300, 20_000, 100, 100)])
+def test_search_has_the_bits_of_the_reference(dtype, n, m, dim, k):
+    queries, documents = torch.from_numpy(gaussian(0, n, dim)), torch.from_numpy(gaussian(1, m, dim))
+    if dtype == "int8":
+        queries, documents = ((30 * x).clamp(-127, 127).round() for x in (queries, documents))
+    queries, documents = (x.to(getattr(torch, dtype)) for x in (queries, documents))
+    index = tilefold.FlatIndex(dim, device="cuda")
+    index.add(documents)
+    found = index.search(queries.cuda(), k)
+    expected = reference.search(queries.float().numpy(), documents.float().numpy(), k)
+    np.testing.assert_array_equal(found.ids.cpu().numpy(), expected.ids)
+    assert found.scores.cpu().numpy().tobytes() == expected.scores.tobytes()
+
+
+@pytest.mark.parametrize("k", [1, 4096])
+def test_hard_corpora_have_the_bits_of_the_cpu(k):
+    for documents in (
+        np.repeat(gaussian(0, 7, 64), 2000, axis=0),
+        gaussian(1, 9000, 64) + 1e4,
+        gaussian(2, 9000, 64) * np.exp2(np.arange(9000) % 200 - 100)[:, None].astype(np.float32),
+    ):
+        queries = gaussian(3, 40, 64)
+        on_cpu, on_gpu = (tilefold.FlatIndex(64, device=device) for device in ("cpu", "cuda"))
+        for index in (on_cpu, on_gpu):
+            index.add(documents)
+        expected = on_cpu.search(queries, k)
+        found = on_gpu.search(torch.from_numpy(queries).cuda(), k)
+        np.testing.assert_array_equal(found.ids.cpu().numpy(), expected.ids)
+        assert found.scores.cpu().numpy().tobytes() == expected.scores.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_contrastive_loss_is_that_of_the_cpu(dtype, symmetric):
+    batch = [torch.from_numpy(gaussian(s, 300, 96)).to(dtype) / 10 for s in (0, 1)]
+    results = []
+    for device in ("cpu", "cuda"):
+        queries, documents = (x.to(device).requires_grad_() for x in batch)
+        positives = torch.arange(300, device=device)
+        loss = contrastive_loss(queries, documents, positives, symmetric=symmetric)
+        loss.backward()
+        results.append([x.detach().cpu() for x in (loss, queries.grad, documents.grad)])
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}[dtype]
+    for cpu, gpu in zip(*results, strict=True):
+        torch.testing.assert_close(gpu, cpu, rtol=tolerance, atol=tolerance)
+
+
+def test_the_invariance_loss_is_that_of_the_cpu():
+    views, documents = torch.from_numpy(gaussian(0, 3, 50, 64)), torch.from_numpy(gaussian(1, 80, 64))
+    on_cpu = invariance_loss(views / 8, documents / 8)
+    on_gpu = invariance_loss(views.cuda() / 8, documents.cuda() / 8)
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_are_those_of_the_cpu():
+    x = torch.from_numpy(gaussian(0, 5000, 300))
+    on_cpu, on_gpu = ActivationStatistics(300), ActivationStatistics(300)
+    on_cpu.update(x)
+    on_gpu.update(x.cuda())
+    torch.testing.assert_close(on_gpu.mean.cpu(), on_cpu.mean, rtol=1e-9, atol=1e-9)
+
+
+def test_a_search_can_be_queued_on_a_stream_of_the_caller():
+    index = tilefold.FlatIndex(32, device="cuda")
+    index.add(gaussian(0, 3000, 32))
+    queries = torch.from_numpy(gaussian(1, 20, 32)).cuda()
+    expected = index.search(queries, 5)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        found = index.search(queries, 5)
+    stream.synchronize()
+    assert torch.equal(found.ids, expected.ids)
+
+
+def test_queries_on_the_host_are_refused():
+    index = tilefold.FlatIndex(4, device="cuda")
+    index.add(gaussian(0, 3, 4))
+    with pytest.raises(ValueError, match=r"queries must be on cuda:0 like the index, got the host"):
+        index.search(gaussian(1, 1, 4), 1)
