@@ -29,13 +29,16 @@ EXTRAS_doctor := cli
 GROUP_test := test
 GROUP_lint := lint
 
+# CUDA kernels of the editable build take a minute or two to compile, and need a GPU to run.
+TILEFOLD_CUDA ?= off
+
 # Lines of python/tilefold that the whole suite runs in its own process, in percent.
 COVERAGE := 90
 
 FUZZERS := $(sort $(wildcard tests/fuzz_*.py))
-# Those of compiled code run under sanitizers, too, for five minutes together.
+# Those of compiled code run under sanitizers, too, for three minutes together.
 SANITIZED_FUZZERS := tests/fuzz_border.py tests/fuzz_search.py
-SANITIZED_SECONDS := 150
+SANITIZED_SECONDS := 90
 
 ifeq ($(origin CXX),default)
 CXX := $(firstword $(foreach name,c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
@@ -45,7 +48,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize cuda check-numpy-only clean
+.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize test-cuda check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -135,27 +138,33 @@ sanitize: $(VENV)/.installed-test ## run kernel tests and fuzzers under ASan and
 	    ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYTHONMALLOC=malloc && \
 	    pytest="$(SANITIZE)/venv/bin/python -m pytest -p no:cacheprovider --capture=sys" && \
-	    $$pytest tests/kernels --ignore tests/kernels/test_native_stub.py $(ARGS) && \
+	    $$pytest tests/kernels --ignore tests/kernels/test_native_stub.py -k "not cuda" $(ARGS) && \
+	    $$pytest $(CUDA_TESTS) -k "cuda or device" $(ARGS) && \
 	    $$pytest tests/losses/test_losses.py tests/losses/test_alignment.py \
 	    tests/losses/test_invariance.py tests/activations/test_activations.py \
-	    -k "scalar or avx2 or avx512 or cuda" $(ARGS) && \
+	    -k "scalar or avx2 or avx512" $(ARGS) && \
 	    for fuzzer in $(SANITIZED_FUZZERS); do \
 	    $(SANITIZE)/venv/bin/python $$fuzzer --seconds $(SANITIZED_SECONDS) || exit 1; done
 
 # Threads run in these orders; most races and missing barriers give other results in one of them.
-CUDA := build/cuda
+CUDA := build/test-cuda
 CUDA_ORDERS := forward backward shuffled:1
-CUDA_TESTS := tests/kernels/test_kernels.py tests/kernels/test_cuda_search.py tests/retrieval \
-    tests/losses tests/activations
-cuda: $(VENV)/.installed-test ## run the CUDA kernels on the host, in several orders of threads
-	@echo "==> cuda: the tests of kernels, run by CUDA kernels under emulation"
+CUDA_TESTS := tests/kernels/test_cuda_search.py tests/retrieval/test_device_index.py \
+    tests/activations/test_activations.py tests/losses/test_invariance.py
+# Tests of the CPU that take minutes under emulation run in one order.
+LONG_CUDA_TESTS := tests/losses/test_losses.py tests/retrieval/test_search.py
+LONG_CUDA_CASES := cuda and (test_losses or (reference and by_index))
+test-cuda: $(VENV)/.installed-test ## run the CUDA kernels on the host, in several orders of threads
+	@echo "==> test-cuda: the tests of kernels, run by CUDA kernels under emulation"
 	@$(call build-beside,$(CUDA),--config-settings=cmake.define.TILEFOLD_EMULATE_CUDA=ON)
-	@for order in $(CUDA_ORDERS); do echo "==> cuda: $$order"; TILEFOLD_CUDA_ORDER=$$order \
-	    $(CUDA)/venv/bin/python -m pytest -p no:cacheprovider -k cuda $(CUDA_TESTS) $(ARGS) || \
-	    exit 1; done
+	@for order in $(CUDA_ORDERS); do echo "==> test-cuda: $$order"; TILEFOLD_CUDA_ORDER=$$order \
+	    $(CUDA)/venv/bin/python -m pytest -p no:cacheprovider -k "cuda or device" $(CUDA_TESTS) \
+	    $(ARGS) || exit 1; done
+	@$(CUDA)/venv/bin/python -m pytest -p no:cacheprovider -k "$(LONG_CUDA_CASES)" \
+	    $(LONG_CUDA_TESTS) $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
-check-numpy-only: ## install without extras in a fresh environment and search NumPy arrays
+check-numpy-only: ## install without extras, with CUDA kernels where nvcc is, and search NumPy arrays
 	@echo "==> check-numpy-only: numpy and safetensors are enough"
 	$(need_compiler)
 	$(need_python)
@@ -163,6 +172,7 @@ check-numpy-only: ## install without extras in a fresh environment and search Nu
 	@$(PYTHON) -m venv $(NUMPY_ONLY)
 	@env PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	    $(NUMPY_ONLY)/bin/python -m pip --disable-pip-version-check install --quiet \
+	    $(if $(shell command -v nvcc),--config-settings=cmake.define.TILEFOLD_CUDA=on) \
 	    --config-settings=build-dir=$(NUMPY_ONLY)/cmake .
 	@$(NUMPY_ONLY)/bin/python -P tests/numpy_only.py
 
@@ -212,5 +222,6 @@ $(VENV)/.installed-%: $(VENV)/.build-tools $(BUILD_INPUTS)
 	$(need_compiler)
 	@echo "==> installing tilefold[$(EXTRAS_$*)] into $(VENV) (minutes the first time)"
 	@$(HEARTBEAT) $(PIP) install -qq --no-build-isolation -c constraints.txt \
+	    --config-settings=cmake.define.TILEFOLD_CUDA=$(TILEFOLD_CUDA) \
 	    -e '.[$(EXTRAS_$*)]' $(GROUP_$*:%=--group %)
 	@touch $@

@@ -98,7 +98,9 @@ def searches(sizes: list[int], m: int, k: int, rate: float) -> list[Row]:
     on_gpu = documents.cuda()
     rows = []
     for n in sizes:
-        queries = F.normalize(torch.randn(n, DIM, generator=torch.Generator().manual_seed(1)), dim=1)
+        queries = F.normalize(
+            torch.randn(n, DIM, generator=torch.Generator().manual_seed(1)), dim=1
+        )
         q = queries.cuda()
         check_answers(index, q, on_gpu, k)
         ours = timed(lambda q=q: index.search(q, k))
@@ -122,7 +124,7 @@ def faiss_seconds(queries: Any, documents: Any, k: int) -> float | None:
     """The time of faiss-gpu, or None where it is not installed."""
     try:
         import faiss
-        import faiss.contrib.torch_utils  # noqa: F401
+        import faiss.contrib.torch_utils
     except ImportError:
         return None
     if not hasattr(faiss, "knn_gpu"):

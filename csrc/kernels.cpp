@@ -13,12 +13,11 @@ namespace cuda {
 extern const Implementation implementation;
 }
 
-extern const Implementation* const implementations[] = {
-    &cpu::implementation,
+extern const Implementation* const implementations[] = {&cpu::implementation,
 #if defined(TILEFOLD_CUDA) || defined(TILEFOLD_EMULATE_CUDA)
-    &cuda::implementation,
+                                                        &cuda::implementation,
 #endif
-    nullptr};
+                                                        nullptr};
 
 #if defined(TILEFOLD_EMULATE_CUDA)
 const char* const cuda_kernels = "emulated";

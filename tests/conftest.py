@@ -30,7 +30,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tilefold")
 # The scalar row is several times slower than the others and shares the algorithms with them, and
-# emulated CUDA is slower still, so they get fewer of the random examples (an explicit @settings(max_examples=...) is left alone).
+# emulated CUDA is slower still, so they get fewer of the random examples (an explicit
+# @settings(max_examples=...) is left alone).
 hypothesis.settings.register_profile(
     "scalar", hypothesis.settings.get_profile("tilefold"), max_examples=30
 )

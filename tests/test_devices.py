@@ -157,7 +157,7 @@ def test_arrays_of_one_call_are_on_one_device(arrays, message):
 @pytest.mark.parametrize("op", CALLS)
 def test_a_stream_is_of_cuda(op):
     arguments, options, _ = CALLS[op]
-    with pytest.raises(ValueError, match="stream must be 0 where arrays are on cpu, got 7$"):
+    with pytest.raises(ValueError, match=r"stream must be 0 where arrays are on cpu, got 7$"):
         getattr(_native, op)(*arguments, **options, stream=7)
 
 

@@ -48,7 +48,8 @@ class Order {
     check<Fault>(name_ == "forward" || name_ == "backward" || shuffled,
                  "TILEFOLD_CUDA_ORDER must be forward, backward or shuffled:SEED, got ", name_);
     const std::size_t colon = name_.find(':');
-    if (shuffled) random_.seed(colon == std::string::npos ? 0 : std::stoul(name_.substr(colon + 1)));
+    if (shuffled)
+      random_.seed(colon == std::string::npos ? 0 : std::stoul(name_.substr(colon + 1)));
   }
 
   void arrange(std::vector<int64_t>& numbers) {
@@ -80,7 +81,8 @@ Dim3 place_in(Dim3 size, int64_t number) {
 }
 
 class Runner;
-thread_local Runner* current = nullptr;
+// Looked up at every step of a thread.
+__attribute__((tls_model("initial-exec"))) thread_local Runner* current = nullptr;
 thread_local std::vector<std::unique_ptr<Fiber>> fibers;  // of all launches of a thread
 
 class Runner {

@@ -104,7 +104,8 @@ T __shfl_up_sync(uint32_t mask, T value, int by, int width = 32, TILEFOLD_PLACE)
 template <class T>
 T __shfl_down_sync(uint32_t mask, T value, int by, int width = 32, TILEFOLD_PLACE) {
   const int lane = emulation::lane();
-  return emulation::shuffle(mask, value, lane % width + by >= width ? lane : lane + by, {file, line});
+  return emulation::shuffle(mask, value, lane % width + by >= width ? lane : lane + by,
+                            {file, line});
 }
 
 inline uint32_t __ballot_sync(uint32_t mask, bool predicate, TILEFOLD_PLACE) {

@@ -46,7 +46,7 @@ constexpr std::size_t stack_bytes = 256 << 10;  // frames have red zones
 constexpr std::size_t stack_bytes = 64 << 10;
 #endif
 
-thread_local Fiber* starting = nullptr;
+__attribute__((tls_model("initial-exec"))) thread_local Fiber* starting = nullptr;
 
 }  // namespace
 

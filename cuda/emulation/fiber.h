@@ -38,7 +38,7 @@ class Fiber {
   void* argument_ = nullptr;
   bool running_ = false;  // began and did not return
 #ifdef __x86_64__
-  void* own_ = nullptr;     // stack pointers of those that are suspended
+  void* own_ = nullptr;  // stack pointers of those that are suspended
   void* caller_ = nullptr;
 #else
   ucontext_t own_, caller_;

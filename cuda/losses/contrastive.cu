@@ -56,8 +56,8 @@ class Contrastive {
     if (!a_.symmetric() || pulse_.stopped()) return;
     state_.document_shifts = documents_.data();
     state_.document_weights = documents_.data() + m_;
-    launch("document_losses", document_losses<T>,
-           {m_, 1, loss_threads, sizeof(DocumentLossShared)}, stream_, a_, state_);
+    launch("document_losses", document_losses<T>, {m_, 1, loss_threads, sizeof(DocumentLossShared)},
+           stream_, a_, state_);
     if (!gradients) return;
     for (int64_t first = 0; first < n_ && go_on(first); first += block_) {
       score_block(first);
@@ -76,7 +76,8 @@ class Contrastive {
 
   bool go_on(int64_t first) {
     const double passes = a_.symmetric() ? 2 : 1;
-    const double share = static_cast<double>(std::min(block_, n_ - first)) / static_cast<double>(n_);
+    const double share =
+        static_cast<double>(std::min(block_, n_ - first)) / static_cast<double>(n_);
     return pulse_.beat(share / passes);
   }
 
@@ -94,9 +95,9 @@ class Contrastive {
   void score_block(int64_t first) {
     state_.first = first;
     state_.rows = std::min(block_, n_ - first);
-    launch_product_of<E>(stream_, ProductArgs<T, E, E>{by_rows<E>(a_.queries, first),
-                                                    by_rows<E>(a_.documents), scores_.data(),
-                                                    state_.rows, m_, a_.queries.dim, m_, false});
+    launch_product_of<E>(
+        stream_, ProductArgs<T, E, E>{by_rows<E>(a_.queries, first), by_rows<E>(a_.documents),
+                                      scores_.data(), state_.rows, m_, a_.queries.dim, m_, false});
     if (a_.gated()) {
       multiply_gates(first);
       launch_for(state_.rows * m_, "apply_gates", apply_gates<T>, scores_.data(), gates_.data(),
@@ -108,9 +109,10 @@ class Contrastive {
   void multiply_gates(int64_t first) {
     for_dtype_of<T>(a_.gate_queries.dtype, [&](auto type) {
       using G = decltype(type);
-      launch_product_of<G>(stream_, ProductArgs<T, G, G>{by_rows<G>(a_.gate_queries, first),
-                                             by_rows<G>(a_.gate_documents), gates_.data(),
-                                             state_.rows, m_, a_.gate_queries.dim, m_, false});
+      launch_product_of<G>(
+          stream_,
+          ProductArgs<T, G, G>{by_rows<G>(a_.gate_queries, first), by_rows<G>(a_.gate_documents),
+                               gates_.data(), state_.rows, m_, a_.gate_queries.dim, m_, false});
     });
   }
 
@@ -126,16 +128,24 @@ class Contrastive {
     launch_for_queries("enter_positives", enter_positives<T>);
     const int64_t dim = a_.queries.dim;
     if (a_.grad_queries)
-      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{scores_.data(), m_, 1},
-                                                      by_columns<E>(a_.documents),
-                                                      static_cast<T*>(a_.grad_queries) +
-                                                          state_.first * dim,
-                                                      state_.rows, dim, m_, dim, false});
+      launch_product_of<E>(
+          stream_, ProductArgs<T, T, E>{{scores_.data(), m_, 1},
+                                        by_columns<E>(a_.documents),
+                                        static_cast<T*>(a_.grad_queries) + state_.first * dim,
+                                        state_.rows,
+                                        dim,
+                                        m_,
+                                        dim,
+                                        false});
     if (a_.grad_documents)
       launch_product_of<E>(stream_, ProductArgs<T, T, E>{{scores_.data(), 1, m_},
-                                                      by_columns<E>(a_.queries, state_.first),
-                                                      static_cast<T*>(a_.grad_documents), m_, dim,
-                                                      state_.rows, dim, state_.first > 0});
+                                                         by_columns<E>(a_.queries, state_.first),
+                                                         static_cast<T*>(a_.grad_documents),
+                                                         m_,
+                                                         dim,
+                                                         state_.rows,
+                                                         dim,
+                                                         state_.first > 0});
   }
 
   const ContrastiveArgs& a_;

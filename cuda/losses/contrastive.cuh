@@ -11,12 +11,12 @@ constexpr int loss_threads = 256;
 
 template <class T>
 struct LossState {
-  int64_t first, rows;         // queries of the block
-  T* scores;                   // [rows, m]; later their gradients
-  T* gates;                    // [rows, m] or null
-  double* positive_scores;     // [positives], scaled
-  double* positive_gradients;  // [positives]
-  T *shifts, *weights;         // [n]
+  int64_t first, rows;                    // queries of the block
+  T* scores;                              // [rows, m]; later their gradients
+  T* gates;                               // [rows, m] or null
+  double* positive_scores;                // [positives], scaled
+  double* positive_gradients;             // [positives]
+  T *shifts, *weights;                    // [n]
   double *document_max, *document_sum;    // [m] logsumexp over the queries so far
   T *document_shifts, *document_weights;  // [m], or null
 };
@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(loss_threads)
   const int64_t query = s.first + blockIdx.x, m = a.documents.rows;
   T* const scores = s.scores + blockIdx.x * m;
   for (int64_t d = threadIdx.x; d < m; d += loss_threads) scores[d] *= static_cast<T>(a.scale);
-  const LogSum mine = sum_exponentials<T>(threadIdx.x, m, loss_threads,
-                                          [&](int64_t d) { return scores[d]; });
+  const LogSum mine =
+      sum_exponentials<T>(threadIdx.x, m, loss_threads, [&](int64_t d) { return scores[d]; });
   const double others = log_sum_block(shared, mine);
   const int64_t begin = a.positives.offsets[query], end = a.positives.offsets[query + 1];
   const double weight = a.query_weights ? a.query_weights[query] * a.scale : 0;
@@ -161,9 +161,8 @@ __global__ void __launch_bounds__(loss_threads)
   if (n > 0)
     row = positive_loss(
         shared.log_sums, a.per_positive, LogSum{s.document_max[d], s.document_sum[d]}.log_of_sum(),
-        n, for_each, [&](int64_t e, double gradient) {
-          s.positive_gradients[e] += weight * gradient;
-        });
+        n, for_each,
+        [&](int64_t e, double gradient) { s.positive_gradients[e] += weight * gradient; });
   if (threadIdx.x != 0) return;
   a.document_losses[d] = row.loss;
   s.document_shifts[d] = static_cast<T>(row.shift);

@@ -78,9 +78,10 @@ class Divergence {
     const ScoreView& view = a_.views[v];
     for_dtype_of<T>(view.queries.dtype, [&](auto type) {
       using E = decltype(type);
-      launch_product_of<E>(stream_, ProductArgs<T, E, E>{by_rows<E>(view.queries, state_.first),
-                                        by_rows<E>(view.documents), state_.scores[v], state_.rows,
-                                        m_, view.queries.dim, m_, false});
+      launch_product_of<E>(
+          stream_,
+          ProductArgs<T, E, E>{by_rows<E>(view.queries, state_.first), by_rows<E>(view.documents),
+                               state_.scores[v], state_.rows, m_, view.queries.dim, m_, false});
     });
   }
 
@@ -98,17 +99,24 @@ class Divergence {
     const ScoreView& view = a_.views[v];
     const int64_t dim = view.queries.dim;
     if (view.grad_queries)
-      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{state_.scores[v], m_, 1},
-                                                      by_columns<E>(view.documents),
-                                                      static_cast<T*>(view.grad_queries) +
-                                                          state_.first * dim,
-                                                      state_.rows, dim, m_, dim, false});
+      launch_product_of<E>(
+          stream_, ProductArgs<T, T, E>{{state_.scores[v], m_, 1},
+                                        by_columns<E>(view.documents),
+                                        static_cast<T*>(view.grad_queries) + state_.first * dim,
+                                        state_.rows,
+                                        dim,
+                                        m_,
+                                        dim,
+                                        false});
     if (view.grad_documents)
       launch_product_of<E>(stream_, ProductArgs<T, T, E>{{state_.scores[v], 1, m_},
-                                                      by_columns<E>(view.queries, state_.first),
-                                                      static_cast<T*>(view.grad_documents), m_, dim,
-                                                      state_.rows, dim,
-                                                      state_.first > 0 || shared(v)});
+                                                         by_columns<E>(view.queries, state_.first),
+                                                         static_cast<T*>(view.grad_documents),
+                                                         m_,
+                                                         dim,
+                                                         state_.rows,
+                                                         dim,
+                                                         state_.first > 0 || shared(v)});
   }
 
   // Whether an earlier view has the same gradient of documents.

@@ -14,7 +14,7 @@ struct ViewState {
   int64_t first, rows, n, m;  // queries of the block, and all
   int n_views, reference;
   bool mixture_first;
-  T* scores[max_views];      // [rows, m]; later their gradients
+  T* scores[max_views];  // [rows, m]; later their gradients
   double scales[max_views];
   // [views, block]. P_v = e^(score - shift) * factor, where the factor corrects the rounding of the
   // shift to T. `corrected` divergences are those that gradients subtract from log ratios.
@@ -66,8 +66,8 @@ __global__ void __launch_bounds__(loss_threads)
         scores[a.excluded.indices[e]] = -INFINITY;
     __syncthreads();
     for (int64_t d = thread; d < s.m; d += loss_threads) scores[d] *= static_cast<T>(s.scales[v]);
-    const LogSum mine = sum_exponentials<T>(thread, s.m, loss_threads,
-                                            [&](int64_t d) { return scores[d]; });
+    const LogSum mine =
+        sum_exponentials<T>(thread, s.m, loss_threads, [&](int64_t d) { return scores[d]; });
     const double log = log_sum_block(shared, mine);  // a barrier: all scores are scaled
     const bool some = !(log == -HUGE_VAL);
     const T shift = some ? static_cast<T>(log) : T(INFINITY);
@@ -90,8 +90,7 @@ __global__ void __launch_bounds__(loss_threads)
 // The error of log P_v - log M, from the rounding of shifts.
 template <class T>
 __device__ double log_ratio_error(const ViewState<T>& s, int v, int64_t q) {
-  return s.shift_errors[s.at(v, q)] -
-         (s.reference < 0 ? 0 : s.shift_errors[s.at(s.reference, q)]);
+  return s.shift_errors[s.at(v, q)] - (s.reference < 0 ? 0 : s.shift_errors[s.at(s.reference, q)]);
 }
 
 // The divergence of view v over all documents, and the variance of all views.
@@ -150,7 +149,7 @@ __device__ bool divergences_of_listed(LogSumShared& shared, const DivergenceArgs
 }
 
 template <class T>
-__global__ void __launch_bounds__(loss_threads)
+__global__ void __launch_bounds__(loss_threads, 2)
     compute_divergences(const __grid_constant__ DivergenceArgs a,
                         const __grid_constant__ ViewState<T> s) {
   LogSumShared& shared = shared_memory<LogSumShared>();
@@ -204,14 +203,13 @@ __global__ void __launch_bounds__(loss_threads)
 // The part of a target that is listed documents alone.
 template <class T>
 __global__ void __launch_bounds__(loss_threads)
-    enter_listed(const __grid_constant__ DivergenceArgs a,
-                 const __grid_constant__ ViewState<T> s) {
+    enter_listed(const __grid_constant__ DivergenceArgs a, const __grid_constant__ ViewState<T> s) {
   const int64_t q = blockIdx.x, query = s.first + q;
   for (int64_t e = a.listed.offsets[query] + threadIdx.x; e < a.listed.offsets[query + 1];
        e += loss_threads)
     for (int v = 0; v < s.n_views; ++v)
-      s.scores[v][q * s.m + a.listed.indices[e]] -= static_cast<T>(
-          static_cast<double>(s.weights[s.at(v, q)]) * s.listed[e * s.n_views + v]);
+      s.scores[v][q * s.m + a.listed.indices[e]] -=
+          static_cast<T>(static_cast<double>(s.weights[s.at(v, q)]) * s.listed[e * s.n_views + v]);
 }
 
 }  // namespace tilefold::cuda

@@ -46,7 +46,9 @@ class Bf16Panel {
     return bf16_bits(from_.data[i * from_.outer_stride + k * from_.inner_stride]);
   }
   // Neighbouring threads have neighbouring addresses.
-  __device__ int element(int r) const { return r * product_threads + static_cast<int>(threadIdx.x); }
+  __device__ int element(int r) const {
+    return r * product_threads + static_cast<int>(threadIdx.x);
+  }
   __device__ int outer(int r) const {
     return from_.inner_stride == 1 ? element(r) / words : element(r) % tile;
   }
@@ -94,24 +96,23 @@ __global__ void __launch_bounds__(product_threads)
       for (int m = 0; m < 4; ++m) {
         const int at = (row + 16 * m + g) * Shared::stride + 8 * half + t;
         const int below = at + 8 * Shared::stride;
-        const FragmentA left = {{shared.a[at], shared.a[below], shared.a[at + 4], shared.a[below + 4]}};
+        const FragmentA left = {
+            {shared.a[at], shared.a[below], shared.a[at + 4], shared.a[below + 4]}};
         TILEFOLD_UNROLL
         for (int n = 0; n < 4; ++n) multiply_bf16(sums[m][n], left, right[n]);
       }
     }
   }
   TILEFOLD_UNROLL
-  for (int m = 0; m < 4; ++m)
-    TILEFOLD_UNROLL
-    for (int n = 0; n < 4; ++n)
-      TILEFOLD_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int64_t r = first_row + row + 16 * m + g + i / 2 * 8;
-        const int64_t c = first_column + column + 8 * n + 2 * t + i % 2;
-        if (r >= p.rows || c >= p.columns) continue;
-        float& out = p.c[r * p.c_stride + c];
-        out = p.accumulate ? out + sums[m][n].sum[i] : sums[m][n].sum[i];
-      }
+  for (int m = 0; m < 4; ++m) TILEFOLD_UNROLL
+  for (int n = 0; n < 4; ++n) TILEFOLD_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const int64_t r = first_row + row + 16 * m + g + i / 2 * 8;
+    const int64_t c = first_column + column + 8 * n + 2 * t + i % 2;
+    if (r >= p.rows || c >= p.columns) continue;
+    float& out = p.c[r * p.c_stride + c];
+    out = p.accumulate ? out + sums[m][n].sum[i] : sums[m][n].sum[i];
+  }
 }
 
 template <class A, class B>

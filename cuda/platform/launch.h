@@ -37,7 +37,9 @@ inline void check_cuda(cudaError_t error, const Stream& stream, const char* what
                             ": ", cudaGetErrorString(error));
 }
 
-inline cudaStream_t handle(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle); }
+inline cudaStream_t handle(const Stream& stream) {
+  return static_cast<cudaStream_t>(stream.handle);
+}
 
 // Makes the device of a stream current, and the one before when it ends.
 class DeviceGuard {

@@ -85,8 +85,7 @@ inline void multiply_bf16(void* const (&operands)[warp_threads]) {
 }  // namespace emulation
 
 // C += A B, with A signed and B unsigned.
-inline void multiply_s8_u8(FragmentC& c, const FragmentA& a, const FragmentB& b,
-                           TILEFOLD_PLACE) {
+inline void multiply_s8_u8(FragmentC& c, const FragmentA& a, const FragmentB& b, TILEFOLD_PLACE) {
   emulation::Multiplication<FragmentC> mine = {a, b, &c};
   emulation::wait_for_warp(~0u, {file, line}, &emulation::multiply_s8_u8, &mine);
 }

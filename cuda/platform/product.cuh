@@ -62,8 +62,8 @@ class Panel {
     for (int r = 0; r < per_thread; ++r) {
       const int64_t i = first_ + outer(r), at = k + depth(r);
       values_[r] = i < end_ && at < inner_
-                       ? static_cast<T>(widened(
-                             from_.data[i * from_.outer_stride + at * from_.inner_stride]))
+                       ? static_cast<T>(
+                             widened(from_.data[i * from_.outer_stride + at * from_.inner_stride]))
                        : T(0);
     }
   }
@@ -79,7 +79,9 @@ class Panel {
   static constexpr int per_thread = tile * product_depth / product_threads;
 
   // Neighbouring threads have neighbouring addresses.
-  __device__ int element(int r) const { return r * product_threads + static_cast<int>(threadIdx.x); }
+  __device__ int element(int r) const {
+    return r * product_threads + static_cast<int>(threadIdx.x);
+  }
   __device__ int outer(int r) const {
     return from_.inner_stride == 1 ? element(r) / product_depth : element(r) % tile;
   }
@@ -121,27 +123,26 @@ __global__ void __launch_bounds__(product_threads)
         column[i] = shared.b[d * ProductShared<T>::stride + 16 * i + x];
       }
       TILEFOLD_UNROLL
-      for (int i = 0; i < micro; ++i)
-        TILEFOLD_UNROLL
-        for (int j = 0; j < micro; ++j) sums[i][j] = fma(row[i], column[j], sums[i][j]);
+      for (int i = 0; i < micro; ++i) TILEFOLD_UNROLL
+      for (int j = 0; j < micro; ++j) sums[i][j] = fma(row[i], column[j], sums[i][j]);
     }
   }
   TILEFOLD_UNROLL
-  for (int i = 0; i < micro; ++i)
-    TILEFOLD_UNROLL
-    for (int j = 0; j < micro; ++j) {
-      const int64_t r = first_row + 16 * i + y, c = first_column + 16 * j + x;
-      if (r >= p.rows || c >= p.columns || (p.lower_triangle && c > r)) continue;
-      T& out = p.c[r * p.c_stride + c];
-      out = p.accumulate ? out + sums[i][j] : sums[i][j];
-    }
+  for (int i = 0; i < micro; ++i) TILEFOLD_UNROLL
+  for (int j = 0; j < micro; ++j) {
+    const int64_t r = first_row + 16 * i + y, c = first_column + 16 * j + x;
+    if (r >= p.rows || c >= p.columns || (p.lower_triangle && c > r)) continue;
+    T& out = p.c[r * p.c_stride + c];
+    out = p.accumulate ? out + sums[i][j] : sums[i][j];
+  }
 }
 
 template <class T, class A, class B>
 void launch_product(const Stream& stream, const ProductArgs<T, A, B>& p) {
-  const int64_t tiles = blocks_for(p.rows, product_tile<T>) * blocks_for(p.columns, product_tile<T>);
-  launch("multiply", multiply<T, A, B>,
-         {tiles, 1, product_threads, sizeof(ProductShared<T>)}, stream, p);
+  const int64_t tiles =
+      blocks_for(p.rows, product_tile<T>) * blocks_for(p.columns, product_tile<T>);
+  launch("multiply", multiply<T, A, B>, {tiles, 1, product_threads, sizeof(ProductShared<T>)},
+         stream, p);
 }
 
 }  // namespace tilefold::cuda

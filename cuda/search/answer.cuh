@@ -134,6 +134,7 @@ static __global__ void __launch_bounds__(list_threads)
     write_answer(a, shared, entries, number, threshold, n, places);
     if (threadIdx.x != 0) return;
     queries.stages[q] = Stage::answered;
+    if (a.refined) add_wrapping(a.refined + number, queries.refined[q]);
     if (a.pruned_bound && queries.pruned[q] > a.pruned_bound[number])
       a.pruned_bound[number] = queries.pruned[q];
     return;
@@ -146,8 +147,8 @@ static __global__ void __launch_bounds__(list_threads)
   if (threadIdx.x != 0) return;
   const float certain = bound ? score_of(bound) : -INFINITY;
   queries.thresholds[q] = certain > initial ? certain : initial;
-  queries.stages[q] = fault == bounds_wrong || stage == Stage::certain ? Stage::exact
-                                                                       : Stage::certain;
+  queries.stages[q] =
+      fault == bounds_wrong || stage == Stage::certain ? Stage::exact : Stage::certain;
   queries.overflowed[q] = 0;
   queries.pruned[q] = -INFINITY;
   lists.counts[q] = 0;

@@ -94,10 +94,9 @@ class Filter {
   __device__ void fold() {
     const float norm = widest(1), radius = widest(2), along = widest(3);
     TILEFOLD_UNROLL
-    for (int m = 0; m < 4; ++m)
-      TILEFOLD_UNROLL
-      for (int lower_half = 0; lower_half < 2; ++lower_half)
-        fold_row<prunes>(m, lower_half, norm, radius, along);
+    for (int m = 0; m < 4; ++m) TILEFOLD_UNROLL
+    for (int lower_half = 0; lower_half < 2; ++lower_half)
+      fold_row<prunes>(m, lower_half, norm, radius, along);
   }
 
  private:
@@ -109,8 +108,7 @@ class Filter {
     const int64_t blocks = block_count(a_.documents.rows);
     for (int i = thread_; i < tile_blocks * block_bounds; i += filter_threads) {
       const bool given = first_block_ + i / block_bounds < blocks;
-      shared_.document_bounds[i] =
-          given ? a_.packed.bounds[first_block_ * block_bounds + i] : 0.0f;
+      shared_.document_bounds[i] = given ? a_.packed.bounds[first_block_ * block_bounds + i] : 0.0f;
     }
   }
 
@@ -146,9 +144,9 @@ class Filter {
       const uint8_t* const from =
           a_.packed.codes +
           (((first_block_ + block) * dim_words_ + word) * block_rows + 4 * piece) * 4;
-      const int to = ((stage * tile_blocks + block) * step_words + word_row) *
-                         FilterShared::document_stride +
-                     4 * piece;
+      const int to =
+          ((stage * tile_blocks + block) * step_words + word_row) * FilterShared::document_stride +
+          4 * piece;
       copy_async(&shared_.documents[to], from, given);
     }
   }
@@ -160,9 +158,9 @@ class Filter {
     TILEFOLD_UNROLL
     for (int n = 0; n < 8; ++n) {
       const int block = 2 * (warp_ % 2) + n / 4;
-      const int at = ((stage * tile_blocks + block) * step_words + word) *
-                         FilterShared::document_stride +
-                     8 * (n % 4) + g;
+      const int at =
+          ((stage * tile_blocks + block) * step_words + word) * FilterShared::document_stride +
+          8 * (n % 4) + g;
       b[n].word[0] = shared_.documents[at];
       b[n].word[1] = shared_.documents[at + 4 * FilterShared::document_stride];
     }
@@ -198,19 +196,17 @@ class Filter {
     const float most = half_width(query, norm, radius, along);
     float dropped = -INFINITY;
     TILEFOLD_UNROLL
-    for (int n = 0; n < 8; ++n)
-      TILEFOLD_UNROLL
-      for (int column = 0; column < 2; ++column) {
-        const int block = 2 * (warp_ % 2) + n / 4, i = 8 * (n % 4) + 2 * (lane_ % 4) + column;
-        const int32_t product = c_[m][n].sum[2 * lower_half + column] - 128 * query.code_sum;
-        const float centre =
-            fmaf(query.along, bound_of(block, i, 3),
-                 static_cast<float>(product) * bound_of(block, i, 0) * query.scale);
-        // Most need no closer look. NaN is no reason to drop a document.
-        if (!prunes && centre + most < threshold) continue;
-        const float upper = consider(row, threshold, query, centre, block, i);
-        dropped = upper > dropped ? upper : dropped;
-      }
+    for (int n = 0; n < 8; ++n) TILEFOLD_UNROLL
+    for (int column = 0; column < 2; ++column) {
+      const int block = 2 * (warp_ % 2) + n / 4, i = 8 * (n % 4) + 2 * (lane_ % 4) + column;
+      const int32_t product = c_[m][n].sum[2 * lower_half + column] - 128 * query.code_sum;
+      const float centre = fmaf(query.along, bound_of(block, i, 3),
+                                static_cast<float>(product) * bound_of(block, i, 0) * query.scale);
+      // Most need no closer look. NaN is no reason to drop a document.
+      if (!prunes && centre + most < threshold) continue;
+      const float upper = consider(row, threshold, query, centre, block, i);
+      dropped = upper > dropped ? upper : dropped;
+    }
     if (prunes) record_dropped(row, dropped);
   }
 

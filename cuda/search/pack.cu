@@ -28,8 +28,9 @@ __global__ void __launch_bounds__(pack_threads)
       const auto place = [&](int64_t j) { return j / 4 * 4 * block_rows + j % 4; };
       Quantised x = {};
       if (row < a.documents.rows)
-        x = quantise(shared, args, row_of<T>(a.documents, row), rest,
-                     [&](int64_t j, int code) { own[place(j)] = static_cast<uint8_t>(code + 128); });
+        x = quantise(shared, args, row_of<T>(a.documents, row), rest, [&](int64_t j, int code) {
+          own[place(j)] = static_cast<uint8_t>(code + 128);
+        });
       if (!x.finite) {
         for (int64_t j = threadIdx.x; j < padded; j += blockDim.x) own[place(j)] = 128;
         x = {};
@@ -53,10 +54,9 @@ constexpr int row_threads = 256;
 
 // A warp takes a row.
 template <class T>
-__global__ void __launch_bounds__(row_threads)
-    test_rows(const __grid_constant__ FiniteRowsArgs a) {
-  const int64_t row = blockIdx.x * static_cast<int64_t>(row_threads / warp_size) +
-                      threadIdx.x / warp_size;
+__global__ void __launch_bounds__(row_threads) test_rows(const __grid_constant__ FiniteRowsArgs a) {
+  const int64_t row =
+      blockIdx.x * static_cast<int64_t>(row_threads / warp_size) + threadIdx.x / warp_size;
   bool finite = true;
   if (row < a.vectors.rows)
     for (int64_t j = threadIdx.x % warp_size; j < a.vectors.dim; j += warp_size)

@@ -18,9 +18,8 @@ static __global__ void __launch_bounds__(pack_threads)
   int8_t* const codes = queries.codes + q * queries.row_codes;
   const QuantiseArgs args = {dim, queries.row_codes, a.packed.direction,
                              a.packed.rotated ? signs : nullptr, false};
-  const Quantised x =
-      quantise(shared, args, from, queries.rest + q * padded_dim(dim),
-               [&](int64_t j, int code) { codes[j] = static_cast<int8_t>(code); });
+  const Quantised x = quantise(shared, args, from, queries.rest + q * padded_dim(dim),
+                               [&](int64_t j, int code) { codes[j] = static_cast<int8_t>(code); });
   if (threadIdx.x != 0) return;
   const double whole = x.split ? 0x1p-20 * x.norm : 0;
   const double norm_factor = x.radius + 0x1p-17 * (x.rest_norm + x.approximation) + whole;
@@ -38,8 +37,9 @@ static __global__ void __launch_bounds__(pack_threads)
 
 // Thresholds before any document is seen, and empty lists.
 static __global__ void begin_search(const __grid_constant__ SearchArgs a,
-                             const __grid_constant__ Queries queries,
-                             const __grid_constant__ CandidateLists lists, const Stage stage) {
+                                    const __grid_constant__ Queries queries,
+                                    const __grid_constant__ CandidateLists lists,
+                                    const Stage stage) {
   const int64_t q = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
   if (q >= queries.n) return;
   const int64_t query = queries.first + q;

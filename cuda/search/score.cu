@@ -13,7 +13,8 @@ template <class T>
 __global__ void __launch_bounds__(pair_threads)
     score_pairs(const __grid_constant__ ScoreArgs a, const float* wide) {
   const int64_t dim = a.documents.dim, pairs = a.queries.rows * a.m;
-  const int64_t pair = (blockIdx.x * static_cast<int64_t>(pair_threads) + threadIdx.x) / score_lanes;
+  const int64_t pair =
+      (blockIdx.x * static_cast<int64_t>(pair_threads) + threadIdx.x) / score_lanes;
   const int64_t at = pair < pairs ? pair : 0;
   const float score =
       canonical_score(wide + at / a.m * dim, row_of<T>(a.documents, a.rows[at]), dim);

@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(list_threads)
       atomicMax(&queries.overflowed[q], bounds_wrong);
     lists.lower[at] = ordered(score);
   }
-  if (threadIdx.x == 0 && a.refined) add_wrapping(a.refined + queries.first + q, count);
+  if (threadIdx.x == 0) queries.refined[q] = count;
 }
 
 struct ScoreAllShared {
@@ -56,8 +56,7 @@ __device__ inline float keep_best(const SearchArgs& a, ScoreAllShared& shared, i
   __syncthreads();
   const auto load = [&](int64_t i) { return Scored{rows[i], scores[i]}; };
   const auto keep = [&](const Scored& s) {
-    const auto side =
-        boundary.side(ascending_key(s.score), descending_key(document_id(a, s.row)));
+    const auto side = boundary.side(ascending_key(s.score), descending_key(document_id(a, s.row)));
     if (side == Boundary::Side::at) return atomicAdd(&shared.equal, 1) < boundary.equal;
     return side == Boundary::Side::within;
   };
@@ -86,7 +85,10 @@ __global__ void __launch_bounds__(list_threads)
   const float most = max_score(a, number);
   float threshold = queries.initial[q];
   int64_t kept = 0, scored = 0;
-  if (threadIdx.x == 0) shared.count = 0;
+  if (threadIdx.x == 0) {
+    shared.count = 0;
+    queries.refined[q] = 0;
+  }
   __syncthreads();
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t end = first + step < rows ? first + step : rows;
@@ -112,7 +114,7 @@ __global__ void __launch_bounds__(list_threads)
     __syncthreads();
   }
   if (threadIdx.x == 0) lists.counts[q] = static_cast<int32_t>(kept);
-  if (a.refined && scored) add_wrapping(a.refined + number, scored);
+  if (scored) add_wrapping(queries.refined + q, scored);
 }
 
 }  // namespace tilefold::cuda

@@ -68,6 +68,7 @@ class Search {
         floats_(stream, 3 * batch_),
         stages_(stream, batch_),
         integers_(stream, 2 * batch_),
+        refined_(stream, batch_),
         signs_(stream, padded_ / 32 + 1),
         rows_(stream, batch_ * capacity_),
         lower_(stream, batch_ * capacity_),
@@ -90,12 +91,19 @@ class Search {
 
   // Returns false if the search is cancelled.
   bool run_batch(int64_t first, int64_t n) {
-    const Queries queries = {first,           n,
-                             row_codes_,      wide_.data(),
-                             rest_.data(),    codes_.data(),
-                             bounds_.data(),  floats_.data(),
-                             floats_.data() + batch_, floats_.data() + 2 * batch_,
-                             stages_.data(),  integers_.data()};
+    const Queries queries = {first,
+                             n,
+                             row_codes_,
+                             wide_.data(),
+                             rest_.data(),
+                             codes_.data(),
+                             bounds_.data(),
+                             floats_.data(),
+                             floats_.data() + batch_,
+                             floats_.data() + 2 * batch_,
+                             stages_.data(),
+                             integers_.data(),
+                             refined_.data()};
     const CandidateLists lists = {integers_.data() + batch_, rows_.data(), lower_.data(),
                                   upper_.data(), capacity_};
     for_dtype(a_.queries.dtype, [&](auto type) {
@@ -151,8 +159,8 @@ class Search {
   // root.
   int64_t likely_rank(int64_t tiles_seen) const {
     if (tiles_seen == tiles_) return a_.k;
-    const double expected = static_cast<double>(a_.k) * static_cast<double>(tiles_seen) /
-                            static_cast<double>(tiles_);
+    const double expected =
+        static_cast<double>(a_.k) * static_cast<double>(tiles_seen) / static_cast<double>(tiles_);
     return static_cast<int64_t>(std::ceil(expected + 4 * std::sqrt(expected))) + 2;
   }
 
@@ -183,6 +191,7 @@ class Search {
   DeviceBuffer<float> floats_;
   DeviceBuffer<Stage> stages_;
   DeviceBuffer<int32_t> integers_;
+  DeviceBuffer<int64_t> refined_;
   DeviceBuffer<uint32_t> signs_;
   DeviceBuffer<int32_t> rows_;
   DeviceBuffer<float> lower_, upper_;

@@ -267,8 +267,8 @@ def placement_on(device: Any, op: str) -> Placement | None:
         raise ValueError(f"{op}: device {name!r} needs torch: pip install torch") from None
     if not torch.cuda.is_available():
         raise ValueError(f"{op}: device {name!r} needs a GPU that torch can use, and it finds none")
-    number = torch.device(name).index
-    number = torch.cuda.current_device() if number is None else number
+    named = re.search(r"\d+", name)
+    number = torch.cuda.current_device() if named is None else int(named.group())
     if number >= torch.cuda.device_count():
         raise ValueError(
             f"{op}: device must be cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {name!r}"
@@ -290,4 +290,3 @@ def _warn_of_rounding(op: str) -> None:
         PrecisionWarning,
         stacklevel=frames_of_this_package(),
     )
-

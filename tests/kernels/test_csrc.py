@@ -85,10 +85,14 @@ def test_includes_follow_the_directions(path):
         assert same or folder_of(name) in allowed, f"{here} must not include {name}"
 
 
-CUDA_FILES = sorted(path for path in CUDA.rglob("*.*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"})
+CUDA_FILES = sorted(
+    path for path in CUDA.rglob("*.*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}
+)
 
 
-@pytest.mark.parametrize("path", CUDA_FILES, ids=[p.relative_to(CUDA).as_posix() for p in CUDA_FILES])
+@pytest.mark.parametrize(
+    "path", CUDA_FILES, ids=[p.relative_to(CUDA).as_posix() for p in CUDA_FILES]
+)
 def test_includes_of_cuda_follow_the_directions(path):
     here = path.relative_to(CUDA).as_posix()
     allowed = CUDA_MAY_INCLUDE[folder_of(here)]

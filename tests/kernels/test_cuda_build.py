@@ -33,7 +33,15 @@ class Kernel(NamedTuple):
 
 def nvcc(source: Path, *options: str) -> str:
     include = [f"-I{ROOT}", f"-I{ROOT / 'csrc'}"]
-    command = [NVCC, "-std=c++17", "-O3", "--expt-relaxed-constexpr", *include, *options, str(source)]
+    command = [
+        NVCC,
+        "-std=c++17",
+        "-O3",
+        "--expt-relaxed-constexpr",
+        *include,
+        *options,
+        str(source),
+    ]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

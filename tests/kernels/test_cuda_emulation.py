@@ -39,7 +39,8 @@ def checked_program(tmp_path_factory):
 def run(program: Path, name: str, order: str = "forward") -> tuple[int, str]:
     done = subprocess.run(
         [program, name],
-        env=os.environ | {"TILEFOLD_CUDA_ORDER": order, "ASAN_OPTIONS": "detect_leaks=0:exitcode=99"},
+        env=os.environ
+        | {"TILEFOLD_CUDA_ORDER": order, "ASAN_OPTIONS": "detect_leaks=0:exitcode=99"},
         capture_output=True,
         text=True,
         timeout=60,

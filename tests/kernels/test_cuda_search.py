@@ -9,14 +9,14 @@ from tilefold import _native, reference
 from tilefold.retrieval.packing import pack_as
 
 pytestmark = pytest.mark.skipif(
-    _native.CUDA != "emulated", reason="needs a build with emulated CUDA (make cuda)"
+    _native.CUDA != "emulated", reason="needs a build with emulated CUDA (make test-cuda)"
 )
 
 CUDA = (2, 0)
 
 
 class OnCuda:
-    """An array that says it is on cuda:0, where emulated kernels find it; its memory is the host's."""
+    """An array that says it is on cuda:0, for emulated kernels; its memory is the host's."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array

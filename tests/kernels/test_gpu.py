@@ -23,7 +23,10 @@ def gaussian(seed: int, *shape: int) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
 @pytest.mark.parametrize(("n", "m", "dim", "k"), [(1, 5000, 384, 10), (300, 20_000, 100, 100)])
 def test_search_has_the_bits_of_the_reference(dtype, n, m, dim, k):
-    queries, documents = torch.from_numpy(gaussian(0, n, dim)), torch.from_numpy(gaussian(1, m, dim))
+    queries, documents = (
+        torch.from_numpy(gaussian(0, n, dim)),
+        torch.from_numpy(gaussian(1, m, dim)),
+    )
     if dtype == "int8":
         queries, documents = ((30 * x).clamp(-127, 127).round() for x in (queries, documents))
     queries, documents = (x.to(getattr(torch, dtype)) for x in (queries, documents))
@@ -69,7 +72,10 @@ def test_the_contrastive_loss_is_that_of_the_cpu(dtype, symmetric):
 
 
 def test_the_invariance_loss_is_that_of_the_cpu():
-    views, documents = torch.from_numpy(gaussian(0, 3, 50, 64)), torch.from_numpy(gaussian(1, 80, 64))
+    views, documents = (
+        torch.from_numpy(gaussian(0, 3, 50, 64)),
+        torch.from_numpy(gaussian(1, 80, 64)),
+    )
     on_cpu = invariance_loss(views / 8, documents / 8)
     on_gpu = invariance_loss(views.cuda() / 8, documents.cuda() / 8)
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-5, atol=1e-6)

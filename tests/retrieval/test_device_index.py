@@ -10,7 +10,7 @@ from tilefold.retrieval import resident_segments
 from tilefold.retrieval.resident_segments import ResidentSegments
 
 emulated = pytest.mark.skipif(
-    _native.CUDA != "emulated", reason="needs a build with emulated CUDA (make cuda)"
+    _native.CUDA != "emulated", reason="needs a build with emulated CUDA (make test-cuda)"
 )
 
 
@@ -150,7 +150,9 @@ def test_what_a_device_cannot_do_names_the_way_out():
         ValueError, match=r"queries must be on cuda:0 like the index, got the host; move them"
     ):
         on_device.search(gaussian(1, 2, 24), 3)
-    with pytest.raises(ValueError, match='has no range search; save it and load it with device="cpu"'):
+    with pytest.raises(
+        ValueError, match='has no range search; save it and load it with device="cpu"'
+    ):
         on_device.range_search(EmulatedArray(gaussian(1, 2, 24)), 0.5)
     with pytest.raises(ValueError, match='metric "l2" is on the CPU alone'):
         tilefold.FlatIndex(4, metric="l2", device="cuda")
@@ -160,7 +162,9 @@ def test_what_a_device_cannot_do_names_the_way_out():
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", 3])
 def test_an_unknown_device_is_refused(device):
-    with pytest.raises(ValueError, match=r'FlatIndex: device must be "cpu", "cuda" or "cuda:N", got'):
+    with pytest.raises(
+        ValueError, match=r'FlatIndex: device must be "cpu", "cuda" or "cuda:N", got'
+    ):
         tilefold.FlatIndex(4, device=device)
 
 

@@ -158,5 +158,3 @@ class DeviceSearch:
         scores, ids = fetch(self._scores), fetch(self._ids)
         scores[self._bad_queries], ids[self._bad_queries] = -np.inf, -1
         self._scores, self._ids = place(scores), place(ids)
-
-

@@ -108,10 +108,12 @@ class FlatIndex:
         self._placement = placement_on(device, "FlatIndex")
         if self._placement is not None and self._metric == "l2":
             raise ValueError(
-                f'FlatIndex: metric "l2" is on the CPU alone, got device {str(device)!r}; with unit '
-                'vectors, "cosine" gives the same order'
+                f'FlatIndex: metric "l2" is on the CPU alone, got device {str(device)!r}; with '
+                'unit vectors, "cosine" gives the same order'
             )
-        self._residents = self._placement and ResidentSegments(self._placement)
+        self._residents: ResidentSegments | None = None
+        if self._placement is not None:
+            self._residents = ResidentSegments(self._placement)
 
     def _start_locks(self) -> None:
         self._lock = threading.Lock()
