@@ -30,6 +30,7 @@ from table import Line, Table, describe, milliseconds
 import tilefold
 from tilefold.testing import PeakMemory, Timing, machine, measure, peak_memory
 
+collect_ignore = ["gpu.py"]  # a program, which needs torch
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = 2  # of everybody; what the figures of the specification were measured with
 _DATA = bytes(16 << 20)  # takes some milliseconds to hash

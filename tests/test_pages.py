@@ -12,7 +12,7 @@ from tilefold.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-FOLDERS = ("bench", "csrc", "docs", "examples", "findings", "python", "tests")
+FOLDERS = ("bench", "csrc", "cuda", "docs", "examples", "findings", "python", "tests")
 FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")] + [*ROOT.iterdir()]
 PATHS = [f"/{path.relative_to(ROOT).as_posix()}" for path in FILES]
 
