@@ -1,5 +1,5 @@
-// The rows of the CPU's ISA table and the devices of this build, for tests, benchmarks and memory planning. Unlike the ops, these
-// functions concern one implementation alone.
+// The rows of the CPU's ISA table, for tests, benchmarks and memory planning, and whether this build
+// has CUDA kernels. Unlike the ops, these functions concern one implementation alone.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -28,10 +28,6 @@ namespace tilefold::cuda {
 
 inline void __syncthreads(TILEFOLD_PLACE) { emulation::wait_for_block({file, line}); }
 
-inline void __syncwarp(uint32_t mask = ~0u, TILEFOLD_PLACE) {
-  emulation::wait_for_warp(mask, {file, line}, nullptr, nullptr);
-}
-
 namespace emulation {
 
 // Each lane of an exchange gives a value and gets that of another lane.
@@ -84,28 +80,9 @@ T shuffle(uint32_t mask, T value, int from, Place place) {
 }  // namespace emulation
 
 template <class T>
-T __shfl_sync(uint32_t mask, T value, int from, int width = 32, TILEFOLD_PLACE) {
-  const int first = emulation::lane() / width * width;
-  return emulation::shuffle(mask, value, first + from % width, {file, line});
-}
-
-template <class T>
 T __shfl_xor_sync(uint32_t mask, T value, int other, int width = 32, TILEFOLD_PLACE) {
   const int lane = emulation::lane(), from = lane ^ other;
   return emulation::shuffle(mask, value, from / width > lane / width ? lane : from, {file, line});
-}
-
-template <class T>
-T __shfl_up_sync(uint32_t mask, T value, int by, int width = 32, TILEFOLD_PLACE) {
-  const int lane = emulation::lane();
-  return emulation::shuffle(mask, value, lane % width < by ? lane : lane - by, {file, line});
-}
-
-template <class T>
-T __shfl_down_sync(uint32_t mask, T value, int by, int width = 32, TILEFOLD_PLACE) {
-  const int lane = emulation::lane();
-  return emulation::shuffle(mask, value, lane % width + by >= width ? lane : lane + by,
-                            {file, line});
 }
 
 inline uint32_t __ballot_sync(uint32_t mask, bool predicate, TILEFOLD_PLACE) {

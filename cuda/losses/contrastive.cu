@@ -1,19 +1,16 @@
 // The contrastive loss on CUDA devices, as on the CPU (cpu/host/contrastive.cpp): the scores of a
 // block of queries with all documents, the softmax of each query, gradients in the place of scores,
-// and two more products. Bits do not depend on the device.
+// and two more products. Bits do not depend on timing.
 #include "cuda/losses/contrastive.cuh"
 
 #include <algorithm>
 
 #include "cuda/losses/losses.h"
+#include "cuda/losses/pair_products.cuh"
 #include "cuda/platform/launch.h"
-#include "cuda/platform/bf16_product.cuh"
 
 namespace tilefold::cuda {
 namespace {
-
-constexpr int64_t score_bytes = int64_t{256} << 20;  // of a block
-constexpr int64_t max_block_queries = 4096;
 
 // E is the dtype of embeddings, T that of scores.
 template <class E, class T>
@@ -25,7 +22,7 @@ class Contrastive {
         pulse_(pulse),
         n_(a.queries.rows),
         m_(a.documents.rows),
-        block_(block_queries(a)),
+        block_(block_queries(n_, m_ * static_cast<int64_t>(sizeof(T)) * (a.gated() ? 2 : 1))),
         scores_(stream, block_ * m_),
         gates_(stream, a.gated() ? block_ * m_ : 0),
         positives_(stream, 2 * a.positives.size),
@@ -67,13 +64,6 @@ class Contrastive {
   }
 
  private:
-  static int64_t block_queries(const ContrastiveArgs& a) {
-    const int64_t row_bytes =
-        a.documents.rows * static_cast<int64_t>(sizeof(T)) * (a.gated() ? 2 : 1);
-    return std::clamp<int64_t>(score_bytes / std::max<int64_t>(1, row_bytes), 1,
-                               std::min(max_block_queries, a.queries.rows));
-  }
-
   bool go_on(int64_t first) {
     const double passes = a_.symmetric() ? 2 : 1;
     const double share =
@@ -95,26 +85,23 @@ class Contrastive {
   void score_block(int64_t first) {
     state_.first = first;
     state_.rows = std::min(block_, n_ - first);
-    launch_product_of<E>(
-        stream_, ProductArgs<T, E, E>{by_rows<E>(a_.queries, first), by_rows<E>(a_.documents),
-                                      scores_.data(), state_.rows, m_, a_.queries.dim, m_, false});
+    multiply_scores<E>(stream_, a_.queries, a_.documents, here(), scores_.data());
     if (a_.gated()) {
-      multiply_gates(first);
+      multiply_gates();
       launch_for(state_.rows * m_, "apply_gates", apply_gates<T>, scores_.data(), gates_.data(),
                  state_.rows * m_);
     }
     launch_for_queries("mask_pairs", mask_pairs<T>);
   }
 
-  void multiply_gates(int64_t first) {
+  void multiply_gates() {
     for_dtype_of<T>(a_.gate_queries.dtype, [&](auto type) {
-      using G = decltype(type);
-      launch_product_of<G>(
-          stream_,
-          ProductArgs<T, G, G>{by_rows<G>(a_.gate_queries, first), by_rows<G>(a_.gate_documents),
-                               gates_.data(), state_.rows, m_, a_.gate_queries.dim, m_, false});
+      multiply_scores<decltype(type)>(stream_, a_.gate_queries, a_.gate_documents, here(),
+                                      gates_.data());
     });
   }
+
+  QueryBlock here() const { return {state_.first, state_.rows}; }
 
   void scale_scores() {
     launch_for(state_.rows * m_, "scale_scores", scale_all<T>, scores_.data(), state_.rows * m_,
@@ -126,26 +113,11 @@ class Contrastive {
     launch("differentiate", differentiate<T>,
            {blocks_for(m_, loss_threads), state_.rows, loss_threads}, stream_, state_, m_);
     launch_for_queries("enter_positives", enter_positives<T>);
-    const int64_t dim = a_.queries.dim;
     if (a_.grad_queries)
-      launch_product_of<E>(
-          stream_, ProductArgs<T, T, E>{{scores_.data(), m_, 1},
-                                        by_columns<E>(a_.documents),
-                                        static_cast<T*>(a_.grad_queries) + state_.first * dim,
-                                        state_.rows,
-                                        dim,
-                                        m_,
-                                        dim,
-                                        false});
+      multiply_for_queries<E>(stream_, scores_.data(), a_.documents, here(), a_.grad_queries);
     if (a_.grad_documents)
-      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{scores_.data(), 1, m_},
-                                                         by_columns<E>(a_.queries, state_.first),
-                                                         static_cast<T*>(a_.grad_documents),
-                                                         m_,
-                                                         dim,
-                                                         state_.rows,
-                                                         dim,
-                                                         state_.first > 0});
+      multiply_for_documents<E>(stream_, scores_.data(), a_.queries, m_, here(), a_.grad_documents,
+                                state_.first > 0);
   }
 
   const ContrastiveArgs& a_;

@@ -5,14 +5,11 @@
 
 #include "check.h"
 #include "cuda/losses/losses.h"
+#include "cuda/losses/pair_products.cuh"
 #include "cuda/platform/launch.h"
-#include "cuda/platform/bf16_product.cuh"
 
 namespace tilefold::cuda {
 namespace {
-
-constexpr int64_t score_bytes = int64_t{256} << 20;  // of a block
-constexpr int64_t max_block_queries = 4096;
 
 // T is the dtype of scores.
 template <class T>
@@ -24,7 +21,7 @@ class Divergence {
         pulse_(pulse),
         n_(a.views[0].queries.rows),
         m_(a.views[0].documents.rows),
-        block_(block_queries(a)),
+        block_(block_queries(n_, m_ * static_cast<int64_t>(sizeof(T)) * a.n_views)),
         scores_(stream, block_ * m_ * a.n_views),
         numbers_(stream, 4 * block_ * a.n_views),
         errors_(stream, block_ * a.n_views),
@@ -61,13 +58,6 @@ class Divergence {
   }
 
  private:
-  static int64_t block_queries(const DivergenceArgs& a) {
-    const int64_t row_bytes =
-        a.views[0].documents.rows * static_cast<int64_t>(sizeof(T)) * a.n_views;
-    return std::clamp<int64_t>(score_bytes / std::max<int64_t>(1, row_bytes), 1,
-                               std::min(max_block_queries, a.views[0].queries.rows));
-  }
-
   void launch_for_queries(const char* name,
                           void (*kernel)(const DivergenceArgs, const ViewState<T>),
                           int64_t shared = 0) {
@@ -77,13 +67,12 @@ class Divergence {
   void multiply_view(int v) {
     const ScoreView& view = a_.views[v];
     for_dtype_of<T>(view.queries.dtype, [&](auto type) {
-      using E = decltype(type);
-      launch_product_of<E>(
-          stream_,
-          ProductArgs<T, E, E>{by_rows<E>(view.queries, state_.first), by_rows<E>(view.documents),
-                               state_.scores[v], state_.rows, m_, view.queries.dim, m_, false});
+      multiply_scores<decltype(type)>(stream_, view.queries, view.documents, here(),
+                                      state_.scores[v]);
     });
   }
+
+  QueryBlock here() const { return {state_.first, state_.rows}; }
 
   void differentiate() {
     launch("differentiate_views", differentiate_views<T>,
@@ -97,26 +86,12 @@ class Divergence {
   template <class E>
   void multiply_gradients(int v) {
     const ScoreView& view = a_.views[v];
-    const int64_t dim = view.queries.dim;
+    const T* const gradients = state_.scores[v];
     if (view.grad_queries)
-      launch_product_of<E>(
-          stream_, ProductArgs<T, T, E>{{state_.scores[v], m_, 1},
-                                        by_columns<E>(view.documents),
-                                        static_cast<T*>(view.grad_queries) + state_.first * dim,
-                                        state_.rows,
-                                        dim,
-                                        m_,
-                                        dim,
-                                        false});
+      multiply_for_queries<E>(stream_, gradients, view.documents, here(), view.grad_queries);
     if (view.grad_documents)
-      launch_product_of<E>(stream_, ProductArgs<T, T, E>{{state_.scores[v], 1, m_},
-                                                         by_columns<E>(view.queries, state_.first),
-                                                         static_cast<T*>(view.grad_documents),
-                                                         m_,
-                                                         dim,
-                                                         state_.rows,
-                                                         dim,
-                                                         state_.first > 0 || shared(v)});
+      multiply_for_documents<E>(stream_, gradients, view.queries, m_, here(), view.grad_documents,
+                                state_.first > 0 || shared(v));
   }
 
   // Whether an earlier view has the same gradient of documents.

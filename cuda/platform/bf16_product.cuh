@@ -1,8 +1,6 @@
 // Matrix products of bf16 on tensor cores, summed in fp32: the products of two bf16 are exact.
 // Operands in fp32 are rounded to bf16 on the way.
 #pragma once
-#include <type_traits>
-
 #include "cuda/platform/matrix_multiply.h"
 #include "cuda/platform/product.cuh"
 
@@ -122,15 +120,6 @@ void launch_bf16_product(const Stream& stream, const ProductArgs<float, A, B>& p
          {blocks_for(p.rows, tile) * blocks_for(p.columns, tile), 1, product_threads,
           sizeof(Bf16ProductShared)},
          stream, p);
-}
-
-// A product of embeddings E, or of fp32 gradients with embeddings: on tensor cores for bf16.
-template <class E, class T, class A, class B>
-void launch_product_of(const Stream& stream, const ProductArgs<T, A, B>& p) {
-  if constexpr (std::is_same_v<E, Bfloat>)
-    launch_bf16_product(stream, p);
-  else
-    launch_product(stream, p);
 }
 
 }  // namespace tilefold::cuda

@@ -32,8 +32,8 @@ struct ProductArgs {
   Operand<A> a;
   Operand<B> b;
   T* c;
-  int64_t rows, columns, inner, c_stride;
-  bool accumulate;
+  int64_t rows = 0, columns = 0, inner = 0, c_stride = 0;
+  bool accumulate = false;
   bool lower_triangle = false;  // only elements with column <= row
 };
 

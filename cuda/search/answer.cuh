@@ -120,7 +120,7 @@ static __global__ void __launch_bounds__(list_threads)
   const Entries entries(a, queries, lists, q);
   const float initial = queries.initial[q];
   const float threshold = stage == Stage::exact ? initial : queries.thresholds[q];
-  const int32_t fault = stage == Stage::exact ? 0 : queries.overflowed[q];
+  const int32_t fault = stage == Stage::exact ? 0 : queries.faults[q];
 
   int32_t mine = 0, mine_reaching = 0;
   for (int64_t i = threadIdx.x; i < entries.size(); i += blockDim.x)
@@ -149,7 +149,7 @@ static __global__ void __launch_bounds__(list_threads)
   queries.thresholds[q] = certain > initial ? certain : initial;
   queries.stages[q] =
       fault == bounds_wrong || stage == Stage::certain ? Stage::exact : Stage::certain;
-  queries.overflowed[q] = 0;
+  queries.faults[q] = 0;
   queries.pruned[q] = -INFINITY;
   lists.counts[q] = 0;
 }

@@ -32,19 +32,22 @@ struct QueryBound {
 // canonical scores of all documents; or it is there.
 enum class Stage : int32_t { likely, certain, exact, answered };
 
+// A candidate did not fit in the list; a score contradicted its bounds.
+constexpr int32_t list_overflowed = 1, bounds_wrong = 2;
+
 struct Queries {
-  int64_t first, n;     // of the search's queries
-  int64_t row_codes;    // codes of a row: padded_dim, rounded up to step_codes
-  float* wide;          // [n, dim]
-  float* rest;          // [n, padded_dim] without the part along the direction, rotated
-  int8_t* codes;        // [n rounded up to tile_queries, row_codes]
-  QueryBound* bounds;   // [n]
-  float* initial;       // [n] thresholds before any document of this search is seen
-  float* thresholds;    // [n] documents with a smaller upper bound are dropped
-  float* pruned;        // [n] largest upper bound that was dropped
-  Stage* stages;        // [n]
-  int32_t* overflowed;  // [n] a candidate did not fit in the list
-  int64_t* refined;     // [n] canonical scores of this stage
+  int64_t first, n;    // of the search's queries
+  int64_t row_codes;   // codes of a row: padded_dim, rounded up to step_codes
+  float* wide;         // [n, dim]
+  float* rest;         // [n, padded_dim] without the part along the direction, rotated
+  int8_t* codes;       // [n rounded up to tile_queries, row_codes]
+  QueryBound* bounds;  // [n]
+  float* initial;      // [n] thresholds before any document of this search is seen
+  float* thresholds;   // [n] documents with a smaller upper bound are dropped
+  float* pruned;       // [n] largest upper bound that was dropped
+  Stage* stages;       // [n]
+  int32_t* faults;     // [n] what is wrong with the list or the bounds
+  int64_t* refined;    // [n] canonical scores of this stage
 };
 
 // For each query the rows of documents that may be among its k best, with bounds of their scores.

@@ -48,7 +48,7 @@ static __global__ void begin_search(const __grid_constant__ SearchArgs a,
   queries.initial[q] = queries.thresholds[q] = least > reached ? least : reached;
   queries.pruned[q] = -INFINITY;
   queries.stages[q] = stage;
-  queries.overflowed[q] = 0;
+  queries.faults[q] = 0;
   lists.counts[q] = 0;
 }
 

@@ -9,9 +9,6 @@
 
 namespace tilefold::cuda {
 
-// What is wrong with the bounds or the list of a query, in Queries::overflowed.
-constexpr int32_t list_overflowed = 1, bounds_wrong = 2;
-
 template <class T>
 __global__ void __launch_bounds__(list_threads)
     score_candidates(const __grid_constant__ SearchArgs a, const __grid_constant__ Queries queries,
@@ -28,7 +25,7 @@ __global__ void __launch_bounds__(list_threads)
         canonical_score(query, row_of<T>(a.documents, lists.rows[at]), a.documents.dim);
     if (threadIdx.x % score_lanes != 0 || i + mine >= count) continue;
     if (!(lists.lower[at] <= score && score <= lists.upper[at]))
-      atomicMax(&queries.overflowed[q], bounds_wrong);
+      atomicMax(&queries.faults[q], bounds_wrong);
     lists.lower[at] = ordered(score);
   }
   if (threadIdx.x == 0) queries.refined[q] = count;

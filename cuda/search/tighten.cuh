@@ -66,7 +66,7 @@ static __global__ void __launch_bounds__(list_threads)
   if (threadIdx.x != 0) return;
   queries.thresholds[q] = threshold;
   lists.counts[q] = static_cast<int32_t>(kept);
-  if (found > lists.capacity) queries.overflowed[q] = 1;
+  if (found > lists.capacity) queries.faults[q] = list_overflowed;
   if (dropped > queries.pruned[q]) queries.pruned[q] = dropped;
 }
 

@@ -255,6 +255,8 @@ def placement_on(device: Any, op: str) -> Placement | None:
     if not re.fullmatch(r"cuda(:\d+)?", name):
         raise ValueError(f'{op}: device must be "cpu", "cuda" or "cuda:N", got {name!r}')
     if _native.CUDA == "emulated":
+        if name not in ("cuda", "cuda:0"):
+            raise ValueError(f"{op}: device must be cuda:0 in an emulated build, got {name!r}")
         return EmulatedPlacement()
     if _native.CUDA == "none":
         raise ValueError(

@@ -6,28 +6,24 @@ import numpy as np
 import pytest
 
 from tilefold import _native, reference
+from tilefold.placement import EmulatedArray
 from tilefold.retrieval.packing import pack_as
 
 pytestmark = pytest.mark.skipif(
     _native.CUDA != "emulated", reason="needs a build with emulated CUDA (make test-cuda)"
 )
 
-CUDA = (2, 0)
 
-
-class OnCuda:
-    """An array that says it is on cuda:0, for emulated kernels; its memory is the host's."""
+class OnCuda(EmulatedArray):
+    """Records the streams for which it is exported."""
 
     def __init__(self, array: np.ndarray) -> None:
-        self.array = array
+        super().__init__(array)
         self.streams: list[int | None] = []
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return CUDA
 
     def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
         self.streams.append(stream)
-        return self.array.__dlpack__(**options)
+        return super().__dlpack__(stream=stream, **options)
 
 
 def search(
@@ -119,7 +115,7 @@ def test_bounds_that_scores_contradict_are_not_believed(rng):
 def test_ties_at_the_last_place_go_to_the_smallest_ids(rng):
     queries = gaussian(rng, 2, 8)
     documents = gaussian(rng, 50, 8)[rng.integers(0, 50, 3000)]
-    ids = rng.permutation(10**6)[:3000] - 0
+    ids = rng.permutation(10**6)[:3000]
     expected_scores, rows = reference.search(queries, documents, 3000)
     best_first = np.lexsort((ids[rows], -expected_scores))
     found = search(queries, documents, 77, document_ids=ids)

@@ -160,6 +160,14 @@ def test_what_a_device_cannot_do_names_the_way_out():
         on_device.search(EmulatedArray(gaussian(1, 2, 5)), 3)
 
 
+@emulated
+def test_an_emulated_build_has_one_device():
+    with pytest.raises(
+        ValueError, match="device must be cuda:0 in an emulated build, got 'cuda:1'"
+    ):
+        tilefold.FlatIndex(4, device="cuda:1")
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", 3])
 def test_an_unknown_device_is_refused(device):
     with pytest.raises(

@@ -22,7 +22,8 @@ from .segment import Segment
 class DeviceSearch:
     """A search whose queries, documents and answers stay on a device.
 
-    Kernels are queued on the current stream. The host waits once, for the check of queries.
+    Kernels are queued on the current stream. The host waits for the check of queries, for queries
+    that become unit vectors, and for a certificate.
 
     Args:
         queries: ``[n, dim]``, or ``[dim]`` for a single one, on the device.

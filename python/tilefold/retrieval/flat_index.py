@@ -77,8 +77,8 @@ class FlatIndex:
         device: where `search` runs. With "cuda" or "cuda:1", queries must be tensors on that GPU
             and answers are, with the bits of the CPU. The index stays on the host as well, for
             everything else; documents are copied to the GPU when they are first searched, and sent
-            there for every search where they do not fit. k is at most 4,096, and metric "l2" and
-            `range_search` are on the CPU alone.
+            there for every search where they do not fit. k is at most 4,096, num_threads of a
+            search has no effect, and metric "l2" and `range_search` are on the CPU alone.
 
     Raises:
         TypeError: dim is not an integer.
