@@ -147,21 +147,21 @@ sanitize: $(VENV)/.installed-test ## run kernel tests and fuzzers under ASan and
 	    $(SANITIZE)/venv/bin/python $$fuzzer --seconds $(SANITIZED_SECONDS) || exit 1; done
 
 # Threads run in these orders; most races and missing barriers give other results in one of them.
+# All other tests that run with a row of the CPU's kernels run with CUDA's, in one order.
 CUDA := build/test-cuda
 CUDA_ORDERS := forward backward shuffled:1
 CUDA_TESTS := tests/kernels/test_cuda_search.py tests/retrieval/test_device_index.py \
     tests/activations/test_activations.py tests/losses/test_invariance.py
-# Tests of the CPU that take minutes under emulation run in one order.
-LONG_CUDA_TESTS := tests/losses/test_losses.py tests/retrieval/test_search.py
-LONG_CUDA_CASES := cuda and (test_losses or (reference and by_index))
+ALL_CUDA_TESTS := tests/kernels tests/retrieval tests/losses tests/activations
 test-cuda: $(VENV)/.installed-test ## run the CUDA kernels on the host, in several orders of threads
 	@echo "==> test-cuda: the tests of kernels, run by CUDA kernels under emulation"
 	@$(call build-beside,$(CUDA),--config-settings=cmake.define.TILEFOLD_EMULATE_CUDA=ON)
 	@for order in $(CUDA_ORDERS); do echo "==> test-cuda: $$order"; TILEFOLD_CUDA_ORDER=$$order \
 	    $(CUDA)/venv/bin/python -m pytest -p no:cacheprovider -k "cuda or device" $(CUDA_TESTS) \
 	    $(ARGS) || exit 1; done
-	@$(CUDA)/venv/bin/python -m pytest -p no:cacheprovider -k "$(LONG_CUDA_CASES)" \
-	    $(LONG_CUDA_TESTS) $(ARGS)
+	@echo "==> test-cuda: all tests of kernels"
+	@TILEFOLD_CUDA_ORDER=backward $(CUDA)/venv/bin/python -m pytest -p no:cacheprovider \
+	    -k "cuda and not test_csrc and not test_cuda" $(ALL_CUDA_TESTS) $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
 check-numpy-only: ## install without extras, with CUDA kernels where nvcc is, and search NumPy arrays

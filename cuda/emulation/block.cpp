@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <exception>
 #include <memory>
-#include <numeric>
-#include <random>
 #include <vector>
 
 #include "check.h"
+#include "cuda/emulation/background_copies.h"
 #include "cuda/emulation/fiber.h"
+#include "cuda/emulation/order.h"
 #include "parallel.h"
 
 namespace tilefold::cuda::emulation {
@@ -19,48 +18,16 @@ namespace {
 
 enum class State { ready, at_block_barrier, at_warp_operation, finished };
 
-struct Copy {
-  void* to;
-  const void* from;
-  std::size_t bytes;
-};
-
 struct Thread {
-  Fiber* fiber = nullptr;
-  std::vector<Copy> open_group;
-  std::deque<std::vector<Copy>> groups;
-  Dim3 index;
   State state = State::finished;
   bool begun = false;
-  Place place = {"", 0};
   uint32_t mask = 0;
+  Place place = {"", 0};
   WarpOperation operation = nullptr;
   void* operand = nullptr;
-};
-
-// Permutations of threads and of blocks.
-class Order {
- public:
-  Order() {
-    const char* name = std::getenv("TILEFOLD_CUDA_ORDER");
-    name_ = name && *name ? name : "forward";
-    const bool shuffled = name_.rfind("shuffled", 0) == 0;
-    check<Fault>(name_ == "forward" || name_ == "backward" || shuffled,
-                 "TILEFOLD_CUDA_ORDER must be forward, backward or shuffled:SEED, got ", name_);
-    const std::size_t colon = name_.find(':');
-    if (shuffled)
-      random_.seed(colon == std::string::npos ? 0 : std::stoul(name_.substr(colon + 1)));
-  }
-
-  void arrange(std::vector<int64_t>& numbers) {
-    std::iota(numbers.begin(), numbers.end(), int64_t{0});
-    if (name_ == "backward") std::reverse(numbers.begin(), numbers.end());
-    if (name_.rfind("shuffled", 0) == 0) std::shuffle(numbers.begin(), numbers.end(), random_);
-  }
-
- private:
-  std::string name_;
-  std::mt19937 random_;
+  Fiber* fiber = nullptr;
+  Position position = {};
+  BackgroundCopies copies;
 };
 
 bool same(Place a, Place b) {
@@ -81,32 +48,35 @@ Dim3 place_in(Dim3 size, int64_t number) {
 }
 
 class Runner;
-// Looked up at every step of a thread.
-__attribute__((tls_model("initial-exec"))) thread_local Runner* current = nullptr;
+__thread Runner* current __attribute__((tls_model("initial-exec"))) = nullptr;
 thread_local std::vector<std::unique_ptr<Fiber>> fibers;  // of all launches of a thread
 
 class Runner {
  public:
   Runner(const Launch& launch, const char* kernel, const std::function<void()>& body)
       : launch_(launch), kernel_(kernel), body_(body) {
-    const int64_t threads = volume(launch.block);
-    check<Fault>(threads >= 1 && threads <= max_block_threads && volume(launch.grid) >= 1, kernel,
+    const int64_t n = volume(launch.block);
+    check<Fault>(n >= 1 && n <= max_block_threads && volume(launch.grid) >= 1, kernel,
                  ": invalid configuration: grid ", text(launch.grid), ", block ",
                  text(launch.block));
-    threads_ = std::vector<Thread>(static_cast<std::size_t>(threads));
+    threads_ = std::vector<Thread>(static_cast<std::size_t>(n));
+    turns_ = order_.first(n);
     while (fibers.size() < threads_.size())
       fibers.push_back(std::make_unique<Fiber>(static_cast<int>(fibers.size())));
     for (std::size_t t = 0; t < threads_.size(); ++t) {
       threads_[t].fiber = fibers[t].get();
-      threads_[t].index = place_in(launch.block, static_cast<int64_t>(t));
+      const auto number = static_cast<int64_t>(t);
+      threads_[t].position = {place_in(launch.block, number),
+                              {},
+                              launch.block,
+                              launch.grid,
+                              static_cast<int>(number % warp_threads)};
     }
   }
 
   void run() {
-    std::vector<int64_t> blocks(static_cast<std::size_t>(volume(launch_.grid)));
-    order_.arrange(blocks);
     current = this;
-    for (const int64_t b : blocks) {
+    for (const int64_t b : order_.first(volume(launch_.grid))) {
       block_ = place_in(launch_.grid, b);
       run_block();
       if (error_) break;
@@ -116,22 +86,21 @@ class Runner {
   }
 
   Thread& thread() { return *running_; }
-  int number() const { return static_cast<int>(running_ - threads_.data()); }
-  Dim3 block() const { return block_; }
-  const Launch& launch() const { return launch_; }
+  std::size_t shared_bytes() const { return launch_.shared_bytes; }
   unsigned char* shared() { return shared_.get(); }
 
-  // Of the running thread.
+  // Of the running thread: the others run meanwhile.
   void wait(State state, Place place) {
-    running_->state = state;
-    running_->place = place;
-    running_->fiber->pause();
+    Thread& self = *running_;
+    self.state = state;
+    self.place = place;
+    Fiber::switch_between(*self.fiber, next());
     if (abandoned_) throw Abandoned();
   }
 
   [[noreturn]] void fail(const std::string& message) {
-    check<Fault>(false, kernel_, ", block ", text(block_), ", thread ", text(running_->index), ": ",
-                 message);
+    check<Fault>(false, kernel_, ", block ", text(block_), ", thread ",
+                 text(running_->position.thread), ": ", message);
     std::abort();  // not reached
   }
 
@@ -146,7 +115,26 @@ class Runner {
     } catch (...) {
       if (!self->error_) self->error_ = std::current_exception();
     }
-    self->running_->state = State::finished;
+    Thread& thread = *self->running_;
+    thread.state = State::finished;
+    ++self->finished_;
+    Fiber::finish_into(*thread.fiber, self->next());
+  }
+
+  // The fiber of the next thread of this round that can go on, or the scheduler at its end.
+  Fiber& next() {
+    while (!error_ && turn_ < turns_.size()) {
+      Thread& thread = threads_[static_cast<std::size_t>(turns_[turn_++])];
+      if (thread.state == State::ready) return enter_thread(thread);
+    }
+    return scheduler_;
+  }
+
+  Fiber& enter_thread(Thread& thread) {
+    running_ = &thread;
+    position = &thread.position;
+    thread.begun = true;
+    return *thread.fiber;
   }
 
   void run_block() {
@@ -154,38 +142,28 @@ class Runner {
     // A new array for each block, of the exact size, so that AddressSanitizer sees its ends.
     shared_.reset(new unsigned char[launch_.shared_bytes]);
     std::memset(shared_.get(), poison, launch_.shared_bytes);
+    finished_ = 0;
     for (Thread& thread : threads_) {
       thread.state = State::ready;
       thread.begun = false;
-      thread.open_group.clear();
-      thread.groups.clear();
+      thread.copies.clear();
+      thread.position.block = block_;
       thread.fiber->prepare(&Runner::enter, this);
     }
-    std::vector<int64_t> turns(threads_.size());
-    while (!finished() && !error_) {
-      order_.arrange(turns);
-      for (const int64_t t : turns) {
-        running_ = &threads_[static_cast<std::size_t>(t)];
-        if (running_->state != State::ready) continue;
-        running_->begun = true;
-        running_->fiber->resume();
-        if (error_) break;
-      }
-      if (!error_) release();
+    while (finished_ < threads_.size() && !error_) {
+      order_.next(turns_);
+      turn_ = 0;
+      Fiber& first = next();
+      if (&first != &scheduler_) Fiber::switch_between(scheduler_, first);
+      if (!error_ && finished_ < threads_.size()) release();
     }
     if (error_) abandon();
   }
 
-  bool finished() const {
-    return std::all_of(threads_.begin(), threads_.end(),
-                       [](const Thread& t) { return t.state == State::finished; });
-  }
-
   // Lets threads go on whose operation or barrier is complete.
   void release() {
-    bool any = release_warps();
-    if (release_block()) any = true;
-    if (!any && !finished()) deadlock();
+    const bool warps = release_warps(), block = release_block();
+    if (!warps && !block) deadlock();
   }
 
   bool release_warps() {
@@ -224,12 +202,9 @@ class Runner {
 
   // A thread that has left the kernel is missing at every barrier.
   bool release_block() {
-    const Thread* first = nullptr;
-    for (const Thread& thread : threads_) {
-      if (thread.state != State::at_block_barrier) return false;
-      if (!first) first = &thread;
-      if (!same(thread.place, first->place)) return false;
-    }
+    for (const Thread& thread : threads_)
+      if (thread.state != State::at_block_barrier || !same(thread.place, threads_[0].place))
+        return false;
     for (Thread& thread : threads_) thread.state = State::ready;
     return true;
   }
@@ -238,27 +213,21 @@ class Runner {
   void deadlock() {
     std::string message = std::string(kernel_) + ", block " + text(block_) + ": divergent barrier:";
     Place shown = {"", 0};
-    int n_finished = 0;
     for (const Thread& thread : threads_) {
-      if (thread.state == State::finished) {
-        ++n_finished;
-        continue;
-      }
-      if (same(thread.place, shown)) continue;
+      if (thread.state == State::finished || same(thread.place, shown)) continue;
       shown = thread.place;
-      message += " thread " + text(thread.index) + " waits at " + text(shown) + ";";
+      message += " thread " + text(thread.position.thread) + " waits at " + text(shown) + ";";
     }
     error_ = std::make_exception_ptr(
-        Fault(message + " " + std::to_string(n_finished) + " threads have finished"));
+        Fault(message + " " + std::to_string(finished_) + " threads have finished"));
   }
 
+  // Unwinds the threads that wait; one that has not begun has nothing to unwind.
   void abandon() {
     abandoned_ = true;
-    for (Thread& thread : threads_) {
-      running_ = &thread;
-      // A thread that has not begun has nothing to unwind.
-      if (thread.begun && thread.state != State::finished) thread.fiber->resume();
-    }
+    for (Thread& thread : threads_)
+      if (thread.begun && thread.state != State::finished)
+        Fiber::switch_between(scheduler_, enter_thread(thread));
   }
 
   Launch launch_;
@@ -266,6 +235,9 @@ class Runner {
   const std::function<void()>& body_;
   Order order_;
   std::vector<Thread> threads_;
+  std::vector<int64_t> turns_;  // of a round
+  std::size_t turn_ = 0, finished_ = 0;
+  Fiber scheduler_;
   Thread* running_ = nullptr;
   Dim3 block_;
   std::unique_ptr<unsigned char[]> shared_;
@@ -275,26 +247,23 @@ class Runner {
 
 }  // namespace
 
+__thread const Position* position = nullptr;
+
 void run(const Launch& launch, const char* kernel, const std::function<void()>& body) {
   const DefaultFloatEnvironment environment;
   Runner(launch, kernel, body).run();
 }
 
-Dim3 thread_index() { return current->thread().index; }
-Dim3 block_index() { return current->block(); }
-Dim3 block_size() { return current->launch().block; }
-Dim3 grid_size() { return current->launch().grid; }
-int lane() { return current->number() % warp_threads; }
 unsigned char* shared_memory() { return current->shared(); }
-std::size_t shared_bytes() { return current->launch().shared_bytes; }
+std::size_t shared_bytes() { return current->shared_bytes(); }
 void fail(const std::string& message) { current->fail(message); }
 
 void wait_for_block(Place place) { current->wait(State::at_block_barrier, place); }
 
 void wait_for_warp(uint32_t mask, Place place, WarpOperation operation, void* operand) {
-  if (!(mask >> lane() & 1))
-    fail("a warp operation at " + text(place) + " does not name the thread that calls it");
   Thread& thread = current->thread();
+  if (!(mask >> thread.position.lane & 1))
+    fail("a warp operation at " + text(place) + " does not name the thread that calls it");
   thread.mask = mask;
   thread.operation = operation;
   thread.operand = operand;
@@ -302,24 +271,11 @@ void wait_for_warp(uint32_t mask, Place place, WarpOperation operation, void* op
 }
 
 void copy_later(void* to, const void* from, std::size_t bytes) {
-  current->thread().open_group.push_back({to, from, bytes});
+  current->thread().copies.add(to, from, bytes);
 }
 
-void commit_copies() {
-  Thread& thread = current->thread();
-  thread.groups.push_back(std::move(thread.open_group));
-  thread.open_group.clear();
-}
+void commit_copies() { current->thread().copies.commit(); }
 
-void wait_for_copies(int groups_left) {
-  auto& groups = current->thread().groups;
-  for (; groups.size() > static_cast<std::size_t>(groups_left); groups.pop_front())
-    for (const Copy& copy : groups.front()) {
-      if (copy.from)
-        std::memcpy(copy.to, copy.from, copy.bytes);
-      else
-        std::memset(copy.to, 0, copy.bytes);
-    }
-}
+void wait_for_copies(int groups_left) { current->thread().copies.wait(groups_left); }
 
 }  // namespace tilefold::cuda::emulation

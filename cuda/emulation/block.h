@@ -45,11 +45,13 @@ void run(const Launch& launch, const char* kernel, const std::function<void()>& 
 
 // ---- for the thread that runs ------------------------------------------------------------------
 
-Dim3 thread_index();
-Dim3 block_index();
-Dim3 block_size();
-Dim3 grid_size();
-int lane();
+struct Position {
+  Dim3 thread, block, block_size, grid_size;
+  int lane;
+};
+// Read at every step of a thread.
+extern __thread const Position* position __attribute__((tls_model("initial-exec")));
+
 void wait_for_block(Place place);
 void wait_for_warp(uint32_t mask, Place place, WarpOperation operation, void* operand);
 // Copies in the background: a thread sees the bytes of a group only when it has waited for it.

@@ -16,10 +16,10 @@
 #define __grid_constant__
 #define TILEFOLD_UNROLL
 
-#define threadIdx (tilefold::cuda::emulation::thread_index())
-#define blockIdx (tilefold::cuda::emulation::block_index())
-#define blockDim (tilefold::cuda::emulation::block_size())
-#define gridDim (tilefold::cuda::emulation::grid_size())
+#define threadIdx (tilefold::cuda::emulation::position->thread)
+#define blockIdx (tilefold::cuda::emulation::position->block)
+#define blockDim (tilefold::cuda::emulation::position->block_size)
+#define gridDim (tilefold::cuda::emulation::position->grid_size)
 
 namespace tilefold::cuda {
 
@@ -27,6 +27,9 @@ namespace tilefold::cuda {
 #define TILEFOLD_PLACE int line = __builtin_LINE(), const char *file = __builtin_FILE()
 
 inline void __syncthreads(TILEFOLD_PLACE) { emulation::wait_for_block({file, line}); }
+inline void __syncwarp(uint32_t mask = ~0u, TILEFOLD_PLACE) {
+  emulation::wait_for_warp(mask, {file, line}, nullptr, nullptr);
+}
 
 namespace emulation {
 
@@ -81,7 +84,7 @@ T shuffle(uint32_t mask, T value, int from, Place place) {
 
 template <class T>
 T __shfl_xor_sync(uint32_t mask, T value, int other, int width = 32, TILEFOLD_PLACE) {
-  const int lane = emulation::lane(), from = lane ^ other;
+  const int lane = emulation::position->lane, from = lane ^ other;
   return emulation::shuffle(mask, value, from / width > lane / width ? lane : from, {file, line});
 }
 

@@ -46,23 +46,27 @@ constexpr std::size_t stack_bytes = 256 << 10;  // frames have red zones
 constexpr std::size_t stack_bytes = 64 << 10;
 #endif
 
-__attribute__((tls_model("initial-exec"))) thread_local Fiber* starting = nullptr;
+// What was left last, and what runs: looked up by a fiber that begins.
+__thread Fiber* left __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Fiber* entered __attribute__((tls_model("initial-exec"))) = nullptr;
 
 }  // namespace
 
 Fiber::Fiber(int number)
-    : stack_(new char[stack_bytes]), offset_(static_cast<std::size_t>(number % 64) * 192) {}
+    : stack_(new char[stack_bytes]),
+      offset_(static_cast<std::size_t>(number % 64) * 192),
+      memory_(stack_.get()),
+      memory_bytes_(stack_bytes) {}
 
 Fiber::~Fiber() {
 #ifdef __SANITIZE_ADDRESS__
-  __asan_unpoison_memory_region(stack_.get(), stack_bytes);
+  if (stack_) __asan_unpoison_memory_region(stack_.get(), stack_bytes);
 #endif
 }
 
 void Fiber::prepare(void (*function)(void*), void* argument) {
   function_ = function;
   argument_ = argument;
-  running_ = true;
 #ifdef __SANITIZE_ADDRESS__
   __asan_unpoison_memory_region(stack_.get(), stack_bytes);
 #endif
@@ -74,61 +78,45 @@ void Fiber::prepare(void (*function)(void*), void* argument) {
   *top = nullptr;
   *--top = reinterpret_cast<void*>(&Fiber::begin);
   for (int i = 0; i < saved_registers; ++i) *--top = nullptr;
-  own_ = top;
+  suspended_ = top;
 #else
-  getcontext(&own_);
-  own_.uc_stack.ss_sp = stack_.get();
-  own_.uc_stack.ss_size = stack_bytes;
-  own_.uc_link = nullptr;
-  makecontext(&own_, &Fiber::begin, 0);
+  getcontext(&suspended_);
+  suspended_.uc_stack.ss_sp = stack_.get();
+  suspended_.uc_stack.ss_size = stack_bytes;
+  suspended_.uc_link = nullptr;
+  makecontext(&suspended_, &Fiber::begin, 0);
 #endif
 }
-
-void Fiber::resume() {
-  starting = this;
-  switch_to_fiber();
-}
-
-void Fiber::pause() { switch_to_caller(false); }
 
 void Fiber::begin() {
-  Fiber* const self = starting;
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(nullptr, &self->caller_stack_, &self->caller_stack_bytes_);
+  // The stack of what runs already becomes known when it is left for the first time.
+  __sanitizer_finish_switch_fiber(nullptr, &left->memory_, &left->memory_bytes_);
 #endif
-  self->function_(self->argument_);
-  self->running_ = false;
-  self->switch_to_caller(true);
-  std::abort();  // a fiber that returned is never resumed
+  entered->function_(entered->argument_);
+  std::abort();  // it ends with finish_into()
 }
 
-void Fiber::switch_to_fiber() {
-#ifdef __SANITIZE_ADDRESS__
-  void* fake_stack;
-  __sanitizer_start_switch_fiber(&fake_stack, stack_.get(), stack_bytes);
-#endif
-#ifdef __x86_64__
-  tilefold_switch_stack(&caller_, own_);
-#else
-  swapcontext(&caller_, &own_);
-#endif
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-#endif
+void Fiber::switch_between(Fiber& from, Fiber& to) { change_stack(from, to, &from.fake_stack_); }
+
+void Fiber::finish_into(Fiber& from, Fiber& to) {
+  change_stack(from, to, nullptr);
+  std::abort();  // nothing switches to a fiber that has ended
 }
 
-void Fiber::switch_to_caller([[maybe_unused]] bool for_good) {
+inline void Fiber::change_stack(Fiber& from, Fiber& to, [[maybe_unused]] void** fake_stack) {
+  left = &from;
+  entered = &to;
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &fake_stack_, caller_stack_,
-                                 caller_stack_bytes_);
+  __sanitizer_start_switch_fiber(fake_stack, to.memory_, to.memory_bytes_);
 #endif
 #ifdef __x86_64__
-  tilefold_switch_stack(&own_, caller_);
+  tilefold_switch_stack(&from.suspended_, to.suspended_);
 #else
-  swapcontext(&own_, &caller_);
+  swapcontext(&from.suspended_, &to.suspended_);
 #endif
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(fake_stack_, &caller_stack_, &caller_stack_bytes_);
+  __sanitizer_finish_switch_fiber(from.fake_stack_, &left->memory_, &left->memory_bytes_);
 #endif
 }
 

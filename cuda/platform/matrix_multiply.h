@@ -42,15 +42,20 @@ inline int column_of(int lane, int i) { return lane % 4 * 2 + i % 2; }
 
 // Signed times unsigned bytes.
 inline void multiply_s8_u8(void* const (&operands)[warp_threads]) {
-  int a[16][32], b[8][32];
+  int8_t a_bytes[16][32];
+  uint8_t b_bytes[8][32];
   const auto at = [&](int l) { return static_cast<const Multiplication<FragmentC>*>(operands[l]); };
   for (int l = 0; l < warp_threads; ++l)
-    for (int i = 0; i < 4; ++i)
-      for (int byte = 0; byte < 4; ++byte) {
-        const int k = i / 2 * 16 + l % 4 * 4 + byte;
-        a[l / 4 + i % 2 * 8][k] = static_cast<int8_t>(at(l)->a.word[i] >> (8 * byte) & 255);
-        if (i % 2 == 0) b[l / 4][k] = static_cast<int>(at(l)->b.word[i / 2] >> (8 * byte) & 255);
-      }
+    for (int i = 0; i < 4; ++i) {
+      const int k = i / 2 * 16 + l % 4 * 4;
+      std::memcpy(&a_bytes[l / 4 + i % 2 * 8][k], &at(l)->a.word[i], sizeof(uint32_t));
+      if (i % 2 == 0) std::memcpy(&b_bytes[l / 4][k], &at(l)->b.word[i / 2], sizeof(uint32_t));
+    }
+  int16_t a[16][32], b[8][32];  // compilers multiply pairs of them in one instruction
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 32; ++k) a[row][k] = a_bytes[row][k];
+  for (int column = 0; column < 8; ++column)
+    for (int k = 0; k < 32; ++k) b[column][k] = b_bytes[column][k];
   for (int l = 0; l < warp_threads; ++l)
     for (int i = 0; i < 4; ++i) {
       int sum = 0;

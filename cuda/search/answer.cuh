@@ -10,10 +10,18 @@
 
 namespace tilefold::cuda {
 
+// Of valid entries, and those of them that reach the threshold.
+struct Counts {
+  int32_t valid = 0, reaching = 0;
+  __device__ Counts operator+(const Counts& other) const {
+    return {valid + other.valid, reaching + other.reaching};
+  }
+};
+
 // Followed by places for the smallest power of two that k does not exceed.
 struct AnswerShared {
   SelectShared select;
-  ReduceShared<int32_t> counts;
+  ReduceShared<Counts> counts;
   int32_t winners, equal;
   int64_t answers;  // the first of them
 };
@@ -122,16 +130,15 @@ static __global__ void __launch_bounds__(list_threads)
   const float threshold = stage == Stage::exact ? initial : queries.thresholds[q];
   const int32_t fault = stage == Stage::exact ? 0 : queries.faults[q];
 
-  int32_t mine = 0, mine_reaching = 0;
+  Counts mine;
   for (int64_t i = threadIdx.x; i < entries.size(); i += blockDim.x)
     if (entries.valid(i, threshold)) {
-      ++mine;
-      mine_reaching += entries.score(i) >= threshold;
+      ++mine.valid;
+      mine.reaching += entries.score(i) >= threshold;
     }
-  const int32_t n = sum_block(shared.counts, mine);
-  const int32_t reached = sum_block(shared.counts, mine_reaching);
-  if (!fault && (threshold <= initial || reached >= a.k)) {
-    write_answer(a, shared, entries, number, threshold, n, places);
+  const Counts all = sum_block(shared.counts, mine);
+  if (!fault && (threshold <= initial || all.reaching >= a.k)) {
+    write_answer(a, shared, entries, number, threshold, all.valid, places);
     if (threadIdx.x != 0) return;
     queries.stages[q] = Stage::answered;
     if (a.refined) add_wrapping(a.refined + number, queries.refined[q]);
@@ -140,10 +147,11 @@ static __global__ void __launch_bounds__(list_threads)
     return;
   }
   // What k scored documents reach is certain, whatever else is wrong.
-  int64_t above;
-  const uint32_t bound = kth_largest<uint32_t>(
-      shared.select, entries.size(), a.k, [&](int64_t i) { return entries.valid(i, initial); },
-      [&](int64_t i) { return ascending_key(entries.score(i)); }, above);
+  const uint32_t bound =
+      kth_largest<uint32_t>(
+          shared.select, entries.size(), a.k, [&](int64_t i) { return entries.valid(i, initial); },
+          [&](int64_t i) { return ascending_key(entries.score(i)); })
+          .key;
   if (threadIdx.x != 0) return;
   const float certain = bound ? score_of(bound) : -INFINITY;
   queries.thresholds[q] = certain > initial ? certain : initial;

@@ -15,9 +15,7 @@ __device__ float canonical_score(const float* query, const T* document, int64_t 
   double sum = 0;
   for (int64_t j = threadIdx.x % score_lanes; j < dim; j += score_lanes)
     sum = fma(static_cast<double>(query[j]), static_cast<double>(widened(document[j])), sum);
-  for (int step = score_lanes / 2; step > 0; step /= 2)
-    sum += __shfl_xor_sync(all_lanes, sum, step);
-  return static_cast<float>(sum);
+  return static_cast<float>(reduce_lanes<score_lanes, Sum>(sum));
 }
 
 // Order is defined for numbers alone.

@@ -231,8 +231,7 @@ class Filter {
   }
 
   __device__ void record_dropped(int row, float dropped) {
-    for (int step = 2; step > 0; step /= 2)
-      dropped = fmaxf(dropped, __shfl_xor_sync(all_lanes, dropped, step));
+    dropped = reduce_lanes<4, Max>(dropped);
     if (lane_ % 4 == 0 && dropped > -INFINITY)
       raise_to(&queries_.pruned[first_query_ + row], dropped);
   }

@@ -1,7 +1,8 @@
-// Quantises documents into the packed format, a block of threads for each 32 of them; and tests rows
-// for NaN and infinities.
+// Quantises documents into the packed format, a block of threads for each 32 of them and a warp for
+// one at a time; and tests rows for NaN and infinities.
 #include <algorithm>
 
+#include "check.h"
 #include "cuda/platform/launch.h"
 #include "cuda/search/quantise.cuh"
 #include "cuda/search/search.h"
@@ -9,44 +10,51 @@
 namespace tilefold::cuda {
 namespace {
 
+struct PackShared {
+  SharedArray<bool, block_rows> finite;
+  SharedArray<double, block_rows> radii;  // relative to the norms
+};
+
 template <class T>
-__global__ void __launch_bounds__(pack_threads)
+__global__ void __launch_bounds__(pack_threads, 4)
     pack_documents(const __grid_constant__ PackArgs a, float* scratch, const uint32_t* signs) {
-  QuantiseShared& shared = shared_memory<QuantiseShared>();
-  const int64_t dim = a.documents.dim, padded = padded_dim(dim);
-  float* const rest = scratch + blockIdx.x * padded;
+  PackShared& shared = shared_memory<PackShared>();
+  const int64_t dim = a.documents.dim, padded = padded_dim(dim), words = padded / 4;
+  const int64_t warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
+  float* const rest = scratch + (blockIdx.x * static_cast<int64_t>(pack_warps) + warp) * padded;
   const bool integers = a.documents.dtype == Dtype::i8 && !a.rotate && !a.direction;
   const QuantiseArgs args = {dim, padded, a.direction, a.rotate ? signs : nullptr, integers};
   for (int64_t block = blockIdx.x; block < block_count(a.documents.rows); block += gridDim.x) {
-    uint8_t* const codes = a.codes + block * block_bytes(dim);
+    uint32_t* const codes = reinterpret_cast<uint32_t*>(a.codes + block * block_bytes(dim));
     float* const bounds = a.bounds + block * block_bounds;
-    uint32_t finite = 0;
-    double radius_sum = 0;
-    for (int i = 0; i < block_rows; ++i) {
+    for (int64_t i = warp; i < block_rows; i += pack_warps) {
       const int64_t row = block * block_rows + i;
-      uint8_t* const own = codes + 4 * i;
-      const auto place = [&](int64_t j) { return j / 4 * 4 * block_rows + j % 4; };
+      constexpr uint32_t zeros = 0x80808080u;  // codes are stored + 128
       Quantised x = {};
       if (row < a.documents.rows)
-        x = quantise(shared, args, row_of<T>(a.documents, row), rest, [&](int64_t j, int code) {
-          own[place(j)] = static_cast<uint8_t>(code + 128);
-        });
+        x = quantise(args, row_of<T>(a.documents, row), rest,
+                     [&](int64_t w, uint32_t word) { codes[w * block_rows + i] = word ^ zeros; });
       if (!x.finite) {
-        for (int64_t j = threadIdx.x; j < padded; j += blockDim.x) own[place(j)] = 128;
+        for (int64_t w = lane; w < words; w += warp_size) codes[w * block_rows + i] = zeros;
         x = {};
       }
-      finite |= static_cast<uint32_t>(x.finite) << i;
-      if (x.scale > 0) radius_sum += x.radius / x.rest_norm;
-      if (threadIdx.x != 0) continue;
+      if (lane != 0) continue;
+      shared.finite[i] = x.finite;
+      shared.radii[i] = x.scale > 0 ? x.radius / x.rest_norm : 0;
       constexpr double up = 1 + 0x1p-20;
       bounds[0 * block_rows + i] = x.scale;
       bounds[1 * block_rows + i] = static_cast<float>((x.rest_norm + x.radius) * up);
       bounds[2 * block_rows + i] = static_cast<float>(x.radius * up);
       bounds[3 * block_rows + i] = x.along;
     }
-    if (threadIdx.x != 0) continue;
-    a.finite[block] = finite;
-    if (a.radius_sum) a.radius_sum[block] = radius_sum;
+    __syncthreads();
+    if (warp == 0) {
+      const uint32_t finite = __ballot_sync(all_lanes, shared.finite[lane]);
+      const double radii = reduce_lanes<warp_size, Sum>(shared.radii[lane]);
+      if (lane == 0) a.finite[block] = finite;
+      if (lane == 0 && a.radius_sum) a.radius_sum[block] = radii;
+    }
+    __syncthreads();
   }
 }
 
@@ -68,20 +76,21 @@ __global__ void __launch_bounds__(row_threads) test_rows(const __grid_constant__
 }  // namespace
 
 void pack(const PackArgs& a, int, Pulse&) {
+  check(reinterpret_cast<uintptr_t>(a.codes) % sizeof(uint32_t) == 0,
+        "pack: codes must be aligned to ", sizeof(uint32_t), " bytes on cuda; pass another array");
   if (a.documents.rows == 0) return;
   constexpr int64_t most_blocks = 4096;
   const Stream stream = {"pack", a.device.id, a.device.stream};
   const DeviceGuard guard(stream);
   const int64_t padded = padded_dim(a.documents.dim);
   const int64_t blocks = std::min(most_blocks, block_count(a.documents.rows));
-  DeviceBuffer<float> scratch(stream, blocks * padded);
+  DeviceBuffer<float> scratch(stream, blocks * pack_warps * padded);
   DeviceBuffer<uint32_t> signs(stream, padded / 32 + 1);
   if (a.rotate)
     launch("write_rotation_signs", write_rotation_signs, {1, 1, 1}, stream, padded, signs.data());
   for_dtype(a.documents.dtype, [&](auto type) {
     launch("pack_documents", pack_documents<decltype(type)>,
-           {blocks, 1, pack_threads, sizeof(QuantiseShared)}, stream, a, scratch.data(),
-           signs.data());
+           {blocks, 1, pack_threads, sizeof(PackShared)}, stream, a, scratch.data(), signs.data());
   });
 }
 

@@ -1,4 +1,4 @@
-// Prepares queries for the filter, a block of threads for each: fp32 values, int8 codes and the
+// Prepares queries for the filter, a warp for each: fp32 values, int8 codes and the
 // factors of the bounds, as pack_query() of cpu/lanes/quantise.h.
 #pragma once
 #include "cuda/search/canonical.cuh"
@@ -10,17 +10,17 @@ template <class T>
 static __global__ void __launch_bounds__(pack_threads)
     pack_queries(const __grid_constant__ SearchArgs a, const __grid_constant__ Queries queries,
                  const uint32_t* signs) {
-  QuantiseShared& shared = shared_memory<QuantiseShared>();
-  const int64_t q = blockIdx.x, dim = a.queries.dim;
+  const int64_t q = blockIdx.x * static_cast<int64_t>(pack_warps) + threadIdx.x / warp_size;
+  if (q >= queries.n) return;
+  const int64_t lane = threadIdx.x % warp_size, dim = a.queries.dim;
   const T* const from = row_of<T>(a.queries, queries.first + q);
-  for (int64_t j = threadIdx.x; j < dim; j += blockDim.x)
-    queries.wide[q * dim + j] = widened(from[j]);
-  int8_t* const codes = queries.codes + q * queries.row_codes;
+  for (int64_t j = lane; j < dim; j += warp_size) queries.wide[q * dim + j] = widened(from[j]);
+  uint32_t* const codes = reinterpret_cast<uint32_t*>(queries.codes + q * queries.row_codes);
   const QuantiseArgs args = {dim, queries.row_codes, a.packed.direction,
                              a.packed.rotated ? signs : nullptr, false};
-  const Quantised x = quantise(shared, args, from, queries.rest + q * padded_dim(dim),
-                               [&](int64_t j, int code) { codes[j] = static_cast<int8_t>(code); });
-  if (threadIdx.x != 0) return;
+  const Quantised x = quantise(args, from, queries.rest + q * padded_dim(dim),
+                               [&](int64_t w, uint32_t word) { codes[w] = word; });
+  if (lane != 0) return;
   const double whole = x.split ? 0x1p-20 * x.norm : 0;
   const double norm_factor = x.radius + 0x1p-17 * (x.rest_norm + x.approximation) + whole;
   const double radius_factor = x.approximation > 0x1p-100 ? x.approximation : 0x1p-100;

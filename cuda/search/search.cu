@@ -108,7 +108,7 @@ class Search {
                                   upper_.data(), capacity_};
     for_dtype(a_.queries.dtype, [&](auto type) {
       launch("pack_queries", pack_queries<decltype(type)>,
-             {n, 1, pack_threads, sizeof(QuantiseShared)}, stream_, a_, queries, signs_.data());
+             {blocks_for(n, pack_warps), 1, pack_threads}, stream_, a_, queries, signs_.data());
     });
     launch("begin_search", begin_search, {blocks_for(n, list_threads), 1, list_threads}, stream_,
            a_, queries, lists, filters_ ? Stage::likely : Stage::exact);

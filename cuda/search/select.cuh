@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/platform/cuda.h"
+#include "cuda/platform/reduce.h"
 #include "cuda/platform/shared.h"
 
 namespace tilefold::cuda {
@@ -28,43 +29,62 @@ __device__ inline uint64_t descending_key(int64_t id) {
 
 struct SelectShared {
   SharedArray<int32_t, 256> histogram;
-  int32_t digit, above;
+  int32_t digit, above, equal;
 };
 
-// Of the keys of those i below n that `counts`, the largest bound that at least k reach; 0 if fewer
-// than k are there. `above` is set to the number of keys that exceed the bound.
+// The k-th largest of a number of keys: how many exceed it, and how many equal it.
+template <class Key>
+struct Rank {
+  Key key = 0;
+  int64_t above = 0, equal = 0;
+};
+
+// Finds the digit of the k-th largest key from counts of all digits, of which `above` exceed all; 0
+// if there are fewer than k. A lane has eight digits, of which its first is the smallest.
+__device__ inline void find_digit(SelectShared& shared, int64_t above, int64_t k) {
+  const int lane = static_cast<int>(threadIdx.x);
+  int32_t mine = 0;
+  TILEFOLD_UNROLL
+  for (int i = 0; i < 8; ++i) mine += shared.histogram[8 * lane + i];
+  const int64_t beyond = above + sum_of_higher_lanes(mine);
+  if (lane > 0 ? beyond >= k || beyond + mine < k : beyond >= k) return;
+  int64_t reached = beyond;
+  int digit = 8 * lane + 7;
+  for (; digit > 8 * lane && reached + shared.histogram[digit] < k; --digit)
+    reached += shared.histogram[digit];
+  shared.digit = digit;
+  shared.above = static_cast<int32_t>(reached);
+  shared.equal = shared.histogram[digit];
+}
+
+// Of the keys of those i below n that `counts`; the smallest key if fewer than k are there. Threads
+// are a multiple of 32.
 template <class Key, class Counts, class KeyOf>
-__device__ Key kth_largest(SelectShared& shared, int64_t n, int64_t k, Counts counts, KeyOf key_of,
-                           int64_t& above) {
+__device__ Rank<Key> kth_largest(SelectShared& shared, int64_t n, int64_t k, Counts counts,
+                                 KeyOf key_of) {
   constexpr int digit_bits = 8, digits = 1 << digit_bits;
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  Key bound = 0, known = 0;
-  above = 0;
+  Rank<Key> rank;
+  Key known = 0;
   for (int shift = 8 * static_cast<int>(sizeof(Key)) - digit_bits; shift >= 0;
        shift -= digit_bits) {
-    __syncthreads();
     for (int d = thread; d < digits; d += threads) shared.histogram[d] = 0;
     __syncthreads();
     for (int64_t i = thread; i < n; i += threads) {
       if (!counts(i)) continue;
       const Key key = key_of(i);
-      if ((key & known) == bound)
+      if ((key & known) == rank.key)
         atomicAdd(&shared.histogram[static_cast<int>(key >> shift & (digits - 1))], 1);
     }
     __syncthreads();
-    if (thread == 0) {
-      int64_t reached = above;
-      int d = digits - 1;
-      for (; d > 0 && reached + shared.histogram[d] < k; --d) reached += shared.histogram[d];
-      shared.digit = d;
-      shared.above = static_cast<int32_t>(reached);
-    }
+    if (thread < warp_size) find_digit(shared, rank.above, k);
     __syncthreads();
-    bound |= static_cast<Key>(shared.digit) << shift;
+    rank.key |= static_cast<Key>(shared.digit) << shift;
     known |= static_cast<Key>(digits - 1) << shift;
-    above = shared.above;
+    rank.above = shared.above;
+    rank.equal = shared.equal;
   }
-  return bound;
+  return rank;
 }
 
 // The place of the k-th best answer in the order of answers: score descending, then id ascending.
@@ -85,42 +105,43 @@ struct Boundary {
 template <class Counts, class ScoreKey, class IdKey>
 __device__ Boundary find_boundary(SelectShared& shared, int64_t n, int64_t k, Counts counts,
                                   ScoreKey score_key, IdKey id_key) {
-  int64_t above, above_id;
-  const uint32_t score = kth_largest<uint32_t>(shared, n, k, counts, score_key, above);
-  const auto ties = [&](int64_t i) { return counts(i) && score_key(i) == score; };
-  const uint64_t id = kth_largest<uint64_t>(shared, n, k - above, ties, id_key, above_id);
-  return {score, id, k - above - above_id};
+  const Rank<uint32_t> score = kth_largest<uint32_t>(shared, n, k, counts, score_key);
+  const int64_t left = k - score.above;
+  if (score.equal <= left) return {score.key, 0, score.equal};  // no ids exceed the boundary's
+  const auto ties = [&](int64_t i) { return counts(i) && score_key(i) == score.key; };
+  const Rank<uint64_t> id = kth_largest<uint64_t>(shared, n, left, ties, id_key);
+  return {score.key, id.key, left - id.above};
 }
 
 struct CompactShared {
-  SharedArray<int32_t, 32> warps;
+  int32_t kept;
 };
 
-// Moves the items below n that `keep` to the front, in order, and returns their number. Threads are
-// a multiple of 32.
+// Moves the items below n that `keep` to the front, in any order, and returns their number.
 template <class Load, class Keep, class Store>
 __device__ int64_t compact(CompactShared& shared, int64_t n, Load load, Keep keep, Store store) {
-  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  const int lane = thread % 32, warp = thread / 32;
-  int64_t kept = 0;
-  for (int64_t first = 0; first < n; first += threads) {
-    const int64_t i = first + thread;
-    // All items of the round are read before any is written.
-    const auto item = load(i < n ? i : n - 1);
-    const bool mine = i < n && keep(item);
-    const uint32_t lanes = __ballot_sync(0xffffffffu, mine);
-    __syncthreads();
-    if (lane == 0) shared.warps[warp] = __popc(lanes);
-    __syncthreads();
-    int before = 0, all = 0;
-    for (int w = 0; w < threads / 32; ++w) {
-      if (w < warp) before += shared.warps[w];
-      all += shared.warps[w];
+  constexpr int per_thread = 4;
+  const int64_t thread = threadIdx.x, threads = blockDim.x;
+  if (thread == 0) shared.kept = 0;
+  for (int64_t first = 0; first < n; first += per_thread * threads) {
+    decltype(load(first)) items[per_thread];
+    bool kept[per_thread];
+    TILEFOLD_UNROLL
+    for (int j = 0; j < per_thread; ++j) {
+      const int64_t i = first + j * threads + thread;
+      kept[j] = i < n;
+      if (!kept[j]) continue;
+      items[j] = load(i);
+      kept[j] = keep(items[j]);
     }
-    if (mine) store(kept + before + __popc(lanes & ((1u << lane) - 1)), item);
-    kept += all;
+    __syncthreads();  // all items of the round are read before any is written
+    TILEFOLD_UNROLL
+    for (int j = 0; j < per_thread; ++j)
+      if (kept[j]) store(atomicAdd(&shared.kept, 1), items[j]);
   }
   __syncthreads();
+  const int64_t kept = shared.kept;
+  __syncthreads();  // the next call begins at 0
   return kept;
 }
 

@@ -42,9 +42,8 @@ static __global__ void __launch_bounds__(list_threads)
     const float width = upper[i] - lower[i];
     return ascending_key(width < INFINITY ? fmaf(optimism, width, lower[i]) : lower[i]);
   };
-  int64_t above;
   const uint32_t bound =
-      count < rank ? 0 : kth_largest<uint32_t>(shared.select, count, rank, counts, key, above);
+      count < rank ? 0 : kth_largest<uint32_t>(shared.select, count, rank, counts, key).key;
   const float reached = bound ? score_of(bound) : -INFINITY;
   const float before = queries.thresholds[q];
   const float threshold = reached > before ? reached : before;
