@@ -7,7 +7,7 @@
 namespace tilefold::cuda {
 
 template <class T>
-static __global__ void __launch_bounds__(pack_threads)
+static __global__ void __launch_bounds__(pack_threads, 4)
     pack_queries(const __grid_constant__ SearchArgs a, const __grid_constant__ Queries queries,
                  const uint32_t* signs) {
   const int64_t q = blockIdx.x * static_cast<int64_t>(pack_warps) + threadIdx.x / warp_size;
