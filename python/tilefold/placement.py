@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from .arrays import BFLOAT16_BITS, Array, PrecisionWarning, as_queries, frames_of_this_package
+from .arrays import (
+    BFLOAT16,
+    BFLOAT16_BITS,
+    Array,
+    PrecisionWarning,
+    as_vectors,
+    frames_of_this_package,
+)
 
 _PART_BYTES = 32 << 20  # of pinned memory at a time
 _SMALL_BYTES = 64 << 20  # arrays of which no check says whether they fit
@@ -67,6 +74,30 @@ class Placement(ABC):
         """Copies an array from the device, once what is queued there is done."""
 
     @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Returns uninitialised memory for work that is queued next."""
+
+    @abstractmethod
+    def mark(self) -> Any:
+        """Returns the time at which everything that is queued now is done, for `wait`."""
+
+    @abstractmethod
+    def wait(self, mark: Any) -> None:
+        """Waits on the host until that time."""
+
+    @abstractmethod
+    def holds(self, array: Any) -> bool:
+        """Returns whether an array is on this device."""
+
+    @abstractmethod
+    def vectors(self, array: Array, op: str, name: str) -> Any:
+        """Checks vectors ``[rows, dim]`` on this device, and returns them in a dtype of vectors.
+
+        Raises:
+            TypeError: another dtype.
+            ValueError: another device, or a wrong number of dimensions.
+        """
+
     def queries(self, queries: Array, op: str) -> tuple[Any, bool]:
         """Checks queries ``[n, dim]`` or ``[dim]`` on this device.
 
@@ -74,9 +105,10 @@ class Placement(ABC):
             ``[n, dim]`` of a dtype of vectors, and whether one came as ``[dim]``.
 
         Raises:
-            TypeError: another dtype.
-            ValueError: another device, or a wrong number of dimensions.
+            TypeError, ValueError: as `vectors`.
         """
+        single = self.holds(queries) and len(queries.shape) == 1
+        return self.vectors(queries[None] if single else queries, op, "queries"), single
 
     @abstractmethod
     def result(self, array: Any) -> Any:
@@ -118,7 +150,9 @@ class TorchPlacement(Placement):
                 staging = torch.empty(len(part), dtype=torch.uint8, pin_memory=True)
                 staging.numpy()[:] = part
                 memory[begin : begin + len(part)].copy_(staging, non_blocking=True)
-        return memory.view(getattr(torch, array.dtype.name)).view(array.shape)
+        bits = array.dtype == BFLOAT16
+        dtype = torch.bfloat16 if bits else getattr(torch, array.dtype.name)
+        return memory.view(dtype).view(array.shape)
 
     def _fits(self, size: int) -> bool:
         """Whether an array leaves room for the lists of searches, which torch does not manage."""
@@ -145,24 +179,38 @@ class TorchPlacement(Placement):
             return np.asarray(host.view(self._torch.int16).numpy().view(BFLOAT16_BITS))
         return np.asarray(host.numpy())
 
-    def queries(self, queries: Array, op: str) -> tuple[Any, bool]:
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Returns memory of torch's allocator."""
+        return self._torch.empty(shape, dtype=getattr(self._torch, dtype), device=self._device)
+
+    def mark(self) -> Any:
+        """Returns an event of the current stream."""
+        return self._torch.cuda.current_stream(self._device).record_event()
+
+    def wait(self, mark: Any) -> None:
+        """Waits for the event."""
+        mark.synchronize()
+
+    def holds(self, array: Any) -> bool:
+        """Returns whether a tensor is on this GPU."""
+        return isinstance(array, self._torch.Tensor) and array.device == self._device
+
+    def vectors(self, array: Array, op: str, name: str) -> Any:
         """Checks a tensor."""
         torch = self._torch
-        device = queries.device if isinstance(queries, torch.Tensor) else "the host"
-        if device != self._device:
-            raise _misplaced(op, self.device, device)
-        if queries.dtype == torch.float64:
-            _warn_of_rounding(op)
-            queries = queries.float()
-        if queries.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.int8):
+        if not self.holds(array):
+            got = array.device if isinstance(array, torch.Tensor) else "the host"
+            raise _misplaced(op, name, self.device, got)
+        rows = array.detach()
+        if rows.dtype == torch.float64:
+            _warn_of_rounding(op, name)
+            rows = rows.float()
+        if rows.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.int8):
             raise TypeError(
-                f"{op}: queries must be float32, float16, bfloat16 or int8, got {queries.dtype}"
+                f"{op}: {name} must be float32, float16, bfloat16 or int8, got {rows.dtype}"
             )
-        single = queries.ndim == 1
-        rows = queries.detach()[None] if single else queries.detach()
-        if rows.ndim != 2:
-            raise ValueError(f"{op}: queries must have 2 dimensions [rows, dim], got {rows.ndim}")
-        return rows.contiguous(), single
+        _check_matrix(op, name, rows)
+        return rows.contiguous()
 
     def result(self, array: Any) -> Any:
         """Returns the tensor."""
@@ -177,6 +225,9 @@ class EmulatedArray:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def __getitem__(self, rows: slice | None) -> EmulatedArray:
+        return EmulatedArray(self.array[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -220,18 +271,32 @@ class EmulatedPlacement(Placement):
         """Copies an array to memory of its own."""
         if array.nbytes > self._memory:
             raise MemoryError(f"{array.nbytes} bytes do not fit in {self._memory}")
-        return EmulatedArray(np.array(array, order="C"))
+        copied = np.array(array, order="C")
+        return EmulatedArray(copied.view(BFLOAT16_BITS) if copied.dtype == BFLOAT16 else copied)
 
     def fetch(self, array: EmulatedArray) -> NDArray[Any]:
         """Copies an array."""
         return array.array.copy()
 
-    def queries(self, queries: Array, op: str) -> tuple[Any, bool]:
+    def empty(self, shape: tuple[int, ...], dtype: str) -> EmulatedArray:
+        """Returns memory of the host."""
+        return EmulatedArray(np.empty(shape, dtype))
+
+    def mark(self) -> None:
+        """Returns nothing: everything is done at once."""
+
+    def wait(self, mark: Any) -> None:
+        """Does nothing: everything is done at once."""
+
+    def holds(self, array: Any) -> bool:
+        """Returns whether it is an `EmulatedArray`."""
+        return isinstance(array, EmulatedArray)
+
+    def vectors(self, array: Array, op: str, name: str) -> EmulatedArray:
         """Checks an `EmulatedArray`."""
-        if not isinstance(queries, EmulatedArray):
-            raise _misplaced(op, self.device, "the host")
-        rows, single = as_queries(queries.array, op)
-        return EmulatedArray(rows), single
+        if not isinstance(array, EmulatedArray):
+            raise _misplaced(op, name, self.device, "the host")
+        return EmulatedArray(as_vectors(array.array, op, name))
 
     def result(self, array: EmulatedArray) -> NDArray[Any]:
         """Returns the array on the host."""
@@ -278,16 +343,35 @@ def placement_on(device: Any, op: str) -> Placement | None:
     return TorchPlacement(torch.device("cuda", number))
 
 
-def _misplaced(op: str, expected: str, got: Any) -> ValueError:
+def placement_of(array: Any) -> Placement | None:
+    """Returns the placement of an array on a device that this build has kernels for.
+
+    None for arrays on the host, and for what the checks of the host's arrays refuse.
+    """
+    if _native.CUDA == "emulated":
+        return EmulatedPlacement() if isinstance(array, EmulatedArray) else None
+    torch: Any = sys.modules.get("torch")
+    if _native.CUDA == "none" or torch is None or not isinstance(array, torch.Tensor):
+        return None
+    return TorchPlacement(array.device) if array.is_cuda else None
+
+
+def _misplaced(op: str, name: str, expected: str, got: Any) -> ValueError:
     return ValueError(
-        f"{op}: queries must be on {expected} like the index, got {got}; move them with "
-        f'.to("{expected}")'
+        f'{op}: {name} must be on {expected}, got {got}; move them with .to("{expected}")'
     )
 
 
-def _warn_of_rounding(op: str) -> None:
+def _check_matrix(op: str, name: str, rows: Any) -> None:
+    if rows.ndim != 2:
+        raise ValueError(f"{op}: {name} must have 2 dimensions [rows, dim], got {rows.ndim}")
+    if rows.shape[1] < 1:
+        raise ValueError(f"{op}: {name} must have dim >= 1, got {rows.shape[1]}")
+
+
+def _warn_of_rounding(op: str, name: str) -> None:
     warnings.warn(
-        f"{op}: queries are float64 and were rounded to float32; convert them yourself to "
+        f"{op}: {name} are float64 and were rounded to float32; convert them yourself to "
         "silence this",
         PrecisionWarning,
         stacklevel=frames_of_this_package(),

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import BFLOAT16, BFLOAT16_BITS, Array, Vectors, as_vectors
+from ..placement import Placement, placement_of
 from ..progress import Progress
 from ..ragged_lists import Integers, Lists
+from ..retrieval.device_search import DeviceSearch
 from ..retrieval.exact_search import fold_array
 from ..retrieval.flat_index import FlatIndex
+from ..retrieval.resident_segments import ResidentSegments
 from ..retrieval.running_search import RunningSearch, SearchResult
 from ..retrieval.search_options import SearchOptions
-from ..retrieval.segment import Segment
+from ..retrieval.segment import Segment, make_segment
 from .mining_inputs import check_finite, first_of_groups
 
 _PAIR_BYTES = 16 << 20  # of queries, copied for each document that they are scored with
@@ -34,21 +37,33 @@ class DocumentPool:
         documents: ``[m, dim]``, or an index whose ids are the rows 0 to m - 1.
         groups: ``[m]`` integers, equal for documents that are the same.
         num_threads: of every call.
+        placement: the device that searches, or None for the host.
     """
 
     def __init__(
-        self, op: str, documents: Array | FlatIndex, groups: Any, num_threads: int | None
+        self,
+        op: str,
+        documents: Array | FlatIndex,
+        groups: Any,
+        num_threads: int | None,
+        placement: Placement | None = None,
     ) -> None:
         self._op, self._threads = op, num_threads
         self._segments: tuple[Segment, ...] = ()
         self._vectors: Vectors | None = None
+        self._placement = placement
+        self._residents = None if placement is None else ResidentSegments(placement)
         if isinstance(documents, FlatIndex):
             self._segments, self.dim = documents.segments, documents.dim
             self.size = _count_rows(self._segments, op)
         else:
-            self._vectors = as_vectors(documents, op, "documents")
-            self.size, self.dim = self._vectors.shape
-            check_finite(self._vectors, op, "documents")
+            vectors = on_host(documents, op, "documents")
+            self.size, self.dim = vectors.shape
+            check_finite(vectors, op, "documents")
+            if placement is None:
+                self._vectors = vectors
+            elif self.size:  # packed once for all batches
+                self._segments = (make_segment(vectors, np.arange(self.size)),)
         self._first = first_of_groups(groups, op, self.size)
         self._allowed = None if self._first is None else self._first == np.arange(self.size)
 
@@ -80,6 +95,13 @@ class DocumentPool:
             num_threads=self._threads,
             progress=progress,
         )
+        if self._placement is not None and self._residents is not None:
+            placed = self._placement.place(queries)
+            on_device = DeviceSearch(
+                placed, min(k, self.size), options, self._placement, total=self.size
+            )
+            on_device.fold_residents(self._segments, self._residents)
+            return SearchResult(*on_device.answers())
         marked = queries.view(BFLOAT16_BITS) if queries.dtype == BFLOAT16 else queries
         running = RunningSearch(marked, min(k, self.size), options, total=self.size)
         for segment in self._segments:
@@ -114,6 +136,14 @@ class DocumentPool:
             yield self._vectors, lambda rows: rows
         for segment in self._segments:
             yield segment.vectors, segment.find
+
+
+def on_host(array: Array, op: str, name: str) -> Vectors:
+    """Returns vectors ``[rows, dim]`` on the host, copied from a device if need be."""
+    placement = placement_of(array)
+    if placement is None:
+        return as_vectors(array, op, name)
+    return placement.fetch(placement.vectors(array, op, name))
 
 
 def _count_rows(segments: tuple[Segment, ...], op: str) -> int:

@@ -1,72 +1,94 @@
-"""DeviceSearch: the k best documents of an index that is on a device beside the host."""
+"""DeviceSearch: the k best documents so far, where queries and answers are on a device."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
-from ..arrays import Array, check_dim
-from ..placement import Placement
-from .document_fold import nonfinite_error
+from ..arrays import Array, Vectors, check_dim
+from ..placement import Placement, placement_of
+from .document_fold import DocumentFold, finite_rows, nonfinite_error
 from .metric import unit_queries
-from .packing import Packed, bitmap
-from .resident_segments import Resident, ResidentSegments
-from .running_search import CertifiedResult, SearchResult, certificate_of, checked_k
+from .packing import (
+    BLOCK_ROWS,
+    Packed,
+    bitmap,
+    can_pack,
+    chosen_form,
+    flags,
+    packed_shapes,
+    sampled_rows,
+)
+from .resident_segments import Resident, ResidentSegments, sent_rows
+from .running_search import (
+    CertifiedResult,
+    RunningSearch,
+    SearchResult,
+    certificate_of,
+    checked_k,
+)
 from .search_options import SearchOptions
 from .segment import Segment
 
+# Parts that may be queued at once: while one is searched, the next is sent.
+_MOST_QUEUED = 2
 
-class DeviceSearch:
-    """A search whose queries, documents and answers stay on a device.
 
-    Kernels are queued on the current stream. The host waits for the check of queries, for queries
-    that become unit vectors, and for a certificate.
+class DeviceSearch(DocumentFold):
+    """A `RunningSearch` on a device beside the host, which makes its kernels work on one stream.
+
+    Documents are folded from the host, from segments that stay on the device, or from arrays of the
+    device. The host waits for the check of queries, for queries that become unit vectors, for
+    documents that are packed on the device, and for a certificate.
 
     Args:
         queries: ``[n, dim]``, or ``[dim]`` for a single one, on the device.
         k: answers per query.
-        dim: dimensions of the documents.
         options: checked options.
         placement: the device.
+        total: number of documents, for the progress.
         unit: whether to search with unit vectors in the place of queries. They have the bits of
             `reference.unit_vectors`, and so are made on the host.
     """
+
+    chunk_bytes = 256 << 20
 
     def __init__(
         self,
         queries: Array,
         k: int,
-        dim: int,
         options: SearchOptions,
         placement: Placement,
         *,
+        total: int = 0,
         unit: bool = False,
     ) -> None:
-        self._options, self._placement = options, placement
+        self._placement = placement
         self.k = checked_k(k, options.op)
         if self.k > placement.max_k:
             raise ValueError(
                 f"{options.op}: k must be at most {placement.max_k} on {placement.device}, got "
                 f"{self.k}; search on the CPU, or in parts with a smaller k"
             )
-        self._queries, self._single = placement.queries(queries, options.op)
-        check_dim(options.op, "queries", self._queries.shape[1], "documents have", dim)
+        self.queries, self._single = placement.queries(queries, options.op)
         if unit:
-            on_host = placement.fetch(self._queries)
-            self._queries = placement.place(unit_queries(on_host, options.op))
-        n = len(self._queries)
-        self._filters = options.filters(n)
-        self._bad_queries = self._replace_nonfinite_queries(n)
+            on_host = placement.fetch(self.queries)
+            self.queries = placement.place(unit_queries(on_host, options.op))
+        n = len(self.queries)
+        super().__init__(options, n, total=total)
+        self._bad_queries = self._replace_nonfinite_queries()
+        self._queued: deque[Any] = deque()
         place = placement.place
         self._scores = place(np.full((n, self.k), -np.inf, np.float32))
         self._ids = place(np.full((n, self.k), -1, np.int64))
         certified = options.return_certificate
         self._refined = place(np.zeros(n, np.int64)) if certified else None
         self._bound = place(np.full(n, -np.inf, np.float32)) if certified else None
-        filters = self._filters
+        filters = self.filters
         self._options_of_kernel: dict[str, Any] = {
             name: None if array is None else place(array)
             for name, array in (
@@ -76,45 +98,75 @@ class DeviceSearch:
                 ("max_score", filters.max_score),
             )
         }
-        self._nonfinite_documents = 0
 
-    def fold(self, segments: tuple[Segment, ...], residents: ResidentSegments) -> None:
-        """Folds the documents of segments into the answers."""
-        total, done = sum(len(segment.ids) for segment in segments), 0
+    def prepare(self, documents: Vectors) -> tuple[Packed | None, NDArray[np.bool_]]:
+        """Finds rows with NaN or infinity; `fold` packs on the device."""
+        return None, finite_rows(documents, self.num_threads)
+
+    def fold(
+        self,
+        documents: Vectors,
+        *,
+        packed: Packed | None = None,
+        ids: NDArray[np.int64] | None = None,
+        first_id: int = 0,
+        live: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Sends documents of the host and folds them; arguments as in `DocumentFold.fold`."""
+        live = self._allowed_rows(len(documents), ids, first_id, live)
+        part = sent_rows(self._placement, documents, ids, packed).use(self._placement)
+        packed = part.packed
+        if packed is None and can_pack(documents.shape[1]):
+            packed, _ = self._packed(part.vectors, documents)
+        self._search(part.vectors, part.ids, first_id, packed, live)
+
+    def fold_residents(self, segments: tuple[Segment, ...], residents: ResidentSegments) -> None:
+        """Folds the documents of segments, which stay on the device where they fit."""
         for segment in segments:
             live, nonfinite = segment.searchable(), segment.nonfinite_rows()
-            self._nonfinite_documents += 0 if nonfinite is None else int(nonfinite.sum())
+            self.nonfinite_documents += 0 if nonfinite is None else int(nonfinite.sum())
             for part in residents.parts(segment):
-                here = slice(part.begin, part.end)
-                self._fold(part, segment.ids[here], None if live is None else live[here])
-                done += part.end - part.begin
-                if self._options.progress is not None:
-                    self._options.progress(done, total)
+                self._fold_resident(part, segment, live)
 
-    def _fold(self, part: Resident, ids: NDArray[np.int64], live: NDArray[np.bool_] | None) -> None:
-        live = self._filters.allowed_rows(ids, live, self._options.op)
-        allowed = None if live is None else self._placement.place(bitmap(live))
-        with self._placement.current():
-            self._search(part, part.packed, allowed)
+    def fold_placed(self, documents: Any) -> None:
+        """Folds an array ``[rows, dim]`` of the device, whose ids are row numbers.
 
-    def _search(self, part: Resident, packed: Packed | None, allowed: Any) -> None:
-        _native.search(
-            self._queries,
-            part.vectors,
-            self._scores,
-            self._ids,
-            self.k,
-            codes=None if packed is None else packed.codes,
-            bounds=None if packed is None else packed.bounds,
-            direction=None if packed is None else packed.direction,
-            rotated=packed is not None and packed.rotated,
-            document_ids=part.ids,
-            allowed=allowed,
-            refined=self._refined,
-            pruned_bound=self._bound,
-            stream=self._placement.stream,
-            **self._options_of_kernel,
-        )
+        Args:
+            documents: as `Placement.vectors` returns them.
+
+        Raises:
+            ValueError: another dim than that of the queries, or a non-finite row that the search's
+                policy does not accept.
+        """
+        rows, dim = documents.shape
+        check_dim(self.op, "queries", self.queries.shape[1], "documents have", dim)
+        step = max(1, self.chunk_bytes // dim // BLOCK_ROWS) * BLOCK_ROWS
+        for begin in range(0, rows, step):
+            part = documents[begin : begin + step]
+            packed, finite = self._prepare_placed(part)
+            bad = len(part) - int(finite.sum())
+            if bad and self.nonfinite == "error":
+                raise nonfinite_error(self.op, "documents", begin + int(np.argmin(finite)))
+            self.nonfinite_documents += bad
+            live = self._allowed_rows(len(part), None, begin, finite if bad else None)
+            self._search(part, None, begin, packed, live)
+
+    @property
+    def batches(self) -> list[tuple[int, int]]:
+        """All queries at once."""
+        return [(len(self.queries), self.k)]
+
+    def answers(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Copies scores and ids ``[n, k]`` so far to the host."""
+        return self._placement.fetch(self._scores), self._placement.fetch(self._ids)
+
+    def restore(self, scores: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+        """Continues with the answers of a search before."""
+        self._scores, self._ids = self._placement.place(scores), self._placement.place(ids)
+
+    def queries_on_host(self) -> Vectors:
+        """Copies the queries to the host."""
+        return self._placement.fetch(self.queries)
 
     def result(self) -> SearchResult | CertifiedResult:
         """Returns the answers on the device; a certificate is on the host."""
@@ -128,34 +180,122 @@ class DeviceSearch:
             fetch(self._scores),
             fetch(self._refined),
             fetch(self._bound),
-            self._filters.min_score,
+            self.filters.min_score,
             self._bad_queries,
-            self._nonfinite_documents,
+            self.nonfinite_documents,
         )
         return CertifiedResult(scores, ids, certificate)
+
+    def _fold_resident(
+        self, part: Resident, segment: Segment, live: NDArray[np.bool_] | None
+    ) -> None:
+        rows = slice(part.begin, part.end)
+        ids = segment.ids[rows]
+        live = self._allowed_rows(len(ids), ids, 0, None if live is None else live[rows])
+        self._search(part.vectors, part.ids, 0, part.packed, live)
+
+    def _search(
+        self,
+        vectors: Any,
+        ids: Any,
+        first_id: int,
+        packed: Packed | None,
+        live: NDArray[np.bool_] | None,
+    ) -> None:
+        """Queues the search of documents that are on the device."""
+        allowed = None if live is None else self._placement.place(bitmap(live))
+        if len(self._queued) == _MOST_QUEUED:
+            self._placement.wait(self._queued.popleft())
+        with self._placement.current():
+            _native.search(
+                self.queries,
+                vectors,
+                self._scores,
+                self._ids,
+                self.k,
+                codes=None if packed is None else packed.codes,
+                bounds=None if packed is None else packed.bounds,
+                direction=None if packed is None else packed.direction,
+                rotated=packed is not None and packed.rotated,
+                document_ids=ids,
+                first_id=first_id,
+                allowed=allowed,
+                refined=self._refined,
+                pruned_bound=self._bound,
+                stream=self._placement.stream,
+                **self._options_of_kernel,
+            )
+        self._queued.append(self._placement.mark())
+        self._advance(len(vectors))
+
+    def _packed(self, vectors: Any, sample: Vectors) -> tuple[Packed, Any]:
+        """Packs vectors of the device in the form that suits a sample of them.
+
+        Returns:
+            The packed documents, and a bitmap ``[blocks]`` of the rows that are finite; both on the
+            device.
+        """
+        placement = self._placement
+        rotated, direction = chosen_form(sample)
+        placed = None if direction is None else placement.place(direction)
+        of_codes, of_bounds = packed_shapes(*vectors.shape)
+        codes = placement.empty(of_codes, "uint8")
+        bounds = placement.empty(of_bounds, "float32")
+        finite = placement.empty((of_codes[0],), "uint32")
+        with placement.current():
+            _native.pack(
+                vectors,
+                codes,
+                bounds,
+                finite,
+                direction=placed,
+                rotate=rotated,
+                stream=placement.stream,
+            )
+        return Packed(codes, bounds, rotated, placed), finite
+
+    def _prepare_placed(self, vectors: Any) -> tuple[Packed | None, NDArray[np.bool_]]:
+        """As `prepare`, of vectors of the device."""
+        if not can_pack(vectors.shape[1]):
+            return None, self._finite_rows(vectors)
+        sample = self._placement.fetch(vectors[sampled_rows(len(vectors))])
+        packed, words = self._packed(vectors, sample)
+        return packed, flags(self._placement.fetch(words), len(vectors))
+
+    def _finite_rows(self, vectors: Any) -> NDArray[np.bool_]:
+        placement = self._placement
+        finite = placement.empty((len(vectors),), "uint8")
+        with placement.current():
+            _native.finite_rows(vectors, finite, stream=placement.stream)
+        return placement.fetch(finite).astype(np.bool_)
 
     def _converted(self, array: Any) -> Any:
         result = self._placement.result(array)
         return result[0] if self._single else result
 
-    def _replace_nonfinite_queries(self, n: int) -> NDArray[np.bool_]:
+    def _replace_nonfinite_queries(self) -> NDArray[np.bool_]:
         """Replaces queries with NaN or infinity by zeros; returns a mask of them."""
-        placement, op = self._placement, self._options.op
-        flags = placement.place(np.empty(n, np.uint8))
-        with placement.current():
-            _native.finite_rows(self._queries, flags, stream=placement.stream)
-        finite = placement.fetch(flags).astype(np.bool_)
+        finite = self._finite_rows(self.queries)
         if finite.all():
             return ~finite
-        if self._options.nonfinite == "error":
-            raise nonfinite_error(op, "queries", int(np.argmin(finite)))
-        queries = placement.fetch(self._queries)
+        if self.nonfinite == "error":
+            raise nonfinite_error(self.op, "queries", int(np.argmin(finite)))
+        queries = self._placement.fetch(self.queries)
         zero = queries.dtype.type(0)
-        self._queries = placement.place(np.where(finite[:, None], queries, zero))
+        self.queries = self._placement.place(np.where(finite[:, None], queries, zero))
         return ~finite
 
     def _answer_with_padding(self) -> None:
-        fetch, place = self._placement.fetch, self._placement.place
-        scores, ids = fetch(self._scores), fetch(self._ids)
+        scores, ids = self.answers()
         scores[self._bad_queries], ids[self._bad_queries] = -np.inf, -1
-        self._scores, self._ids = place(scores), place(ids)
+        self.restore(scores, ids)
+
+
+def open_search(
+    queries: Array, k: int, options: SearchOptions, *, total: int = 0
+) -> RunningSearch | DeviceSearch:
+    """Returns a search on the device of its queries, into which documents are folded."""
+    placement = placement_of(queries)
+    if placement is None:
+        return RunningSearch(queries, k, options, total=total)
+    return DeviceSearch(queries, k, options, placement, total=total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +12,41 @@ from numpy.typing import NDArray
 from .. import _native
 from ..arrays import Array, Vectors, as_queries, kind_of
 from .filters import Filters
-from .packing import Packed
+from .packing import Packed, can_pack, flags, pack
 from .search_options import SearchOptions
+
+# Packing a document costs about as much as scoring it canonically for a dozen queries.
+_QUERIES_WORTH_PACKING = 16
 
 
 class DocumentFold(ABC):
     """The half of a search that does not depend on its kind of answer.
 
     Args:
-        queries: ``[n, dim]``, or ``[dim]`` for a single one.
         options: checked options; their filters are checked here, against the queries.
+        n_queries: number of queries.
         total: number of documents, for the progress.
+
+    Attributes:
+        op: the public function, for messages.
+        queries: ``[n, dim]``, as kernels take them.
+        filters: of the options.
+        nonfinite: the policy for documents with NaN or infinity.
+        nonfinite_documents: how many there were.
+        num_threads: 0 for the default.
+        chunk_bytes: of an array that is folded part by part, what a part takes at most.
     """
 
-    def __init__(self, queries: Array, options: SearchOptions, *, total: int = 0) -> None:
+    queries: Any
+    chunk_bytes = 32 << 20
+
+    def __init__(self, options: SearchOptions, n_queries: int, *, total: int = 0) -> None:
         self.op = options.op
         self.nonfinite = options.nonfinite
         self.num_threads = options.threads
-        self.queries, self._single = as_queries(queries, self.op)
-        self._kind = kind_of(queries)
-        self._progress, self._total, self._done = options.progress, total, 0
-        self.filters: Filters = options.filters(len(self.queries))
-        self._bad_queries = self._replace_nonfinite_queries()
+        self.filters: Filters = options.filters(n_queries)
         self.nonfinite_documents = 0
+        self._progress, self._total, self._done = options.progress, total, 0
 
     @abstractmethod
     def fold(
@@ -53,6 +66,14 @@ class DocumentFold(ABC):
             ids: ``[rows]``; by default first_id, first_id + 1, ...
             first_id: see `ids`.
             live: ``[rows]`` mask of documents that may be retrieved; all by default.
+        """
+
+    @abstractmethod
+    def prepare(self, documents: Vectors) -> tuple[Packed | None, NDArray[np.bool_]]:
+        """Prepares documents ``[rows, dim]`` of an array for `fold`.
+
+        Returns:
+            Their packed form, if `fold` is to have one, and a mask of the rows that are finite.
         """
 
     @property
@@ -87,6 +108,31 @@ class DocumentFold(ABC):
         if progress is None:
             return None
         return lambda share: (progress(self._done + int(share * rows), self._total), None)[1]
+
+
+class HostFold(DocumentFold):
+    """A fold whose queries are on the host.
+
+    Args:
+        queries: ``[n, dim]``, or ``[dim]`` for a single one.
+        options: checked options; their filters are checked here, against the queries.
+        total: number of documents, for the progress.
+    """
+
+    queries: Vectors
+
+    def __init__(self, queries: Array, options: SearchOptions, *, total: int = 0) -> None:
+        self.queries, self._single = as_queries(queries, options.op)
+        self._kind = kind_of(queries)
+        super().__init__(options, len(self.queries), total=total)
+        self._bad_queries = self._replace_nonfinite_queries()
+
+    def prepare(self, documents: Vectors) -> tuple[Packed | None, NDArray[np.bool_]]:
+        """Packs documents, unless queries are too few to be worth it."""
+        if can_pack(documents.shape[1]) and len(self.queries) >= _QUERIES_WORTH_PACKING:
+            packed, words = pack(documents, num_threads=self.num_threads)
+            return packed, flags(words, len(documents))
+        return None, finite_rows(documents, self.num_threads)
 
     def _replace_nonfinite_queries(self) -> NDArray[np.bool_]:
         """Replaces queries with NaN or infinity by zeros; returns a mask of them."""

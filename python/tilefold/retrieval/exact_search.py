@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Vectors, as_vectors, check_dim
+from ..placement import Placement, placement_of
 from ..progress import Progress
-from .document_fold import DocumentFold, finite_rows, nonfinite_error
+from .device_search import DeviceSearch
+from .document_fold import DocumentFold, nonfinite_error
 from .foreign_names import explains_names
 from .l2_search import l2_search_of_array
 from .metric import checked_metric, unit_queries, unit_vectors
-from .packing import BLOCK_ROWS, can_pack, flags, pack
+from .packing import BLOCK_ROWS
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import SearchOptions
-
-# Packing a document costs about as much as scoring it canonically for a dozen queries.
-_QUERIES_WORTH_PACKING = 16
-_CHUNK_BYTES = 32 << 20
 
 
 @explains_names("search")
@@ -46,11 +44,15 @@ def search(
 
     Use `FlatIndex` to search the same documents more than once.
 
+    With queries on a GPU, the search runs there, with the same bits, and answers are tensors there;
+    documents are on the same GPU, or are sent to it part by part. k is at most 4,096 and metric
+    "l2" is on the CPU alone.
+
     Args:
         queries: ``[n, dim]``, or ``[dim]`` for a single one. float32, float16, bfloat16, or int8
             when the documents are int8 too; float64 is rounded to float32 with a warning. NumPy,
-            torch (CPU), anything with ``__dlpack__``, or a column of vectors (datasets, pandas,
-            polars, pyarrow, h5py).
+            torch (CPU, or a GPU in a build with CUDA), anything with ``__dlpack__``, or a column
+            of vectors (datasets, pandas, polars, pyarrow, h5py).
         documents: ``[m, dim]``; a document's id is its row number. Memory maps are read as they
             are.
         k: answers per query, at least 1.
@@ -76,7 +78,8 @@ def search(
 
     Raises:
         TypeError: a dtype that cannot be searched, or no array.
-        ValueError: shapes that do not fit, k < 1, non-finite rows, an array not on the CPU.
+        ValueError: shapes that do not fit, k < 1, non-finite rows, arrays on two devices or on one
+            without kernels.
 
     Example:
         >>> import numpy as np
@@ -87,7 +90,6 @@ def search(
         >>> scores
         array([2. , 1. , 0.5], dtype=float32)
     """
-    vectors = as_vectors(documents, "search", "documents")
     checked_metric(metric, "search")
     options = SearchOptions(
         op="search",
@@ -100,6 +102,11 @@ def search(
         progress=progress,
         return_certificate=return_certificate,
     )
+    placement = placement_of(queries)
+    if placement is not None:
+        return _search_on_device(queries, documents, k, options, metric, placement)
+    _check_on_host(documents, options.op)
+    vectors = as_vectors(documents, "search", "documents")
     if metric == "l2":
         return l2_search_of_array(queries, vectors, options).nearest(k)
     if metric == "cosine":
@@ -107,6 +114,44 @@ def search(
     running = RunningSearch(queries, k, options, total=len(vectors))
     fold_array(running, vectors)
     return running.result()
+
+
+def _search_on_device(
+    queries: Array,
+    documents: Array,
+    k: int,
+    options: SearchOptions,
+    metric: str,
+    placement: Placement,
+) -> SearchResult | CertifiedResult:
+    """Searches where the queries are; unit vectors are made on the host."""
+    if metric == "l2":
+        raise ValueError(
+            f'{options.op}: metric "l2" is on the CPU alone, got queries on {placement.device}; '
+            'move them with .cpu(), or search unit vectors with "cosine", which has the same order'
+        )
+    cosine = metric == "cosine"
+    if placement_of(documents) is None:
+        vectors = as_vectors(documents, options.op, "documents")
+    else:
+        placed = placement.vectors(documents, options.op, "documents")
+        if not cosine:
+            running = DeviceSearch(queries, k, options, placement, total=len(placed))
+            running.fold_placed(placed)
+            return running.result()
+        vectors = placement.fetch(placed)
+    running = DeviceSearch(queries, k, options, placement, total=len(vectors), unit=cosine)
+    fold_array(running, unit_vectors(vectors) if cosine else vectors)
+    return running.result()
+
+
+def _check_on_host(documents: Array, op: str) -> None:
+    placement = placement_of(documents)
+    if placement is not None:
+        raise ValueError(
+            f"{op}: documents are on {placement.device} and queries are on the host; move the "
+            f'queries with .to("{placement.device}")'
+        )
 
 
 def fold_array(
@@ -134,15 +179,10 @@ def fold_array(
     """
     dim = documents.shape[1]
     check_dim(running.op, "queries", running.queries.shape[1], "documents have", dim)
-    chunk = max(1, _CHUNK_BYTES // dim // BLOCK_ROWS) * BLOCK_ROWS
-    packs = can_pack(dim) and len(running.queries) >= _QUERIES_WORTH_PACKING
+    chunk = max(1, running.chunk_bytes // dim // BLOCK_ROWS) * BLOCK_ROWS
     for begin in range(0, len(documents), chunk):
         part = documents[begin : begin + chunk]
-        if packs:
-            packed, words = pack(part, num_threads=running.num_threads)
-            finite = flags(words, len(part))
-        else:
-            packed, finite = None, finite_rows(part, running.num_threads)
+        packed, finite = running.prepare(part)
         bad = len(part) - int(finite.sum())
         if bad and running.nonfinite == "error":
             raise nonfinite_error(running.op, name, first_row + begin + int(np.argmin(finite)))

@@ -23,7 +23,7 @@ from ..arrays import (
     widened,
 )
 from ..integers import as_integer
-from ..placement import placement_on
+from ..placement import Placement, placement_on
 from ..progress import Progress
 from .device_search import DeviceSearch
 from .document_fold import DocumentFold, nonfinite_error
@@ -140,6 +140,11 @@ class FlatIndex:
     def device(self) -> str:
         """Where `search` runs, such as "cpu" or "cuda:0"."""
         return "cpu" if self._placement is None else self._placement.device
+
+    @property
+    def placement(self) -> Placement | None:
+        """The way to the device, for code that searches `segments` there; None for the host."""
+        return self._placement
 
     @property
     def metric(self) -> str:
@@ -419,18 +424,26 @@ class FlatIndex:
             return_certificate=return_certificate,
         )
         segments = self._segments
+        total = sum(len(s.ids) for s in segments)
         if not segments:
             warn_of_empty("FlatIndex.search")
         if self._metric == "l2":
             return self._l2_search(queries, options).nearest(k)
         if self._placement is not None and self._residents is not None:
-            unit = self._metric == "cosine"
-            search = DeviceSearch(queries, k, self.dim, options, self._placement, unit=unit)
-            search.fold(segments, self._residents)
-            return search.result()
+            on_device = DeviceSearch(
+                queries,
+                k,
+                options,
+                self._placement,
+                total=total,
+                unit=self._metric == "cosine",
+            )
+            self._check_queries(on_device)
+            on_device.fold_residents(segments, self._residents)
+            return on_device.result()
         if self._metric == "cosine":
             queries = unit_queries(queries, options.op)
-        running = RunningSearch(queries, k, options, total=sum(len(s.ids) for s in segments))
+        running = RunningSearch(queries, k, options, total=total)
         self._fold(running, segments)
         return running.result()
 
@@ -546,8 +559,11 @@ class FlatIndex:
         self._segments, self._next_id = state["segments"], state["next_id"]
         self._removed = state.get("removed", self._removed)
 
-    def _fold(self, running: DocumentFold, segments: tuple[Segment, ...]) -> None:
+    def _check_queries(self, running: DocumentFold) -> None:
         check_dim(running.op, "queries", running.queries.shape[1], "documents have", self.dim)
+
+    def _fold(self, running: DocumentFold, segments: tuple[Segment, ...]) -> None:
+        self._check_queries(running)
         for segment in segments:
             segment.fold_into(running)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import _native
+from .device_search import DeviceSearch
 from .document_fold import DocumentFold
 from .packing import BLOCK_ROWS
 from .running_search import RunningSearch
@@ -52,7 +53,7 @@ def chunk_rows(running: DocumentFold, parts: Sequence[Part], memory_limit: int) 
 
 
 def _described_k(running: DocumentFold) -> str:
-    return f", k = {running.k}" if isinstance(running, RunningSearch) else ""
+    return f", k = {running.k}" if isinstance(running, RunningSearch | DeviceSearch) else ""
 
 
 def _candidate_list_bytes(n: int, k: int, threads: int) -> int:

@@ -56,11 +56,21 @@ def pack(documents: Vectors, *, num_threads: int = 0) -> tuple[Packed, NDArray[n
     Returns:
         The packed documents, and a bitmap ``[blocks]`` of the rows that are finite.
     """
-    sample = np.ascontiguousarray(documents[:: max(1, len(documents) // _SAMPLE_ROWS)])
-    direction = mean_direction(sample[:_SAMPLE_ROWS])
-    rotated = _rotation_helps(sample[:_SAMPLE_ROWS], direction)
-    packed, finite, _ = pack_as(documents, rotated, direction, num_threads)
+    packed, finite, _ = pack_as(documents, *chosen_form(documents), num_threads)
     return packed, finite
+
+
+def sampled_rows(rows: int) -> slice:
+    """Returns which of a number of documents the form of all is chosen by."""
+    step = max(1, rows // _SAMPLE_ROWS)
+    return slice(0, step * _SAMPLE_ROWS, step)
+
+
+def chosen_form(documents: Vectors) -> tuple[bool, NDArray[np.float32] | None]:
+    """Chooses the form of documents ``[rows, dim]``: whether to rotate, and the direction."""
+    sample = np.ascontiguousarray(documents[sampled_rows(len(documents))])
+    direction = mean_direction(sample)
+    return _rotation_helps(sample, direction), direction
 
 
 def mean_direction(documents: Vectors) -> NDArray[np.float32] | None:
@@ -103,11 +113,9 @@ def pack_as(
         radii, each as a share of the norm of what is quantized.
     """
     rows, dim = documents.shape
-    blocks = -(-rows // BLOCK_ROWS)
-    codes = np.empty((blocks, -(-dim // 8) * 2, BLOCK_ROWS, 4), np.uint8)
-    bounds = np.empty((blocks, 4, BLOCK_ROWS), np.float32)
-    finite = np.empty(blocks, np.uint32)
-    radii = np.empty(blocks, np.float64)
+    of_codes, of_bounds = packed_shapes(rows, dim)
+    codes, bounds = np.empty(of_codes, np.uint8), np.empty(of_bounds, np.float32)
+    finite, radii = np.empty(len(codes), np.uint32), np.empty(len(codes), np.float64)
     _native.pack(
         documents,
         codes,
@@ -119,6 +127,12 @@ def pack_as(
         num_threads=num_threads,
     )
     return Packed(codes, bounds, rotated, direction), finite, float(radii.sum())
+
+
+def packed_shapes(rows: int, dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the shapes of codes and bounds."""
+    blocks = -(-rows // BLOCK_ROWS)
+    return (blocks, -(-dim // 8) * 2, BLOCK_ROWS, 4), (blocks, 4, BLOCK_ROWS)
 
 
 def _rotation_helps(sample: Vectors, direction: NDArray[np.float32] | None) -> bool:

@@ -6,6 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Vectors
 from ..placement import Placement
 from .packing import BLOCK_ROWS, Packed
 from .segment import Segment
@@ -24,7 +28,7 @@ class Resident:
         begin: first row.
         end: last row, exclusive.
         vectors: ``[end - begin, dim]``.
-        ids: ``[end - begin]``.
+        ids: ``[end - begin]``, or None where they are consecutive.
         packed: the blocks of these rows, or None.
         sent: the time at which all arrays are there, for `Placement.use`.
     """
@@ -39,7 +43,7 @@ class Resident:
     def use(self, placement: Placement) -> Resident:
         """Prepares the arrays for work that is queued next, and returns them."""
         packed = self.packed
-        arrays = [self.vectors, self.ids]
+        arrays = [self.vectors] if self.ids is None else [self.vectors, self.ids]
         if packed is not None:
             arrays += [packed.codes, packed.bounds]
             arrays += [] if packed.direction is None else [packed.direction]
@@ -101,18 +105,30 @@ class ResidentSegments:
         return resident
 
     def _sent(self, segment: Segment, begin: int, end: int) -> Resident:
-        send = self._placement.send
-        packed = segment.packed
+        packed, rows = segment.packed, slice(begin, end)
         if packed is not None:
             packed = packed.blocks(begin // BLOCK_ROWS, -(-end // BLOCK_ROWS))
-            packed = replace(
-                packed,
-                codes=send(packed.codes),
-                bounds=send(packed.bounds),
-                direction=None if packed.direction is None else send(packed.direction),
-            )
-        vectors, ids = send(segment.vectors[begin:end]), send(segment.ids[begin:end])
-        return Resident(begin, end, vectors, ids, packed, self._placement.sent())
+        return sent_rows(self._placement, segment.vectors[rows], segment.ids[rows], packed, begin)
+
+
+def sent_rows(
+    placement: Placement,
+    vectors: Vectors,
+    ids: NDArray[np.int64] | None,
+    packed: Packed | None,
+    begin: int = 0,
+) -> Resident:
+    """Begins to copy documents to a device; `Resident.use` waits for them."""
+    send = placement.send
+    if packed is not None:
+        packed = replace(
+            packed,
+            codes=send(packed.codes),
+            bounds=send(packed.bounds),
+            direction=None if packed.direction is None else send(packed.direction),
+        )
+    on_device = send(vectors), None if ids is None else send(ids)
+    return Resident(begin, begin + len(vectors), *on_device, packed, placement.sent())
 
 
 def _key(segment: Segment) -> _Key:

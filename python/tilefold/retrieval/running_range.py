@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import Array, Vectors
-from .document_fold import DocumentFold
+from .document_fold import HostFold
 from .metric import sort_keys
 from .packing import BLOCK_ROWS, Packed, bitmap
 from .running_search import Certificate
@@ -74,7 +74,7 @@ class _Hits:
     ids: NDArray[np.int64]
 
 
-class RunningRange(DocumentFold):
+class RunningRange(HostFold):
     """The documents folded in so far that score at least `options.min_score`.
 
     Args:
@@ -106,7 +106,7 @@ class RunningRange(DocumentFold):
         first_id: int = 0,
         live: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Folds documents in; arguments as in `DocumentFold.fold`."""
+        """Folds documents in; arguments as in `HostFold.fold`."""
         live = self._allowed_rows(len(documents), ids, first_id, live)
         for begin in range(0, len(documents), _CHUNK_ROWS):
             end = min(begin + _CHUNK_ROWS, len(documents))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import _native
 from ..arrays import Array, Vectors
 from ..integers import as_integer
-from .document_fold import DocumentFold
+from .document_fold import HostFold
 from .document_fold import finite_rows as finite_rows
 from .document_fold import nonfinite_error as nonfinite_error
 from .packing import Packed, bitmap
@@ -78,7 +78,7 @@ class CertifiedResult(NamedTuple):
     certificate: Certificate
 
 
-class RunningSearch(DocumentFold):
+class RunningSearch(HostFold):
     """The best k documents for some queries among those folded in so far.
 
     Args:
@@ -153,6 +153,18 @@ class RunningSearch(DocumentFold):
     def batches(self) -> list[tuple[int, int]]:
         """All queries at once."""
         return [(len(self.queries), self.k)]
+
+    def answers(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Returns scores and ids ``[n, k]`` so far."""
+        return self.scores, self.ids
+
+    def restore(self, scores: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+        """Continues with the answers of a search before."""
+        self.scores[:], self.ids[:] = scores, ids
+
+    def queries_on_host(self) -> Vectors:
+        """Returns the queries."""
+        return self.queries
 
     def result(self) -> SearchResult | CertifiedResult:
         """Returns the answers in the kind of array that the queries have."""

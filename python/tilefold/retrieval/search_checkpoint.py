@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..files.done_once import digest_of_array, read_checked, result_key, write_checked
 from ..files.locked import locked_beside
 from ..files.tensors import CorruptedFolderError, map_tensors
+from .device_search import DeviceSearch
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .shard_parts import Part, PartDigest
 
@@ -24,7 +25,7 @@ _VERSION = 2
 
 
 def resumable_search(
-    running: RunningSearch, parts: list[Part], chunk: int, checkpoint: Path
+    running: RunningSearch | DeviceSearch, parts: list[Part], chunk: int, checkpoint: Path
 ) -> SearchResult | CertifiedResult:
     """Folds shards into a search, keeping its answers in a file after each.
 
@@ -50,7 +51,7 @@ def resumable_search(
 
 
 def _fold_rest(
-    running: RunningSearch, parts: list[Part], chunk: int, checkpoint: Path
+    running: RunningSearch | DeviceSearch, parts: list[Part], chunk: int, checkpoint: Path
 ) -> SearchResult | CertifiedResult:
     key = _search_key(running, parts)
     contents = _restore(running, parts, chunk, checkpoint, key)
@@ -64,20 +65,20 @@ def _fold_rest(
     return running.result()
 
 
-def _search_key(running: RunningSearch, parts: list[Part]) -> str:
+def _search_key(running: RunningSearch | DeviceSearch, parts: list[Part]) -> str:
     """Computes the key of a search: queries, options, and numbers and ids of documents."""
     filters = {
         name: None if value is None else digest_of_array(value)
         for name, value in vars(running.filters).items()
     }
     shapes = [[*part.vectors.shape, part.vectors.dtype.str, *part.id_range()] for part in parts]
-    queries = digest_of_array(running.queries)
+    queries = digest_of_array(running.queries_on_host())
     settings = [queries, running.k, running.nonfinite, filters, shapes]
     return result_key(running.op, _VERSION, settings)
 
 
 def _restore(
-    running: RunningSearch, parts: list[Part], chunk: int, checkpoint: Path, key: str
+    running: RunningSearch | DeviceSearch, parts: list[Part], chunk: int, checkpoint: Path, key: str
 ) -> list[str]:
     """Restores the answers of a checkpoint; returns the digests of finished parts."""
     if not checkpoint.exists():
@@ -98,18 +99,21 @@ def _restore(
     for part, expected in zip(parts, contents, strict=False):
         if part.digest(chunk) != expected:
             raise _another_search(running, checkpoint)
-    running.scores[:], running.ids[:] = kept["scores"], kept["ids"]
+    running.restore(kept["scores"], kept["ids"])
     return contents
 
 
-def _check_answers(running: RunningSearch, kept: dict[str, NDArray[Any]], checkpoint: Path) -> None:
+def _check_answers(
+    running: RunningSearch | DeviceSearch, kept: dict[str, NDArray[Any]], checkpoint: Path
+) -> None:
     """Raises where answers of a checkpoint cannot be those of any search, whoever wrote it."""
     names = {"key", "contents", "scores", "ids", "done"}
     if kept.keys() != names:
         raise CorruptedFolderError(
             f"{running.op}: {checkpoint} has the tensors {sorted(kept)}, expected {sorted(names)}"
         )
-    for name, own in (("scores", running.scores), ("ids", running.ids), ("done", np.zeros(1, int))):
+    scores, ids = running.answers()
+    for name, own in (("scores", scores), ("ids", ids), ("done", np.zeros(1, int))):
         if (kept[name].shape, kept[name].dtype) != (own.shape, own.dtype):
             raise _another_search(running, checkpoint)
     if (kept["ids"] < -1).any() or np.isnan(kept["scores"]).any():
@@ -118,12 +122,15 @@ def _check_answers(running: RunningSearch, kept: dict[str, NDArray[Any]], checkp
         )
 
 
-def _keep(running: RunningSearch, checkpoint: Path, key: str, contents: list[str]) -> None:
+def _keep(
+    running: RunningSearch | DeviceSearch, checkpoint: Path, key: str, contents: list[str]
+) -> None:
+    scores, ids = running.answers()
     state: dict[str, NDArray[Any]] = {
         "key": _as_bytes(key),
         "contents": _as_bytes(" ".join(contents)),
-        "scores": running.scores,
-        "ids": running.ids,
+        "scores": scores,
+        "ids": ids,
         "done": np.array([len(contents)]),
     }
     write_checked(checkpoint, state)
@@ -133,7 +140,7 @@ def _as_bytes(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def _another_search(running: RunningSearch, checkpoint: Path) -> ValueError:
+def _another_search(running: RunningSearch | DeviceSearch, checkpoint: Path) -> ValueError:
     return ValueError(
         f"{running.op}: {checkpoint} belongs to another search (other queries, k, filters or "
         "shards); remove it or name another checkpoint"

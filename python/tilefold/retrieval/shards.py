@@ -9,13 +9,14 @@ from typing import Any
 from ..arrays import Array, check_dim
 from ..integers import as_integer
 from ..progress import Progress
+from .device_search import open_search
 from .disjoint_ids import check_disjoint
 from .document_fold import DocumentFold
 from .foreign_names import explains_names
 from .memory_budget import OVERHEAD, chunk_rows
 from .open_shards import Shard, open_shards
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
-from .running_search import CertifiedResult, RunningSearch, SearchResult
+from .running_search import CertifiedResult, SearchResult
 from .search_checkpoint import resumable_search
 from .search_options import SearchOptions
 from .shard_parts import Part
@@ -48,7 +49,8 @@ def search_shards(
     from the disk, and memory maps are released behind the search.
 
     Args:
-        queries: as in `search`.
+        queries: as in `search`; the search runs on their device, and while it searches one chunk,
+            the next is sent there.
         shards: paths to ``.npy`` arrays, to ``.safetensors`` files with a tensor ``vectors`` (or
             ``embeddings``) and perhaps ``ids``, to folders that `FlatIndex.save` wrote; or
             `FlatIndex` objects and arrays; a list, or a generator, which is read to its end first.
@@ -102,7 +104,7 @@ def search_shards(
         return_certificate=return_certificate,
     )
     parts = open_shards(shards, _OP, verify=verify)
-    running = RunningSearch(queries, k, options, total=sum(part.rows for part in parts))
+    running = open_search(queries, k, options, total=sum(part.rows for part in parts))
     chunk = _checked_chunk(running, parts, memory_limit)
     if checkpoint is None:
         for part in parts:
