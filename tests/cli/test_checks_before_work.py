@@ -106,6 +106,8 @@ def test_numbers_out_of_range_are_wrong_usage(words, capsys):
         (["mine", "{data}", "--out", "out", "--range-min", "-1"], "range_min must not be negative"),
         (["mine", "{data}", "--out", "out", "--relative-margin", "-1"], "margin must be 0"),
         (["encode", "{data}", "--out", "out", "--shard", "1"], "--shard must be 0 to 0, got 1"),
+        (["encode", "{data}", "--out", "out", "--device", "gpu"], "torch can use, got 'gpu'"),
+        (["mine", "{data}", "--out", "out", "--device", "meta"], "torch can use, got 'meta'"),
     ],
 )
 def test_options_out_of_range_are_refused_before_the_model_is_loaded(

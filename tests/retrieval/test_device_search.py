@@ -10,9 +10,11 @@ import tilefold
 from tilefold import _native
 from tilefold.arrays import BFLOAT16_BITS
 from tilefold.mining import mine
-from tilefold.placement import EmulatedArray
+from tilefold.placement import EmulatedArray, EmulatedPlacement
 from tilefold.ragged_lists import Lists
+from tilefold.retrieval.corpus import open_corpus, save_index
 from tilefold.retrieval.device_search import DeviceSearch
+from tilefold.retrieval.encode_shards import encode_shards
 
 pytestmark = pytest.mark.skipif(
     _native.CUDA != "emulated", reason="needs a build with emulated CUDA (make test-cuda)"
@@ -206,3 +208,26 @@ def test_negatives_are_those_of_the_host(queries_placed, documents_on, dtype, op
         np.testing.assert_array_equal(own, other)
     np.testing.assert_array_equal(found.scores, expected.scores)
     assert found.removed == expected.removed
+
+
+@pytest.mark.parametrize("kind", ["shards", "index"])
+def test_an_encoded_corpus_is_searched_on_a_device(kind, tmp_path):
+    documents, queries = gaussian(1, 90, 24), gaussian(0, 5, 24)
+    texts = [str(i) for i in range(90)]
+    rows = dict(zip(texts, documents, strict=True))
+    shards = encode_shards(
+        lambda part: np.stack([rows[text] for text in part]),
+        texts,
+        texts,
+        tmp_path / "shards",
+        num_shards=3,
+    )
+    assert len(list(shards)) == 3
+    folder = tmp_path / "shards"
+    if kind == "index":
+        folder = tmp_path / "index"
+        save_index(folder, tmp_path / "shards")
+    corpus = open_corpus(folder)
+    expected = corpus.search(queries, 4)
+    assert_same(corpus.search(queries, 4, placement=EmulatedPlacement()), expected)
+    assert_same(expected, tilefold.search(queries, documents, 4))

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from .device_option import DEVICE, add_device, torch_device
 from .option_types import positive
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def add_model_arguments(
             metavar="N",
             help=f"tokens of a {side} that are read",
         )
+    add_device(option)
     batch = f"texts in a forward pass (default: {BATCH_SIZE})"
     option("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=batch)
 
@@ -79,7 +81,9 @@ def check_model(name: str) -> None:
 
 
 def load_model(args: argparse.Namespace) -> BiEncoder:
-    """Opens the model of the options; its folder has the settings that were not given."""
+    """Opens the model of the options on its device; its folder has settings that were not given."""
     from ..models.model_record import open_model
 
-    return open_model(args.model, **model_settings(args))
+    device = torch_device(args)
+    model = open_model(args.model, **model_settings(args))
+    return model if device.type == DEVICE else model.to(device)

@@ -16,6 +16,7 @@ from ..files.done_once import read_checked, write_checked
 from ..files.published_folder import written_aside
 from ..files.storage import published_checksum
 from ..files.tensors import CorruptedFolderError, map_tensors
+from ..placement import Placement, placement_of
 from .encode_shards import plan_of, shards_of
 from .encoded_shard import named, names_of, with_names
 from .flat_index import FlatIndex
@@ -44,16 +45,22 @@ class Corpus:
     model: Mapping[str, Any] | None
     _search: Callable[..., Any]
 
-    def search(self, queries: Any, k: int, *, exclude: Any = None) -> SearchResult:
-        """Returns scores and ids of the k documents with the largest inner products.
+    def search(
+        self, queries: Any, k: int, *, exclude: Any = None, placement: Placement | None = None
+    ) -> SearchResult:
+        """Returns scores and ids of the k documents with the largest inner products, on the host.
 
         Args:
             queries: ``[n, dim]`` vectors.
             k: results per query.
             exclude: places in `names` that a query may not retrieve, as in `tilefold.search`.
+            placement: the device that searches; None for the host.
         """
-        found = self._search(queries, k=k, exclude=exclude)
-        return SearchResult(found.scores, found.ids)
+        if placement is None:
+            found = self._search(queries, k=k, exclude=exclude)
+            return SearchResult(found.scores, found.ids)
+        found = self._search(placement.place(queries), k=k, exclude=exclude)
+        return SearchResult(placement.fetch(found.scores), placement.fetch(found.ids))
 
     def check_model(self, record: Mapping[str, Any], dim: int) -> None:
         """Checks that a model encodes queries for these documents.
@@ -104,7 +111,7 @@ def open_corpus(folder: str | Path, *, verify: bool = True) -> Corpus:
     if (root / _NAMES).is_file():
         index = FlatIndex.load(root / _INDEX, verify=verify)
         names, model = _read_names(root)
-        return Corpus(root, names, index.dim, model, index.search)
+        return Corpus(root, names, index.dim, model, partial(_search_index, index))
     paths = shards_of(root, verify=verify)
     search = partial(_search_shards, paths)
     return Corpus(root, names_of(paths), _dim(paths[0]), plan_of(root).model, search)
@@ -162,6 +169,12 @@ def _read_names(folder: Path) -> tuple[list[str], Any]:
             f"{folder / _NAMES} belongs to another index than {folder / _INDEX}; write both again"
         )
     return names, model
+
+
+def _search_index(index: FlatIndex, queries: Any, *, k: int, exclude: Any) -> Any:
+    if placement_of(queries) is None:
+        return index.search(queries, k, exclude=exclude)
+    return search_shards(queries, [index], k, exclude=exclude)
 
 
 def _search_shards(paths: list[Path], queries: Any, *, k: int, exclude: Any) -> Any:

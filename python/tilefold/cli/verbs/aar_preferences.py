@@ -13,6 +13,7 @@ from ...files.steps import Steps
 from ...studies.aar.aar_settings import PositivesMode, SignalName
 from ..command_parser import CommandParser
 from ..destination import check_folder, check_writable
+from ..device_option import torch_device
 from ..model_options import add_model_arguments, check_model, load_model
 from ..option_types import positive
 from ..saved_options import options_of, save_options
@@ -117,7 +118,7 @@ def _scores(
     from ...studies.study import NoStepStore
 
     steps = NoStepStore() if args.cache is None else Steps(check_folder(args.cache, "--cache"))
-    source_lm = open_source_lm(args.source_lm, args.signal)
+    source_lm = open_source_lm(args.source_lm, args.signal).to(torch_device(args))
     signal = signal_of(args.signal, source_lm, batch_size=args.batch_size)
     check_answers(signal, data)  # before the corpus is encoded
     if args.run is None:

@@ -18,6 +18,7 @@ from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
 from ..demo.comparison import MEASURES, describe, embed, lexical, show_quality
 from ..destination import check_writable
+from ..device_option import on_host, search_placement, torch_device
 from ..model_options import add_model_arguments, check_model, load_model
 from ..option_types import positive
 from ..query_removal import add_remove_query, evaluated_own, excluding
@@ -84,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
 
         length = args.document_max_length
         options = {} if length is None else {"document_max_length": length}
-        baseline = open_model(args.baseline, **options)
+        baseline = open_model(args.baseline, **options).to(torch_device(args))
         rankings["baseline"] = _dense(args, collection, own, baseline, args.baseline)
     rankings |= lexical(collection, dense, args.k, own)
     heading("Mean over queries, 95% bootstrap interval")
@@ -112,15 +113,16 @@ def _dense(
     pooling = model.document_encoder.pooling
     fact("model", f"{name}, {model.dim} dimensions, {pooling} pooling")
     embedded = embed(collection, model, batch_size=args.batch_size)
+    placement = search_placement(args)
     with show_progress("search", len(embedded.documents)) as display:
         found = search(
-            embedded.queries,
+            embedded.queries if placement is None else placement.place(embedded.queries),
             embedded.documents,
             args.k,
             exclude=excluding(own),
             progress=display,
         )
-    return SearchResult(*found[:2])
+    return on_host(SearchResult(*found[:2]), placement)
 
 
 def _answers(args: argparse.Namespace, collection: Collection) -> list[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from ...progress import show_progress
 from ...ragged_lists import Lists
 from ..command_parser import CommandParser
 from ..destination import check_writable
+from ..device_option import DEVICE, search_placement
 from ..model_options import BATCH_SIZE, add_model_arguments, load_model, model_settings
 from ..option_types import positive
 from ..query_removal import add_remove_query, mined_own
@@ -112,6 +113,7 @@ def _check_options(args: argparse.Namespace) -> None:
     given = [name for name in scores if getattr(args, name) is not None]
     given += [*model_settings(args), *(["sampling"] if args.sampling != "top" else [])]
     given += ["batch_size"] if args.batch_size != BATCH_SIZE else []
+    given += ["device"] if args.device != DEVICE else []
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} does not go with --bm25")
 
@@ -156,9 +158,10 @@ def _mine_dense(data: TrainingSet, own: Lists, model: BiEncoder, args: argparse.
         )
     )
     names = ("range_min", "range_max", "min_score", "max_score", "absolute_margin")
+    placement = search_placement(args)
     with show_progress("mine", len(data)) as display:
         return mine(
-            queries,
+            queries if placement is None else placement.place(queries),
             documents,
             data.positives,
             n_negatives=args.negatives,

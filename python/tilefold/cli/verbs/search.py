@@ -13,6 +13,7 @@ from ...retrieval.corpus import Corpus, open_corpus
 from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
 from ..destination import check_writable
+from ..device_option import search_placement
 from ..model_options import add_model_arguments, load_model
 from ..option_types import positive
 from ..query_removal import add_remove_query, excluding, show_removed
@@ -77,7 +78,9 @@ def _search(args: argparse.Namespace, corpus: Corpus, texts: list[str], own: Lis
     corpus.check_model(model_record(model, args.model), model.dim)
     vectors = model.encode_queries(texts, batch_size=args.batch_size)
     with show_progress("search"):
-        return corpus.search(vectors, args.k, exclude=excluding(own))
+        return corpus.search(
+            vectors, args.k, exclude=excluding(own), placement=search_placement(args)
+        )
 
 
 def _show(corpus: Corpus, texts: list[str], found: SearchResult) -> None:

@@ -1,0 +1,63 @@
+"""--device of verbs that encode and search: where models run and vectors are searched."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from .. import _native
+from ..placement import Placement, placement_on
+from ..retrieval.running_search import SearchResult
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICE = "cpu"
+
+
+def add_device(option: Any) -> None:
+    """Adds --device.
+
+    Args:
+        option: `add_argument` of a parser or a group.
+    """
+    option(
+        "--device",
+        default=DEVICE,
+        metavar="NAME",
+        help="where the model runs, such as cuda or cuda:1; with CUDA kernels, searches run there "
+        f"too (default: {DEVICE})",
+    )
+
+
+def torch_device(args: argparse.Namespace) -> torch.device:
+    """Returns the device of the options, on which tensors can be made.
+
+    Raises:
+        ValueError: torch has no such device here.
+    """
+    import torch
+
+    try:
+        device = torch.device(args.device)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"--device must be one that torch can use, got {args.device!r}: {reason}"
+        ) from error
+    return device
+
+
+def search_placement(args: argparse.Namespace) -> Placement | None:
+    """Returns the device that searches; None for the host, also where kernels are missing."""
+    if _native.CUDA == "none" or not args.device.startswith("cuda"):
+        return None
+    return placement_on(args.device, "--device")
+
+
+def on_host(found: SearchResult, placement: Placement | None) -> SearchResult:
+    """Copies the answers of a search from its device."""
+    if placement is None:
+        return SearchResult(*found[:2])
+    return SearchResult(placement.fetch(found.scores), placement.fetch(found.ids))
