@@ -94,6 +94,12 @@ void SharedDevice::set_stream(int64_t stream) {
   device_.stream = reinterpret_cast<void*>(static_cast<intptr_t>(stream));
 }
 
+void SharedDevice::set_scratch(Scratch* scratch) {
+  check(!scratch || device_.type == DeviceType::cuda, op_,
+        ": scratch must be None where arrays are on ", device_name(device_));
+  device_.scratch = scratch;
+}
+
 View::View(py::handle array, const char* name, const SharedDevice& device)
     : op_(device.op()), name_(name), device_(device.get()) {
   if (array.is_none()) return;

@@ -13,7 +13,7 @@
 
 namespace tilefold {
 
-// The device that all arrays of a call share, and the stream of the call. Each array is checked for
+// The device that all arrays of a call share, the stream of the call and its memory. Each array is checked for
 // its device before any is exported.
 class SharedDevice {
  public:
@@ -24,6 +24,8 @@ class SharedDevice {
   void add(pybind11::handle array, const char* name);
   // A cudaStream_t as a number, 0 for the default stream. After all arrays have been added.
   void set_stream(int64_t stream);
+  // After all arrays have been added.
+  void set_scratch(Scratch* scratch);
   const char* op() const { return op_; }
   Device get() const { return device_; }
 

@@ -161,6 +161,13 @@ def test_a_stream_is_of_cuda(op):
         getattr(_native, op)(*arguments, **options, stream=7)
 
 
+@pytest.mark.parametrize("op", CALLS)
+def test_memory_of_the_caller_is_of_cuda(op):
+    arguments, options, _ = CALLS[op]
+    with pytest.raises(ValueError, match=r"scratch must be None where arrays are on cpu$"):
+        getattr(_native, op)(*arguments, **options, scratch=lambda size: 0)
+
+
 def test_views_of_a_divergence_are_on_one_device():
     arguments, _, _ = CALLS["divergence"]
     views = [VIEW, (VIEW[0], OnDevice(VIEW[1]), *VIEW[2:])]

@@ -9,6 +9,7 @@
 #include <pybind11/pybind11.h>
 
 #include <exception>
+#include <new>
 #include <tuple>
 
 #include "bind/gil.h"
@@ -19,11 +20,42 @@
 
 namespace tilefold::bind {
 
+// Memory from a function of Python: given a number of bytes, it returns an address, and keeps the
+// memory until the call of the op has returned.
+class CallerScratch : public Scratch {
+ public:
+  // `allocate` may be None.
+  explicit CallerScratch(const py::object& allocate) : allocate_(allocate) {}
+  Scratch* get() { return allocate_.is_none() ? nullptr : this; }
+
+  // For the time without the GIL.
+  void set_gil(ReleasedGil& gil) { gil_ = &gil; }
+  void* take(std::size_t bytes) override {
+    uintptr_t address = 0;
+    gil_->take();
+    try {
+      outlive_interpreter([&] { address = allocate_(bytes).template cast<uintptr_t>(); });
+    } catch (...) {
+      raised_ = std::current_exception();
+    }
+    gil_->release();
+    if (raised_) throw std::bad_alloc();  // on its way, no code that needs the GIL may run
+    return reinterpret_cast<void*>(address);
+  }
+  const std::exception_ptr& raised() const { return raised_; }
+
+ private:
+  const py::object& allocate_;
+  ReleasedGil* gil_ = nullptr;
+  std::exception_ptr raised_;
+};
+
 // Runs an op without the GIL; Ctrl-C and `progress` reach it a few times a second.
 template <class Run>
-void run_without_gil(const py::object& progress, const Run& run) {
+void run_without_gil(const py::object& progress, CallerScratch& scratch, const Run& run) try {
   std::exception_ptr raised;
   without_gil([&](ReleasedGil& gil) {
+    scratch.set_gil(gil);
     Pulse pulse([&](double done) {
       gil.take();
       try {
@@ -40,6 +72,9 @@ void run_without_gil(const py::object& progress, const Run& run) {
     run(pulse);
   });
   if (raised) std::rethrow_exception(raised);
+} catch (...) {
+  if (scratch.raised()) std::rethrow_exception(scratch.raised());
+  throw;
 }
 
 // ---- kinds of arguments ------------------------------------------------------------------------
@@ -99,6 +134,15 @@ struct StreamArgument {
   void fill(Request&, int64_t, const SharedDevice&) const {}
 };
 
+// The function of the op's memory on CUDA, or None; every op has it.
+struct ScratchArgument {
+  using Value = py::object;
+  py::arg_v declare() const { return py::arg("scratch") = py::none(); }
+  void locate(const Value&, SharedDevice&) const {}
+  template <class Request>
+  void fill(Request&, const Value&, const SharedDevice&) const {}
+};
+
 template <class Request>
 ArrayArgument<Request> array(View Request::* field, const char* name) {
   return {field, name};
@@ -127,11 +171,14 @@ std::tuple<Arguments...> keywords(Arguments... arguments) {
   return {arguments...};
 }
 
-inline void find_progress(py::object& found, const ProgressArgument&, const py::object& value) {
-  found = value;
-}
-template <class Argument, class Value>
-void find_progress(py::object&, const Argument&, const Value&) {}
+// Finds the value of an argument of a kind, of which there is at most one.
+template <class Kind>
+struct Finder {
+  py::object found = py::none();
+  void see(const Kind&, const py::object& value) { found = value; }
+  template <class Argument, class Value>
+  void see(const Argument&, const Value&) {}
+};
 
 template <class Request, class... P, class... K>
 void define_all(py::module_& m, const char* name, const char* doc,
@@ -145,12 +192,16 @@ void define_all(py::module_& m, const char* name, const char* doc,
           SharedDevice device(name);
           (p.locate(positional_values, device), ...);
           (k.locate(keyword_values, device), ...);
+          Finder<ScratchArgument> allocate;
+          (allocate.see(k, keyword_values), ...);
+          CallerScratch scratch(allocate.found);
+          device.set_scratch(scratch.get());
           Request request = {};
           (p.fill(request, positional_values, device), ...);
           (k.fill(request, keyword_values, device), ...);
-          py::object progress = py::none();
-          (find_progress(progress, k, keyword_values), ...);
-          run_without_gil(progress, [&](Pulse& pulse) { op(request, pulse); });
+          Finder<ProgressArgument> progress;
+          (progress.see(k, keyword_values), ...);
+          run_without_gil(progress.found, scratch, [&](Pulse& pulse) { op(request, pulse); });
         },
         all);
   };
@@ -165,13 +216,13 @@ void define_all(py::module_& m, const char* name, const char* doc,
       positional);
 }
 
-// Defines m.name(positional..., *, keywords..., stream=0). All arrays of a call must be on one
+// Defines m.name(positional..., *, keywords..., stream=0, scratch=None). All arrays of a call must be on one
 // device.
 template <class Request, class... P, class... K>
 void define(py::module_& m, const char* name, const char* doc, void (*op)(const Request&, Pulse&),
             const std::tuple<P...>& positional, const std::tuple<K...>& keywords) {
   define_all(m, name, doc, op, positional,
-             std::tuple_cat(keywords, std::make_tuple(StreamArgument())));
+             std::tuple_cat(keywords, std::make_tuple(StreamArgument(), ScratchArgument())));
 }
 
 }  // namespace tilefold::bind

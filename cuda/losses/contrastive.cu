@@ -135,7 +135,7 @@ class Contrastive {
 }  // namespace
 
 void contrastive(const ContrastiveArgs& a, int, Pulse& pulse) {
-  const Stream stream = {"contrastive_loss", a.device.id, a.device.stream};
+  const Stream stream("contrastive_loss", a.device);
   const DeviceGuard guard(stream);
   if (a.queries.rows == 0) {
     const int64_t m = a.documents.rows;

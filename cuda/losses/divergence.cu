@@ -116,7 +116,7 @@ void divergence(const DivergenceArgs& a, int, Pulse& pulse) {
   check(a.n_views <= max_views, "divergence: at most ", max_views, " views on cuda, got ",
         a.n_views);
   if (a.views[0].queries.rows == 0) return;
-  const Stream stream = {"divergence", a.device.id, a.device.stream};
+  const Stream stream("divergence", a.device);
   const DeviceGuard guard(stream);
   if (a.views[0].queries.dtype == Dtype::f64)
     Divergence<double>(a, stream, pulse).run();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "check.h"
+#include "contract/device.h"
 #include "cuda/platform/cuda.h"
 
 #ifdef TILEFOLD_EMULATE_CUDA
@@ -20,7 +21,11 @@ namespace tilefold::cuda {
 struct Stream {
   const char* op;
   int device;
-  void* handle;  // a cudaStream_t
+  void* handle;                // a cudaStream_t
+  Scratch* scratch = nullptr;  // of the caller; or null
+
+  Stream(const char* op, const Device& device)
+      : op(op), device(device.id), handle(device.stream), scratch(device.scratch) {}
 };
 
 struct Grid {
@@ -71,17 +76,23 @@ void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, c
   check_cuda(cudaGetLastError(), stream, name);
 }
 
-// Uninitialised memory of the stream, which is free for others once the work before is done.
+// Uninitialised memory for the work of a stream: the caller's, or memory that is free for others
+// once the work before is done.
 template <class T>
 class DeviceBuffer {
  public:
   DeviceBuffer(const Stream& stream, int64_t size) : stream_(stream) {
     void* memory = nullptr;
     const auto bytes = static_cast<std::size_t>(size > 0 ? size : 1) * sizeof(T);
-    check_cuda(cudaMallocAsync(&memory, bytes, handle(stream)), stream, "cudaMallocAsync");
+    if (stream.scratch)
+      memory = stream.scratch->take(bytes);
+    else
+      check_cuda(cudaMallocAsync(&memory, bytes, handle(stream)), stream, "cudaMallocAsync");
     memory_ = static_cast<T*>(memory);
   }
-  ~DeviceBuffer() { (void)cudaFreeAsync(memory_, handle(stream_)); }
+  ~DeviceBuffer() {
+    if (!stream_.scratch) (void)cudaFreeAsync(memory_, handle(stream_));
+  }
   DeviceBuffer(const DeviceBuffer&) = delete;
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
   T* data() { return memory_; }
@@ -111,15 +122,22 @@ void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, c
 template <class T>
 class DeviceBuffer {
  public:
-  DeviceBuffer(const Stream&, int64_t size)
-      : memory_(new unsigned char[static_cast<std::size_t>(size) * sizeof(T)]) {
+  DeviceBuffer(const Stream& stream, int64_t size) {
+    const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
+    void* memory = stream.scratch ? stream.scratch->take(bytes) : nullptr;
+    if (!memory) {
+      own_.reset(new unsigned char[bytes]);
+      memory = own_.get();
+    }
     constexpr int poison = 0xA5;
-    std::memset(memory_.get(), poison, static_cast<std::size_t>(size) * sizeof(T));
+    std::memset(memory, poison, bytes);
+    memory_ = static_cast<T*>(memory);
   }
-  T* data() { return reinterpret_cast<T*>(memory_.get()); }
+  T* data() { return memory_; }
 
  private:
-  std::unique_ptr<unsigned char[]> memory_;
+  T* memory_;
+  std::unique_ptr<unsigned char[]> own_;
 };
 
 #endif

@@ -80,7 +80,7 @@ void pack(const PackArgs& a, int, Pulse&) {
         "pack: codes must be aligned to ", sizeof(uint32_t), " bytes on cuda; pass another array");
   if (a.documents.rows == 0) return;
   constexpr int64_t most_blocks = 4096;
-  const Stream stream = {"pack", a.device.id, a.device.stream};
+  const Stream stream("pack", a.device);
   const DeviceGuard guard(stream);
   const int64_t padded = padded_dim(a.documents.dim);
   const int64_t blocks = std::min(most_blocks, block_count(a.documents.rows));
@@ -96,7 +96,7 @@ void pack(const PackArgs& a, int, Pulse&) {
 
 void finite_rows(const FiniteRowsArgs& a, int, Pulse&) {
   if (a.vectors.rows == 0) return;
-  const Stream stream = {"finite_rows", a.device.id, a.device.stream};
+  const Stream stream("finite_rows", a.device);
   const DeviceGuard guard(stream);
   for_dtype(a.vectors.dtype, [&](auto type) {
     launch("test_rows", test_rows<decltype(type)>,

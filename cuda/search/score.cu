@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(pair_threads)
 // Canonical scores are estimates, too.
 void score(const ScoreArgs& a, int, Pulse&) {
   if (a.queries.rows * a.m == 0) return;
-  const Stream stream = {"score", a.device.id, a.device.stream};
+  const Stream stream("score", a.device);
   const DeviceGuard guard(stream);
   DeviceBuffer<float> wide(stream, a.queries.rows * a.queries.dim);
   for_dtype(a.queries.dtype, [&](auto type) {

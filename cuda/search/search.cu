@@ -205,7 +205,7 @@ void search(const SearchArgs& a, int, Pulse& pulse) {
   check(!a.packed.codes || reinterpret_cast<uintptr_t>(a.packed.codes) % async_copy_bytes == 0,
         "search: codes must be aligned to ", async_copy_bytes, " bytes on cuda; pass a copy");
   if (a.queries.rows == 0) return;
-  const Stream stream = {"search", a.device.id, a.device.stream};
+  const Stream stream("search", a.device);
   const DeviceGuard guard(stream);
   for (int64_t first = 0; first < a.documents.rows; first += max_rows) {
     const SearchArgs part = part_of(a, first, std::min(max_rows, a.documents.rows - first));

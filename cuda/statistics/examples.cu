@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(example_threads)
 void examples(const ExamplesArgs& a, int, Pulse&) {
   if (a.n == 0) return;
   constexpr int64_t most_together = 1024;
-  const Stream stream = {"examples", a.device.id, a.device.stream};
+  const Stream stream("examples", a.device);
   const DeviceGuard guard(stream);
   const int64_t blocks = blocks_for(a.x.dim, example_threads);
   DeviceBuffer<float> values(stream, (a.n < most_together ? a.n : most_together) * a.x.dim);

@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(gather_threads)
 }  // namespace
 
 void second_moment(const SecondMomentArgs& a, int, Pulse&) {
-  const Stream stream = {"second_moment", a.device.id, a.device.stream};
+  const Stream stream("second_moment", a.device);
   const DeviceGuard guard(stream);
   const int64_t width = a.x.dim;
   DeviceBuffer<float> wide(stream, std::min(rows_together, a.n) * width);

@@ -126,7 +126,7 @@ __global__ void add_rows(int64_t* count, int64_t n) { *count += n; }
 
 void statistics(const StatisticsArgs& a, int, Pulse&) {
   if (a.n == 0) return;
-  const Stream stream = {"statistics", a.device.id, a.device.stream};
+  const Stream stream("statistics", a.device);
   const DeviceGuard guard(stream);
   const int64_t width = a.x.dim;
   const int64_t n = std::clamp<int64_t>(a.n / rows_per_part, 1, most_parts);

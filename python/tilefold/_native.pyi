@@ -44,6 +44,7 @@ def search(
     num_threads: int = 0,
     progress: Callable[[float], None] | None = None,
     stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
 def pack(
     documents: Any,
@@ -56,8 +57,16 @@ def pack(
     rotate: bool = False,
     num_threads: int = 0,
     stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
-def finite_rows(vectors: Any, finite: Any, *, num_threads: int = 0, stream: int = 0) -> None: ...
+def finite_rows(
+    vectors: Any,
+    finite: Any,
+    *,
+    num_threads: int = 0,
+    stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
+) -> None: ...
 def score(
     queries: Any,
     documents: Any,
@@ -67,6 +76,7 @@ def score(
     canonical: bool = True,
     num_threads: int = 0,
     stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
 def statistics(
     x: Any,
@@ -82,6 +92,7 @@ def statistics(
     *,
     num_threads: int = 0,
     stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
 def examples(
     x: Any,
@@ -93,9 +104,16 @@ def examples(
     *,
     num_threads: int = 0,
     stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
 def second_moment(
-    x: Any, rows: Any, sums: Any, *, num_threads: int = 0, stream: int = 0
+    x: Any,
+    rows: Any,
+    sums: Any,
+    *,
+    num_threads: int = 0,
+    stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
 def contrastive(
     queries: Any,
@@ -122,6 +140,7 @@ def contrastive(
     document_ids: Any = None,
     num_threads: int = 0,
     stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
 def divergence(
     op: str,
@@ -139,8 +158,17 @@ def divergence(
     weights: Any = None,
     num_threads: int = 0,
     stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
 ) -> None: ...
-def tile(codes: Any, queries: Any, products: Any, rounds: int = 1, *, stream: int = 0) -> None: ...
+def tile(
+    codes: Any,
+    queries: Any,
+    products: Any,
+    rounds: int = 1,
+    *,
+    stream: int = 0,
+    scratch: Callable[[int], int] | None = None,
+) -> None: ...
 def peak(kind: str) -> float: ...
 def before_exit(function: Callable[[], _Result]) -> _Result: ...
 def close_exit_gate() -> None: ...

@@ -42,10 +42,9 @@ class Placement(ABC):
     out_of_memory: type[Exception]
     max_k = 4096
 
-    @property
     @abstractmethod
-    def stream(self) -> int:
-        """The stream on which work is queued, as kernels take it."""
+    def queue(self) -> dict[str, Any]:
+        """Returns the stream and the memory of one call of a kernel, as its keyword arguments."""
 
     @abstractmethod
     def current(self) -> AbstractContextManager[Any]:
@@ -125,11 +124,9 @@ class TorchPlacement(Placement):
         self.out_of_memory = self._torch.OutOfMemoryError
         self._uploads = self._torch.cuda.Stream(device)
 
-    @property
-    def stream(self) -> int:
-        """The current stream of torch."""
-        stream: int = self._torch.cuda.current_stream(self._device).cuda_stream
-        return stream
+    def queue(self) -> dict[str, Any]:
+        """Returns the current stream, and memory of torch's allocator."""
+        return torch_queue(self._device)
 
     def current(self) -> AbstractContextManager[Any]:
         """Makes the GPU current."""
@@ -217,6 +214,49 @@ class TorchPlacement(Placement):
         return array
 
 
+class _TorchScratch:
+    """Memory of torch's allocator for one call of a kernel.
+
+    It is free again when this object is, for work that is queued after that of the call.
+    """
+
+    def __init__(self, device: Any) -> None:
+        self._torch: Any = sys.modules["torch"]
+        self._device = device
+        self._kept: list[Any] = []
+
+    def __call__(self, size: int) -> int:
+        memory = self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
+        self._kept.append(memory)
+        address: int = memory.data_ptr()
+        return address
+
+
+def torch_queue(device: Any) -> dict[str, Any]:
+    """Returns torch's current stream of a GPU, and memory of torch's allocator.
+
+    Args:
+        device: a `torch.device`.
+
+    Returns:
+        Keyword arguments of one call of `_native`, which must keep them until it returns.
+    """
+    stream = sys.modules["torch"].cuda.current_stream(device).cuda_stream
+    return {"stream": stream, "scratch": _TorchScratch(device)}
+
+
+class _HostScratch:
+    """Memory of the host for one call of a kernel."""
+
+    def __init__(self) -> None:
+        self._kept: list[NDArray[np.uint8]] = []
+
+    def __call__(self, size: int) -> int:
+        memory = np.empty(size + 256, np.uint8)
+        self._kept.append(memory)
+        return -(-memory.ctypes.data // 256) * 256  # as aligned as memory of a GPU
+
+
 class EmulatedArray:
     """Host memory that says it is on cuda:0, for a build that emulates CUDA's kernels."""
 
@@ -252,10 +292,13 @@ class EmulatedPlacement(Placement):
 
     device = "cuda:0"
     out_of_memory = MemoryError
-    stream = 0
 
     def __init__(self, memory: int = sys.maxsize) -> None:
         self._memory = memory
+
+    def queue(self) -> dict[str, Any]:
+        """Returns memory of the host."""
+        return {"scratch": _HostScratch()}
 
     def current(self) -> AbstractContextManager[Any]:
         """Does nothing: there is one device."""

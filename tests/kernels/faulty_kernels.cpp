@@ -111,7 +111,7 @@ int run(const std::string& name) {
   alignas(16) int out[threads] = {};
   try {
     launch(name.c_str(), kernels.at(name), {1, 1, threads, sizeof(Shared)},
-           Stream{"test", 0, nullptr}, out);
+           Stream("test", Device{DeviceType::cuda, 0}), out);
   } catch (const emulation::Fault& fault) {
     std::printf("%s\n", fault.what());
     return 1;

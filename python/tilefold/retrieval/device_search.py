@@ -222,8 +222,8 @@ class DeviceSearch(DocumentFold):
                 allowed=allowed,
                 refined=self._refined,
                 pruned_bound=self._bound,
-                stream=self._placement.stream,
                 **self._options_of_kernel,
+                **self._placement.queue(),
             )
         self._queued.append(self._placement.mark())
         self._advance(len(vectors))
@@ -250,7 +250,7 @@ class DeviceSearch(DocumentFold):
                 finite,
                 direction=placed,
                 rotate=rotated,
-                stream=placement.stream,
+                **placement.queue(),
             )
         return Packed(codes, bounds, rotated, placed), finite
 
@@ -266,7 +266,7 @@ class DeviceSearch(DocumentFold):
         placement = self._placement
         finite = placement.empty((len(vectors),), "uint8")
         with placement.current():
-            _native.finite_rows(vectors, finite, stream=placement.stream)
+            _native.finite_rows(vectors, finite, **placement.queue())
         return placement.fetch(finite).astype(np.bool_)
 
     def _converted(self, array: Any) -> Any:

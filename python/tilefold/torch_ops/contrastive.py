@@ -17,8 +17,8 @@ from .dispatch import (
     host_array,
     native_array,
     native_rows,
+    queue_of,
     register,
-    stream_of,
 )
 from .identity import Identity, excluded, identity
 from .precision import checked_factor, result_dtype
@@ -141,7 +141,7 @@ def _contrastive(
         grad_documents=native_array(document_gradients) if grad_documents else None,
         gate_queries=None if gate_queries is None else native_rows(gate_queries),
         gate_documents=None if gate_documents is None else native_rows(gate_documents),
-        stream=stream_of(queries),
+        **queue_of(queries),
     )
     return results
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import _native
 from ..devices import IMPLEMENTATIONS, check_device
+from ..placement import torch_queue
 
 library = torch.library.Library("tilefold", "DEF")  # type: ignore[no-untyped-call]
 
@@ -79,12 +80,9 @@ def beside(x: Tensor, array: NDArray[Any] | None) -> Any:
     return torch.from_numpy(array).to(x.device)
 
 
-def stream_of(x: Tensor) -> int:
-    """Returns the current stream of a tensor's device, as `_native` takes it."""
-    if not x.is_cuda:
-        return 0
-    stream: int = torch.cuda.current_stream(x.device).cuda_stream
-    return stream
+def queue_of(x: Tensor) -> dict[str, Any]:
+    """Returns the stream and the memory of a call with tensors of x's device, for `_native`."""
+    return torch_queue(x.device) if x.is_cuda else {}
 
 
 def devices(implementation: Callable[..., Any]) -> dict[str, Callable[..., Any]]:

@@ -16,8 +16,8 @@ from .dispatch import (
     host_array,
     native_array,
     native_rows,
+    queue_of,
     register,
-    stream_of,
 )
 from .precision import checked_factor, result_dtype
 
@@ -116,7 +116,7 @@ def _divergence(
         listed_offsets=None if candidates is None else beside(x, candidates.offsets),
         listed=None if candidates is None else beside(x, candidates.indices),
         weights=None if weights is None else native_array(weights.contiguous()),
-        stream=stream_of(x),
+        **queue_of(x),
     )
     return results
 

@@ -16,8 +16,8 @@ from .dispatch import (
     host_array,
     native_array,
     native_rows,
+    queue_of,
     register,
-    stream_of,
 )
 
 _SCHEMAS = {
@@ -53,7 +53,7 @@ def _statistics(
         native_array(thresholds),
         native_array(above),
         None if histogram is None else native_array(histogram),
-        stream=stream_of(x),
+        **queue_of(x),
     )
 
 
@@ -76,14 +76,14 @@ def _examples(
         native_array(names.to(x.device)),
         native_array(values),
         native_array(examples),
-        stream=stream_of(x),
+        **queue_of(x),
     )
     seen += n
 
 
 def _second_moment(x: Tensor, mask: Tensor | None, sums: Tensor) -> None:
     rows = beside(x, _kept_rows(x, mask))
-    _native.second_moment(_flat(x), rows, native_array(sums), stream=stream_of(x))
+    _native.second_moment(_flat(x), rows, native_array(sums), **queue_of(x))
 
 
 def _width(x: Tensor) -> int:
