@@ -165,7 +165,7 @@ test-cuda: $(VENV)/.installed-test ## run the CUDA kernels on the host, in sever
 	    -k "cuda and not test_csrc and not test_cuda" $(ALL_CUDA_TESTS) $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
-check-numpy-only: ## install without extras, with CUDA kernels where nvcc is, and search NumPy arrays
+check-numpy-only: ## search NumPy arrays without extras; where nvcc is, with tilefold-cuda, too
 	@echo "==> check-numpy-only: numpy and safetensors are enough"
 	$(need_compiler)
 	$(need_python)
@@ -173,9 +173,15 @@ check-numpy-only: ## install without extras, with CUDA kernels where nvcc is, an
 	@$(PYTHON) -m venv $(NUMPY_ONLY)
 	@env PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	    $(NUMPY_ONLY)/bin/python -m pip --disable-pip-version-check install --quiet \
-	    $(if $(shell command -v nvcc),--config-settings=cmake.define.TILEFOLD_CUDA=on) \
+	    --config-settings=cmake.define.TILEFOLD_CUDA=off \
 	    --config-settings=build-dir=$(NUMPY_ONLY)/cmake .
-	@$(NUMPY_ONLY)/bin/python -P tests/numpy_only.py
+	@$(NUMPY_ONLY)/bin/python -P tests/numpy_only.py none
+	@command -v nvcc >/dev/null || { echo "no nvcc: tilefold-cuda is not built"; exit 0; }; \
+	    echo "==> check-numpy-only: with CUDA kernels, and without a driver" && \
+	    env PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	    $(NUMPY_ONLY)/bin/python -m pip --disable-pip-version-check install --quiet \
+	    --config-settings=build-dir=$(CURDIR)/$(NUMPY_ONLY)/cuda ./cuda/wheel && \
+	    $(NUMPY_ONLY)/bin/python -P tests/numpy_only.py compiled
 
 clean: ## remove everything that these targets made, .venv included
 	@echo "==> clean: remove .venv, build and the tools' caches"

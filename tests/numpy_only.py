@@ -1,5 +1,7 @@
 """Searches NumPy arrays with nothing but the core dependencies installed.
 
+    python tests/numpy_only.py [none | compiled]    # the CUDA kernels that are expected
+
 Run by `make check-numpy-only` and on every wheel, so it uses neither pytest nor the reference: the
 vectors hold small integers, whose inner products float32 computes exactly, ties included.
 """
@@ -31,6 +33,8 @@ def main() -> None:
     """Raises AssertionError, naming the first search that is wrong."""
     present = [name for name in EXTRAS if importlib.util.find_spec(name) is not None]
     assert not present, f"this environment is meant to have no extras, but has {present}"
+    kernels = tilefold._native.CUDA
+    assert kernels == (sys.argv[1:] or [kernels])[0], f"CUDA kernels are {kernels}"
 
     rng = np.random.default_rng(0)
     for dim, n_documents, k in [(1, 5, 5), (17, 300, 1), (64, 1000, 10), (384, 3000, 100)]:

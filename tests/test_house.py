@@ -33,7 +33,7 @@ FLOORS = [
         "version",
         "wrapping",
     },
-    {"arrays"},
+    {"arrays", "extension"},
     {"placement"},
     {"files", "torch_ops"},
     {"distributed"},

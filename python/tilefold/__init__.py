@@ -4,6 +4,8 @@ This file is the table of contents; every name is documented where it lives.
 """
 
 try:
+    # The first chooses which extension the second is.
+    from . import extension as extension  # noqa: I001
     from . import _native as _native
 except ImportError as error:
     raise ImportError(

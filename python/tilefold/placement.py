@@ -368,8 +368,8 @@ def placement_on(device: Any, op: str) -> Placement | None:
         return EmulatedPlacement()
     if _native.CUDA == "none":
         raise ValueError(
-            f"{op}: device {name!r} needs CUDA kernels, which this build lacks: install tilefold "
-            "from source where nvcc is, with --config-settings=cmake.define.TILEFOLD_CUDA=on"
+            f"{op}: device {name!r} needs CUDA kernels, which this build lacks: pip install "
+            '"tilefold[cuda]", or ./cuda/wheel of a checkout where nvcc is'
         )
     try:
         import torch

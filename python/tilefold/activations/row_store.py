@@ -17,7 +17,8 @@ class RowStore(Mapping[str, Tensor]):
     """Stores rows of activations: a mapping from names of sites to tensors ``[n, width]``.
 
     Rows are appended a batch at a time and cast to the dtype of the store. Blocks of `block_rows`
-    rows are allocated at once. With a folder, a full block is written as safetensors and freed, so
+    rows are allocated at once, on the device of their rows; full ones move to the host, where all
+    rows are read. With a folder, a full block is written as safetensors and freed, so
     memory holds one block per site; `flush` writes the remaining rows.
 
     Args:
@@ -102,9 +103,11 @@ class RowStore(Mapping[str, Tensor]):
             last = blocks[-1] if blocks else None
             filled = self._filled.get(site, 0)
             if not isinstance(last, Tensor) or filled == self.block_rows:
-                self._write_last(site)
+                self._close_last(site)
                 with torch.inference_mode(False):  # later rows may come outside of it
-                    last = torch.empty(self.block_rows, width, dtype=DTYPES[self.dtype])
+                    last = torch.empty(
+                        self.block_rows, width, dtype=DTYPES[self.dtype], device=rows.device
+                    )
                 blocks.append(last)
                 filled = 0
             taken = min(len(rows), self.block_rows - filled)
@@ -120,7 +123,7 @@ class RowStore(Mapping[str, Tensor]):
         if self.folder is None:
             raise ValueError(f"{_OP}: this store has no folder")
         for site in self._blocks:
-            self._write_last(site)
+            self._close_last(site)
         self._finished = True
         blocks = {
             site: [block for block in parts if isinstance(block, Block)]
@@ -138,7 +141,7 @@ class RowStore(Mapping[str, Tensor]):
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             if isinstance(part, Tensor):
-                yield part[: self._filled[site]] if last else part
+                yield part[: self._filled[site]].cpu() if last else part
             else:
                 yield read_block(part, self.dtype, self._widths[site], verify=self._verify)
 
@@ -154,11 +157,15 @@ class RowStore(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def _write_last(self, site: str) -> None:
+    def _close_last(self, site: str) -> None:
+        """Moves the last block to the host, or to the folder."""
         blocks = self._blocks[site]
-        if self.folder is None or not blocks or isinstance(blocks[-1], Block):
+        if not blocks or isinstance(blocks[-1], Block):
             return
-        rows = blocks[-1][: self._filled[site]]
+        rows = blocks[-1][: self._filled[site]].cpu()
+        if self.folder is None:
+            blocks[-1] = rows
+            return
         number = list(self._blocks).index(site)
         path = self.folder / f"{number:03}-{len(blocks) - 1:05}.safetensors"
         blocks[-1] = write_block(path, rows)

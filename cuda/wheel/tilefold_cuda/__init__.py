@@ -1,0 +1,1 @@
+"""The extension of tilefold with CUDA kernels; tilefold loads it."""
