@@ -7,8 +7,10 @@ torch = pytest.importorskip("torch")
 
 import tilefold
 from tilefold import _native, reference
-from tilefold.activations import ActivationStatistics
+from tilefold.activations import ActivationStatistics, RowStore
 from tilefold.losses import contrastive_loss, invariance_loss
+from tilefold.mining import mine
+from tilefold.ragged_lists import Lists
 
 pytestmark = pytest.mark.skipif(
     _native.CUDA != "compiled" or not torch.cuda.is_available(),
@@ -107,3 +109,58 @@ def test_queries_on_the_host_are_refused():
     index.add(gaussian(0, 3, 4))
     with pytest.raises(ValueError, match=r"queries must be on cuda:0 like the index, got the host"):
         index.search(gaussian(1, 1, 4), 1)
+
+
+@pytest.mark.parametrize("documents_on", ["cpu", "cuda"])
+def test_arrays_are_searched_where_the_queries_are(documents_on):
+    queries, documents = (torch.from_numpy(gaussian(s, r, 96)) for s, r in ((0, 50), (1, 9000)))
+    expected = tilefold.search(queries, documents, 20)
+    found = tilefold.search(queries.cuda(), documents.to(documents_on), 20)
+    assert torch.equal(found.ids.cpu(), expected.ids)
+    assert torch.equal(found.scores.cpu(), expected.scores)
+
+
+def test_shards_are_sent_chunk_by_chunk(tmp_path):
+    documents, queries = gaussian(1, 40_000, 96), gaussian(0, 50, 96)
+    shards = [tmp_path / f"{i}.npy" for i in range(3)]
+    for path, part in zip(shards, np.array_split(documents, 3), strict=True):
+        np.save(path, part)
+    expected = tilefold.search_shards(queries, shards, 20)
+    found = tilefold.search_shards(torch.from_numpy(queries).cuda(), shards, 20)
+    np.testing.assert_array_equal(found.ids.cpu().numpy(), expected.ids)
+    assert found.scores.cpu().numpy().tobytes() == expected.scores.tobytes()
+
+
+def test_negatives_are_those_of_the_cpu():
+    queries, documents = gaussian(0, 200, 96), gaussian(1, 3000, 96)
+    positives = Lists(np.arange(201), np.arange(200))
+    expected = mine(queries, documents, positives, n_negatives=5, relative_margin=0.05)
+    found = mine(
+        torch.from_numpy(queries).cuda(),
+        documents,
+        positives,
+        n_negatives=5,
+        relative_margin=0.05,
+    )
+    np.testing.assert_array_equal(found.negatives.indices, expected.negatives.indices)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_searches_take_memory_of_torch():
+    queries, documents = (
+        torch.from_numpy(gaussian(s, r, 96)).cuda() for s, r in ((0, 9), (1, 900))
+    )
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    tilefold.search(queries, documents, 20)
+    assert torch.cuda.memory_allocated() == before
+    assert torch.cuda.max_memory_allocated() > before + 900 * 96
+
+
+def test_rows_are_collected_on_their_device():
+    store = RowStore("bfloat16", block_rows=8)
+    rows = torch.from_numpy(gaussian(0, 21, 5))
+    for part in rows.cuda().split(6):
+        store.append("site", part)
+    assert store["site"].device.type == "cpu"
+    assert torch.equal(store["site"], rows.bfloat16())
