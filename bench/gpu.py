@@ -92,16 +92,14 @@ def chunked_topk(queries: Any, documents: Any, k: int, chunk: int = 1 << 18) -> 
 
 def searches(sizes: list[int], m: int, k: int, rate: float) -> list[Row]:
     """Searches of m documents with several numbers of queries."""
-    documents = F.normalize(torch.randn(m, DIM, generator=torch.Generator().manual_seed(0)), dim=1)
+    torch.manual_seed(0)
+    on_gpu = torch.randn(m, DIM, device="cuda")
+    on_gpu /= on_gpu.norm(dim=1, keepdim=True)
     index = tilefold.FlatIndex(DIM, device="cuda")
-    index.add(documents)
-    on_gpu = documents.cuda()
+    index.add(on_gpu.cpu(), copy=False)
     rows = []
     for n in sizes:
-        queries = F.normalize(
-            torch.randn(n, DIM, generator=torch.Generator().manual_seed(1)), dim=1
-        )
-        q = queries.cuda()
+        q = F.normalize(torch.randn(n, DIM, device="cuda"), dim=1)
         check_answers(index, q, on_gpu, k)
         ours = timed(lambda q=q: index.search(q, k))
         peers = {"torch": timed(lambda q=q: chunked_topk(q, on_gpu, k))}
@@ -165,15 +163,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--documents", type=int, default=10_000_000)
+    parser.add_argument("--only", choices=("search", "losses"), help="part of the cases")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("gpu: torch finds no GPU")
     torch.backends.cuda.matmul.allow_tf32 = False
     measured = rates()
-    rows = [
-        *searches([1, 512, 4096], options.documents, 100, measured["int8"]),
-        *losses([8192, 32768], measured),
-    ]
+    rows: list[Row] = []
+    if options.only != "losses":
+        rows += searches([1, 512, 4096], options.documents, 100, measured["int8"])
+    if options.only != "search":
+        rows += losses([8192, 32768], measured)
     name = torch.cuda.get_device_name()
     print(f"{name}, torch {torch.__version__}, tilefold {tilefold.__version__}")
     print({key: f"{value / 1e12:.1f} T/s" for key, value in measured.items()})

@@ -44,5 +44,11 @@ if command -v compute-sanitizer >/dev/null; then
 else
     echo "compute-sanitizer is not installed"
 fi
+if nvidia-smi --query-gpu=compute_cap --format=csv,noheader | grep -q '^9\.0'; then
+    TILEFOLD_CUDA_GROUPS=1 step "tests with products of groups of warps" timeout 60 \
+        $python -m pytest -n0 -q -p no:cacheprovider tests/kernels/test_gpu.py -k search
+    TILEFOLD_CUDA_GROUPS=1 step "benchmarks of search with them" timeout 90 \
+        $python bench/gpu.py --only search --json "$out/gpu_groups.json"
+fi
 step benchmarks timeout 200 $python bench/gpu.py --json "$out/gpu.json"
 exit $failed

@@ -9,11 +9,12 @@
 #include <pybind11/pybind11.h>
 
 #include <exception>
-#include <new>
 #include <tuple>
 
 #include "bind/gil.h"
+#include "check.h"
 #include "pulse.h"
+#include "scratch.h"
 #include "view.h"
 
 #define FIELD(name) &Request::name, #name
@@ -39,7 +40,8 @@ class CallerScratch : public Scratch {
       raised_ = std::current_exception();
     }
     gil_->release();
-    if (raised_) throw std::bad_alloc();  // on its way, no code that needs the GIL may run
+    // On its way, this error meets no code that needs the GIL; then raised() takes its place.
+    check<std::runtime_error>(!raised_, "the caller gave no memory");
     return reinterpret_cast<void*>(address);
   }
   const std::exception_ptr& raised() const { return raised_; }

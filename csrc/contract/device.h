@@ -1,18 +1,11 @@
 // Where the arrays of an op are and its work goes. Devices are numbered as in DLPack, so that a
 // library's own device types pass through unchanged.
 #pragma once
-#include <cstddef>
 #include <cstdint>
 
 namespace tilefold {
 
-// Memory of the caller for an op's own use, which is free again once the work is done that the op
-// queues.
-class Scratch {
- public:
-  virtual ~Scratch() = default;
-  virtual void* take(std::size_t bytes) = 0;
-};
+class Scratch;  // scratch.h
 
 enum class DeviceType : int32_t { cpu = 1, cuda = 2, cuda_host = 3, rocm = 10, cuda_managed = 13 };
 

@@ -28,6 +28,7 @@ struct Thread {
   Fiber* fiber = nullptr;
   Position position = {};
   BackgroundCopies copies;
+  DeferredWork products, stores;
 };
 
 bool same(Place a, Place b) {
@@ -147,6 +148,8 @@ class Runner {
       thread.state = State::ready;
       thread.begun = false;
       thread.copies.clear();
+      thread.products.clear();
+      thread.stores.clear();
       thread.position.block = block_;
       thread.fiber->prepare(&Runner::enter, this);
     }
@@ -273,6 +276,9 @@ void wait_for_warp(uint32_t mask, Place place, WarpOperation operation, void* op
 void copy_later(void* to, const void* from, std::size_t bytes) {
   current->thread().copies.add(to, from, bytes);
 }
+
+DeferredWork& background_products() { return current->thread().products; }
+DeferredWork& unfenced_stores() { return current->thread().stores; }
 
 void commit_copies() { current->thread().copies.commit(); }
 

@@ -12,6 +12,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/emulation/deferred_work.h"
+
 namespace tilefold::cuda::emulation {
 
 constexpr int warp_threads = 32, max_block_threads = 1024;
@@ -58,6 +60,10 @@ void wait_for_warp(uint32_t mask, Place place, WarpOperation operation, void* op
 void copy_later(void* to, const void* from, std::size_t bytes);
 void commit_copies();
 void wait_for_copies(int groups_left);
+// Products in the background, which read shared memory until the thread has waited for them; and
+// stores that such products see only after a fence of the thread.
+DeferredWork& background_products();
+DeferredWork& unfenced_stores();
 // Memory that the threads of a block share, poisoned when the block begins.
 unsigned char* shared_memory();
 std::size_t shared_bytes();

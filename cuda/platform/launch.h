@@ -9,6 +9,7 @@
 #include "check.h"
 #include "contract/device.h"
 #include "cuda/platform/cuda.h"
+#include "scratch.h"
 
 #ifdef TILEFOLD_EMULATE_CUDA
 #include <cstring>
@@ -61,6 +62,16 @@ class DeviceGuard {
   int before_ = 0;
 };
 
+// Such as 90 for 9.0.
+inline int compute_capability(const Stream& stream) {
+  int major = 0, minor = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, stream.device),
+             stream, "cudaDeviceGetAttribute");
+  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, stream.device),
+             stream, "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, const Stream& stream,
             Arguments&&... arguments) {
@@ -108,6 +119,8 @@ class DeviceGuard {
  public:
   explicit DeviceGuard(const Stream&) {}
 };
+
+inline int compute_capability(const Stream&) { return 90; }
 
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, const Stream&,

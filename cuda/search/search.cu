@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <numeric>
 
 #include "check.h"
@@ -29,6 +31,18 @@ constexpr int64_t max_rows = int64_t{1} << 30;  // rows are 32-bit numbers in th
 constexpr int64_t min_rows_per_answer = 4;
 
 int64_t list_capacity(int64_t k) { return std::max<int64_t>(4096, 8 * k); }
+
+// Whether the filter uses the products of groups of warps, which no GPU has run yet: where the
+// variable TILEFOLD_CUDA_GROUPS is 1.
+bool multiplies_by_groups(const Stream& stream) {
+  const char* variable = std::getenv("TILEFOLD_CUDA_GROUPS");
+  if (!variable || std::strcmp(variable, "1") != 0) return false;
+  const int capability = compute_capability(stream);
+  check(capability == 90,
+        "search: TILEFOLD_CUDA_GROUPS=1 needs a GPU of compute capability 9.0, got ",
+        capability / 10, ".", capability % 10);
+  return true;
+}
 
 // Documents first, first + 1, ... as a search of their own; `first` is a multiple of 32.
 SearchArgs part_of(const SearchArgs& a, int64_t first, int64_t rows) {
@@ -150,9 +164,13 @@ class Search {
   void filter_part(const Queries& queries, const CandidateLists& lists, const TileOrder& order,
                    Stage stage) {
     const int64_t query_tiles = blocks_for(queries.n, tile_queries);
-    const Grid grid = {query_tiles * order.n, 1, filter_threads, sizeof(FilterShared)};
-    launch("filter", a_.pruned_bound ? filter<true> : filter<false>, grid, stream_, a_, queries,
-           lists, order, query_tiles, stage);
+    Grid grid = {query_tiles * order.n, 1, filter_threads, sizeof(WarpShared)};
+    auto* kernel = a_.pruned_bound ? filter<true> : filter<false>;
+    if (by_groups_) {
+      grid.shared_bytes = sizeof(GroupShared);
+      kernel = a_.pruned_bound ? filter_by_groups<true> : filter_by_groups<false>;
+    }
+    launch("filter", kernel, grid, stream_, a_, queries, lists, order, query_tiles, stage);
   }
 
   // Of the k best documents a share is expected among the tiles seen so far, give or take its square
@@ -183,6 +201,7 @@ class Search {
   const Stream stream_;
   Pulse& pulse_;
   const bool filters_;
+  const bool by_groups_ = multiplies_by_groups(stream_);
   const int64_t capacity_, batch_, padded_, row_codes_;
   int64_t tiles_, order_stride_;
   DeviceBuffer<float> wide_, rest_;

@@ -1,11 +1,12 @@
 // Small kernels, most of them wrong, to test what the emulation of CUDA shows of them:
 //
-//     faulty_kernels NAME    prints the results of 64 threads, or the fault
+//     faulty_kernels NAME    prints the results of all threads, or the fault
 #include <cstdio>
 #include <map>
 #include <string>
 
 #include "cuda/platform/async_copy.h"
+#include "cuda/platform/group_multiply.h"
 #include "cuda/platform/launch.h"
 #include "cuda/platform/reduce.h"
 #include "cuda/platform/shared.h"
@@ -95,28 +96,83 @@ __global__ void sums(int* out) {
   out[threadIdx.x] = sum_block(shared_memory<Sums>().sums, static_cast<int>(threadIdx.x));
 }
 
+// Products of four warps. A has the number of the stage in every byte, B one in the first of each
+// row, so that every sum of a stage is its number.
+constexpr int operand_pieces = (group_rows + group_columns) * group_depth / piece_row_bytes;
+struct GroupShared {
+  SharedArray<Piece, operand_pieces> operands;
+};
+
+enum class Planted { none, no_fence, no_wait, overwritten };
+
+template <Planted fault>
+__global__ void products(int* out) {
+  GroupShared& shared = shared_memory<GroupShared>();
+  const int t = static_cast<int>(threadIdx.x);
+  GroupSums sums = {};
+  for (uint32_t stage = 1; stage <= 2; ++stage) {
+    constexpr int pieces_of_a = group_rows * group_depth / piece_row_bytes;
+    for (int i = t; i < operand_pieces; i += group_threads) {
+      const bool first = i >= pieces_of_a && i < pieces_of_a + group_columns;  // along K
+      const uint32_t a = stage * 0x01010101u;
+      store_operand(&shared.operands[i],
+                    i < pieces_of_a ? Piece{{a, a, a, a}} : Piece{{first ? 1u : 0u, 0, 0, 0}});
+    }
+    if (fault != Planted::no_fence) fence_operands();
+    __syncthreads();
+    begin_products();
+    multiply_group(
+        sums, operand(&shared.operands[0], group_rows * piece_row_bytes, piece_bytes),
+        operand(&shared.operands[pieces_of_a], group_columns * piece_row_bytes, piece_bytes));
+    commit_products();
+    if (fault != Planted::no_wait && (fault != Planted::overwritten || stage == 2))
+      wait_for_products<0>();
+    if (fault != Planted::overwritten) __syncthreads();
+  }
+  for (const int sum : sums.sum)
+    if (sum != sums.sum[0]) emulation::fail("sums differ");
+  out[t] = sums.sum[0];
+}
+
 using Kernel = void (*)(int*);
 const std::map<std::string, Kernel> kernels = {
-    {"right", reverse<true>},        {"missing_barrier", reverse<false>},
-    {"race", race},                  {"two_barriers", two_barriers},
-    {"left_early", left_early},      {"half_a_warp", half_a_warp},
-    {"beyond_the_end", beyond_the_end}, {"beyond_the_launch", beyond_the_launch},
-    {"too_little_memory", too_little_memory}, {"copy", copy<true>},
-    {"copy_without_wait", copy<false>}, {"sums", sums},
+    {"right", reverse<true>},
+    {"missing_barrier", reverse<false>},
+    {"race", race},
+    {"two_barriers", two_barriers},
+    {"left_early", left_early},
+    {"half_a_warp", half_a_warp},
+    {"beyond_the_end", beyond_the_end},
+    {"beyond_the_launch", beyond_the_launch},
+    {"too_little_memory", too_little_memory},
+    {"copy", copy<true>},
+    {"copy_without_wait", copy<false>},
+    {"sums", sums},
+};
+// Of four warps.
+const std::map<std::string, Kernel> group_kernels = {
+    {"products", products<Planted::none>},
+    {"no_fence", products<Planted::no_fence>},
+    {"no_wait", products<Planted::no_wait>},
+    {"overwritten", products<Planted::overwritten>},
 };
 
 }  // namespace
 
 int run(const std::string& name) {
-  alignas(16) int out[threads] = {};
+  alignas(16) int out[group_threads] = {};
+  const bool of_groups = group_kernels.count(name) > 0;
+  const int n = of_groups ? group_threads : threads;
+  const auto shared = static_cast<int64_t>(of_groups ? sizeof(GroupShared) : sizeof(Shared));
+  const Kernel kernel = (of_groups ? group_kernels : kernels).at(name);
   try {
-    launch(name.c_str(), kernels.at(name), {1, 1, threads, sizeof(Shared)},
-           Stream("test", Device{DeviceType::cuda, 0}), out);
+    launch(name.c_str(), kernel, {1, 1, n, shared}, Stream("test", Device{DeviceType::cuda, 0}),
+           out);
   } catch (const emulation::Fault& fault) {
     std::printf("%s\n", fault.what());
     return 1;
   }
-  for (const int value : out) std::printf("%d ", value);
+  for (int t = 0; t < n; ++t) std::printf("%d ", out[t]);
   std::printf("\n");
   return 0;
 }

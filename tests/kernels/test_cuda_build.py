@@ -111,7 +111,7 @@ def test_no_kernel_spills_registers(kernels):
     assert [k[:5] for k in kernels if k.spilled] == []
 
 
-@pytest.mark.parametrize("name", ["filter", "multiply", "multiply_as_bf16"])
+@pytest.mark.parametrize("name", ["filter", "filter_by_groups", "multiply", "multiply_as_bf16"])
 def test_hot_kernels_keep_their_sums_in_registers(kernels, name):
     hot = [k for k in kernels if re.search(rf"\d{name}I", k.name)]
     assert hot
@@ -123,7 +123,7 @@ def test_hot_kernels_keep_their_sums_in_registers(kernels, name):
     ("name", "instructions"),
     [
         # 64 queries by 64 documents by 64 codes for each warp, and copies in the background.
-        ("filter", {"IMMA.16832.S8.U8": 64, "LDGSTS.E.BYPASS.128": 1}),
+        ("filterI", {"IMMA.16832.S8.U8": 64, "LDGSTS.E.BYPASS.128": 1}),
         ("multiply_as_bf16", {"HMMA.16816.F32.BF16": 32}),
         ("multiplyIf", {"FFMA": 64}),
         ("multiplyId", {"DFMA": 64}),
@@ -139,3 +139,12 @@ def test_kernels_have_the_expected_instructions(kernels, name, instructions):
         assert not [word for word in used if re.match(r"(STL|LDL)\b", word)], kernel[:5]
         for instruction, least in instructions.items():
             assert used.count(instruction) >= least, (kernel[:5], instruction)
+
+
+@needs_disassembler
+def test_products_of_groups_are_those_of_hopper(kernels):
+    """128 queries by 128 documents by 64 codes, two of them 64 queries; nothing elsewhere."""
+    for kernel in kernels:
+        if "filter_by_groups" in kernel.name:
+            expected = 4 if kernel.architecture == "sm_90a" else 0
+            assert kernel.code.count("IGMMA.64x128x32.S8.U8") == expected, kernel[:5]

@@ -62,6 +62,19 @@ def test_right_kernels_give_the_same_results_in_every_order(program, order):
     assert values(program, "copy", order) == [0, 0, 0, 0, *range(5, 65)]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_products_of_groups_of_warps(program, order):
+    assert values(program, "products", order) == [1 + 2] * 128
+    # Without a fence they do not see what threads have stored.
+    assert values(program, "no_fence", order) != [1 + 2] * 128
+    assert values(program, "no_wait", order) == [0] * 128
+
+
+def test_operands_that_are_overwritten_too_early_show_in_some_order(program):
+    results = [values(program, "overwritten", order) for order in ORDERS]
+    assert any(result != [1 + 2] * 128 for result in results)
+
+
 @pytest.mark.parametrize("name", ["missing_barrier", "race"])
 def test_a_race_gives_other_results_in_another_order(program, name):
     results = {tuple(values(program, name, order)) for order in ORDERS}

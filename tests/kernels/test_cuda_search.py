@@ -14,6 +14,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(params=["warps", "groups of warps"], autouse=True)
+def products(request, monkeypatch):
+    """Runs every test with both products of the filter."""
+    monkeypatch.setenv("TILEFOLD_CUDA_GROUPS", str(int(request.param != "warps")))
+
+
 class OnCuda(EmulatedArray):
     """Records the streams for which it is exported."""
 

@@ -1,0 +1,14 @@
+// Memory of the caller for an op's own use, which is free again once the work is done that the op
+// queues.
+#pragma once
+#include <cstddef>
+
+namespace tilefold {
+
+class Scratch {
+ public:
+  virtual ~Scratch() = default;
+  virtual void* take(std::size_t bytes) = 0;
+};
+
+}  // namespace tilefold
