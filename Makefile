@@ -150,7 +150,7 @@ sanitize: $(VENV)/.installed-test ## run kernel tests and fuzzers under ASan and
 # All other tests that run with a row of the CPU's kernels run with CUDA's, in one order.
 CUDA := build/test-cuda
 CUDA_ORDERS := forward backward shuffled:1
-CUDA_TESTS := tests/kernels/test_cuda_search.py tests/kernels/test_cuda_scratch.py \
+CUDA_TESTS := tests/kernels/test_cuda_search.py tests/kernels/test_cuda_workspace.py \
     tests/retrieval/test_device_index.py tests/retrieval/test_device_search.py \
     tests/activations/test_activations.py tests/losses/test_invariance.py
 ALL_CUDA_TESTS := tests/kernels tests/retrieval tests/losses tests/activations

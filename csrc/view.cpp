@@ -94,10 +94,10 @@ void SharedDevice::set_stream(int64_t stream) {
   device_.stream = reinterpret_cast<void*>(static_cast<intptr_t>(stream));
 }
 
-void SharedDevice::set_scratch(Scratch* scratch) {
-  check(!scratch || device_.type == DeviceType::cuda, op_,
-        ": scratch must be None where arrays are on ", device_name(device_));
-  device_.scratch = scratch;
+void SharedDevice::set_workspace(Workspace* workspace) {
+  check(!workspace || device_.type == DeviceType::cuda, op_,
+        ": workspace must be None where arrays are on ", device_name(device_), ", got a function");
+  device_.workspace = workspace;
 }
 
 View::View(py::handle array, const char* name, const SharedDevice& device)

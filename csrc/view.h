@@ -13,8 +13,8 @@
 
 namespace tilefold {
 
-// The device that all arrays of a call share, the stream of the call and its memory. Each array is checked for
-// its device before any is exported.
+// The device that all arrays of a call share, the stream of the call and its memory. Each array is
+// checked for its device before any is exported.
 class SharedDevice {
  public:
   // `op` is the name in messages and must outlive all views of the call.
@@ -25,7 +25,7 @@ class SharedDevice {
   // A cudaStream_t as a number, 0 for the default stream. After all arrays have been added.
   void set_stream(int64_t stream);
   // After all arrays have been added.
-  void set_scratch(Scratch* scratch);
+  void set_workspace(Workspace* workspace);
   const char* op() const { return op_; }
   Device get() const { return device_; }
 

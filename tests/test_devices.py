@@ -164,8 +164,8 @@ def test_a_stream_is_of_cuda(op):
 @pytest.mark.parametrize("op", CALLS)
 def test_memory_of_the_caller_is_of_cuda(op):
     arguments, options, _ = CALLS[op]
-    with pytest.raises(ValueError, match=r"scratch must be None where arrays are on cpu$"):
-        getattr(_native, op)(*arguments, **options, scratch=lambda size: 0)
+    with pytest.raises(ValueError, match="workspace must be None where arrays are on cpu, got"):
+        getattr(_native, op)(*arguments, **options, workspace=lambda size: 0)
 
 
 def test_views_of_a_divergence_are_on_one_device():

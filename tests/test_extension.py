@@ -48,6 +48,14 @@ def test_another_version_is_named_and_not_used(cuda_package):
     assert sys.modules[OWN] is before
 
 
+def test_an_extension_that_does_not_load_is_named_and_not_used(cuda_package, monkeypatch):
+    cuda_package(tilefold.__version__)
+    monkeypatch.setitem(sys.modules, "tilefold_cuda._native", None)  # an import of it fails
+    before = sys.modules[OWN]
+    with pytest.warns(RuntimeWarning, match="tilefold-cuda is installed, but does not load"):
+        assert extension.chosen_extension() is before
+
+
 def test_the_versions_of_the_two_packages_agree():
     own, cuda = (
         tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]

@@ -12,7 +12,7 @@ import tilefold
 from tilefold import placement
 from tilefold.arrays import BFLOAT16_BITS, PrecisionWarning
 from tilefold.placement import TorchPlacement
-from tilefold.retrieval import exact_search
+from tilefold.retrieval import device_search, exact_search, resident_segments
 from tilefold.retrieval.resident_segments import ResidentSegments
 from tilefold.retrieval.segment import make_segment
 
@@ -129,12 +129,12 @@ def test_tensors_are_searched(gpu, dtype, n, documents_placed):
     assert torch.equal(found.scores, expected.scores)
 
 
-def test_the_host_is_at_most_two_parts_ahead(gpu, events, monkeypatch):
-    monkeypatch.setattr(exact_search.DeviceSearch, "chunk_bytes", 24 * 64)
+def test_at_most_two_parts_are_on_the_device(gpu, events, monkeypatch):
+    monkeypatch.setattr(device_search, "_PART_BYTES", 64 * (5 * 24 + 32))
     events.clear()
     tilefold.search(torch.from_numpy(gaussian(0, 5, 24)), gaussian(1, 300, 24), 7)
     queued = [event for event in events if event in ("work records", "host waits")]
-    assert queued == ["work records"] * 2 + ["host waits", "work records"] * 3
+    assert queued == ["work records"] + ["work records", "host waits"] * 4
 
 
 def test_segments_stay_or_are_sent_again(gpu, monkeypatch):
@@ -143,15 +143,25 @@ def test_segments_stay_or_are_sent_again(gpu, monkeypatch):
     (whole,) = residents.parts(segment)
     assert next(residents.parts(segment)).vectors is whole.vectors
     monkeypatch.setattr(placement, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(TorchPlacement, "_fits", lambda self, size: False)
-    with pytest.raises(torch.OutOfMemoryError):
-        list(ResidentSegments(gpu).parts(segment))  # nor do parts
+    monkeypatch.setattr(resident_segments, "_PART_BYTES", 9000)
+    monkeypatch.setattr(TorchPlacement, "_fits", lambda self, size: size < 9000)
+    residents = ResidentSegments(gpu)
+    for _ in range(2):
+        parts = list(residents.parts(segment))
+        assert [part.begin for part in parts] == [0, 32, 64, 96, 128, 160, 192]
+        sent = np.concatenate([gpu.fetch(part.vectors) for part in parts])
+        np.testing.assert_array_equal(sent, segment.vectors)
+
+
+def test_memory_is_of_the_host_whatever_the_default_device(gpu):
+    with torch.device("meta"):
+        assert gpu.send(np.arange(3)).device.type == "cpu"
 
 
 def test_what_tensors_must_be(gpu):
-    with pytest.raises(ValueError, match=r"f: queries must be on cpu, got the host; move them"):
+    with pytest.raises(ValueError, match="f: queries must be a tensor on cpu, got one on the h"):
         gpu.vectors(gaussian(0, 2, 3), "f", "queries")
-    with pytest.raises(ValueError, match="f: queries must be on cpu, got meta"):
+    with pytest.raises(ValueError, match="f: queries must be a tensor on cpu, got one on meta"):
         gpu.vectors(torch.empty(2, 3, device="meta"), "f", "queries")
     with pytest.raises(TypeError, match=r"f: queries must be float32, .* got torch\.int64"):
         gpu.vectors(torch.zeros(2, 3, dtype=torch.int64), "f", "queries")

@@ -14,7 +14,7 @@
 #include "bind/gil.h"
 #include "check.h"
 #include "pulse.h"
-#include "scratch.h"
+#include "workspace.h"
 #include "view.h"
 
 #define FIELD(name) &Request::name, #name
@@ -23,11 +23,11 @@ namespace tilefold::bind {
 
 // Memory from a function of Python: given a number of bytes, it returns an address, and keeps the
 // memory until the call of the op has returned.
-class CallerScratch : public Scratch {
+class CallerWorkspace : public Workspace {
  public:
   // `allocate` may be None.
-  explicit CallerScratch(const py::object& allocate) : allocate_(allocate) {}
-  Scratch* get() { return allocate_.is_none() ? nullptr : this; }
+  explicit CallerWorkspace(const py::object& allocate) : allocate_(allocate) {}
+  Workspace* get() { return allocate_.is_none() ? nullptr : this; }
 
   // For the time without the GIL.
   void set_gil(ReleasedGil& gil) { gil_ = &gil; }
@@ -42,11 +42,14 @@ class CallerScratch : public Scratch {
     gil_->release();
     // On its way, this error meets no code that needs the GIL; then raised() takes its place.
     check<std::runtime_error>(!raised_, "the caller gave no memory");
+    check(address != 0 && address % alignment == 0, "workspace must return addresses of memory, ",
+          "aligned to ", alignment, " bytes, got ", address);
     return reinterpret_cast<void*>(address);
   }
   const std::exception_ptr& raised() const { return raised_; }
 
  private:
+  static constexpr uintptr_t alignment = 256;
   const py::object& allocate_;
   ReleasedGil* gil_ = nullptr;
   std::exception_ptr raised_;
@@ -54,10 +57,10 @@ class CallerScratch : public Scratch {
 
 // Runs an op without the GIL; Ctrl-C and `progress` reach it a few times a second.
 template <class Run>
-void run_without_gil(const py::object& progress, CallerScratch& scratch, const Run& run) try {
+void run_without_gil(const py::object& progress, CallerWorkspace& workspace, const Run& run) try {
   std::exception_ptr raised;
   without_gil([&](ReleasedGil& gil) {
-    scratch.set_gil(gil);
+    workspace.set_gil(gil);
     Pulse pulse([&](double done) {
       gil.take();
       try {
@@ -75,7 +78,7 @@ void run_without_gil(const py::object& progress, CallerScratch& scratch, const R
   });
   if (raised) std::rethrow_exception(raised);
 } catch (...) {
-  if (scratch.raised()) std::rethrow_exception(scratch.raised());
+  if (workspace.raised()) std::rethrow_exception(workspace.raised());
   throw;
 }
 
@@ -137,9 +140,9 @@ struct StreamArgument {
 };
 
 // The function of the op's memory on CUDA, or None; every op has it.
-struct ScratchArgument {
+struct WorkspaceArgument {
   using Value = py::object;
-  py::arg_v declare() const { return py::arg("scratch") = py::none(); }
+  py::arg_v declare() const { return py::arg("workspace") = py::none(); }
   void locate(const Value&, SharedDevice&) const {}
   template <class Request>
   void fill(Request&, const Value&, const SharedDevice&) const {}
@@ -194,16 +197,16 @@ void define_all(py::module_& m, const char* name, const char* doc,
           SharedDevice device(name);
           (p.locate(positional_values, device), ...);
           (k.locate(keyword_values, device), ...);
-          Finder<ScratchArgument> allocate;
+          Finder<WorkspaceArgument> allocate;
           (allocate.see(k, keyword_values), ...);
-          CallerScratch scratch(allocate.found);
-          device.set_scratch(scratch.get());
+          CallerWorkspace workspace(allocate.found);
+          device.set_workspace(workspace.get());
           Request request = {};
           (p.fill(request, positional_values, device), ...);
           (k.fill(request, keyword_values, device), ...);
           Finder<ProgressArgument> progress;
           (progress.see(k, keyword_values), ...);
-          run_without_gil(progress.found, scratch, [&](Pulse& pulse) { op(request, pulse); });
+          run_without_gil(progress.found, workspace, [&](Pulse& pulse) { op(request, pulse); });
         },
         all);
   };
@@ -218,13 +221,13 @@ void define_all(py::module_& m, const char* name, const char* doc,
       positional);
 }
 
-// Defines m.name(positional..., *, keywords..., stream=0, scratch=None). All arrays of a call must be on one
+// Defines m.name(positional..., *, keywords..., stream=0, workspace=None). All arrays of a call must be on one
 // device.
 template <class Request, class... P, class... K>
 void define(py::module_& m, const char* name, const char* doc, void (*op)(const Request&, Pulse&),
             const std::tuple<P...>& positional, const std::tuple<K...>& keywords) {
   define_all(m, name, doc, op, positional,
-             std::tuple_cat(keywords, std::make_tuple(StreamArgument(), ScratchArgument())));
+             std::tuple_cat(keywords, std::make_tuple(StreamArgument(), WorkspaceArgument())));
 }
 
 }  // namespace tilefold::bind

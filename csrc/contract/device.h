@@ -5,7 +5,7 @@
 
 namespace tilefold {
 
-class Scratch;  // scratch.h
+class Workspace;  // workspace.h
 
 enum class DeviceType : int32_t { cpu = 1, cuda = 2, cuda_host = 3, rocm = 10, cuda_managed = 13 };
 
@@ -13,7 +13,7 @@ struct Device {
   DeviceType type;
   int32_t id;
   void* stream = nullptr;      // of CUDA's work, a cudaStream_t; null: the default stream
-  Scratch* scratch = nullptr;  // null: the op has memory of its own
+  Workspace* workspace = nullptr;  // null: the op has memory of its own
 };
 
 // The same device, on whatever stream.

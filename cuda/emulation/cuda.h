@@ -88,6 +88,13 @@ T __shfl_xor_sync(uint32_t mask, T value, int other, int width = 32, TILEFOLD_PL
   return emulation::shuffle(mask, value, from / width > lane / width ? lane : from, {file, line});
 }
 
+template <class T>
+T __shfl_down_sync(uint32_t mask, T value, int by, TILEFOLD_PLACE) {
+  const int lane = emulation::position->lane, from = lane + by;
+  return emulation::shuffle(mask, value, from < emulation::warp_threads ? from : lane,
+                            {file, line});
+}
+
 inline uint32_t __ballot_sync(uint32_t mask, bool predicate, TILEFOLD_PLACE) {
   emulation::Vote mine = {predicate, 0};
   emulation::wait_for_warp(mask, {file, line}, &emulation::vote, &mine);
@@ -98,7 +105,8 @@ inline bool __any_sync(uint32_t mask, bool predicate, TILEFOLD_PLACE) {
   return __ballot_sync(mask, predicate, line, file) != 0;
 }
 
-// Blocks run one after another, and threads of a block are switched at barriers alone.
+// Blocks run one after another, and threads of a block are switched at barriers and
+// operations of warps alone.
 template <class T, class U>
 T atomicAdd(T* at, U value) {
   const T before = *at;

@@ -9,7 +9,7 @@
 #include "check.h"
 #include "contract/device.h"
 #include "cuda/platform/cuda.h"
-#include "scratch.h"
+#include "workspace.h"
 
 #ifdef TILEFOLD_EMULATE_CUDA
 #include <cstring>
@@ -22,11 +22,11 @@ namespace tilefold::cuda {
 struct Stream {
   const char* op;
   int device;
-  void* handle;                // a cudaStream_t
-  Scratch* scratch = nullptr;  // of the caller; or null
+  void* handle;                    // a cudaStream_t
+  Workspace* workspace = nullptr;  // of the caller; or null
 
   Stream(const char* op, const Device& device)
-      : op(op), device(device.id), handle(device.stream), scratch(device.scratch) {}
+      : op(op), device(device.id), handle(device.stream), workspace(device.workspace) {}
 };
 
 struct Grid {
@@ -95,14 +95,14 @@ class DeviceBuffer {
   DeviceBuffer(const Stream& stream, int64_t size) : stream_(stream) {
     void* memory = nullptr;
     const auto bytes = static_cast<std::size_t>(size > 0 ? size : 1) * sizeof(T);
-    if (stream.scratch)
-      memory = stream.scratch->take(bytes);
+    if (stream.workspace)
+      memory = stream.workspace->take(bytes);
     else
       check_cuda(cudaMallocAsync(&memory, bytes, handle(stream)), stream, "cudaMallocAsync");
     memory_ = static_cast<T*>(memory);
   }
   ~DeviceBuffer() {
-    if (!stream_.scratch) (void)cudaFreeAsync(memory_, handle(stream_));
+    if (!stream_.workspace) (void)cudaFreeAsync(memory_, handle(stream_));
   }
   DeviceBuffer(const DeviceBuffer&) = delete;
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
@@ -137,7 +137,7 @@ class DeviceBuffer {
  public:
   DeviceBuffer(const Stream& stream, int64_t size) {
     const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
-    void* memory = stream.scratch ? stream.scratch->take(bytes) : nullptr;
+    void* memory = stream.workspace ? stream.workspace->take(bytes) : nullptr;
     if (!memory) {
       own_.reset(new unsigned char[bytes]);
       memory = own_.get();

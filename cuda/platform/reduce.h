@@ -25,9 +25,41 @@ struct Max {
   }
 };
 
-// reduce_lanes<width, Combine>(value): the combination of the values of `width` neighbouring lanes, a
-// power of two, for each of them; those at a distance of width / 2 are combined first. All lanes of
-// the warp must call.
+// The value of another lane.
+template <class T>
+__device__ T shuffle_xor(const T& value, int other) {
+  static_assert(sizeof(T) % sizeof(uint32_t) == 0, "a lane gives whole words");
+  constexpr int n = sizeof(T) / sizeof(uint32_t);
+  uint32_t words[n];
+  memcpy(words, &value, sizeof(T));
+  TILEFOLD_UNROLL
+  for (int i = 0; i < n; ++i) words[i] = __shfl_xor_sync(all_lanes, words[i], other);
+  T result;
+  memcpy(&result, words, sizeof(T));
+  return result;
+}
+
+// The combination of the values of `width` neighbouring lanes, a power of two, for each of them; those
+// at a distance of width / 2 are combined first. All lanes of the warp must call.
+template <int width, class Combine, class T>
+__device__ T reduce_by_shuffles(T value) {
+  TILEFOLD_UNROLL
+  for (int step = width / 2; step > 0; step /= 2)
+    value = Combine()(value, shuffle_xor(value, step));
+  return value;
+}
+
+// The sum of the values of those lanes of the warp whose number is larger.
+__device__ inline int32_t sum_of_higher_by_shuffles(int32_t value) {
+  int32_t sum = value;
+  for (int step = 1; step < warp_size; step *= 2) {
+    const int32_t other = __shfl_down_sync(all_lanes, sum, step);
+    if (static_cast<int>(threadIdx.x) % warp_size + step < warp_size) sum += other;
+  }
+  return sum - value;
+}
+
+// The same: the emulation computes them in one step, which is several times as fast.
 #ifdef TILEFOLD_EMULATE_CUDA
 
 namespace emulation {
@@ -60,7 +92,6 @@ T reduce_lanes(T value, TILEFOLD_PLACE) {
   return value;
 }
 
-// The sum of the values of those lanes of the warp whose number is larger.
 inline int32_t sum_of_higher_lanes(int32_t value, TILEFOLD_PLACE) {
   emulation::wait_for_warp(all_lanes, {file, line}, &emulation::sum_of_higher_lanes, &value);
   return value;
@@ -68,35 +99,13 @@ inline int32_t sum_of_higher_lanes(int32_t value, TILEFOLD_PLACE) {
 
 #else
 
-// The value of another lane.
-template <class T>
-__device__ T shuffle_xor(const T& value, int other) {
-  static_assert(sizeof(T) % sizeof(uint32_t) == 0, "a lane gives whole words");
-  constexpr int n = sizeof(T) / sizeof(uint32_t);
-  uint32_t words[n];
-  memcpy(words, &value, sizeof(T));
-  TILEFOLD_UNROLL
-  for (int i = 0; i < n; ++i) words[i] = __shfl_xor_sync(all_lanes, words[i], other);
-  T result;
-  memcpy(&result, words, sizeof(T));
-  return result;
-}
-
 template <int width, class Combine, class T>
 __device__ T reduce_lanes(T value) {
-  TILEFOLD_UNROLL
-  for (int step = width / 2; step > 0; step /= 2)
-    value = Combine()(value, shuffle_xor(value, step));
-  return value;
+  return reduce_by_shuffles<width, Combine>(value);
 }
 
 __device__ inline int32_t sum_of_higher_lanes(int32_t value) {
-  int32_t sum = value;
-  for (int step = 1; step < warp_size; step *= 2) {
-    const int32_t other = __shfl_down_sync(all_lanes, sum, step);
-    if (static_cast<int>(threadIdx.x) % warp_size + step < warp_size) sum += other;
-  }
-  return sum - value;
+  return sum_of_higher_by_shuffles(value);
 }
 
 #endif

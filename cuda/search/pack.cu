@@ -17,11 +17,11 @@ struct PackShared {
 
 template <class T>
 __global__ void __launch_bounds__(pack_threads, 4)
-    pack_documents(const __grid_constant__ PackArgs a, float* scratch, const uint32_t* signs) {
+    pack_documents(const __grid_constant__ PackArgs a, float* rests, const uint32_t* signs) {
   PackShared& shared = shared_memory<PackShared>();
   const int64_t dim = a.documents.dim, padded = padded_dim(dim), words = padded / 4;
   const int64_t warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
-  float* const rest = scratch + (blockIdx.x * static_cast<int64_t>(pack_warps) + warp) * padded;
+  float* const rest = rests + (blockIdx.x * static_cast<int64_t>(pack_warps) + warp) * padded;
   const bool integers = a.documents.dtype == Dtype::i8 && !a.rotate && !a.direction;
   const QuantiseArgs args = {dim, padded, a.direction, a.rotate ? signs : nullptr, integers};
   for (int64_t block = blockIdx.x; block < block_count(a.documents.rows); block += gridDim.x) {
@@ -77,20 +77,23 @@ __global__ void __launch_bounds__(row_threads) test_rows(const __grid_constant__
 
 void pack(const PackArgs& a, int, Pulse&) {
   check(reinterpret_cast<uintptr_t>(a.codes) % sizeof(uint32_t) == 0,
-        "pack: codes must be aligned to ", sizeof(uint32_t), " bytes on cuda; pass another array");
+        "pack: codes must be aligned to ", sizeof(uint32_t), " bytes on cuda, got address ",
+        static_cast<const void*>(a.codes), "; pass another array");
   if (a.documents.rows == 0) return;
-  constexpr int64_t most_blocks = 4096;
+  constexpr int64_t most_blocks = 4096, most_bytes = int64_t{64} << 20;
   const Stream stream("pack", a.device);
   const DeviceGuard guard(stream);
   const int64_t padded = padded_dim(a.documents.dim);
-  const int64_t blocks = std::min(most_blocks, block_count(a.documents.rows));
-  DeviceBuffer<float> scratch(stream, blocks * pack_warps * padded);
+  const int64_t bytes = pack_warps * padded * static_cast<int64_t>(sizeof(float));
+  const int64_t most = std::clamp<int64_t>(most_bytes / bytes, 1, most_blocks);
+  const int64_t blocks = std::min(most, block_count(a.documents.rows));
+  DeviceBuffer<float> rests(stream, blocks * pack_warps * padded);
   DeviceBuffer<uint32_t> signs(stream, padded / 32 + 1);
   if (a.rotate)
     launch("write_rotation_signs", write_rotation_signs, {1, 1, 1}, stream, padded, signs.data());
   for_dtype(a.documents.dtype, [&](auto type) {
     launch("pack_documents", pack_documents<decltype(type)>,
-           {blocks, 1, pack_threads, sizeof(PackShared)}, stream, a, scratch.data(), signs.data());
+           {blocks, 1, pack_threads, sizeof(PackShared)}, stream, a, rests.data(), signs.data());
   });
 }
 

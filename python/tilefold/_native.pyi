@@ -44,7 +44,7 @@ def search(
     num_threads: int = 0,
     progress: Callable[[float], None] | None = None,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def pack(
     documents: Any,
@@ -57,7 +57,7 @@ def pack(
     rotate: bool = False,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def finite_rows(
     vectors: Any,
@@ -65,7 +65,7 @@ def finite_rows(
     *,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def score(
     queries: Any,
@@ -76,7 +76,7 @@ def score(
     canonical: bool = True,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def statistics(
     x: Any,
@@ -92,7 +92,7 @@ def statistics(
     *,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def examples(
     x: Any,
@@ -104,7 +104,7 @@ def examples(
     *,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def second_moment(
     x: Any,
@@ -113,7 +113,7 @@ def second_moment(
     *,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def contrastive(
     queries: Any,
@@ -140,7 +140,7 @@ def contrastive(
     document_ids: Any = None,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def divergence(
     op: str,
@@ -158,7 +158,7 @@ def divergence(
     weights: Any = None,
     num_threads: int = 0,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def tile(
     codes: Any,
@@ -167,7 +167,7 @@ def tile(
     rounds: int = 1,
     *,
     stream: int = 0,
-    scratch: Callable[[int], int] | None = None,
+    workspace: Callable[[int], int] | None = None,
 ) -> None: ...
 def peak(kind: str) -> float: ...
 def before_exit(function: Callable[[], _Result]) -> _Result: ...

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _native
 from .devices import check_device
 from .table_columns import column_as_numpy, stacked_rows
 
@@ -180,7 +181,13 @@ def as_array(array: Array, op: str, name: str) -> NDArray[Any]:
         return column
     if not hasattr(array, "__dlpack__"):
         return _from_protocol(array, op, name)
-    check_device(op, name, _device_of(array, op, name), "search")
+    device = _device_of(array, op, name)
+    if str(device).startswith("cuda") and _native.CUDA != "none":
+        raise ValueError(
+            f"{op}: {name} must be on the host here, got {device}; move it with .cpu(), or use "
+            "what runs on a GPU: search, search_shards, mine, FlatIndex(device=...)"
+        )
+    check_device(op, name, device, "search")
     if _is_torch(array):
         array = array.detach().resolve_conj().resolve_neg()
         torch: Any = sys.modules["torch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import warnings
@@ -24,7 +25,7 @@ from .arrays import (
 )
 
 _PART_BYTES = 32 << 20  # of pinned memory at a time
-_SMALL_BYTES = 64 << 20  # arrays of which no check says whether they fit
+_SMALL_BYTES = 1 << 20  # arrays of which no check says whether they fit
 _HEADROOM_BYTES = 1 << 30
 _CUDA = 2  # of DLPack's DLDeviceType
 
@@ -75,6 +76,10 @@ class Placement(ABC):
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """Returns uninitialised memory for work that is queued next."""
+
+    @abstractmethod
+    def full(self, shape: tuple[int, ...], value: float, dtype: str) -> Any:
+        """Returns memory filled with a value, for work that is queued next."""
 
     @abstractmethod
     def mark(self) -> Any:
@@ -144,7 +149,7 @@ class TorchPlacement(Placement):
             memory = torch.empty(len(flat), dtype=torch.uint8, device=self._device)
             for begin in range(0, len(flat), _PART_BYTES):
                 part = flat[begin : begin + _PART_BYTES]
-                staging = torch.empty(len(part), dtype=torch.uint8, pin_memory=True)
+                staging = torch.empty(len(part), dtype=torch.uint8, device="cpu", pin_memory=True)
                 staging.numpy()[:] = part
                 memory[begin : begin + len(part)].copy_(staging, non_blocking=True)
         bits = array.dtype == BFLOAT16
@@ -152,7 +157,7 @@ class TorchPlacement(Placement):
         return memory.view(dtype).view(array.shape)
 
     def _fits(self, size: int) -> bool:
-        """Whether an array leaves room for the lists of searches, which torch does not manage."""
+        """Whether an array leaves room for what searches need beside the documents."""
         cuda = self._torch.cuda
         free, _ = cuda.mem_get_info(self._device)
         cached = cuda.memory_reserved(self._device) - cuda.memory_allocated(self._device)
@@ -179,6 +184,11 @@ class TorchPlacement(Placement):
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """Returns memory of torch's allocator."""
         return self._torch.empty(shape, dtype=getattr(self._torch, dtype), device=self._device)
+
+    def full(self, shape: tuple[int, ...], value: float, dtype: str) -> Any:
+        """Returns a tensor."""
+        torch = self._torch
+        return torch.full(shape, value, dtype=getattr(torch, dtype), device=self._device)
 
     def mark(self) -> Any:
         """Returns an event of the current stream."""
@@ -214,7 +224,7 @@ class TorchPlacement(Placement):
         return array
 
 
-class _TorchScratch:
+class _TorchWorkspace:
     """Memory of torch's allocator for one call of a kernel.
 
     It is free again when this object is, for work that is queued after that of the call.
@@ -242,10 +252,10 @@ def torch_queue(device: Any) -> dict[str, Any]:
         Keyword arguments of one call of `_native`, which must keep them until it returns.
     """
     stream = sys.modules["torch"].cuda.current_stream(device).cuda_stream
-    return {"stream": stream, "scratch": _TorchScratch(device)}
+    return {"stream": stream, "workspace": _TorchWorkspace(device)}
 
 
-class _HostScratch:
+class _HostWorkspace:
     """Memory of the host for one call of a kernel."""
 
     def __init__(self) -> None:
@@ -298,7 +308,7 @@ class EmulatedPlacement(Placement):
 
     def queue(self) -> dict[str, Any]:
         """Returns memory of the host."""
-        return {"scratch": _HostScratch()}
+        return {"workspace": _HostWorkspace()}
 
     def current(self) -> AbstractContextManager[Any]:
         """Does nothing: there is one device."""
@@ -319,11 +329,16 @@ class EmulatedPlacement(Placement):
 
     def fetch(self, array: EmulatedArray | NDArray[Any]) -> NDArray[Any]:
         """Copies an array; results are on the host already."""
-        return np.array(array.array if isinstance(array, EmulatedArray) else array)
+        copied = np.array(array.array if isinstance(array, EmulatedArray) else array)
+        return copied.view(BFLOAT16_BITS) if copied.dtype == BFLOAT16 else copied
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> EmulatedArray:
         """Returns memory of the host."""
         return EmulatedArray(np.empty(shape, dtype))
+
+    def full(self, shape: tuple[int, ...], value: float, dtype: str) -> EmulatedArray:
+        """Returns memory of the host."""
+        return EmulatedArray(np.full(shape, value, dtype))
 
     def mark(self) -> None:
         """Returns nothing: everything is done at once."""
@@ -383,7 +398,7 @@ def placement_on(device: Any, op: str) -> Placement | None:
         raise ValueError(
             f"{op}: device must be cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {name!r}"
         )
-    return TorchPlacement(torch.device("cuda", number))
+    return _placement_of_gpu(torch.device("cuda", number))
 
 
 def placement_of(array: Any) -> Placement | None:
@@ -396,12 +411,19 @@ def placement_of(array: Any) -> Placement | None:
     torch: Any = sys.modules.get("torch")
     if _native.CUDA == "none" or torch is None or not isinstance(array, torch.Tensor):
         return None
-    return TorchPlacement(array.device) if array.is_cuda else None
+    return _placement_of_gpu(array.device) if array.is_cuda else None
+
+
+@functools.cache
+def _placement_of_gpu(device: Any) -> TorchPlacement:
+    """Returns the placement of a GPU, one for all: torch keeps memory for each stream."""
+    return TorchPlacement(device)
 
 
 def _misplaced(op: str, name: str, expected: str, got: Any) -> ValueError:
     return ValueError(
-        f'{op}: {name} must be on {expected}, got {got}; move them with .to("{expected}")'
+        f"{op}: {name} must be a tensor on {expected}, got one on {got}; move it with "
+        f'.to("{expected}"), which NumPy arrays need torch.from_numpy for'
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[torch]")
 
-from tilefold.activations import row_blocks
+from tilefold.activations import row_blocks, row_store
 from tilefold.activations.row_store import RowStore
 from tilefold.files.tensors import CorruptedFolderError
 
@@ -24,6 +24,14 @@ def filled(store: RowStore, *sites: str) -> RowStore:
         for site, part in zip(sites, parts, strict=True):
             store.append(site, part)
     return store
+
+
+@pytest.fixture(params=["of the host", "of a device"], autouse=True)
+def device(request, monkeypatch):
+    """Runs every test as if the rows were on a device, too, from where four are moved at once."""
+    if request.param == "of a device":
+        monkeypatch.setattr(row_store, "_HOST", "another")
+        monkeypatch.setattr(row_store, "_ROWS_MOVED", 4)
 
 
 @pytest.mark.parametrize("block_rows", [1, 4, 100])
@@ -70,6 +78,7 @@ def test_a_full_disk_leaves_no_half_block(tmp_path, monkeypatch):
     store = RowStore(folder=tmp_path / "x", block_rows=2)
     store.append("a", torch.ones(2, 3))
     monkeypatch.setattr(row_blocks, "write_tensors", full)
+    monkeypatch.setattr(row_store, "_ROWS_MOVED", 1)
     with pytest.raises(OSError, match="No space"):
         store.append("a", torch.ones(1, 3))
     assert not list((tmp_path / "x").iterdir())

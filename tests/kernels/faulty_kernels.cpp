@@ -134,6 +134,24 @@ __global__ void products(int* out) {
   out[t] = sums.sum[0];
 }
 
+// The emulation's steps for a warp as a whole, compared with the shuffles that GPUs do.
+__global__ void reductions(int* out) {
+  struct Pair {
+    double x;
+    int64_t n;
+    Pair operator+(const Pair& other) const { return {x + other.x, n + other.n}; }
+  };
+  const int t = static_cast<int>(threadIdx.x);
+  const Pair mine = {1.0 / (t + 1), t};
+  const Pair fast = reduce_lanes<warp_size, Sum>(mine);
+  const Pair slow = reduce_by_shuffles<warp_size, Sum>(mine);
+  const bool same = fast.x == slow.x && fast.n == slow.n &&
+                    reduce_lanes<16, Sum>(mine.x) == reduce_by_shuffles<16, Sum>(mine.x) &&
+                    reduce_lanes<4, Max>(mine.n) == reduce_by_shuffles<4, Max>(mine.n);
+  out[t] =
+      same && sum_of_higher_lanes(t) == sum_of_higher_by_shuffles(t) ? sum_of_higher_lanes(t) : -1;
+}
+
 using Kernel = void (*)(int*);
 const std::map<std::string, Kernel> kernels = {
     {"right", reverse<true>},
@@ -148,6 +166,7 @@ const std::map<std::string, Kernel> kernels = {
     {"copy", copy<true>},
     {"copy_without_wait", copy<false>},
     {"sums", sums},
+    {"reductions", reductions},
 };
 // Of four warps.
 const std::map<std::string, Kernel> group_kernels = {

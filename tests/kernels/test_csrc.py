@@ -16,9 +16,9 @@ CSRC = ROOT / "csrc"
 
 # What the files of a C++ folder may include besides their own folder: folders and files of csrc, as
 # in ARCHITECTURE.md. A file that is named has a list of its own.
-TOP = {"check.h", "device_names.h", "kernels.h", "parallel.h", "pulse.h", "scratch.h", "view.h"}
+TOP = {"check.h", "device_names.h", "kernels.h", "parallel.h", "pulse.h", "workspace.h", "view.h"}
 CPP_MAY_INCLUDE = {
-    "bind": {"ops", "contract", "check.h", "parallel.h", "pulse.h", "scratch.h", "view.h"},
+    "bind": {"ops", "contract", "check.h", "parallel.h", "pulse.h", "workspace.h", "view.h"},
     "ops": {"contract", *TOP},
     # Concerns the rows of the CPU, below the op table.
     "ops/rows.cpp": {"cpu/host", "cpu/rows", "cpu/lanes", "contract", *TOP},
@@ -42,7 +42,7 @@ CPP_MAY_INCLUDE = {
 CUDA = ROOT / "cuda"
 CUDA_MAY_INCLUDE = {
     "emulation": {"check.h", "parallel.h"},
-    "platform": {"cuda/emulation", "contract", "check.h", "scratch.h"},
+    "platform": {"cuda/emulation", "contract", "check.h", "workspace.h"},
     "search": {"cuda/platform", "contract", "check.h", "pulse.h"},
     "losses": {"cuda/platform", "contract", "check.h", "pulse.h"},
     "statistics": {"cuda/platform", "contract", "pulse.h"},

@@ -63,6 +63,12 @@ def test_right_kernels_give_the_same_results_in_every_order(program, order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
+def test_steps_of_a_warp_are_those_of_shuffles(program, order):
+    higher = [sum(range(t + 1, t // 32 * 32 + 32)) for t in range(64)]
+    assert values(program, "reductions", order) == higher
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_products_of_groups_of_warps(program, order):
     assert values(program, "products", order) == [1 + 2] * 128
     # Without a fence they do not see what threads have stored.

@@ -147,7 +147,7 @@ def test_an_index_is_saved_and_loaded_for_either_device(tmp_path):
 def test_what_a_device_cannot_do_names_the_way_out():
     _, on_device = both()
     with pytest.raises(
-        ValueError, match=r"queries must be on cuda:0, got the host; move them with"
+        ValueError, match=r"queries must be a tensor on cuda:0, got one on the host; move it"
     ):
         on_device.search(gaussian(1, 2, 24), 3)
     with pytest.raises(

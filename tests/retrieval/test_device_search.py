@@ -12,8 +12,8 @@ from tilefold.arrays import BFLOAT16_BITS
 from tilefold.mining import mine
 from tilefold.placement import EmulatedArray, EmulatedPlacement
 from tilefold.ragged_lists import Lists
+from tilefold.retrieval import device_search
 from tilefold.retrieval.corpus import open_corpus, save_index
-from tilefold.retrieval.device_search import DeviceSearch
 from tilefold.retrieval.encode_shards import encode_shards
 
 pytestmark = pytest.mark.skipif(
@@ -69,7 +69,7 @@ def test_options_are_those_of_the_host(place, options):
 
 
 def test_documents_are_folded_in_parts(place, monkeypatch):
-    monkeypatch.setattr(DeviceSearch, "chunk_bytes", 24 * 64)
+    monkeypatch.setattr(device_search, "_PART_BYTES", 64 * (5 * 24 + 32))
     queries, documents = gaussian(0, 20, 24), gaussian(1, 700, 24)
     seen = []
     found = tilefold.search(
@@ -134,6 +134,28 @@ def shards(tmp_path):
     return [tmp_path / "0.npy", tmp_path / "1", documents[2500:]]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_unit_vectors_of_any_dtype(place, dtype):
+    queries, documents = (as_dtype(gaussian(s, r, 24), dtype) for s, r in ((0, 5), (1, 200)))
+    expected = tilefold.search(queries, documents, 9, metric="cosine")
+    found = tilefold.search(EmulatedArray(queries), place(documents), 9, metric="cosine")
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda q: tilefold.range_search(q, gaussian(1, 9, 24), 0.5),
+        lambda q: tilefold.FlatIndex(24).search(q, 3),
+        lambda q: tilefold.FlatIndex(24, device="cuda").add(q),
+        lambda q: tilefold.search_shards(q, [EmulatedArray(gaussian(1, 9, 24))], 3),
+    ],
+)
+def test_what_takes_arrays_of_the_host_says_so(call):
+    with pytest.raises(ValueError, match=r"must be on the host here, got cuda.*; move it with"):
+        call(EmulatedArray(gaussian(0, 2, 24)))
+
+
 @pytest.mark.parametrize("options", [{}, {"allowed": np.arange(0, 3000, 7)}, {"min_score": 1.0}])
 def test_shards_are_searched_where_the_queries_are(shards, options):
     queries = gaussian(0, 20, 24)
@@ -171,6 +193,22 @@ def test_a_search_on_the_device_resumes(shards, tmp_path):
     assert_same(found, expected)
     assert seen[0][0] > 1100
     assert not checkpoint.exists()
+
+
+def test_deep_ranks_are_searched_on_the_host(monkeypatch):
+    monkeypatch.setattr(EmulatedPlacement, "max_k", 10)
+    queries, documents = gaussian(0, 5, 24), gaussian(1, 400, 24)
+    positives = Lists(np.arange(6), np.arange(5))
+    expected = mine(queries, documents, positives, n_negatives=30)
+    found = mine(EmulatedArray(queries), documents, positives, n_negatives=30)
+    np.testing.assert_array_equal(found.negatives.indices, expected.negatives.indices)
+
+
+def test_an_index_on_the_device_is_mined_where_it_is():
+    index = tilefold.FlatIndex(24, device="cuda")
+    index.add(gaussian(1, 400, 24))
+    mine(gaussian(0, 5, 24), index, Lists(np.arange(6), np.arange(5)))
+    assert len(index.residents._kept) == 1
 
 
 @pytest.mark.parametrize("queries_placed", [False, True])

@@ -11,14 +11,16 @@ from torch import Tensor
 from .row_blocks import DTYPES, Block, read_block, read_manifest, write_block, write_manifest
 
 _OP = "RowStore"
+_HOST = "cpu"
+_ROWS_MOVED = 1024  # of a site, from a device at once
 
 
 class RowStore(Mapping[str, Tensor]):
     """Stores rows of activations: a mapping from names of sites to tensors ``[n, width]``.
 
     Rows are appended a batch at a time and cast to the dtype of the store. Blocks of `block_rows`
-    rows are allocated at once, on the device of their rows; full ones move to the host, where all
-    rows are read. With a folder, a full block is written as safetensors and freed, so
+    rows are allocated at once. Rows of a GPU are collected there, and moved to the host some
+    thousand at a time. With a folder, a full block is written as safetensors and freed, so
     memory holds one block per site; `flush` writes the remaining rows.
 
     Args:
@@ -54,6 +56,7 @@ class RowStore(Mapping[str, Tensor]):
                 raise FileExistsError(f"{_OP}: {self.folder} holds something; name another folder")
         self._blocks: dict[str, list[Tensor | Block]] = {}
         self._filled: dict[str, int] = {}  # rows of the last block
+        self._pending: dict[str, list[Tensor]] = {}  # rows that are on a device yet
         self._widths: dict[str, int] = {}
         self._finished = False
         self._verify = True
@@ -99,15 +102,31 @@ class RowStore(Mapping[str, Tensor]):
         if rows.shape[1] != width:
             raise ValueError(f"{_OP}: rows of {site} must have width {width}, got {rows.shape[1]}")
         blocks = self._blocks.setdefault(site, [])
+        if rows.device.type != _HOST:
+            pending = self._pending.setdefault(site, [])
+            pending.append(rows.detach().to(DTYPES[self.dtype], copy=True))
+            if sum(map(len, pending)) < _ROWS_MOVED:
+                return
+            rows = self._moved(site)
+        self._fill(site, width, blocks, rows)
+
+    def _moved(self, site: str) -> Tensor:
+        """Takes the rows of a site that are collected on a device to the host."""
+        return torch.cat([rows.cpu() for rows in self._pending.pop(site)])
+
+    def _settle(self, site: str) -> None:
+        """Stores the rows that are collected on a device."""
+        if self._pending.get(site):
+            self._fill(site, self._widths[site], self._blocks[site], self._moved(site))
+
+    def _fill(self, site: str, width: int, blocks: list[Tensor | Block], rows: Tensor) -> None:
         while len(rows):
             last = blocks[-1] if blocks else None
             filled = self._filled.get(site, 0)
             if not isinstance(last, Tensor) or filled == self.block_rows:
-                self._close_last(site)
+                self._write_last(site)
                 with torch.inference_mode(False):  # later rows may come outside of it
-                    last = torch.empty(
-                        self.block_rows, width, dtype=DTYPES[self.dtype], device=rows.device
-                    )
+                    last = torch.empty(self.block_rows, width, dtype=DTYPES[self.dtype])
                 blocks.append(last)
                 filled = 0
             taken = min(len(rows), self.block_rows - filled)
@@ -123,7 +142,8 @@ class RowStore(Mapping[str, Tensor]):
         if self.folder is None:
             raise ValueError(f"{_OP}: this store has no folder")
         for site in self._blocks:
-            self._close_last(site)
+            self._settle(site)
+            self._write_last(site)
         self._finished = True
         blocks = {
             site: [block for block in parts if isinstance(block, Block)]
@@ -137,11 +157,12 @@ class RowStore(Mapping[str, Tensor]):
         Raises:
             CorruptedFolderError: a block was changed on the disk.
         """
+        self._settle(site)
         parts = self._blocks[site]
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             if isinstance(part, Tensor):
-                yield part[: self._filled[site]].cpu() if last else part
+                yield part[: self._filled[site]] if last else part
             else:
                 yield read_block(part, self.dtype, self._widths[site], verify=self._verify)
 
@@ -157,15 +178,11 @@ class RowStore(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def _close_last(self, site: str) -> None:
-        """Moves the last block to the host, or to the folder."""
+    def _write_last(self, site: str) -> None:
         blocks = self._blocks[site]
-        if not blocks or isinstance(blocks[-1], Block):
+        if self.folder is None or not blocks or isinstance(blocks[-1], Block):
             return
-        rows = blocks[-1][: self._filled[site]].cpu()
-        if self.folder is None:
-            blocks[-1] = rows
-            return
+        rows = blocks[-1][: self._filled[site]]
         number = list(self._blocks).index(site)
         path = self.folder / f"{number:03}-{len(blocks) - 1:05}.safetensors"
         blocks[-1] = write_block(path, rows)

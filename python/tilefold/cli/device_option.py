@@ -25,8 +25,8 @@ def add_device(option: Any) -> None:
         "--device",
         default=DEVICE,
         metavar="NAME",
-        help="where the model runs, such as cuda or cuda:1; with CUDA kernels, searches run there "
-        f"too (default: {DEVICE})",
+        help="where models run, such as cuda or cuda:1; with tilefold-cuda, vectors are searched "
+        f"there too (default: {DEVICE})",
     )
 
 
@@ -49,15 +49,19 @@ def torch_device(args: argparse.Namespace) -> torch.device:
     return device
 
 
-def search_placement(args: argparse.Namespace) -> Placement | None:
-    """Returns the device that searches; None for the host, also where kernels are missing."""
+def search_placement(args: argparse.Namespace, k: int = 1) -> Placement | None:
+    """Returns the device that searches for k answers; None for the host.
+
+    The host searches where kernels are missing, or cannot search for as many.
+    """
     if _native.CUDA == "none" or not args.device.startswith("cuda"):
         return None
-    return placement_on(args.device, "--device")
+    placement = placement_on(args.device, "--device")
+    return None if placement is None or k > placement.max_k else placement
 
 
-def on_host(found: SearchResult, placement: Placement | None) -> SearchResult:
-    """Copies the answers of a search from its device."""
+def on_host(found: Any, placement: Placement | None) -> SearchResult:
+    """Copies the scores and ids of a search from its device."""
     if placement is None:
-        return SearchResult(*found[:2])
+        return SearchResult(found.scores, found.ids)
     return SearchResult(placement.fetch(found.scores), placement.fetch(found.ids))

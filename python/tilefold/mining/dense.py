@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, Vectors, check_dim
 from ..integers import as_integer
-from ..placement import Placement, placement_of
+from ..placement import placement_of
 from ..progress import Progress
 from ..ragged_lists import Lists, united
 from ..retrieval.flat_index import FlatIndex
+from ..retrieval.resident_segments import ResidentSegments
 from .document_pool import DocumentPool, on_host
 from .mined import Mined, joined, listed, part
 from .miner import Batch, Miner
@@ -70,8 +71,8 @@ def mine(
     some ten times `n_negatives` if `range_max` is not given, and up to the number of positives
     deeper than `range_max` if it is; and draws "random" from that.
 
-    If queries, documents or the index are on a GPU, the searches run there, up to rank 4,096;
-    everything else, and the result, is on the host.
+    If queries, documents or the index are on a GPU, searches run there, but for those deeper than
+    rank 4,096; everything else, and the result, is on the host.
 
     Args:
         queries: ``[n, dim]``, of the kinds and dtypes that `tilefold.search` takes.
@@ -124,7 +125,7 @@ def mine(
     step = checked_batch_size(batch_size, "mine")
     rows = _checked_queries(queries)
     n = len(rows)
-    corpus = DocumentPool("mine", documents, groups, num_threads, _placement(queries, documents))
+    corpus = DocumentPool("mine", documents, groups, num_threads, _residents(queries, documents))
     check_dim("mine", "queries", rows.shape[1], "documents have", corpus.dim)
     own = as_positives(positives, "mine", n, corpus.size)
     left_out = _left_out(corpus, own, exclude, n)
@@ -155,17 +156,19 @@ def _checked_queries(queries: Array) -> Vectors:
     return rows
 
 
-def _placement(queries: Array, documents: Array | FlatIndex) -> Placement | None:
-    """Returns the device of queries or documents; None if both are on the host."""
-    indexed = isinstance(documents, FlatIndex)
-    own = documents.placement if indexed else placement_of(documents)
+def _residents(queries: Array, documents: Array | FlatIndex) -> ResidentSegments | None:
+    """Returns the segments on the device of queries or documents; None if both are on the host."""
+    indexed = documents.residents if isinstance(documents, FlatIndex) else None
+    own = placement_of(documents) if indexed is None else indexed.placement
     found = [placement for placement in (placement_of(queries), own) if placement is not None]
     if len({placement.device for placement in found}) > 1:
         raise ValueError(
             f"mine: queries are on {found[0].device} and documents on {found[1].device}; move one "
             "to the device of the other"
         )
-    return found[0] if found else None
+    if indexed is not None or not found:
+        return indexed
+    return ResidentSegments(found[0])
 
 
 def _left_out(corpus: DocumentPool, positives: Lists, exclude: Lists | None, n: int) -> Lists:

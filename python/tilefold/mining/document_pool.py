@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import _native
 from ..arrays import BFLOAT16, BFLOAT16_BITS, Array, Vectors, as_vectors
-from ..placement import Placement, placement_of
+from ..placement import placement_of
 from ..progress import Progress
 from ..ragged_lists import Integers, Lists
 from ..retrieval.device_search import DeviceSearch
@@ -37,7 +37,8 @@ class DocumentPool:
         documents: ``[m, dim]``, or an index whose ids are the rows 0 to m - 1.
         groups: ``[m]`` integers, equal for documents that are the same.
         num_threads: of every call.
-        placement: the device that searches, or None for the host.
+        residents: segments on the device that searches, those of an index or none yet; None for
+            the host.
     """
 
     def __init__(
@@ -46,13 +47,12 @@ class DocumentPool:
         documents: Array | FlatIndex,
         groups: Any,
         num_threads: int | None,
-        placement: Placement | None = None,
+        residents: ResidentSegments | None = None,
     ) -> None:
         self._op, self._threads = op, num_threads
         self._segments: tuple[Segment, ...] = ()
         self._vectors: Vectors | None = None
-        self._placement = placement
-        self._residents = None if placement is None else ResidentSegments(placement)
+        self._residents = residents
         if isinstance(documents, FlatIndex):
             self._segments, self.dim = documents.segments, documents.dim
             self.size = _count_rows(self._segments, op)
@@ -60,7 +60,7 @@ class DocumentPool:
             vectors = on_host(documents, op, "documents")
             self.size, self.dim = vectors.shape
             check_finite(vectors, op, "documents")
-            if placement is None:
+            if residents is None:
                 self._vectors = vectors
             elif self.size:  # packed once for all batches
                 self._segments = (make_segment(vectors, np.arange(self.size)),)
@@ -85,7 +85,11 @@ class DocumentPool:
         max_score: Any = None,
         progress: Progress | None = None,
     ) -> SearchResult:
-        """Searches for the k best documents within a score window that are not excluded."""
+        """Searches for the k best documents within a score window that are not excluded.
+
+        On the device, where it takes k.
+        """
+        k = min(k, self.size)
         options = SearchOptions(
             op=self._op,
             allowed=self._allowed,
@@ -95,15 +99,14 @@ class DocumentPool:
             num_threads=self._threads,
             progress=progress,
         )
-        if self._placement is not None and self._residents is not None:
-            placed = self._placement.place(queries)
-            on_device = DeviceSearch(
-                placed, min(k, self.size), options, self._placement, total=self.size
-            )
+        placement = None if self._residents is None else self._residents.placement
+        if placement is not None and self._residents is not None and k <= placement.max_k:
+            placed = placement.place(queries)
+            on_device = DeviceSearch(placed, k, options, placement, total=self.size)
             on_device.fold_residents(self._segments, self._residents)
             return SearchResult(*on_device.answers())
         marked = queries.view(BFLOAT16_BITS) if queries.dtype == BFLOAT16 else queries
-        running = RunningSearch(marked, min(k, self.size), options, total=self.size)
+        running = RunningSearch(marked, k, options, total=self.size)
         for segment in self._segments:
             segment.fold_into(running)
         if self._vectors is not None:

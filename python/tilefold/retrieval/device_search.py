@@ -34,8 +34,9 @@ from .running_search import (
 from .search_options import SearchOptions
 from .segment import Segment
 
-# Parts that may be queued at once: while one is searched, the next is sent.
-_MOST_QUEUED = 2
+# Of documents that are sent to the device for one search. At most two such parts are there: one is
+# searched, and the next is on its way.
+_PART_BYTES = 256 << 20
 
 
 class DeviceSearch(DocumentFold):
@@ -54,8 +55,6 @@ class DeviceSearch(DocumentFold):
         unit: whether to search with unit vectors in the place of queries. They have the bits of
             `reference.unit_vectors`, and so are made on the host.
     """
-
-    chunk_bytes = 256 << 20
 
     def __init__(
         self,
@@ -81,13 +80,13 @@ class DeviceSearch(DocumentFold):
         n = len(self.queries)
         super().__init__(options, n, total=total)
         self._bad_queries = self._replace_nonfinite_queries()
-        self._queued: deque[Any] = deque()
-        place = placement.place
-        self._scores = place(np.full((n, self.k), -np.inf, np.float32))
-        self._ids = place(np.full((n, self.k), -1, np.int64))
+        self._unfinished: deque[Any] = deque()
+        place, full = placement.place, placement.full
+        self._scores = full((n, self.k), -np.inf, "float32")
+        self._ids = full((n, self.k), -1, "int64")
         certified = options.return_certificate
-        self._refined = place(np.zeros(n, np.int64)) if certified else None
-        self._bound = place(np.full(n, -np.inf, np.float32)) if certified else None
+        self._refined = full((n,), 0, "int64") if certified else None
+        self._bound = full((n,), -np.inf, "float32") if certified else None
         filters = self.filters
         self._options_of_kernel: dict[str, Any] = {
             name: None if array is None else place(array)
@@ -98,6 +97,13 @@ class DeviceSearch(DocumentFold):
                 ("max_score", filters.max_score),
             )
         }
+
+    def rows_at_once(self, documents: Any) -> int:
+        """Returns the rows of a part that is sent, or packed, at once."""
+        width = documents.shape[1]
+        itemsize = documents.itemsize if isinstance(documents, np.ndarray) else 4
+        row_bytes = int((itemsize + 1) * width + 32)
+        return max(1, _PART_BYTES // row_bytes // BLOCK_ROWS) * BLOCK_ROWS
 
     def prepare(self, documents: Vectors) -> tuple[Packed | None, NDArray[np.bool_]]:
         """Finds rows with NaN or infinity; `fold` packs on the device."""
@@ -114,11 +120,23 @@ class DeviceSearch(DocumentFold):
     ) -> None:
         """Sends documents of the host and folds them; arguments as in `DocumentFold.fold`."""
         live = self._allowed_rows(len(documents), ids, first_id, live)
-        part = sent_rows(self._placement, documents, ids, packed).use(self._placement)
-        packed = part.packed
-        if packed is None and can_pack(documents.shape[1]):
-            packed, _ = self._packed(part.vectors, documents)
-        self._search(part.vectors, part.ids, first_id, packed, live)
+        step = self.rows_at_once(documents)
+        for begin in range(0, len(documents), step):
+            rows = slice(begin, begin + step)
+            vectors = documents[rows]
+            blocks = begin // BLOCK_ROWS, -(-(begin + len(vectors)) // BLOCK_ROWS)
+            part = sent_rows(
+                self._placement,
+                vectors,
+                None if ids is None else ids[rows],
+                None if packed is None else packed.blocks(*blocks),
+            ).use(self._placement)
+            of_part = part.packed
+            if of_part is None and can_pack(vectors.shape[1]):
+                of_part, _ = self._packed(part.vectors, vectors)
+            here = None if live is None else live[rows]
+            self._search(part.vectors, part.ids, first_id + begin, of_part, here)
+            self._let_finish()
 
     def fold_residents(self, segments: tuple[Segment, ...], residents: ResidentSegments) -> None:
         """Folds the documents of segments, which stay on the device where they fit."""
@@ -127,6 +145,8 @@ class DeviceSearch(DocumentFold):
             self.nonfinite_documents += 0 if nonfinite is None else int(nonfinite.sum())
             for part in residents.parts(segment):
                 self._fold_resident(part, segment, live)
+                if part.end - part.begin < len(segment.ids):
+                    self._let_finish()
 
     def fold_placed(self, documents: Any) -> None:
         """Folds an array ``[rows, dim]`` of the device, whose ids are row numbers.
@@ -140,7 +160,7 @@ class DeviceSearch(DocumentFold):
         """
         rows, dim = documents.shape
         check_dim(self.op, "queries", self.queries.shape[1], "documents have", dim)
-        step = max(1, self.chunk_bytes // dim // BLOCK_ROWS) * BLOCK_ROWS
+        step = self.rows_at_once(documents)
         for begin in range(0, rows, step):
             part = documents[begin : begin + step]
             packed, finite = self._prepare_placed(part)
@@ -150,6 +170,7 @@ class DeviceSearch(DocumentFold):
             self.nonfinite_documents += bad
             live = self._allowed_rows(len(part), None, begin, finite if bad else None)
             self._search(part, None, begin, packed, live)
+            self._let_finish()
 
     @property
     def batches(self) -> list[tuple[int, int]]:
@@ -204,8 +225,6 @@ class DeviceSearch(DocumentFold):
     ) -> None:
         """Queues the search of documents that are on the device."""
         allowed = None if live is None else self._placement.place(bitmap(live))
-        if len(self._queued) == _MOST_QUEUED:
-            self._placement.wait(self._queued.popleft())
         with self._placement.current():
             _native.search(
                 self.queries,
@@ -225,8 +244,13 @@ class DeviceSearch(DocumentFold):
                 **self._options_of_kernel,
                 **self._placement.queue(),
             )
-        self._queued.append(self._placement.mark())
         self._advance(len(vectors))
+
+    def _let_finish(self) -> None:
+        """Waits for all parts but the last, whose memory the next one takes."""
+        self._unfinished.append(self._placement.mark())
+        if len(self._unfinished) > 1:
+            self._placement.wait(self._unfinished.popleft())
 
     def _packed(self, vectors: Any, sample: Vectors) -> tuple[Packed, Any]:
         """Packs vectors of the device in the form that suits a sample of them.
@@ -291,9 +315,11 @@ class DeviceSearch(DocumentFold):
         self.restore(scores, ids)
 
 
-def open_search(
-    queries: Array, k: int, options: SearchOptions, *, total: int = 0
-) -> RunningSearch | DeviceSearch:
+# What a search over shards is, wherever its queries are.
+AnySearch = RunningSearch | DeviceSearch
+
+
+def open_search(queries: Array, k: int, options: SearchOptions, *, total: int = 0) -> AnySearch:
     """Returns a search on the device of its queries, into which documents are folded."""
     placement = placement_of(queries)
     if placement is None:

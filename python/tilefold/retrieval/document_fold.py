@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from .. import _native
 from ..arrays import Array, Vectors, as_queries, kind_of
 from .filters import Filters
-from .packing import Packed, can_pack, flags, pack
+from .packing import BLOCK_ROWS, Packed, can_pack, flags, pack
 from .search_options import SearchOptions
 
 # Packing a document costs about as much as scoring it canonically for a dozen queries.
 _QUERIES_WORTH_PACKING = 16
+_CHUNK_BYTES = 32 << 20
 
 
 class DocumentFold(ABC):
@@ -34,11 +35,9 @@ class DocumentFold(ABC):
         nonfinite: the policy for documents with NaN or infinity.
         nonfinite_documents: how many there were.
         num_threads: 0 for the default.
-        chunk_bytes: of an array that is folded part by part, what a part takes at most.
     """
 
     queries: Any
-    chunk_bytes = 32 << 20
 
     def __init__(self, options: SearchOptions, n_queries: int, *, total: int = 0) -> None:
         self.op = options.op
@@ -67,6 +66,10 @@ class DocumentFold(ABC):
             first_id: see `ids`.
             live: ``[rows]`` mask of documents that may be retrieved; all by default.
         """
+
+    @abstractmethod
+    def rows_at_once(self, documents: Vectors) -> int:
+        """Returns how many rows of an array are prepared and folded at once, a multiple of 32."""
 
     @abstractmethod
     def prepare(self, documents: Vectors) -> tuple[Packed | None, NDArray[np.bool_]]:
@@ -126,6 +129,10 @@ class HostFold(DocumentFold):
         self._kind = kind_of(queries)
         super().__init__(options, len(self.queries), total=total)
         self._bad_queries = self._replace_nonfinite_queries()
+
+    def rows_at_once(self, documents: Vectors) -> int:
+        """Returns the rows whose codes fit in a cache."""
+        return max(1, int(_CHUNK_BYTES // documents.shape[1]) // BLOCK_ROWS) * BLOCK_ROWS
 
     def prepare(self, documents: Vectors) -> tuple[Packed | None, NDArray[np.bool_]]:
         """Packs documents, unless queries are too few to be worth it."""

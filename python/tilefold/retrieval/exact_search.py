@@ -14,7 +14,6 @@ from .document_fold import DocumentFold, nonfinite_error
 from .foreign_names import explains_names
 from .l2_search import l2_search_of_array
 from .metric import checked_metric, unit_queries, unit_vectors
-from .packing import BLOCK_ROWS
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import SearchOptions
 
@@ -105,7 +104,8 @@ def search(
     placement = placement_of(queries)
     if placement is not None:
         return _search_on_device(queries, documents, k, options, metric, placement)
-    _check_on_host(documents, options.op)
+    if metric != "l2":
+        _check_on_host(documents, options.op)
     vectors = as_vectors(documents, "search", "documents")
     if metric == "l2":
         return l2_search_of_array(queries, vectors, options).nearest(k)
@@ -179,7 +179,7 @@ def fold_array(
     """
     dim = documents.shape[1]
     check_dim(running.op, "queries", running.queries.shape[1], "documents have", dim)
-    chunk = max(1, running.chunk_bytes // dim // BLOCK_ROWS) * BLOCK_ROWS
+    chunk = running.rows_at_once(documents)
     for begin in range(0, len(documents), chunk):
         part = documents[begin : begin + chunk]
         packed, finite = running.prepare(part)

@@ -23,7 +23,7 @@ from ..arrays import (
     widened,
 )
 from ..integers import as_integer
-from ..placement import Placement, placement_on
+from ..placement import placement_on
 from ..progress import Progress
 from .device_search import DeviceSearch
 from .document_fold import DocumentFold, nonfinite_error
@@ -142,9 +142,9 @@ class FlatIndex:
         return "cpu" if self._placement is None else self._placement.device
 
     @property
-    def placement(self) -> Placement | None:
-        """The way to the device, for code that searches `segments` there; None for the host."""
-        return self._placement
+    def residents(self) -> ResidentSegments | None:
+        """The segments on the device, for code that searches them there; None for the host."""
+        return self._residents
 
     @property
     def metric(self) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import _native
-from .device_search import DeviceSearch
+from .device_search import AnySearch
 from .document_fold import DocumentFold
 from .packing import BLOCK_ROWS
-from .running_search import RunningSearch
 from .shard_parts import Part
 
 OVERHEAD = 16 << 20  # bytes of stacks, allocator and interpreter
@@ -53,7 +52,7 @@ def chunk_rows(running: DocumentFold, parts: Sequence[Part], memory_limit: int) 
 
 
 def _described_k(running: DocumentFold) -> str:
-    return f", k = {running.k}" if isinstance(running, RunningSearch | DeviceSearch) else ""
+    return f", k = {running.k}" if isinstance(running, AnySearch) else ""
 
 
 def _candidate_list_bytes(n: int, k: int, threads: int) -> int:

@@ -57,10 +57,13 @@ class ResidentSegments:
     A segment is copied when it is first searched. One that does not fit is sent part by part in
     every search, and while one part is searched, the next is on its way. Threads may search while
     one calls `keep_only`: dictionaries are replaced, never changed.
+
+    Attributes:
+        placement: the device.
     """
 
     def __init__(self, placement: Placement) -> None:
-        self._placement = placement
+        self.placement = placement
         # By the identity of vectors and ids, which segments with other removed rows share; the
         # segment is kept, so that no other object gets its identity.
         self._kept: dict[_Key, tuple[Segment, Resident]] = {}
@@ -76,14 +79,14 @@ class ResidentSegments:
         """Yields the rows of a segment on the device, in one part if they fit."""
         whole = self._whole(segment)
         if whole is not None:
-            yield whole.use(self._placement)
+            yield whole.use(self.placement)
             return
         row_bytes = 2 * segment.vectors.nbytes // max(1, len(segment.ids)) + 64
         rows = max(1, _PART_BYTES // row_bytes // BLOCK_ROWS) * BLOCK_ROWS
         bounds = [*range(0, len(segment.ids), rows), len(segment.ids)]
         following = self._sent(segment, bounds[0], bounds[1])
         for begin, end in zip(bounds[1:], [*bounds[2:], 0], strict=True):
-            part = following.use(self._placement)
+            part = following.use(self.placement)
             yield part
             if end:
                 following = self._sent(segment, begin, end)
@@ -98,7 +101,7 @@ class ResidentSegments:
             return None
         try:
             resident = self._sent(segment, 0, len(segment.ids))
-        except self._placement.out_of_memory:
+        except self.placement.out_of_memory:
             self._too_large = {**self._too_large, key: segment}
             return None
         self._kept = {**self._kept, key: (segment, resident)}
@@ -108,7 +111,7 @@ class ResidentSegments:
         packed, rows = segment.packed, slice(begin, end)
         if packed is not None:
             packed = packed.blocks(begin // BLOCK_ROWS, -(-end // BLOCK_ROWS))
-        return sent_rows(self._placement, segment.vectors[rows], segment.ids[rows], packed, begin)
+        return sent_rows(self.placement, segment.vectors[rows], segment.ids[rows], packed, begin)
 
 
 def sent_rows(

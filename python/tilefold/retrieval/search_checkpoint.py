@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..files.done_once import digest_of_array, read_checked, result_key, write_checked
 from ..files.locked import locked_beside
 from ..files.tensors import CorruptedFolderError, map_tensors
-from .device_search import DeviceSearch
-from .running_search import CertifiedResult, RunningSearch, SearchResult
+from .device_search import AnySearch
+from .running_search import CertifiedResult, SearchResult
 from .shard_parts import Part, PartDigest
 
 # Raised when a checkpoint of before must not be continued.
@@ -25,7 +25,7 @@ _VERSION = 2
 
 
 def resumable_search(
-    running: RunningSearch | DeviceSearch, parts: list[Part], chunk: int, checkpoint: Path
+    running: AnySearch, parts: list[Part], chunk: int, checkpoint: Path
 ) -> SearchResult | CertifiedResult:
     """Folds shards into a search, keeping its answers in a file after each.
 
@@ -51,7 +51,7 @@ def resumable_search(
 
 
 def _fold_rest(
-    running: RunningSearch | DeviceSearch, parts: list[Part], chunk: int, checkpoint: Path
+    running: AnySearch, parts: list[Part], chunk: int, checkpoint: Path
 ) -> SearchResult | CertifiedResult:
     key = _search_key(running, parts)
     contents = _restore(running, parts, chunk, checkpoint, key)
@@ -65,7 +65,7 @@ def _fold_rest(
     return running.result()
 
 
-def _search_key(running: RunningSearch | DeviceSearch, parts: list[Part]) -> str:
+def _search_key(running: AnySearch, parts: list[Part]) -> str:
     """Computes the key of a search: queries, options, and numbers and ids of documents."""
     filters = {
         name: None if value is None else digest_of_array(value)
@@ -78,7 +78,7 @@ def _search_key(running: RunningSearch | DeviceSearch, parts: list[Part]) -> str
 
 
 def _restore(
-    running: RunningSearch | DeviceSearch, parts: list[Part], chunk: int, checkpoint: Path, key: str
+    running: AnySearch, parts: list[Part], chunk: int, checkpoint: Path, key: str
 ) -> list[str]:
     """Restores the answers of a checkpoint; returns the digests of finished parts."""
     if not checkpoint.exists():
@@ -103,9 +103,7 @@ def _restore(
     return contents
 
 
-def _check_answers(
-    running: RunningSearch | DeviceSearch, kept: dict[str, NDArray[Any]], checkpoint: Path
-) -> None:
+def _check_answers(running: AnySearch, kept: dict[str, NDArray[Any]], checkpoint: Path) -> None:
     """Raises where answers of a checkpoint cannot be those of any search, whoever wrote it."""
     names = {"key", "contents", "scores", "ids", "done"}
     if kept.keys() != names:
@@ -122,9 +120,7 @@ def _check_answers(
         )
 
 
-def _keep(
-    running: RunningSearch | DeviceSearch, checkpoint: Path, key: str, contents: list[str]
-) -> None:
+def _keep(running: AnySearch, checkpoint: Path, key: str, contents: list[str]) -> None:
     scores, ids = running.answers()
     state: dict[str, NDArray[Any]] = {
         "key": _as_bytes(key),
@@ -140,7 +136,7 @@ def _as_bytes(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def _another_search(running: RunningSearch | DeviceSearch, checkpoint: Path) -> ValueError:
+def _another_search(running: AnySearch, checkpoint: Path) -> ValueError:
     return ValueError(
         f"{running.op}: {checkpoint} belongs to another search (other queries, k, filters or "
         "shards); remove it or name another checkpoint"

@@ -118,7 +118,8 @@ def _scores(
     from ...studies.study import NoStepStore
 
     steps = NoStepStore() if args.cache is None else Steps(check_folder(args.cache, "--cache"))
-    source_lm = open_source_lm(args.source_lm, args.signal).to(torch_device(args))
+    device = torch_device(args)
+    source_lm = open_source_lm(args.source_lm, args.signal).to(device)
     signal = signal_of(args.signal, source_lm, batch_size=args.batch_size)
     check_answers(signal, data)  # before the corpus is encoded
     if args.run is None:

@@ -113,7 +113,7 @@ def _dense(
     pooling = model.document_encoder.pooling
     fact("model", f"{name}, {model.dim} dimensions, {pooling} pooling")
     embedded = embed(collection, model, batch_size=args.batch_size)
-    placement = search_placement(args)
+    placement = search_placement(args, args.k)
     with show_progress("search", len(embedded.documents)) as display:
         found = search(
             embedded.queries if placement is None else placement.place(embedded.queries),
@@ -122,7 +122,7 @@ def _dense(
             exclude=excluding(own),
             progress=display,
         )
-    return on_host(SearchResult(*found[:2]), placement)
+    return on_host(found, placement)
 
 
 def _answers(args: argparse.Namespace, collection: Collection) -> list[tuple[str, ...]]:

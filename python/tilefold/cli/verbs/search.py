@@ -79,7 +79,7 @@ def _search(args: argparse.Namespace, corpus: Corpus, texts: list[str], own: Lis
     vectors = model.encode_queries(texts, batch_size=args.batch_size)
     with show_progress("search"):
         return corpus.search(
-            vectors, args.k, exclude=excluding(own), placement=search_placement(args)
+            vectors, args.k, exclude=excluding(own), placement=search_placement(args, args.k)
         )
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 N, M, DIM, K = 5, 200, 16, 3
 
 
-class Scratch:
+class Workspace:
     """Records what an op takes; fails at the call of a number."""
 
     def __init__(self, fails_at: int | None = None) -> None:
@@ -26,8 +26,8 @@ class Scratch:
     def __call__(self, size: int) -> int:
         if len(self.kept) == self.fails_at:
             raise MemoryError(f"no {size} bytes")
-        self.kept.append(np.empty(size + 64, np.uint8))
-        return self.kept[-1].ctypes.data // 64 * 64 + 64
+        self.kept.append(np.empty(size + 256, np.uint8))
+        return self.kept[-1].ctypes.data // 256 * 256 + 256
 
 
 def gaussian(*shape: int) -> EmulatedArray:
@@ -79,38 +79,44 @@ OPS = [search, score, pack, contrastive]
 
 @pytest.mark.parametrize("op", OPS)
 def test_ops_take_the_memory_of_the_caller(op):
-    scratch = Scratch()
-    for found, expected in zip(op(scratch=scratch), op(), strict=True):
+    workspace = Workspace()
+    for found, expected in zip(op(workspace=workspace), op(), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert scratch.kept
+    assert workspace.kept
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_an_error_of_the_caller_comes_through(op):
-    number = len((counted := Scratch(), op(scratch=counted))[0].kept)
+    number = len((counted := Workspace(), op(workspace=counted))[0].kept)
     for fails_at in range(number):
-        scratch = Scratch(fails_at)
+        workspace = Workspace(fails_at)
         with pytest.raises(MemoryError, match=r"^no \d+ bytes$"):
-            op(scratch=scratch)
-        assert len(scratch.kept) == fails_at
+            op(workspace=workspace)
+        assert len(workspace.kept) == fails_at
     assert op()  # the next call works
 
 
 def test_the_function_is_not_kept():
-    scratch = Scratch()
-    before = sys.getrefcount(scratch)
-    search(scratch=scratch)
+    workspace = Workspace()
+    before = sys.getrefcount(workspace)
+    search(workspace=workspace)
     gc.collect()
-    assert sys.getrefcount(scratch) == before
+    assert sys.getrefcount(workspace) == before
 
 
 def test_an_address_is_a_number():
     with pytest.raises(RuntimeError, match="Unable to cast Python instance"):
-        search(scratch=lambda size: "here")
+        search(workspace=lambda size: "here")
+
+
+@pytest.mark.parametrize("address", [0, 8])
+def test_an_address_is_of_aligned_memory(address):
+    with pytest.raises(ValueError, match=f"aligned to 256 bytes, got {address}"):
+        search(workspace=lambda size: address)
 
 
 def test_memory_for_the_cpu_is_refused():
     found = np.empty((N, K), np.float32), np.empty((N, K), np.int64)
     vectors = gaussian(N, DIM).array
-    with pytest.raises(ValueError, match="scratch must be None where arrays are on cpu"):
-        _native.search(vectors, vectors, *found, K, scratch=Scratch())
+    with pytest.raises(ValueError, match="workspace must be None where arrays are on cpu"):
+        _native.search(vectors, vectors, *found, K, workspace=Workspace())

@@ -5,9 +5,9 @@
 
 namespace tilefold {
 
-class Scratch {
+class Workspace {
  public:
-  virtual ~Scratch() = default;
+  virtual ~Workspace() = default;
   virtual void* take(std::size_t bytes) = 0;
 };
 
