@@ -9,9 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tilefold
-from tilefold import placement
 from tilefold.arrays import BFLOAT16_BITS, PrecisionWarning
-from tilefold.placement import TorchPlacement
+from tilefold.placement import TorchPlacement, torch_placement
 from tilefold.retrieval import device_search, exact_search, resident_segments
 from tilefold.retrieval.resident_segments import ResidentSegments
 from tilefold.retrieval.segment import make_segment
@@ -57,7 +56,7 @@ def events(monkeypatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
-    monkeypatch.setattr(placement, "torch_queue", lambda device: {})
+    monkeypatch.setattr(torch_placement, "torch_queue", lambda device: {})
     return seen
 
 
@@ -93,7 +92,7 @@ def test_bits_of_bfloat16_are_bfloat16_there(gpu):
 
 
 def test_arrays_are_sent_in_pinned_parts_on_a_stream_of_their_own(gpu, events, monkeypatch):
-    monkeypatch.setattr(placement, "_PART_BYTES", 16)
+    monkeypatch.setattr(torch_placement, "_PART_BYTES", 16)
     array = np.arange(21)[::2]  # 88 bytes, not contiguous
     events.clear()
     np.testing.assert_array_equal(gpu.fetch(gpu.place(array)), array)
@@ -101,11 +100,11 @@ def test_arrays_are_sent_in_pinned_parts_on_a_stream_of_their_own(gpu, events, m
 
 
 def test_an_array_that_does_not_fit_is_refused_before_memory_is_taken(gpu, monkeypatch):
-    monkeypatch.setattr(placement, "_SMALL_BYTES", 100)
+    monkeypatch.setattr(torch_placement, "_SMALL_BYTES", 100)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 << 30, 8 << 30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1 << 30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 << 29)
-    monkeypatch.setattr(placement, "_HEADROOM_BYTES", (5 << 29) - 200)
+    monkeypatch.setattr(torch_placement, "_HEADROOM_BYTES", (5 << 29) - 200)
     gpu.send(np.zeros(200, np.uint8))
     with pytest.raises(torch.OutOfMemoryError, match="201 bytes do not fit on cpu"):
         gpu.send(np.zeros(201, np.uint8))
@@ -142,7 +141,7 @@ def test_segments_stay_or_are_sent_again(gpu, monkeypatch):
     residents = ResidentSegments(gpu)
     (whole,) = residents.parts(segment)
     assert next(residents.parts(segment)).vectors is whole.vectors
-    monkeypatch.setattr(placement, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(torch_placement, "_SMALL_BYTES", 0)
     monkeypatch.setattr(resident_segments, "_PART_BYTES", 9000)
     monkeypatch.setattr(TorchPlacement, "_fits", lambda self, size: size < 9000)
     residents = ResidentSegments(gpu)
