@@ -12,7 +12,7 @@ enum class DeviceType : int32_t { cpu = 1, cuda = 2, cuda_host = 3, rocm = 10, c
 struct Device {
   DeviceType type;
   int32_t id;
-  void* stream = nullptr;      // of CUDA's work, a cudaStream_t; null: the default stream
+  void* stream = nullptr;          // of CUDA's work, a cudaStream_t; null: the default stream
   Workspace* workspace = nullptr;  // null: the op has memory of its own
 };
 
