@@ -96,7 +96,7 @@ class Elsewhere:
     ("device", "shown"), [((2, 1), "cuda:1"), ((14, 0), "xpu"), ((7, 0), "DLPack device 7")]
 )
 def test_devices_of_dlpack_are_named_like_those_of_torch(device, shown):
-    with pytest.raises(ValueError, match=f"documents must be on cpu, got {shown};"):
+    with pytest.raises(ValueError, match=f"documents must be on .*, got {shown};"):
         tilefold.search(Q, Elsewhere(device), 2)
 
 
