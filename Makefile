@@ -36,9 +36,9 @@ TILEFOLD_CUDA ?= off
 COVERAGE := 90
 
 FUZZERS := $(sort $(wildcard tests/fuzz_*.py))
-# Those of compiled code run under sanitizers, too, for three minutes together.
+# Those of compiled code run under sanitizers, too, for two minutes together.
 SANITIZED_FUZZERS := tests/fuzz_border.py tests/fuzz_search.py
-SANITIZED_SECONDS := 90
+SANITIZED_SECONDS := 60
 
 ifeq ($(origin CXX),default)
 CXX := $(firstword $(foreach name,c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
