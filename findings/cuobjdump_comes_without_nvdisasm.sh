@@ -10,11 +10,10 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-version=13.5.37
 
 python3 -m venv "$folder/venv"
 pip() { "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
-pip "nvidia-cuda-cuobjdump==$version" "nvidia-cuda-nvcc==$version"
+pip nvidia-cuda-cuobjdump==13.5.37 nvidia-cuda-nvcc==13.5.37
 
 cat > "$folder/add.ptx" <<'PTX'
 .version 8.0
@@ -63,5 +62,5 @@ else:
     assert done.returncode == 0 and found
 PY
 "$folder/venv/bin/python" "$folder/disassemble.py" "$folder/add.ptx" alone
-pip "nvidia-cuda-nvdisasm==$version"
+pip nvidia-cuda-nvdisasm==13.5.37
 "$folder/venv/bin/python" "$folder/disassemble.py" "$folder/add.ptx" together

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "check.h"
-#include "cuda/emulation/background_copies.h"
 #include "cuda/emulation/fiber.h"
 #include "cuda/emulation/order.h"
 #include "parallel.h"
@@ -27,8 +26,7 @@ struct Thread {
   void* operand = nullptr;
   Fiber* fiber = nullptr;
   Position position = {};
-  BackgroundCopies copies;
-  DeferredWork products, stores;
+  DeferredWork copies, products, stores;
 };
 
 bool same(Place a, Place b) {
@@ -273,15 +271,8 @@ void wait_for_warp(uint32_t mask, Place place, WarpOperation operation, void* op
   current->wait(State::at_warp_operation, place);
 }
 
-void copy_later(void* to, const void* from, std::size_t bytes) {
-  current->thread().copies.add(to, from, bytes);
-}
-
+DeferredWork& background_copies() { return current->thread().copies; }
 DeferredWork& background_products() { return current->thread().products; }
 DeferredWork& unfenced_stores() { return current->thread().stores; }
-
-void commit_copies() { current->thread().copies.commit(); }
-
-void wait_for_copies(int groups_left) { current->thread().copies.wait(groups_left); }
 
 }  // namespace tilefold::cuda::emulation

@@ -57,9 +57,7 @@ extern __thread const Position* position __attribute__((tls_model("initial-exec"
 void wait_for_block(Place place);
 void wait_for_warp(uint32_t mask, Place place, WarpOperation operation, void* operand);
 // Copies in the background: a thread sees the bytes of a group only when it has waited for it.
-void copy_later(void* to, const void* from, std::size_t bytes);
-void commit_copies();
-void wait_for_copies(int groups_left);
+DeferredWork& background_copies();
 // Products in the background, which read shared memory until the thread has waited for them; and
 // stores that such products see only after a fence of the thread.
 DeferredWork& background_products();

@@ -16,13 +16,19 @@ inline void copy_async(void* shared, const void* global, bool given) {
   if (reinterpret_cast<uintptr_t>(shared) % async_copy_bytes ||
       (given && reinterpret_cast<uintptr_t>(global) % async_copy_bytes))
     emulation::fail("an asynchronous copy is not aligned to 16 bytes");
-  emulation::copy_later(shared, given ? global : nullptr, async_copy_bytes);
+  const void* const from = given ? global : nullptr;
+  emulation::background_copies().add([shared, from] {
+    if (from)
+      std::memcpy(shared, from, async_copy_bytes);
+    else
+      std::memset(shared, 0, async_copy_bytes);
+  });
 }
-inline void commit_copies() { emulation::commit_copies(); }
+inline void commit_copies() { emulation::background_copies().commit(); }
 // Until at most `groups_left` committed groups are under way.
 template <int groups_left>
 void wait_for_copies() {
-  emulation::wait_for_copies(groups_left);
+  emulation::background_copies().wait(groups_left);
 }
 
 #else

@@ -37,7 +37,8 @@ struct alignas(16) Piece {
 
 // The descriptor of a matrix without swizzling: its address in shared memory, and the distances of
 // pieces that are neighbours along K and along rows; all multiples of 16 bytes below 2^18.
-__device__ inline uint64_t describe(uint32_t address, uint32_t along_depth, uint32_t along_rows) {
+__device__ inline uint64_t matrix_descriptor(uint32_t address, uint32_t along_depth,
+                                             uint32_t along_rows) {
   constexpr uint32_t bits = (1u << 18) - 1;
   return static_cast<uint64_t>((address & bits) >> 4) |
          static_cast<uint64_t>((along_depth & bits) >> 4) << 16 |
@@ -50,7 +51,7 @@ inline uint64_t operand(const void* shared, uint32_t along_depth, uint32_t along
   const auto* const begin = static_cast<const unsigned char*>(shared);
   const std::ptrdiff_t address = begin - emulation::shared_memory();
   if (address % 16) emulation::fail("an operand is not aligned to 16 bytes");
-  return describe(static_cast<uint32_t>(address), along_depth, along_rows);
+  return matrix_descriptor(static_cast<uint32_t>(address), along_depth, along_rows);
 }
 
 inline void store_operand(void* shared, const Piece& piece) {
@@ -105,7 +106,8 @@ void wait_for_products() {
 #elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 __device__ inline uint64_t operand(const void* shared, uint32_t along_depth, uint32_t along_rows) {
-  return describe(static_cast<uint32_t>(__cvta_generic_to_shared(shared)), along_depth, along_rows);
+  return matrix_descriptor(static_cast<uint32_t>(__cvta_generic_to_shared(shared)), along_depth,
+                           along_rows);
 }
 __device__ inline void store_operand(void* shared, const Piece& piece) {
   *static_cast<Piece*>(shared) = piece;

@@ -39,4 +39,4 @@ def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-native = chosen_extension()
+chosen_extension()

@@ -211,8 +211,10 @@ def test_an_index_on_the_device_is_mined_where_it_is():
     assert len(index.residents._kept) == 1
 
 
-@pytest.mark.parametrize("queries_placed", [False, True])
-@pytest.mark.parametrize("documents_on", ["host", "device", "index"])
+@pytest.mark.parametrize(
+    ("queries_placed", "documents_on"),
+    [(True, "host"), (True, "device"), (True, "index"), (False, "device"), (False, "index")],
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "options",
@@ -223,8 +225,6 @@ def test_an_index_on_the_device_is_mined_where_it_is():
     ids=["margin", "random"],
 )
 def test_negatives_are_those_of_the_host(queries_placed, documents_on, dtype, options):
-    if not queries_placed and documents_on == "host":
-        pytest.skip("all on the host")
     queries, documents = (as_dtype(gaussian(s, r, 24), dtype) for s, r in ((0, 30), (1, 400)))
     positives = Lists(np.arange(31), np.arange(30) * 3)
     expected = mine(queries, documents, positives, n_negatives=4, **options)

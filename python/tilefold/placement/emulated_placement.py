@@ -101,10 +101,10 @@ class EmulatedPlacement(Placement):
         """Returns memory of the host."""
         return EmulatedArray(np.full(shape, value, dtype))
 
-    def mark(self) -> None:
+    def record_event(self) -> None:
         """Returns nothing: everything is done at once."""
 
-    def wait(self, mark: Any) -> None:
+    def synchronize(self, event: Any) -> None:
         """Does nothing: everything is done at once."""
 
     def holds(self, array: Any) -> bool:

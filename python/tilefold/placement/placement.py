@@ -64,12 +64,12 @@ class Placement(ABC):
         """Returns memory filled with a value, for work that is queued next."""
 
     @abstractmethod
-    def mark(self) -> Any:
-        """Returns the time at which everything that is queued now is done, for `wait`."""
+    def record_event(self) -> Any:
+        """Returns an event that comes when everything that is queued now is done."""
 
     @abstractmethod
-    def wait(self, mark: Any) -> None:
-        """Waits on the host until that time."""
+    def synchronize(self, event: Any) -> None:
+        """Waits on the host for an event."""
 
     @abstractmethod
     def holds(self, array: Any) -> bool:

@@ -97,13 +97,13 @@ class TorchPlacement(Placement):
         torch = self._torch
         return torch.full(shape, value, dtype=getattr(torch, dtype), device=self._device)
 
-    def mark(self) -> Any:
+    def record_event(self) -> Any:
         """Returns an event of the current stream."""
         return self._torch.cuda.current_stream(self._device).record_event()
 
-    def wait(self, mark: Any) -> None:
+    def synchronize(self, event: Any) -> None:
         """Waits for the event."""
-        mark.synchronize()
+        event.synchronize()
 
     def holds(self, array: Any) -> bool:
         """Returns whether a tensor is on this GPU."""

@@ -20,6 +20,7 @@ from .packing import (
     can_pack,
     chosen_form,
     flags,
+    kernel_arguments,
     packed_shapes,
     sampled_rows,
 )
@@ -232,10 +233,7 @@ class DeviceSearch(DocumentFold):
                 self._scores,
                 self._ids,
                 self.k,
-                codes=None if packed is None else packed.codes,
-                bounds=None if packed is None else packed.bounds,
-                direction=None if packed is None else packed.direction,
-                rotated=packed is not None and packed.rotated,
+                **kernel_arguments(packed),
                 document_ids=ids,
                 first_id=first_id,
                 allowed=allowed,
@@ -248,9 +246,9 @@ class DeviceSearch(DocumentFold):
 
     def _let_finish(self) -> None:
         """Waits for all parts but the last, whose memory the next one takes."""
-        self._unfinished.append(self._placement.mark())
+        self._unfinished.append(self._placement.record_event())
         if len(self._unfinished) > 1:
-            self._placement.wait(self._unfinished.popleft())
+            self._placement.synchronize(self._unfinished.popleft())
 
     def _packed(self, vectors: Any, sample: Vectors) -> tuple[Packed, Any]:
         """Packs vectors of the device in the form that suits a sample of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,18 @@ class Packed:
     def blocks(self, begin: int, end: int) -> Packed:
         """Returns the packed blocks [begin, end)."""
         return replace(self, codes=self.codes[begin:end], bounds=self.bounds[begin:end])
+
+
+def kernel_arguments(packed: Packed | None) -> dict[str, Any]:
+    """Returns packed documents as keyword arguments of `_native.search`."""
+    if packed is None:
+        return {}
+    return {
+        "codes": packed.codes,
+        "bounds": packed.bounds,
+        "direction": packed.direction,
+        "rotated": packed.rotated,
+    }
 
 
 def can_pack(dim: int) -> bool:

@@ -18,7 +18,7 @@ from .. import _native
 from ..arrays import Array, Vectors
 from .document_fold import HostFold
 from .metric import sort_keys
-from .packing import BLOCK_ROWS, Packed, bitmap
+from .packing import BLOCK_ROWS, Packed, bitmap, kernel_arguments
 from .running_search import Certificate
 from .search_options import SearchOptions
 
@@ -168,10 +168,7 @@ class RunningRange(HostFold):
             scores,
             ids,
             k,
-            codes=None if chunk.packed is None else chunk.packed.codes,
-            bounds=None if chunk.packed is None else chunk.packed.bounds,
-            direction=None if chunk.packed is None else chunk.packed.direction,
-            rotated=chunk.packed is not None and chunk.packed.rotated,
+            **kernel_arguments(chunk.packed),
             document_ids=chunk.ids,
             first_id=chunk.first_id,
             allowed=chunk.allowed,

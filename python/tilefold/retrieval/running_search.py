@@ -18,7 +18,7 @@ from ..integers import as_integer
 from .document_fold import HostFold
 from .document_fold import finite_rows as finite_rows
 from .document_fold import nonfinite_error as nonfinite_error
-from .packing import Packed, bitmap
+from .packing import Packed, bitmap, kernel_arguments
 from .search_options import SearchOptions
 
 
@@ -131,10 +131,7 @@ class RunningSearch(HostFold):
             self.scores,
             self.ids,
             self.k,
-            codes=None if packed is None else packed.codes,
-            bounds=None if packed is None else packed.bounds,
-            direction=None if packed is None else packed.direction,
-            rotated=packed is not None and packed.rotated,
+            **kernel_arguments(packed),
             document_ids=ids,
             first_id=first_id,
             allowed=None if live is None else bitmap(live),
