@@ -27,6 +27,7 @@ class SharedDevice {
   // After all arrays have been added.
   void set_workspace(Workspace* workspace);
   const char* op() const { return op_; }
+  const char* first() const { return first_; }  // name of the first array; null: none was added
   Device get() const { return device_; }
 
  private:

@@ -399,7 +399,7 @@ class Library:
     def __init__(self, x: np.ndarray, device: int) -> None:
         self.x, self.device = x, device
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
         return self.x.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:

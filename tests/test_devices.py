@@ -63,7 +63,7 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "contrastive": (
         [floats(1, 8), floats(4, 8), np.array([0, 1]), ints(1), np.zeros(1)],
         {"scale": 1.0},
-        "contrastive_loss: queries are",
+        "contrastive: queries are",
     ),
     "divergence": (
         ["alignment_loss", [VIEW, VIEW], np.zeros((2, 1)), np.zeros(1), np.zeros(1)],
@@ -109,9 +109,17 @@ def test_an_op_without_an_implementation_for_the_device_names_those_it_has(op):
     _, _, start = CALLS[op]
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared
         call(op, (10, 0))
-    name = start.partition(":")[0]
     devices = "cpu" if _native.CUDA == "none" else "cpu, cuda"
-    assert str(error.value) == f"{start} on rocm:0, and this build has {name} for: {devices}"
+    assert str(error.value) == f"{start} on rocm:0, and this build has kernels for: {devices}"
+
+
+def test_a_library_is_not_asked_for_an_array_that_no_implementation_takes():
+    finite = OnDevice(np.zeros(4, np.uint8), (10, 0))
+    with pytest.raises(
+        ValueError, match=r"^finite_rows: finite is on rocm:0, and this build has kernels for: cpu"
+    ):
+        _native.finite_rows(None, finite)
+    assert not finite.exported
 
 
 @pytest.mark.parametrize(

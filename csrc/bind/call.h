@@ -13,6 +13,7 @@
 
 #include "bind/gil.h"
 #include "check.h"
+#include "ops/implemented.h"
 #include "pulse.h"
 #include "workspace.h"
 #include "view.h"
@@ -197,6 +198,7 @@ void define_all(py::module_& m, const char* name, const char* doc,
           SharedDevice device(name);
           (p.locate(positional_values, device), ...);
           (k.locate(keyword_values, device), ...);
+          ops::check_implemented(device);
           Finder<WorkspaceArgument> allocate;
           (allocate.see(k, keyword_values), ...);
           CallerWorkspace workspace(allocate.found);
