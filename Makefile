@@ -48,7 +48,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize test-cuda check-numpy-only clean
+.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize test-cuda test-arm test-clang check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,7 @@ doctor: $(VENV)/.installed-doctor ## show what this machine offers tilefold and 
 # The editable install in .venv hides any other copy of tilefold, hence an environment of its own for
 # an extension that is built otherwise: it borrows the other packages of .venv through a .pth file
 # (.venv's own .pth files, and so the editable install, are not read there).
+SUPPORTED := 'from tilefold import _native; print(*(r["name"] for r in _native.rows() if r["supported"]))'
 SITE := 'import sysconfig; print(sysconfig.get_path("purelib"))'
 # $(call build-beside,FOLDER,SETTINGS OF PIP)
 define build-beside
@@ -163,6 +164,43 @@ test-cuda: $(VENV)/.installed-test ## run the CUDA kernels on the host, in sever
 	@echo "==> test-cuda: all tests of kernels"
 	@TILEFOLD_CUDA_ORDER=backward $(CUDA)/venv/bin/python -m pytest -p no:cacheprovider \
 	    -k "cuda and not test_csrc and not test_cuda" $(ALL_CUDA_TESTS) $(ARGS)
+
+# Compiled for 64-bit ARM by Debian's cross compiler, and run by qemu: digests of searches with every
+# row, on a processor with dot products and on one without, and the tests of the kernels of search.
+ARM := build/test-arm
+ARM_TESTS := tests/kernels/test_kernels.py tests/kernels/test_tile.py tests/kernels/test_rows.py
+$(ARM)/.prepared: tests/arm/prepare.sh constraints.txt | $(VENV)/.installed-test
+	@echo "==> test-arm: Python for 64-bit ARM"
+	@rm -rf $(ARM) && tests/arm/prepare.sh $(ARM) $(BIN)/python && touch $@
+
+test-arm: $(ARM)/.prepared ## run the search kernels of ARM under emulation (Debian: qemu-user)
+	@echo "==> test-arm: compile for 64-bit ARM"
+	@$(BIN)/cmake -S . -B $(ARM)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	    -DCMAKE_TOOLCHAIN_FILE=tests/arm/toolchain.cmake -DARM_ROOT=$(CURDIR)/$(ARM)/root \
+	    -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DTILEFOLD_CUDA=off \
+	    --log-level=WARNING > $(ARM)/cmake.log && $(BIN)/ninja -C $(ARM)/cmake --quiet
+	@rm -rf $(ARM)/package && mkdir $(ARM)/package && cp -r python/tilefold $(ARM)/package && \
+	    rm -f $(ARM)/package/tilefold/_native*.so && cp $(ARM)/cmake/_native*.so $(ARM)/package/tilefold
+	@echo "==> test-arm: digests of searches, and tests"
+	@tests/arm/python.sh $(ARM) cortex-a57 tests/digests.py
+	@for row in neon_dot scalar; do \
+	    TILEFOLD_ISA=$$row tests/arm/python.sh $(ARM) max tests/digests.py || exit 1; done
+	@tests/arm/python.sh $(ARM) max -m pytest -p no:cacheprovider -n 0 -q -k "not scalar" $(ARM_TESTS) \
+	    $(ARGS)
+
+# The same sources compiled by Clang, as on macOS and Windows.
+CLANG := build/test-clang
+CLANGXX := $(firstword $(foreach name,clang++ clang++-19 clang++-16 clang++-14,$(shell command -v $(name) \
+    2>/dev/null)))
+test-clang: $(VENV)/.installed-test ## build with clang++, run the tests of kernels and digests
+	@echo "==> test-clang: the kernels as Clang compiles them"
+	@test -n "$(CLANGXX)" || { echo "test-clang: no clang++ (Debian: apt install clang)" >&2; exit 1; }
+	@$(call build-beside,$(CLANG),--config-settings=cmake.define.CMAKE_CXX_COMPILER=$(CLANGXX) \
+	    --config-settings=cmake.define.TILEFOLD_CUDA=off)
+	@for row in $$($(CLANG)/venv/bin/python -c $(SUPPORTED)); do \
+	    TILEFOLD_ISA=$$row $(CLANG)/venv/bin/python tests/digests.py || exit 1; done
+	@$(CLANG)/venv/bin/python -m pytest -p no:cacheprovider tests/kernels tests/losses \
+	    -k "not test_csrc and not test_cuda and not native_stub" $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
 check-numpy-only: ## search NumPy arrays without extras; where nvcc is, with tilefold-cuda, too

@@ -151,7 +151,8 @@ def widened(vectors: Vectors) -> NDArray[np.float32]:
     """Converts vectors to float32; exact for every dtype."""
     if vectors.dtype == BFLOAT16:
         return (vectors.astype(np.uint32) << 16).view(np.float32)
-    return vectors.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # ARM reports signalling NaN of float16 as invalid
+        return vectors.astype(np.float32)
 
 
 def _is_torch(array: Array) -> bool:

@@ -70,10 +70,18 @@ void multiply(const ProductArgs<T>& p) {
     c += n * p.c_row;
     left -= n;
   };
-  for (; left >= product_height; step(product_height)) product_rows<product_height>(p, a, c);
-  if constexpr (product_height > 4)
-    for (; left >= 4; step(4)) product_rows<4>(p, a, c);
-  for (; left >= 2; step(2)) product_rows<2>(p, a, c);
+  while (left >= product_height) {
+    product_rows<product_height>(p, a, c);
+    step(product_height);
+  }
+  if (product_height > 4 && left >= 4) {
+    product_rows<4>(p, a, c);
+    step(4);
+  }
+  if (left >= 2) {
+    product_rows<2>(p, a, c);
+    step(2);
+  }
   if (left) product_rows<1>(p, a, c);
 }
 

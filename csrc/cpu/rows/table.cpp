@@ -17,6 +17,12 @@ extern const Row avx512_row;
 #ifdef TILEFOLD_ROW_AVX512_BF16
 extern const Row avx512_bf16_row;
 #endif
+#ifdef TILEFOLD_ROW_NEON
+extern const Row neon_row;
+#endif
+#ifdef TILEFOLD_ROW_NEON_DOT
+extern const Row neon_dot_row;
+#endif
 
 extern const Row* const rows[] = {
 #ifdef TILEFOLD_ROW_AVX512_BF16
@@ -27,6 +33,12 @@ extern const Row* const rows[] = {
 #endif
 #ifdef TILEFOLD_ROW_AVX2
     &avx2_row,
+#endif
+#ifdef TILEFOLD_ROW_NEON_DOT
+    &neon_dot_row,
+#endif
+#ifdef TILEFOLD_ROW_NEON
+    &neon_row,
 #endif
     &scalar_row,      nullptr,
 };

@@ -1,0 +1,10 @@
+# Compiles the extension for 64-bit ARM with Debian's cross compiler. ARM_ROOT has Python's headers.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES ARM_ROOT)
+include_directories(SYSTEM ${ARM_ROOT}/usr/include)
+set(PYBIND11_USE_CROSSCOMPILING ON)
+set(PYTHON_MODULE_EXTENSION .cpython-311-aarch64-linux-gnu.so)
+set(Python_INCLUDE_DIR ${ARM_ROOT}/usr/include/python3.11)
