@@ -65,6 +65,7 @@ def write_report(
     """
     from ..report.evaluation import EvaluatedSystems, evaluation_report
 
-    title = f"Evaluation of {args.model} on {args.data}, split {args.split}"
+    against = f" against {args.baseline}" if args.baseline else ""
+    title = f"Evaluation of {args.model}{against} on {args.data}, split {args.split}"
     found = EvaluatedSystems(collection, systems, title, gains, options_of(args), own)
     evaluation_report(found).write(args.report)

@@ -48,7 +48,7 @@ def curves(
 
     Args:
         name: of the figure, unique in the page.
-        series: curves by their names.
+        series: curves by their names; a single one has its name from the y axis.
         x_label, y_label: of the axes.
         log: whether the x axis is logarithmic, for ranks.
         limits: of the y axis.
@@ -61,14 +61,16 @@ def curves(
         '<svg'
     """
     columns = 1 if max(map(len, series)) > _LONG_NAME else 2
-    canvas, axes = make_canvas(WIDTH, 2.5 + LEGEND_ROW * -(-len(series) // columns))
+    rows = -(-len(series) // columns) if len(series) > 1 else 0  # one curve needs no legend
+    canvas, axes = make_canvas(WIDTH, 2.5 + LEGEND_ROW * rows)
     for number, (label, curve) in enumerate(series.items()):
         _draw(axes, number, label, curve)
     if log:
         _log_axis(axes, series)
     set_labels(axes, x_label, y_label)
     axes.set_ylim(*limits)
-    add_legend(canvas, columns)
+    if rows:
+        add_legend(canvas, columns)
     return to_svg(canvas, name)
 
 

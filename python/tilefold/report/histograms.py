@@ -49,7 +49,8 @@ def histograms(
         >>> histograms("h", edges, groups, x_label="score", y_label="share")[:4]
         '<svg'
     """
-    canvas, axes = make_canvas(WIDTH, 2.5 + LEGEND_ROW * len(counts))
+    rows = len(counts) if len(counts) > 1 else 0  # one group needs no legend
+    canvas, axes = make_canvas(WIDTH, 2.5 + LEGEND_ROW * rows)
     for number, (label, own) in enumerate(counts.items()):
         shares = own / max(1, own.sum())
         colour = COLOURS[number % len(COLOURS)]
@@ -58,5 +59,6 @@ def histograms(
         axes.stairs(shares, edges, color=colour, linewidth=1.6, linestyle=dash, label=label)
     set_labels(axes, x_label, y_label)
     axes.set_ylim(0, None)
-    add_legend(canvas, columns=1)
+    if rows:
+        add_legend(canvas, columns=1)
     return to_svg(canvas, name)

@@ -27,14 +27,13 @@ def format_ranks(ranks: Sequence[int], n: int) -> str:
         n: relevant documents.
 
     >>> format_ranks([1, 4], 3), format_ranks([], 1), format_ranks([], 0)
-    ('1, 4, 1 missed', 'missed', 'none')
+    ('1, 4 (1 missed)', 'all missed', 'none')
     """
     if not n:
         return "none"
-    parts = [str(rank) for rank in ranks[:_RANKS]]
+    if not ranks:
+        return "all missed"
+    text = ", ".join(str(rank) for rank in ranks[:_RANKS])
     if len(ranks) > _RANKS:
-        parts.append(f"{len(ranks) - _RANKS} more")
-    missed = n - len(ranks)
-    if missed:
-        parts.append(f"{missed} missed" if ranks or missed > 1 else "missed")
-    return ", ".join(parts)
+        text += f" and {len(ranks) - _RANKS:,} more"
+    return f"{text} ({n - len(ranks):,} missed)" if n > len(ranks) else text

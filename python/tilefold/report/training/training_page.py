@@ -62,7 +62,8 @@ def _measures(record: TrainingRecord) -> Section:
             words = "Before training; after it they are not known."
         elif not record.before:
             words = "After training; before it they are not known."
-        words += " Of a best checkpoint where the training ends with it."
+        if record.settings.get("Training", {}).get("load_best_model_at_end"):
+            words += " The measures after training are those of the best checkpoint."
         blocks.append(Table.from_columns("measure", names, columns, words))
     lines = record.evaluations()
     measured = list(dict.fromkeys(name for _, values in lines for name in values))
@@ -78,7 +79,7 @@ def _curves(record: TrainingRecord) -> Section:
     lines = thinned(record.losses())
     if not lines:
         return Section("Training curve", [Paragraph("No step was logged.")])
-    names = list(dict.fromkeys(name for _, values in lines for name in values))
+    names = _names(lines)
     terms = [name for name in names if name not in _LABELS]
     weights = [name for name in terms if name.endswith("_weight")]
     terms = [name for name in terms if name not in weights]
@@ -91,9 +92,19 @@ def _curves(record: TrainingRecord) -> Section:
     return Section("Training curve", [Paragraph(_words(record, lines)), Figures(figures)])
 
 
+def _names(lines: Lines) -> list[str]:
+    """Returns names of the log: those that every training has come first."""
+    found = dict.fromkeys(name for _, values in lines for name in values)
+    return [*(name for name in _LABELS if name in found), *(n for n in found if n not in _LABELS)]
+
+
 def _words(record: TrainingRecord, lines: Lines) -> str:
     total = len(record.losses())
-    words = "Each value is a mean over the steps since the line before it, as in the log."
+    words = (
+        "The loss, its terms and the number of negatives are means over the steps since the line of "
+        "the log before; the learning rate and the norm of the gradient, before it is clipped, are "
+        "those of the step itself."
+    )
     if len(lines) < total:
         words += f" {len(lines):,} of {total:,} lines are drawn, evenly spaced."
     gaps = sum(is_gap(values["loss"]) for _, values in record.losses())
@@ -123,8 +134,8 @@ def _figure(name: str, names: Sequence[str], lines: Lines, *, y_label: str) -> F
         )
     svg = curves(f"training {name}", series, x_label="step", y_label=y_label)
     data = CsvFile(f"{name}.csv", ["name", "step", "value"], rows)
-    caption = f"{y_label[0].upper()}{y_label[1:]} by step."
-    return Figure(svg, f"{caption} {'; '.join(words)}", caption, data)
+    caption = f"{y_label} by step"
+    return Figure(svg, f"{caption}: {'; '.join(words)}", f"{caption}.", data)
 
 
 def _formatted(name: str, value: float | None) -> str:
@@ -138,7 +149,7 @@ def _log(record: TrainingRecord) -> Section:
     lines = record.losses()
     if not lines:
         return Section("Log", [Paragraph("There are no lines.")])
-    names = list(dict.fromkeys(name for _, values in lines for name in values))
+    names = _names(lines)
     shown = lines if len(lines) <= _ROWS else [*lines[: _ROWS // 2], *lines[-_ROWS // 2 :]]
     rows = [
         [str(step), *(_formatted(name, values.get(name)) for name in names)]
