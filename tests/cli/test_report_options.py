@@ -51,7 +51,9 @@ def printed(out: str, name: str) -> list[str]:
     return re.findall(r"\d\.\d+ \[[^]]*\]", line)
 
 
-def test_the_page_has_the_numbers_of_the_terminal_and_of_the_file(folder, encoders, tmp_path, capsys):
+def test_the_page_has_the_numbers_of_the_terminal_and_of_the_file(
+    folder, encoders, tmp_path, capsys
+):
     report, found = tmp_path / "report.html", tmp_path / "found.json"
     words = ["--k", "5", "--measures", "nDCG@5", "R@1", "--baseline", "other"]
     assert main(["eval", str(folder), *words, "--report", str(report), "--out", str(found)]) == 0
@@ -83,7 +85,9 @@ def test_the_same_evaluation_writes_the_same_page(folder, encoders, tmp_path, ca
     path = tmp_path / "report.html"
     pages = []
     for _ in range(2):
-        assert main(["eval", str(folder), "--k", "5", "--measures", "RR", "--report", str(path)]) == 0
+        assert (
+            main(["eval", str(folder), "--k", "5", "--measures", "RR", "--report", str(path)]) == 0
+        )
         pages.append(path.read_bytes())
     assert pages[0] == pages[1]
     page = Page(pages[0].decode())

@@ -127,7 +127,7 @@ class ReportCallback(TrainerCallback):
             {**self.settings, "Training": training_settings(args)},
             _versions(args),
         )
-        if record != self._written:
+        if record != self._written or not self.path.exists():
             training_report(record).write(self.path)
             self._written = record
 

@@ -101,8 +101,8 @@ def _names(lines: Lines) -> list[str]:
 def _words(record: TrainingRecord, lines: Lines) -> str:
     total = len(record.losses())
     words = (
-        "The loss, its terms and the number of negatives are means over the steps since the line of "
-        "the log before; the learning rate and the norm of the gradient, before it is clipped, are "
+        "The loss, its terms and the number of negatives are means over the steps since the line "
+        "before; the learning rate and the norm of the gradient, before it is clipped, are "
         "those of the step itself."
     )
     if len(lines) < total:
