@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def ranked_systems(
     rankings: Mapping[str, SearchResult],
     values: Mapping[str, Mapping[str, NDArray[np.float64]]],
-    embedded: Mapping[str, Embedded],
+    embedded: Mapping[str, Embedded | None],
 ) -> dict[str, RankedSystem]:
     """Returns the systems of a report.
 

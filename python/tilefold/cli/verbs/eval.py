@@ -121,10 +121,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 class _Ranked(NamedTuple):
-    """A ranking by a model, and the embeddings that it is from."""
+    """A ranking by a model, and the embeddings that it is from if a report needs them."""
 
     found: SearchResult
-    embedded: Embedded
+    embedded: Embedded | None
 
 
 def _check_different(args: argparse.Namespace) -> None:
@@ -156,7 +156,7 @@ def _dense(
             exclude=excluding(own),
             progress=display,
         )
-    return _Ranked(on_host(found, placement), embedded)
+    return _Ranked(on_host(found, placement), embedded if args.report else None)
 
 
 def _answers(args: argparse.Namespace, collection: Collection) -> list[tuple[str, ...]]:
