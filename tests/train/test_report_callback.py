@@ -7,7 +7,7 @@ pytest.importorskip("matplotlib", reason="not installed: pip install tilefold[an
 pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 transformers = pytest.importorskip("transformers", reason="pip install tilefold[train]")
 
-from training_runs import a_set, arguments, load, losses_of
+from training_runs import a_scored_set, a_set, arguments, load, losses_of
 
 from file_size_limit import file_size_limit
 from page_parser import Page
@@ -155,3 +155,31 @@ def test_an_unchanged_page_is_not_written_again(tiny_bert, tmp_path):
     path.unlink()
     trainer.reports[0].write(trainer.args, trainer.state)
     assert path.read_text() == before[1]
+
+
+def test_an_error_before_the_training_leaves_the_page_that_was_there(tiny_bert, tmp_path):
+    (tmp_path / "report.html").write_text("of an earlier run")
+    trainer = a_trainer(tiny_bert, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "nowhere"))
+    assert (tmp_path / "report.html").read_text() == "of an earlier run"
+
+
+def test_terms_and_weights_of_a_sum_of_losses_have_curves(tiny_bert, tmp_path):
+    args = arguments(
+        tmp_path / "out",
+        report=str(tmp_path / "report.html"),
+        max_steps=3,
+        distillation_weight="linear:0:0.5:2",
+        train_group_size=3,
+    )
+    trainer = RetrieverTrainer(load(tiny_bert), args, a_scored_set())
+    trainer.train()
+    files = page_in(tmp_path).files()
+    terms, weights = files["terms of the loss.csv"][1:], files["weights of the terms.csv"][1:]
+    own = [float(value) for name, _, value in weights if name == "distillation_weight"]
+    assert own == [0, 0.25, 0.5]
+    losses = {name: [float(v) for n, _, v in terms if n == name] for name, *_ in terms}
+    assert losses.keys() == {"contrastive", "distillation"}
+    total = losses["contrastive"][2] + 0.5 * losses["distillation"][-1]
+    assert total == pytest.approx(drawn(page_in(tmp_path))[2], rel=1e-5)

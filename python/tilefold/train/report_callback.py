@@ -86,11 +86,11 @@ class ReportCallback(TrainerCallback):
     ) -> None:
         """Notes the measures before the training and after it."""
         found = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
-        if not self._began:
-            self._before = found
-        elif self._ended:
+        if self._ended:
             self._after = found
             self._try(args, state)
+        elif not self._began:
+            self._before = found
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Writes the page."""
@@ -130,6 +130,24 @@ class ReportCallback(TrainerCallback):
         if record != self._written or not self.path.exists():
             training_report(record).write(self.path)
             self._written = record
+
+    def write_interrupted(self, args: Any, state: Any, error: BaseException) -> None:
+        """Writes the page of a training that an error ends; a failure is a note of the error.
+
+        An error before the training began, such as a checkpoint that cannot be read, leaves the
+        page as it was.
+
+        Args:
+            args: arguments of the training.
+            state: of the trainer.
+            error: that ends the training.
+        """
+        if not self._began or self._ended:
+            return
+        try:
+            self.write(args, state, error)
+        except OSError as failure:  # must not hide what ended the training
+            error.add_note(f"the report was not written: {failure}")
 
     def _try(self, args: Any, state: Any) -> None:
         try:

@@ -149,10 +149,7 @@ class RetrieverTrainer(Trainer):
             return super().train(*arguments, **options)
         except BaseException as error:
             for report in self.reports:
-                try:
-                    report.write(self.args, self.state, error)
-                except OSError as failure:  # must not hide what ended the training
-                    error.add_note(f"the report was not written: {failure}")
+                report.write_interrupted(self.args, self.state, error)
             raise
 
     def get_train_dataloader(self) -> Any:
