@@ -19,9 +19,13 @@ from tilefold import search
 from tilefold.data import Collection, Qrels, read_run, write_run
 from tilefold.evaluate import bootstrap, evaluate, holm, mean, paired_test
 from tilefold.ragged_lists import Lists
-from tilefold.report.evaluation import EvaluatedSystems, RankedSystem, evaluation_report
+from tilefold.report.evaluation import (
+    EvaluatedSystems,
+    RankedSystem,
+    evaluation_report,
+    scores_of_run,
+)
 from tilefold.report.evaluation.principal_plane import principal_plane
-from tilefold.report.evaluation.ranked_systems import scores_of_run
 from tilefold.report.number_format import interval, number
 
 MEASURES = ("nDCG@3", "R@5")
