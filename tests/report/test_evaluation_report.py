@@ -216,7 +216,9 @@ def test_points_of_the_map_have_texts_and_the_axes_their_variance():
     found = a_report()
     page = page_of(found)
     assert len(page.titles) == 2 * (12 + 24 + 16)
-    assert "Shown are 12 of 12 queries, 24 of their relevant documents and 16 of 40" in page.text
+    assert (
+        "Shown are 12 of 12 queries, 24 of their relevant documents and 16 of 16 doc" in page.text
+    )
     assert page.text.count("it has no embeddings") == 1
     rows = page.files()["map of dense.csv"][1:]
     at = np.array([row[2:] for row in rows], float)
@@ -227,6 +229,24 @@ def test_points_of_the_map_have_texts_and_the_axes_their_variance():
     shares = (at**2).sum(0) / total
     for axis, share in enumerate(shares, 1):
         assert f"component {axis} ({share:.1%} of the variance)" in page.text
+
+
+def test_other_documents_of_the_map_are_relevant_to_no_query():
+    n = 400
+    texts = a_collection(n, 1000)
+    found = EvaluatedSystems(texts, {"dense": a_system(texts, 0)}, "Many")
+    rows = page_of(found).files()["map of dense.csv"][1:]
+    numbers: dict[str, list[int]] = {}
+    for kind, text, *_ in rows:
+        numbers.setdefault(kind, []).append(int(text.split()[-1]))
+    assert {kind: len(own) for kind, own in numbers.items()} == {
+        "queries": 150,
+        "relevant documents": 300,
+        "other documents": 200,
+    }
+    assert set(numbers["other documents"]) == set(range(2 * n, 1000))
+    relevant = {row + shift for row in numbers["queries"] for shift in (0, n)}
+    assert set(numbers["relevant documents"]) == relevant
 
 
 def test_the_plane_is_that_of_scikit_learn():

@@ -31,29 +31,40 @@ def map_section(found: EvaluatedSystems) -> Section:
             figures.append(figure)
     if figures:
         queries, relevant, others = map(len, chosen)
+        m = len(found.collection.documents)
+        n_others = m - len(_together(found.relevant, m))
         words = (
             "Embeddings in the plane in which these points vary most (principal component "
             f"analysis). Shown are {queries:,} of {len(found.relevant):,} queries, {relevant:,} "
-            f"of their relevant documents and {others:,} of {len(found.collection.documents):,} "
-            f"documents, drawn with seed {SEED}. A plane shows only the share of the variance "
-            "that its axes name: points that are close here may be far apart in all dimensions. "
-            "Rest the pointer on a point for its text."
+            f"of their relevant documents and {others:,} of {n_others:,} documents that are "
+            f"relevant to no query, drawn with seed {SEED}. A plane shows only the share of the "
+            "variance that its axes name: points that are close here may be far apart in all "
+            "dimensions. Rest the pointer on a point for its text."
         )
         blocks = [Paragraph(words), Figures(figures), *blocks]
     return Section("Embedding map", blocks)
 
 
 def _chosen(found: EvaluatedSystems) -> tuple[NDArray[np.int64], ...]:
-    """Draws queries, relevant documents of these, and other documents; each in rising order."""
+    """Draws queries, their relevant documents, and documents that are relevant to no query.
+
+    Each is in rising order.
+    """
     rng, m = np.random.default_rng(SEED), len(found.collection.documents)
-    n = len(found.relevant)
-    queries = np.sort(rng.permutation(n)[:_QUERIES])
-    own = [found.relevant[row] for row in queries]
-    relevant = np.unique(np.concatenate([*own, np.empty(0, np.int64)]).astype(np.int64))
-    relevant = np.sort(rng.permutation(relevant[relevant < m])[:_RELEVANT])
-    drawn = rng.choice(m, min(m, _OTHERS + len(relevant)), replace=False)
-    others = np.sort(drawn[~np.isin(drawn, relevant)][:_OTHERS])
+    queries = np.sort(rng.permutation(len(found.relevant))[:_QUERIES])
+    relevant = _together([found.relevant[row] for row in queries], m)
+    relevant = np.sort(rng.permutation(relevant)[:_RELEVANT])
+    of_any = _together(found.relevant, m)
+    # So many that enough of them are left.
+    drawn = rng.choice(m, min(m, _OTHERS + len(of_any)), replace=False)
+    others = np.sort(drawn[~np.isin(drawn, of_any)][:_OTHERS])
     return queries, relevant, others
+
+
+def _together(lists: Sequence[NDArray[np.int64]], m: int) -> NDArray[np.int64]:
+    """Returns the documents of all lists, each once, without those that the corpus lacks."""
+    documents = np.unique(np.concatenate([*lists, np.empty(0, np.int64)]).astype(np.int64))
+    return documents[documents < m]
 
 
 def _figure(
