@@ -47,8 +47,8 @@ OPTIONAL = {
     "tenacity",
     "threadpoolctl",
 }
-# Only tried, with --torch.
-OPTIONAL_OF = {"doctor": {"torch"}}
+# Only tried, with --torch; of reports of a training, which the demo does not write.
+OPTIONAL_OF = {"doctor": {"torch"}, "demo": {"jinja2", "matplotlib"}}
 
 
 def required_names(extra: str) -> set[str]:

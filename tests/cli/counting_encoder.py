@@ -26,6 +26,9 @@ class WordEncoder:
                 vectors[row, sum(map(ord, word)) % self.dim] += 1
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
 
+    def to(self, device: object) -> "WordEncoder":
+        return self
+
     encode_documents = encode_corpus = encode_queries
 
 

@@ -10,6 +10,7 @@ import yaml
 pytest.importorskip("torch", reason="torch is not installed: pip install tilefold[train]")
 pytest.importorskip("transformers", reason="not installed: pip install tilefold[train]")
 
+from page_parser import Page
 from tilefold.cli.main import main
 from tilefold.data import read_training
 
@@ -82,6 +83,47 @@ def test_a_training_is_resumed_and_not_overwritten(config, tmp_path, capsys):
     nowhere = ["--output_dir", str(tmp_path / "new"), *more]
     assert main(["train", "--config", str(config), *nowhere]) == 1
     assert "has no finished checkpoint" in capsys.readouterr().err
+
+
+def test_the_report_of_a_training_has_the_numbers_of_the_terminal(config, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="not installed: pip install tilefold[train]")
+    report = tmp_path / "out" / "report.html"  # in a folder that the training makes
+    words = ["--report", str(report), "--logging_steps", "1", "--eval_strategy", "steps"]
+    words += ["--eval_steps", "2"]
+    assert main(["train", "--config", str(config), *words, "--max_steps", "2"]) == 0
+    first = Page(report.read_text())
+    assert "Finished after 2 of 2 steps." in first.text
+    capsys.readouterr()
+    assert main(["train", "--config", str(config), *words, "--resume_from_checkpoint", "last"]) == 0
+    out = capsys.readouterr().out
+    page = Page(report.read_text())
+    assert page.headings[0][1].startswith("Training of ")
+    rows = next(table for table in page.tables if table[0][0] == "step")
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4"]
+    assert rows[1:3] == next(t for t in first.tables if t[0][0] == "step")[1:]
+    for step, loss, rate, *_ in rows[3:]:
+        assert f"  step {step:>6}  loss {loss:>8}  learning_rate {rate:>9}" in out
+    for name, cells in list(page.table("measure").items())[1:]:
+        assert f"{name} {' '.join(cells)}" in " ".join(out.split())
+    measured = page.files()["nDCG@10.csv"][1:]
+    assert [row[1] for row in measured] == ["0", "2", "4"]
+    assert f"Wrotecurves,measuresandsettingsto{report}" in "".join(out.split())
+    assert f'report: "{report}"' in (tmp_path / "out" / "train.yaml").read_text()
+    assert page.table("name")["pooling"] == ["mean"]
+
+
+@pytest.mark.parametrize(
+    ("report", "complaint"), [("no/report.html", "its folder does not exist"), ("", "a folder")]
+)
+def test_a_report_that_cannot_be_written_ends_a_training_before_it_begins(
+    config, tmp_path, capsys, report, complaint
+):
+    path = tmp_path / report
+    assert main(["train", "--config", str(config), "--report", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"tilefold train: --report {path}: ")
+    assert complaint in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_title_format_from_training_to_evaluation(config, tmp_path, monkeypatch):

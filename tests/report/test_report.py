@@ -192,7 +192,9 @@ def test_points_are_not_joined_and_gaps_are_left_out():
     many = [f"model {place}" for place in range(12)]
     wide = points("b", many, {"test": Line([0.5] * 12)}, x_label="model", y_label="accuracy")
     assert all(f">{place}</text>" in wide for place in many)
-    marks = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill: #0072b2', svg)
+    marks = re.findall(
+        r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill: var\(--blue, #0072b2', svg
+    )
     bars = re.findall(r'd="M ([\d.]+) ([\d.]+) \nL ([\d.]+) ([\d.]+) \n"[^>]*#0072b2', svg)
     assert (len(marks), len(bars)) == (3, 3)  # two, and those of the legend
     for (x, y), (left, low, right, high) in zip(marks, bars, strict=True):

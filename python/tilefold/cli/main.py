@@ -35,6 +35,7 @@ _VERBS = {
   tilefold eval scifact --model BAAI/bge-small-en-v1.5 --pooling cls
   tilefold eval scifact --k 1000 --measures nDCG@10 R@1000 --run dense.trec
   tilefold eval scifact --model out/model --baseline minilm
+  tilefold eval scifact --model out/model --baseline minilm --report scifact.html
   tilefold eval wiki --split nq --answers answers.jsonl --out wiki.json
 """,
     ),
@@ -45,6 +46,7 @@ _VERBS = {
   tilefold train --config examples/scifact.yaml
   tilefold train --config examples/scifact.yaml --learning_rate 1e-5
   tilefold train --config examples/scifact.yaml --resume_from_checkpoint last
+  tilefold train --config examples/scifact.yaml --report training.html
   torchrun --nproc-per-node 2 -m tilefold train --config my.yaml
   tilefold train --list-arguments
 """,

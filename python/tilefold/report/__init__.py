@@ -10,10 +10,12 @@ except ImportError as error:
         f'tilefold.report needs jinja2 and matplotlib ({error}): pip install "tilefold[analysis]"'
     ) from error
 
+from .csv_files import CsvFile
 from .figures import heat_maps, lines, points
 from .page import Figure, Figures, Listing, Paragraph, Report, Section, SideBySide, Table
 
 __all__ = [
+    "CsvFile",
     "Figure",
     "Figures",
     "Listing",

@@ -1,32 +1,33 @@
-"""Figures as SVG within the page: legible from 360 pixels on, and without red against green.
-
-Text stays text.
-"""
+"""Figures of values at places: lines and points with intervals, and heat maps."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
-from matplotlib.text import Text
 from numpy.typing import NDArray
 
-# Okabe and Ito's colours, which people of any colour vision distinguish; shapes differ as well.
-_COLOURS = ("#0072B2", "#D55E00", "#595959", "#009E73", "#CC79A7", "#E69F00")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES = ("-", "--", ":", "-.", "-", "--")
-_WIDTH = 3.4  # inches of 100 pixels: three fit on a page, one on a telephone
+from .canvas import (
+    COLOURS,
+    DASHES,
+    LEGEND_ROW,
+    MARKERS,
+    STYLE,
+    WIDTH,
+    Limits,
+    add_legend,
+    make_canvas,
+    set_labels,
+    to_svg,
+)
+
 _LONG_NAME = 16  # characters: two columns of them are wider than a figure
 _LABEL_LINE = 34  # characters of labels that fit below a figure side by side
 _APART = 0.3  # between the outer points of a place, of the distance of two places
 _LABELS = 9  # places of an axis that are labelled, at most
-_ROW = 0.22  # inches of a row of the legend
-Limits = tuple[float | None, float | None]
 
 
 class Line(NamedTuple):
@@ -69,7 +70,7 @@ def lines(
         if level is not None:
             axes.axhline(level[0], color="#8c959f", linewidth=1, label=level[1])
         for number, (label, line) in enumerate(series.items()):
-            colour = _COLOURS[number % len(_COLOURS)]
+            colour = COLOURS[number % len(COLOURS)]
             if line.low is not None and line.high is not None:
                 low, high = (np.array(ends, np.float64) for ends in (line.low, line.high))
                 axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -77,8 +78,8 @@ def lines(
                 at,
                 np.array(line.values, np.float64),
                 color=colour,
-                marker=_MARKERS[number % len(_MARKERS)],
-                linestyle=_DASHES[number % len(_DASHES)],
+                marker=MARKERS[number % len(MARKERS)],
+                linestyle=DASHES[number % len(DASHES)],
                 markersize=5,
                 linewidth=1.6,
                 label=label,
@@ -125,8 +126,8 @@ def points(
                 at + apart * (number - (len(series) - 1) / 2),
                 values,
                 bars,
-                color=_COLOURS[number % len(_COLOURS)],
-                fmt=_MARKERS[number % len(_MARKERS)],
+                color=COLOURS[number % len(COLOURS)],
+                fmt=MARKERS[number % len(MARKERS)],
                 markersize=5,
                 elinewidth=1.6,
                 label=label,
@@ -153,8 +154,8 @@ def _series(
     columns = 1 if max(map(len, series)) > _LONG_NAME else 2
     shown = [str(place) for place in places]
     turned = sum(map(len, shown)) > _LABEL_LINE
-    below = _ROW * -(-len(series) // columns) + (0.05 * max(map(len, shown)) if turned else 0)
-    canvas, axes = _canvas(_WIDTH, 2.5 + below)
+    below = LEGEND_ROW * -(-len(series) // columns) + (0.05 * max(map(len, shown)) if turned else 0)
+    canvas, axes = make_canvas(WIDTH, 2.5 + below)
     at = np.arange(len(places))
     draw(axes, at)
     step = 1 if labels is None else max(1, -(-len(places) // labels))
@@ -164,13 +165,10 @@ def _series(
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("right")
             label.set_rotation_mode("anchor")
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(axis="y", color="#d0d7de", linewidth=0.6)
-    axes.set_axisbelow(True)
+    set_labels(axes, x_label, y_label)
     axes.set_ylim(*limits)
-    canvas.legend(loc="outside lower left", ncols=columns, frameon=False)
-    return _svg(canvas, name)
+    add_legend(canvas, columns)
+    return to_svg(canvas, name)
 
 
 def heat_maps(
@@ -205,8 +203,8 @@ def heat_maps(
     map_height = 0.55 + 0.17 * len(rows)  # inches: a title, and 17 pixels for each row
     names_height = 0.07 * max(map(len, columns), default=0)
     height = map_height * len(maps) + names_height + 0.75
-    canvas = Canvas(figsize=(_WIDTH, height), dpi=100, layout="constrained")
-    with matplotlib.rc_context(_STYLE):
+    canvas = Canvas(figsize=(WIDTH, height), dpi=100, layout="constrained")
+    with matplotlib.rc_context(STYLE):
         grid = canvas.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
         image: Any = None
         for axes, (label, values) in zip(grid, maps.items(), strict=True):
@@ -224,41 +222,4 @@ def heat_maps(
         grid[-1].set_xlabel(x_label, fontsize=10)
         bar = canvas.colorbar(image, ax=list(grid), location="bottom", shrink=0.9, aspect=28)
         bar.set_label(bar_label, fontsize=10)
-    return _svg(canvas, name)
-
-
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
-    "font.size": 10,
-    "text.parse_math": False,  # a dollar in a label is a dollar
-}
-
-
-def _canvas(width: float, height: float) -> tuple[Canvas, Any]:
-    canvas = Canvas(figsize=(width, height), dpi=100, layout="constrained")
-    with matplotlib.rc_context(_STYLE):
-        axes = canvas.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return canvas, axes
-
-
-def _svg(canvas: Canvas, name: str) -> str:
-    """Returns SVG without a prologue, in pixels; ids begin with the name.
-
-    The bytes are the same every time: no date, and a fixed salt for ids.
-    """
-    for text in canvas.findobj(Text):  # those that were made outside of the style
-        text.set_parse_math(False)
-    written = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        canvas.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-    svg = written.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
-    own = re.sub(r"[^a-z0-9]+", "-", name.lower())
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}-", svg)
-    inches = canvas.get_size_inches() * 100
-    svg = re.sub(r'width="[\d.]+pt"', f'width="{inches[0]:.0f}"', svg, count=1)
-    return re.sub(r'height="[\d.]+pt"', f'height="{inches[1]:.0f}"', svg, count=1)
+    return to_svg(canvas, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,9 @@ from ..files.atomic import replacing_text
 from ..files.printable import escaped
 from ..files.secrets import redacted
 from ..version import __version__
+from .csv_files import CsvFile
+
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,15 @@ class Figure:
         svg: of `lines` or `heat_maps`.
         alt: its content in words, for readers who do not see it.
         caption: text below it.
+        data: its numbers, which the page offers as a CSV file.
+        wide: whether it is as wide as one and a half figures.
     """
 
     svg: str
     alt: str
     caption: str
+    data: CsvFile | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,23 @@ class Figures:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of a row is its label."""
+    """A table; the first cell of a row is its label.
+
+    Args:
+        header: of the columns.
+        rows: cells as they are shown.
+        caption: text above it.
+        data: its rows, which the page offers as a CSV file.
+        sortable: whether a long table scrolls by itself, and readers with JavaScript can sort it
+            by any column and filter its rows.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
     kind: str = "table"
+    data: CsvFile | None = None
+    sortable: bool = False
 
     @classmethod
     def from_columns(
@@ -148,9 +168,26 @@ class Report:
         with replacing_text(path) as file:
             file.write(text)
 
+    @property
+    def script(self) -> str:
+        """JavaScript of the page; "" where no table needs any."""
+        blocks = [block for section in self.sections for block in section.blocks]
+        needed = any(isinstance(block, Table) and block.sortable for block in blocks)
+        return (_FOLDER / "sortable_tables.js").read_text("utf-8") if needed else ""
+
+    @property
+    def policy(self) -> str:
+        """Content security policy of the page: nothing is fetched, and no other script runs.
+
+        A text that were not escaped could thus do nothing.
+        """
+        digest = base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
+        scripts = f"'sha256-{digest}'" if self.script else "'none'"
+        return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}"
+
     def _rendered(self, template: str, *, autoescape: bool) -> str:
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent),
+            loader=jinja2.FileSystemLoader(_FOLDER),
             undefined=jinja2.StrictUndefined,
             autoescape=autoescape,
             trim_blocks=True,

@@ -28,6 +28,7 @@ from .objectives import (
 from .policy_inputs import PolicyInputs
 from .query_views import DrawViews
 from .refresh import Refresh
+from .report_callback import ReportCallback
 from .rotating_negatives import DrawRotating
 from .schedule import Schedule
 from .several_positives import DrawSeveral
@@ -56,6 +57,7 @@ __all__ = [
     "PreferenceObjective",
     "RankingEvaluator",
     "Refresh",
+    "ReportCallback",
     "RepresentationMask",
     "RepresentationObjective",
     "RetrieverTrainer",

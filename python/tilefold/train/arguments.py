@@ -53,6 +53,9 @@ class RetrieverTrainingArguments(
         metadata={"help": "steps of rising learning rate; below 1, a share of all steps"},
     )
     logging_steps: float = field(default=10, metadata={"help": "steps between lines of the log"})
+    report: str | None = field(
+        default=None, metadata={"help": "HTML file to write with curves, measures and settings"}
+    )
 
     remove_query: str = field(
         default="auto",

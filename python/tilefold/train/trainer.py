@@ -47,6 +47,7 @@ from .gradient_step import train_step
 from .objectives import BiEncoderObjective
 from .policy_inputs import PolicyInputs, read_inputs
 from .refresh import Refresh
+from .report_callback import ReportCallback
 from .trained_weights import TrainedWeights
 from .validation import Validation
 
@@ -126,6 +127,8 @@ class RetrieverTrainer(Trainer):
             eval_dataset=validation or self.evaluators or None,
             **options,
         )
+        if args.report is not None and not self.reports:
+            self.add_callback(ReportCallback(args.report))
 
     args: RetrieverTrainingArguments  # narrows the type of transformers' attribute
 
@@ -133,6 +136,21 @@ class RetrieverTrainer(Trainer):
     def training_objective(self) -> BiEncoderObjective:
         """The model and its loss, without the wrapper of DDP."""
         return self.model  # type: ignore[return-value]
+
+    @property
+    def reports(self) -> list[ReportCallback]:
+        """Callbacks that write a report."""
+        callbacks = self.callback_handler.callbacks
+        return [each for each in callbacks if isinstance(each, ReportCallback)]
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Trains; see `transformers.Trainer.train`. Reports say what has ended it."""
+        try:
+            return super().train(*arguments, **options)
+        except BaseException as error:
+            for report in self.reports:
+                report.write_interrupted(self.args, self.state, error)
+            raise
 
     def get_train_dataloader(self) -> Any:
         """Returns the loader of rows; its epochs are those that a policy counts."""

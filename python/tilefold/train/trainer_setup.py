@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import NamedTuple
 
 from ..data import TrainingSet, read_collection, read_training
@@ -16,6 +17,7 @@ from .data_arguments import DataArguments
 from .evaluators import HeldOutLoss
 from .model_arguments import ModelArguments
 from .policy_inputs import PolicyInputs, read_inputs
+from .report_callback import ReportCallback
 from .trainer import RetrieverTrainer
 from .validation import Validation, as_collection, held_out_rows
 from .yaml_arguments import Arguments
@@ -53,7 +55,21 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
         validation=validation,
         evaluators=evaluators,
         inputs=inputs if held is None else inputs.take(held.kept),
+        callbacks=_reports(arguments),
     )
+
+
+def _reports(arguments: Arguments) -> list[ReportCallback]:
+    """Returns the callback that writes the report, if there is to be one."""
+    model, data, training = arguments
+    if training.report is None:
+        return []
+    title = f"Training of {model.model_name_or_path} on {data.train_path}"
+    settings = {
+        name: {key: value for key, value in asdict(group).items() if value is not None}
+        for name, group in (("Model", model), ("Data", data))
+    }
+    return [ReportCallback(training.report, title=title, settings=settings)]
 
 
 def _check_measures(data: DataArguments, training: RetrieverTrainingArguments) -> None:

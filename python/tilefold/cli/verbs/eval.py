@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import importlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,10 @@ from ...ragged_lists import Lists
 from ...retrieval.exact_search import search
 from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
-from ..demo.comparison import MEASURES, describe, embed, lexical, show_quality
+from ..demo.comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
 from ..destination import check_writable
 from ..device_option import on_host, search_placement, torch_device
+from ..evaluation_page import ranked_systems, write_report
 from ..model_options import add_model_arguments, check_model, load_model
 from ..option_types import positive
 from ..query_removal import add_remove_query, evaluated_own, excluding
@@ -54,6 +57,7 @@ def add_arguments(parser: CommandParser) -> None:
     option("--k", type=positive, default=100, metavar="N", help="results per query (default: 100)")
     option("--run", metavar="FILE", help="write the dense ranking as a TREC run")
     option("--out", metavar="FILE", help="write all measures as JSON")
+    option("--report", metavar="FILE", help="write an HTML page with figures and tables of queries")
     option("--answers", metavar="FILE", help="questions with answers, for top-k accuracy as in DPR")
     option("--baseline", metavar="NAME", help="model to compare with, with its own settings")
     add_remove_query(parser, "id for collections of BEIR, else none")
@@ -68,6 +72,10 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"{deepest} needs --k {deepest.cutoff}, got --k {args.k}")
     check_writable(args.run, "--run")
     check_writable(args.out, "--out")
+    check_writable(args.report, "--report")
+    _check_different(args)
+    if args.report:
+        importlib.import_module("tilefold.report")  # a missing package is an error before the work
     check_source(args.data)
     for name in filter(None, (args.model, args.baseline)):
         check_model(name)
@@ -78,15 +86,16 @@ def main(args: argparse.Namespace) -> int:
     title(f"{args.data}, split {args.split}")
     describe(collection)
     own = evaluated_own(collection, args.remove_query, args.data)
-    dense = _dense(args, collection, own, load_model(args), args.model)
-    rankings = {"dense": dense}
+    models = {"dense": _dense(args, collection, own, load_model(args), args.model)}
     if args.baseline:
         from ...models.model_record import open_model
 
         length = args.document_max_length
         options = {} if length is None else {"document_max_length": length}
         baseline = open_model(args.baseline, **options).to(torch_device(args))
-        rankings["baseline"] = _dense(args, collection, own, baseline, args.baseline)
+        models["baseline"] = _dense(args, collection, own, baseline, args.baseline)
+    dense = models["dense"].found
+    rankings = {name: ranking.found for name, ranking in models.items()}
     rankings |= lexical(collection, dense, args.k, own)
     heading("Mean over queries, 95% bootstrap interval")
     values = {
@@ -103,12 +112,37 @@ def main(args: argparse.Namespace) -> int:
         write_run(args.run, collection.query_ids, collection.document_ids, *dense)
         save_options(options_of(args), f"{args.run}.yaml")
         heading(f"Wrote the dense ranking to {args.run}")
+    if args.report:
+        embedded = {name: ranking.embedded for name, ranking in models.items()}
+        systems = ranked_systems(rankings, values, embedded)
+        write_report(args, collection, systems, gains, own)
+        heading(f"Wrote figures and tables of queries to {args.report}")
     return 0
+
+
+class _Ranked(NamedTuple):
+    """A ranking by a model, and the embeddings that it is from if a report needs them."""
+
+    found: SearchResult
+    embedded: Embedded | None
+
+
+def _check_different(args: argparse.Namespace) -> None:
+    """Raises ValueError where one file would be written twice."""
+    paths: dict[str, str] = {}
+    for option in ("run", "out", "report"):
+        path = getattr(args, option)
+        if path is None:
+            continue
+        target = os.path.realpath(path)
+        if target in paths:
+            raise ValueError(f"--{option} {path}: it is the file of --{paths[target]}")
+        paths[target] = option
 
 
 def _dense(
     args: argparse.Namespace, collection: Collection, own: Lists, model: BiEncoder, name: str
-) -> SearchResult:
+) -> _Ranked:
     """Ranks documents by a model, which joins titles and texts by its own title_format."""
     pooling = model.document_encoder.pooling
     fact("model", f"{name}, {model.dim} dimensions, {pooling} pooling")
@@ -122,7 +156,7 @@ def _dense(
             exclude=excluding(own),
             progress=display,
         )
-    return on_host(found, placement)
+    return _Ranked(on_host(found, placement), embedded if args.report else None)
 
 
 def _answers(args: argparse.Namespace, collection: Collection) -> list[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from ...files.atomic import replacing_text
 from ...files.yaml_settings import read_settings
 from ..command_parser import CommandParser
+from ..destination import check_writable
 from ..sources import check_source
 from ..terminal import count, fact, heading, note, table, title
 
@@ -46,6 +48,15 @@ def main(args: argparse.Namespace) -> int:
     return status
 
 
+def _check_report(training: Any, output: Path) -> None:
+    """Checks before the work that the report can be written; the folder of outputs is created."""
+    if training.report is None:
+        return
+    if Path(training.report).absolute().parent != output.absolute() or output.exists():
+        check_writable(training.report, "--report")
+    importlib.import_module("tilefold.report")  # a missing package is an error before the work
+
+
 def _check_paths(words: Sequence[str], config: str | None) -> None:
     """Checks the paths of data where the real parser cannot be imported."""
     settings = {} if config is None else read_settings(config)
@@ -70,6 +81,7 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
     model, data, training = arguments
     output = Path(training.output_dir)
     resume = _to_resume(training, output)
+    _check_report(training, output)
     trainer = prepare(arguments)
     show_lines(trainer)
     first = training.process_index == 0
@@ -95,12 +107,16 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
     seconds = time.perf_counter() - begin
     after = trainer.evaluate() if trainer.can_evaluate else {}
     trainer.save_model()
+    for report in trainer.reports:
+        report.write(training, trainer.state)
     if first:
         _report(before, after)
         note(
             f"{count(trainer.state.global_step, 'step')} in {seconds:,.0f} s; the model is in "
             f"{output / MODEL}, its arguments in {written}."
         )
+        if training.report is not None:
+            note(f"Wrote curves, measures and settings to {training.report}.")
     return 0
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...report import Figure, Figures, Paragraph, Section, Table, lines
-from ...report.figures import Limits, Line
+from ...report.canvas import Limits
+from ...report.figures import Line
 from ...report.number_format import interval, number
 from .neuron_result import FactNeurons, RankingEffect
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...report import Figure, Figures, Paragraph, Section, Table, lines
-from ...report.figures import Limits, Line
+from ...report.canvas import Limits
+from ...report.figures import Line
 from ...report.number_format import comparison_columns
 from ...report.page import Block
 from .probe_result import LayerAccuracy, ProbeResult
