@@ -427,3 +427,24 @@ def test_a_table_forgets_only_what_has_no_later_number():
     table.forget(np.array([0]))
     assert table.numbers(["a", "b", "c"]).tolist() == [2, 1, ABSENT]
     assert table.names(np.array([[0, -1], [2, 1]])).tolist() == [["a", None], ["a", "b"]]
+
+
+def test_a_change_while_filters_are_read_is_noticed():
+    """The excluded document gets another number between the snapshot and the lookup."""
+    index = filled(50)
+    best = index.search(QUERIES[:1], 1).ids[0, 0]
+    row = index.reconstruct(best)[None]
+
+    class Changing(list):
+        done = False
+
+        def __iter__(self):
+            if not self.done:
+                self.done = True
+                index.remove(best)
+                index.add(row, ids=[best])
+            return super().__iter__()
+
+    exclude = Changing([[best]])
+    assert best not in index.search(QUERIES[:1], 50, exclude=exclude).ids
+    assert exclude.done
