@@ -105,7 +105,8 @@ class IndexFlat:
         shape = len(queries), as_integer(k, "IndexFlat.search", "k", at_least=1)
         if not self.ntotal:
             return np.full(shape, self._padding, np.float32), np.full(shape, -1, np.int64)
-        distances, numbers = self.flat_index.search(queries, k)
+        found = self.flat_index.search(queries, k)
+        distances, numbers = found.scores, found.ids
         distances[numbers < 0] = self._padding
         return distances, self._labels(numbers)
 
@@ -124,8 +125,8 @@ class IndexFlat:
             limit = {"min_score": np.nextafter(edge, np.float32(np.inf))}
         else:
             limit = {"max_score": np.nextafter(edge, np.float32(-np.inf))}
-        lims, distances, numbers = self.flat_index.range_search(queries, **limit)
-        return lims.astype(np.uint64), distances, self._labels(numbers)
+        found = self.flat_index.range_search(queries, **limit)
+        return found.offsets.astype(np.uint64), found.scores, self._labels(found.ids)
 
     def reconstruct(self, key: int) -> NDArray[np.float32]:
         """Returns the vector ``[d]`` of a label."""
