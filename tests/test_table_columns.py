@@ -59,6 +59,7 @@ COLUMNS: dict[str, Callable[[], Any]] = {
         "vector"
     ],
     "datasets column, torch": lambda: dataset().with_format("torch")["vector"],
+    "datasets column, streamed": lambda: dataset().to_iterable_dataset()["vector"],
     "datasets column, transformed": lambda: dataset().with_transform(lambda rows: rows)["vector"],
     "h5py data set": h5_data_set,
 }

@@ -346,26 +346,62 @@ def test_an_empty_index_of_strings_pads_with_none():
     assert (found.ids == None).all()  # noqa: E711
 
 
+def of(package: str) -> Any:
+    return pytest.importorskip(package, reason=f"{package} is not installed")
+
+
+def dataset(ids: list[str]) -> Any:
+    return of("datasets").Dataset.from_dict({"id": ids})
+
+
 COLUMNS: dict[str, Any] = {
-    "numpy": lambda pytest, ids: np.array(ids),
-    "numpy strings": lambda pytest, ids: np.array(ids, np.dtypes.StringDType()),
-    "tuple of numpy strings": lambda pytest, ids: tuple(np.array(ids)),
-    "pandas": lambda pytest, ids: pytest.importorskip("pandas").Series(ids),
-    "pandas index": lambda pytest, ids: pytest.importorskip("pandas").Index(ids),
-    "polars": lambda pytest, ids: pytest.importorskip("polars").Series(ids),
-    "pyarrow": lambda pytest, ids: pytest.importorskip("pyarrow").array(ids),
-    "pyarrow chunks": lambda pytest, ids: pytest.importorskip("pyarrow").chunked_array(
-        [ids[:3], ids[3:]]
-    ),
-    "datasets": lambda pytest, ids: pytest.importorskip("datasets").Dataset.from_dict({"id": ids})[
-        "id"
-    ],
+    "numpy": np.array,
+    "numpy strings": lambda ids: np.array(ids, np.dtypes.StringDType()),
+    "tuple of numpy strings": lambda ids: tuple(np.array(ids)),
+    "pandas": lambda ids: of("pandas").Series(ids),
+    "pandas, arrow": lambda ids: of("pandas").Series(ids, dtype="string[pyarrow]"),
+    "pandas categories": lambda ids: of("pandas").Series(ids).astype("category"),
+    "pandas index": lambda ids: of("pandas").Index(ids),
+    "polars": lambda ids: of("polars").Series(ids),
+    "polars categories": lambda ids: of("polars").Series(ids, dtype=of("polars").Categorical),
+    "pyarrow": lambda ids: of("pyarrow").array(ids),
+    "pyarrow, large": lambda ids: of("pyarrow").array(ids, "large_string"),
+    "pyarrow dictionary": lambda ids: of("pyarrow").array(ids).dictionary_encode(),
+    "pyarrow chunks": lambda ids: of("pyarrow").chunked_array([ids[:3], ids[3:]]),
+    "datasets": lambda ids: dataset(ids)["id"],
+    "datasets, torch": lambda ids: dataset(ids).with_format("torch")["id"],
+    "datasets, streamed": lambda ids: dataset(ids).to_iterable_dataset()["id"],
 }
+
+
+def padded(lists: list[list[str]]) -> list[list[str | None]]:
+    return [[*ids, *[None] * (10 - len(ids))] for ids in lists]
+
+
+LISTS: dict[str, Any] = {
+    "pandas": lambda lists: of("pandas").Series(lists),
+    "pandas table": lambda lists: of("pandas").DataFrame(padded(lists)),
+    "polars": lambda lists: of("polars").Series(lists),
+    "polars table": lambda lists: of("polars").DataFrame(padded(lists), orient="row"),
+    "pyarrow": lambda lists: of("pyarrow").array(lists),
+    "datasets": lambda lists: dataset(lists)["id"],
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_columns_and_tables_of_strings_are_exclusions(kind):
+    own = names(20)
+    lists = [own[:3], [], own[4:5], own[5:9], own[10:]]
+    index = filled(20)
+    expected = index.search(QUERIES, 20, exclude=lists)
+    found = index.search(QUERIES, 20, exclude=LISTS[kind](lists))
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.ids[0].tolist().count(None) == 3
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_columns_of_strings_are_ids(kind):
-    ids = COLUMNS[kind](pytest, names(20))
+    ids = COLUMNS[kind](names(20))
     index = FlatIndex(DIM)
     index.add(vectors(20), ids=ids)
     assert index.ids.tolist() == names(20)
@@ -379,8 +415,7 @@ def test_columns_of_strings_are_ids(kind):
 
 
 def test_missing_values_of_a_column_are_no_ids():
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    polars = pytest.importorskip("polars", reason="polars is not installed")
+    pandas, polars = of("pandas"), of("polars")
     with pytest.raises(TypeError, match=r"ids must be strings, .* got (float|NAType|NoneType)"):
         FlatIndex(DIM).add(vectors(2), ids=pandas.Series(["a", None]))
     with pytest.raises(ValueError, match="ids has no value in row 1"):

@@ -93,18 +93,19 @@ def excluded_numbers(exclude: Any, lookup: Lookup, op: str) -> Any:
     """Returns the filter `exclude` with numbers for ids, in the form that it came in.
 
     Args:
-        exclude: lists of strings, one per query; a table ``[n, ids]`` padded with None; or a CSR
-            pair ``(offsets [n + 1], ids)``.
+        exclude: lists of strings, one per query, or a column of them; a table ``[n, ids]`` padded
+            with None; or a CSR pair ``(offsets [n + 1], ids)``.
         lookup: returns the numbers of strings.
         op: the public function, for messages.
     """
     if isinstance(exclude, tuple) and _is_csr(exclude):
         return exclude[0], lookup(as_strings(exclude[1], op, "exclude"))
     if len(getattr(exclude, "shape", ())) == 2:
-        table = as_array(exclude, op, "exclude")
+        table = exclude.to_numpy() if hasattr(exclude, "to_numpy") else np.asarray(exclude)
         if table.dtype.kind not in "OUT":
             raise TypeError(f"{op}: exclude must be strings, got {table.dtype}")
-        there = np.array([id is not None for id in table.flat], np.bool_)  # None pads answers
+        # None pads answers; tables have NaN in its stead.
+        there = np.array([id is not None and id == id for id in table.flat], np.bool_)
         there = there.reshape(table.shape)
         numbers = np.full(table.shape, -1, np.int64)
         numbers[there] = lookup(as_strings(table[there], op, "exclude"))
