@@ -41,7 +41,7 @@ class IdTable:
     def __init__(self, names: Names | None = None) -> None:
         self._names: Names = np.empty(0, object) if names is None else names
         self._size = len(self._names)
-        # Not a dict comprehension: a forgotten string may come before its later number.
+        # A string that was forgotten and given again is there twice: the later number counts.
         self._numbers = {
             name: number for number, name in enumerate(self._names.tolist()) if name is not None
         }
