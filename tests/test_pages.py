@@ -36,9 +36,10 @@ def resolve(name: str) -> None:
     for end in range(len(parts), 0, -1):
         try:
             found = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError as error:
-            if not name.startswith(error.name or ""):
-                pytest.skip(f"{error.name} is not installed")
+        except ImportError as error:
+            shorter = isinstance(error, ModuleNotFoundError) and name.startswith(error.name or "")
+            if not shorter:
+                pytest.skip(f"not installed: {error}")
             continue
         for attribute in parts[end:]:
             found = getattr(found, attribute)

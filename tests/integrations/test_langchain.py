@@ -1,7 +1,9 @@
 """The vector store for LangChain, against its store in memory; and what is saved."""
 
 import asyncio
+import importlib
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -190,3 +192,10 @@ def test_arguments_that_do_not_fit_are_refused():
         own.similarity_search("a", score=3)
     with pytest.raises(ValueError, match="metric must be"):
         TilefoldVectorStore(HashedWords(), metric="dot")
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "langchain_core.documents", None)
+    monkeypatch.delitem(sys.modules, "tilefold.integrations.langchain")
+    with pytest.raises(ImportError, match=r'pip install "tilefold\[langchain\]"'):
+        importlib.import_module("tilefold.integrations.langchain")

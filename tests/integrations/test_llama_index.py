@@ -1,5 +1,7 @@
 """The vector store for LlamaIndex, against its simple one; and what is saved."""
 
+import importlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -160,3 +162,10 @@ def test_what_is_not_possible_is_refused():
 
     with pytest.raises(NotImplementedError, match=r"only to local folders, got \('s3',\)"):
         own.persist("store", fs=Remote())
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llama_index.core.schema", None)
+    monkeypatch.delitem(sys.modules, "tilefold.integrations.llama_index")
+    with pytest.raises(ImportError, match=r'pip install "tilefold\[llama-index\]"'):
+        importlib.import_module("tilefold.integrations.llama_index")
