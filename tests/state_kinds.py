@@ -113,6 +113,22 @@ def read_flat(folder: Path) -> Any:
     return *answer, index.ids.tolist()
 
 
+def write_strings(folder: Path, seed: int) -> None:
+    index = tilefold.FlatIndex(DIM)
+    index.add(rows(seed), ids=[f"{seed}-{i}é" for i in range(len(rows(seed)))])
+    index.remove(index.ids[[3, 5]])
+    index.remove(index.ids[:2], keep=True)
+    index.save(folder)
+
+
+def read_strings(folder: Path) -> Any:
+    index = tilefold.FlatIndex.load(folder)
+    found = index.search(QUERIES, 4)
+    answer = found.scores.tobytes(), found.ids.tolist(), index.ids.tolist()
+    index.add(rows(1, 1), ids=["another"])
+    return *answer, index.ids.tolist()
+
+
 def write_hnsw(folder: Path, seed: int) -> None:
     index = tilefold.HnswIndex(DIM)
     index.add(rows(seed))
@@ -227,6 +243,7 @@ KINDS = (
     Kind("encoding", write_shards, read_corpus),
     Kind("index of a corpus", write_corpus, read_corpus),
     Kind("FlatIndex", write_flat, read_flat),
+    Kind("FlatIndex of strings", write_strings, read_strings),
     Kind("HnswIndex", write_hnsw, read_hnsw, ("hnswlib",)),
     Kind("study step", write_step, read_step),
     Kind("study result", write_result, read_result, ("torch",), bound=False),

@@ -36,9 +36,10 @@ def resolve(name: str) -> None:
     for end in range(len(parts), 0, -1):
         try:
             found = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError as error:
-            if not name.startswith(error.name or ""):
-                pytest.skip(f"{error.name} is not installed")
+        except ImportError as error:
+            shorter = isinstance(error, ModuleNotFoundError) and name.startswith(error.name or "")
+            if not shorter:
+                pytest.skip(f"not installed: {error}")
             continue
         for attribute in parts[end:]:
             found = getattr(found, attribute)
@@ -52,8 +53,8 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("code", EXAMPLES.values(), ids=EXAMPLES)
 def test_an_example_runs(code: str, tmp_path, monkeypatch):
-    if "import torch" in code:
-        pytest.importorskip("torch", reason="torch is not installed")
+    for package in set(re.findall(r"^(?:from|import) (\w+)", code, re.M)) - {"tilefold"}:
+        pytest.importorskip(package, reason=f"{package} is not installed")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "example", "exec"), {})
 

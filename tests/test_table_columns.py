@@ -59,6 +59,7 @@ COLUMNS: dict[str, Callable[[], Any]] = {
         "vector"
     ],
     "datasets column, torch": lambda: dataset().with_format("torch")["vector"],
+    "datasets column, streamed": lambda: dataset().to_iterable_dataset()["vector"],
     "datasets column, transformed": lambda: dataset().with_transform(lambda rows: rows)["vector"],
     "h5py data set": h5_data_set,
 }
@@ -230,11 +231,7 @@ def test_what_cannot_be_taken_names_operation_and_conversion(kind):
 
 
 @pytest.mark.parametrize("ids", [["a", "b"], np.array(["a", "b"]), pd.Index(["a", "b"])])
-def test_names_as_ids_are_answered_with_the_way(ids):
-    index = tilefold.FlatIndex(6)
-    message = r"^FlatIndex\.add: ids must be integers, .*keep names in a list"
-    with pytest.raises(TypeError, match=message):
-        index.add(X[:2], ids=ids)
+def test_names_as_ids_of_an_array_are_answered_with_the_way(ids):
     with pytest.raises(TypeError, match=r"allowed must be integers, .*keep names in a list"):
         tilefold.search(QUERIES, X, 2, allowed=ids)
 

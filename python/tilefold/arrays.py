@@ -236,7 +236,10 @@ def _names_hint(array: NDArray[Any]) -> str:
     names = array.dtype.kind in "US" or array.dtype == np.object_
     if not names or not array.size or not isinstance(array.flat[0], (str, bytes)):
         return ""
-    return "; keep names in a list, and use their places in it as ids"
+    return (
+        "; a FlatIndex takes strings if its first ids are some, and elsewhere keep names in a "
+        "list, and use their places in it as ids"
+    )
 
 
 def _device_of(array: Array, op: str, name: str) -> str:

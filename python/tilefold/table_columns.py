@@ -148,10 +148,11 @@ def _from_datasets(value: Any, op: str, name: str) -> NDArray[Any] | None:
         columns = ", ".join(getattr(value, "column_names", None) or [])
         raise TypeError(f"{op}: {name} is a {type(value).__name__}; pass a column of it: {columns}")
     source = value.source
-    if hasattr(source, "select_columns") and source.format["type"] != "custom":
+    layout = getattr(source, "format", None)  # a streamed data set has none
+    if layout is not None and layout["type"] != "custom" and hasattr(source, "select_columns"):
         rows = source.select_columns([value.column_name]).with_format("arrow")[:]
         return _from_arrow(rows[value.column_name], op, name)
-    return stacked_rows(list(value), op, name)  # a transform, or a field of a column
+    return stacked_rows(list(value), op, name)  # streamed, a transform, or a field of a column
 
 
 def _from_h5py(value: Any, op: str, name: str) -> NDArray[Any]:

@@ -175,7 +175,7 @@ def test_a_folder_of_version_2_has_documents_without_a_direction(tmp_path, monke
     packed, *_ = packing.pack_as(segment.vectors)
     packed.bounds[:, 3] = 2 * packed.bounds[:, 2]
     old = dataclasses.replace(segment, packed=packed)
-    monkeypatch.setattr(flat_folder, "_VERSION", 2)
+    monkeypatch.setattr(flat_folder, "_VERSION_OF_INTEGERS", 2)
     write_folder(tmp_path / "old", SavedIndex(DIM, (old,), 500, no_rows(DIM)))
     monkeypatch.undo()
     for mmap in (False, True):
@@ -205,8 +205,8 @@ def test_a_wrong_direction_is_refused(direction, message, tmp_path):
 
 
 def test_a_newer_format_says_what_to_do(folder):
-    change(folder, "version", to=4)
-    with pytest.raises(ValueError, match="format version 4, and this tilefold reads up to 3; upg"):
+    change(folder, "version", to=5)
+    with pytest.raises(ValueError, match="format version 5, and this tilefold reads up to 4; upg"):
         FlatIndex.load(folder)
 
 

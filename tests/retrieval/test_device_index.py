@@ -52,6 +52,24 @@ def test_answers_are_those_of_the_host(metric, options):
 
 
 @emulated
+@pytest.mark.parametrize("metric", ["ip", "cosine"])
+def test_ids_that_are_strings_are_those_of_the_host(metric):
+    own = [f"d{i}" for i in range(900)]
+    on_host, on_device = (
+        tilefold.FlatIndex(24, metric=metric, device=device) for device in ("cpu", "cuda")
+    )
+    for index in (on_host, on_device):
+        index.add(gaussian(0, 900, 24) + 0.3, ids=own)
+        index.remove(own[5:8])
+    queries = gaussian(1, 5, 24)
+    for options in ({}, {"allowed": own[::2]}, {"exclude": [[own[i]] for i in range(5)]}):
+        found = on_device.search(EmulatedArray(queries), 7, **options)
+        expected = on_host.search(queries, 7, **options)
+        assert found.ids.tolist() == expected.ids.tolist()
+        assert np.asarray(found.scores).tobytes() == expected.scores.tobytes()
+
+
+@emulated
 def test_a_single_query_has_a_single_answer():
     on_host, on_device = both()
     query = gaussian(1, 24)

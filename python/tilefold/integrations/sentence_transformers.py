@@ -1,4 +1,4 @@
-"""Provides losses for the trainer of sentence-transformers.
+"""Provides losses for the trainer of sentence-transformers, and its search and mining.
 
 sentence-transformers itself is not imported; where it is in use, its own function encodes columns
 of texts. A model is any module that maps the features of a column to a dict with
@@ -26,7 +26,9 @@ from .. import losses
 from ..devices import check_device
 from ..losses.gradcache import cached_embeddings, no_sync_of
 from .duplicates import masks_of_duplicates
+from .hard_negatives import mine_hard_negatives as mine_hard_negatives
 from .mini_batches import Features, mini_batches
+from .semantic_search import semantic_search as semantic_search
 
 
 class InBatchContrastiveLoss(nn.Module):

@@ -31,7 +31,12 @@ def new_ids(ids: Array | None, n_rows: int, next_id: int, op: str) -> NDArray[np
             )
         return np.arange(next_id, next_id + n_rows, dtype=np.int64)
     checked = as_ids(ids, op, "ids")
-    if len(checked) != n_rows:
-        raise ValueError(f"{op}: expected {n_rows} ids, one per vector, got {len(checked)}")
+    check_count(len(checked), n_rows, op)
     check_unique(op, checked)
     return checked.copy()
+
+
+def check_count(n_ids: int, n_rows: int, op: str) -> None:
+    """Raises ValueError where there is not one id per new document."""
+    if n_ids != n_rows:
+        raise ValueError(f"{op}: expected {n_rows} ids, one per vector, got {n_ids}")

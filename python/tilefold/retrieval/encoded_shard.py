@@ -95,7 +95,12 @@ def _check_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
             f"{path}: expected vectors, int64 ids and names of as many documents, got shapes "
             f"{vectors.shape}, {ids.shape} {ids.dtype} and {ends.shape}"
         )
-    bounds = np.concatenate([[0], ends.astype(np.int64), [len(tensors["names"])]])
+    check_name_ends(path, tensors)
+
+
+def check_name_ends(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Raises CorruptedFolderError where the ends of names do not fit their bytes."""
+    bounds = np.concatenate([[0], tensors["name_ends"].astype(np.int64), [len(tensors["names"])]])
     if (np.diff(bounds) < 0).any() or bounds[-2] != bounds[-1]:
         raise CorruptedFolderError(f"{path}: the ends of names do not rise to {bounds[-1]}")
 

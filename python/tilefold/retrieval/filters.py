@@ -160,7 +160,7 @@ def _exclusions(
     elif len(getattr(exclude, "shape", ())) == 2:
         offsets, ids = _rows_of_table(as_array(exclude, op, "exclude"), n_queries, op)
     else:
-        exclude = _as_sequence(exclude)
+        exclude = rows_of_column(exclude)
         if not isinstance(exclude, Sequence) or len(exclude) != n_queries:
             raise ValueError(
                 f"{op}: exclude must be a list of {n_queries} id lists, one per query, or a pair "
@@ -177,7 +177,7 @@ def _exclusions(
     return offsets, np.ascontiguousarray(ids[np.lexsort((ids, query))])
 
 
-def _as_sequence(lists: Any) -> Any:
+def rows_of_column(lists: Any) -> Any:
     """Returns the rows of a column of lists (of pandas, polars, pyarrow or NumPy), or the value."""
     if isinstance(lists, Sequence):
         return lists

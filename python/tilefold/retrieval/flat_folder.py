@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from ..arrays import BFLOAT16, as_vectors, check_unique
 from ..files.storage import open_folder, publish
 from ..files.tensors import CorruptedFolderError, map_tensors, write_tensors
 from ..integers import as_integer
+from .dense_numbers import renumbered
+from .encoded_shard import check_name_ends, named, with_names
+from .id_table import Names
 from .l2_search import checked_exponent
 from .metric import checked_metric
 from .packing import BLOCK_ROWS, Packed
@@ -24,8 +27,12 @@ from .segment import Segment
 _KIND = "tilefold.FlatIndex"
 # Version 2 has a metric and removed documents. Version 3 has the direction of packed documents, and
 # their part along it in `bounds` where earlier versions have a radius that is not used any more.
-_VERSION = 3
+# Version 4 has ids that are strings; an index with integers is still written as version 3, which
+# earlier versions of tilefold read.
+_VERSION = 4
+_VERSION_OF_INTEGERS = 3
 _REMOVED = "removed.safetensors"
+_STRINGS = "strings.safetensors"
 # Tensors of a segment's file beside its vectors, whose dtype is up to the index.
 _DTYPES = {
     "ids": np.int64,
@@ -56,6 +63,8 @@ class SavedIndex:
         removed: documents that can be restored.
         metric: of the index.
         exponent: of the stored vectors of metric "l2"; None before the first.
+        names: ``[next_id]`` the string of each id in `segments` and `removed`; None where ids are
+            integers.
     """
 
     dim: int
@@ -64,6 +73,7 @@ class SavedIndex:
     removed: RemovedRows
     metric: str = "ip"
     exponent: int | None = None
+    names: Names | None = None
 
 
 def write_folder(folder: Path, content: SavedIndex) -> None:
@@ -80,7 +90,10 @@ def write_folder(folder: Path, content: SavedIndex) -> None:
     if len(removed):
         # An unpacked segment: the file has the vectors and the ids.
         writers[_REMOVED] = _segment_writer(Segment(removed.vectors, removed.ids, None))
-    publish(folder, _KIND, _VERSION, manifest, writers)
+    version = _VERSION_OF_INTEGERS
+    if content.names is not None:
+        version, writers[_STRINGS] = _VERSION, _strings_writer(content, content.names)
+    publish(folder, _KIND, version, manifest, writers)
 
 
 def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
@@ -105,6 +118,7 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
             if _REMOVED in files:
                 kept = _read_segment(files.pop(_REMOVED), width, False, manifest, mmap)
                 removed = RemovedRows(kept.vectors, kept.ids)
+            strings = files.pop(_STRINGS, None)
             rotated = _checked_rotated(manifest["rotated"], len(files))
             segments = tuple(
                 _read_segment(files[f"{i}.safetensors"], width, is_rotated, manifest, mmap)
@@ -119,7 +133,58 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptedFolderError(f"load: {folder} has a wrong manifest: {error}") from error
-    return SavedIndex(dim, segments, next_id, removed, metric, exponent)
+    content = SavedIndex(dim, segments, next_id, removed, metric, exponent)
+    return content if strings is None else _with_strings(content, strings)
+
+
+def _strings_writer(content: SavedIndex, names: Names) -> Callable[[Path], None]:
+    numbers = _numbers_of(content)
+    tensors = {"numbers": numbers, **with_names(names[numbers].tolist())}
+    return lambda path: write_tensors(path, tensors)
+
+
+def _numbers_of(content: SavedIndex) -> NDArray[np.int64]:
+    """Returns the ids of documents, also of those that can be restored, in rising order."""
+    ids = [*(s.live_ids() for s in content.segments), content.removed.ids]
+    return np.sort(np.concatenate(ids))
+
+
+def _with_strings(content: SavedIndex, path: Path) -> SavedIndex:
+    """Reads the strings of ids, and numbers documents by their order alone.
+
+    So the table is as long as there are rows, whatever numbers a file names.
+    """
+    tensors = map_tensors(path)
+    missing = {"numbers", "names", "name_ends"} - tensors.keys()
+    if missing:
+        raise CorruptedFolderError(f"load: {path} has no tensor {min(missing)}")
+    check_name_ends(path, tensors)
+    numbers = _numbers_of(content)
+    if not np.array_equal(tensors["numbers"], numbers):
+        raise CorruptedFolderError(f"load: {path} has other ids than the documents beside it")
+    strings = np.array(_checked_strings(path, tensors, len(numbers)), object)
+    anew = renumbered(
+        content.segments,
+        content.removed,
+        lambda ids: strings[np.searchsorted(numbers, ids)],
+    )
+    return replace(
+        content,
+        segments=anew.segments,
+        removed=anew.removed,
+        next_id=len(anew.names),
+        names=anew.names,
+    )
+
+
+def _checked_strings(path: Path, tensors: dict[str, NDArray[Any]], n: int) -> list[str]:
+    try:
+        strings = named(tensors)
+    except UnicodeDecodeError as error:
+        raise CorruptedFolderError(f"load: {path} has ids that are no text: {error}") from error
+    if len(strings) != n or len(set(strings)) != n or "" in strings:
+        raise CorruptedFolderError(f"load: {path} must have {n} different ids, none empty")
+    return strings
 
 
 def _check_removed(removed: RemovedRows, segments: tuple[Segment, ...], next_id: int) -> None:

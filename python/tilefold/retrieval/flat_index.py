@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace as copy_with
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,23 @@ from ..arrays import (
     BFLOAT16,
     Array,
     Vectors,
-    as_id_list,
+    as_array,
     as_vectors,
     check_dim,
-    check_unique,
     dtype_name,
     widened,
 )
 from ..integers import as_integer
 from ..placement import placement_on
 from ..progress import Progress
+from .dense_numbers import renumbered
 from .device_search import DeviceSearch
 from .document_fold import DocumentFold, nonfinite_error
-from .document_ids import new_ids
+from .document_ids import check_count, new_ids
 from .flat_folder import SavedIndex, checked_dim, read_folder, write_folder
 from .foreign_names import explains_names
+from .id_table import GivenIds, IdTable, Names
+from .index_content import IndexContent
 from .l2_search import L2Search, augmented, check_norms, chosen_exponent
 from .locks import renew_in_children
 from .metric import checked_metric, unit_queries, unit_vectors
@@ -45,6 +46,11 @@ from .search_options import (
 )
 from .segment import Segment, gathered, make_segment, merge
 from .segment_list import compacted, locate
+from .string_ids import as_strings, check_distinct, holds_strings
+
+# Numbers without a string, above which the other half, and so the table, is numbered anew.
+_SPARSE = 1024
+_REPLACE = "replace() gives it another vector"
 
 
 class FlatIndex:
@@ -56,6 +62,8 @@ class FlatIndex:
 
     Any number of threads may search while one adds or removes: a search uses the documents that the
     index had when the search began.
+
+    Ids are integers, or strings where the first ids are some, as those of BEIR: see `add`.
 
     Args:
         dim: dimensions of the vectors.
@@ -91,6 +99,10 @@ class FlatIndex:
         >>> index.add(np.float32([[1, 0], [0, 1], [1, 1]]), ids=[10, 20, 30])
         >>> index.search(np.float32([[2, 1]]), k=2).ids
         array([[30, 10]])
+        >>> index = FlatIndex(2)
+        >>> index.add(np.float32([[1, 0], [0, 1]]), ids=["d1", "d7"])
+        >>> index.search(np.float32([[2, 1]]), k=2, exclude=[["d1"]]).ids
+        array([['d7', None]], dtype=object)
     """
 
     def __init__(self, dim: int, *, metric: str = "ip", device: Any = "cpu") -> None:
@@ -98,7 +110,7 @@ class FlatIndex:
         self._metric = checked_metric(metric, "FlatIndex")
         self._place(device)
         self._exponent: int | None = None  # of an l2 index; see l2_search
-        self._segments: tuple[Segment, ...] = ()
+        self._content = IndexContent()
         self._removed = no_rows(self.dim)
         self._next_id = 0
         self._start_locks()
@@ -118,17 +130,19 @@ class FlatIndex:
     def _start_locks(self) -> None:
         self._lock = threading.Lock()
 
+    @property
+    def _segments(self) -> tuple[Segment, ...]:
+        return self._content.segments
+
+    @_segments.setter
+    def _segments(self, segments: tuple[Segment, ...]) -> None:
+        self._content = IndexContent(segments, self._content.table)
+
     def __len__(self) -> int:
         return sum(map(len, self._segments))
 
     def __contains__(self, id: object) -> bool:
-        try:
-            number = as_integer(id, "FlatIndex", "id")
-        except TypeError:
-            return False
-        if not 0 <= number < 2**63:
-            return False
-        return any(s.find(np.array([number]))[0] >= 0 for s in self._segments)
+        return self._content.contains(id)
 
     def __repr__(self) -> str:
         metric = "" if self._metric == "ip" else f", metric={self._metric!r}"
@@ -157,7 +171,7 @@ class FlatIndex:
 
         Raises:
             ValueError: the metric is not "ip", so that inner products with the stored vectors are
-                not its scores.
+                not its scores; or ids are strings.
         """
         if self._metric != "ip":
             raise ValueError(
@@ -165,13 +179,17 @@ class FlatIndex:
                 'mining take inner products; build one with metric="ip" (of unit vectors, for '
                 "cosines)"
             )
+        if self._content.table is not None:
+            raise ValueError(
+                "FlatIndex.segments: this index has ids that are strings, and shards and mining "
+                "take integers; add documents without ids, and keep the strings in a list"
+            )
         return self._segments
 
     @property
-    def ids(self) -> NDArray[np.int64]:
+    def ids(self) -> NDArray[Any]:
         """Ids of the documents, in the order in which they were added."""
-        parts = [s.live_ids() for s in self._segments]
-        return np.concatenate([np.empty(0, np.int64), *parts])
+        return self._content.ids()
 
     @property
     def dtype(self) -> str | None:
@@ -181,7 +199,7 @@ class FlatIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of vectors, ids and packed documents, memory maps included."""
+        """Bytes of vectors, integer ids and packed documents, memory maps included."""
         total = 0
         for s in self._segments:
             total += s.vectors.nbytes + s.ids.nbytes
@@ -201,9 +219,19 @@ class FlatIndex:
 
         Args:
             vectors: ``[rows, dim]``; the first add sets the dtype of the index.
-            ids: ``[rows]`` integers >= 0, not yet in the index (`replace` gives documents other
-                vectors). By default consecutive integers
-                from one more than the largest id ever added, so that ids are never reused.
+            ids: ``[rows]`` integers >= 0, or strings, not yet in the index (`replace` gives
+                documents other vectors). By default consecutive integers from one more than the
+                largest id ever added, so that ids are never reused.
+
+                The first ids decide which of the two an index has. Strings are not empty; they
+                are compared as they are, none stripped or normalized. All methods then take and
+                return them: answers have an array of objects, None where there are fewer than k
+                documents, and NumPy's for queries of any library, since no other holds strings.
+                Documents with the same score come in the order in which they were added; one that
+                is removed and added again counts as new. Scores have the bits that they have with
+                integers. Memory is about 75 bytes per document beside the strings, of which Python
+                keeps each in 50 bytes and its letters. Shards, mining and `HnswIndex` take
+                integers only.
             copy: whether to copy the vectors. False keeps a reference, and they must not change
                 afterwards. By default everything is copied except read-only memory maps.
             nonfinite: "error" raises for a row with NaN or infinity; "exclude" adds such a row, but
@@ -212,18 +240,43 @@ class FlatIndex:
 
         Raises:
             TypeError: vectors have a dtype that cannot be searched, or not that of the index.
-            ValueError: vectors have another dim or a non-finite row; ids are negative, repeated or
-                taken. No document is added then.
+            ValueError: vectors have another dim or a non-finite row; ids are negative, repeated,
+                taken, empty or missing. No document is added then.
         """
         op = "FlatIndex.add"
         rows = self._stored_rows(op, vectors, copy, nonfinite)
         threads = checked_threads(num_threads, op)
+        strings = holds_strings(ids)
         with self._lock:
             self._check_dtype(op, rows)
+            table = self._content.table
+            if table is not None or (strings and not self._next_id):
+                self._add_strings(op, rows, ids, nonfinite, threads)
+                return
             added = self._new_ids(ids, len(rows))
             if len(rows):
                 segment = _checked_segment(op, rows, added, nonfinite, threads)
                 self._append(self._segments, segment)
+
+    def _add_strings(
+        self, op: str, rows: Vectors, ids: Any, nonfinite: str, num_threads: int
+    ) -> None:
+        """Adds documents under strings, with the next numbers; needs the lock."""
+        if ids is None:
+            raise ValueError(f"{op}: this index has ids that are strings; pass ids")
+        names = as_strings(ids, op, "ids")
+        check_count(len(names), len(rows), op)
+        check_distinct(op, names)
+        table = IdTable() if self._content.table is None else self._content.table
+        earlier = table.numbers(names)
+        self._content.check_free(op, GivenIds(earlier, names, False), _REPLACE)
+        if len(rows):
+            numbers = np.arange(len(table), len(table) + len(rows), dtype=np.int64)
+            segment = _checked_segment(op, rows, numbers, nonfinite, num_threads)
+            table.append(names)
+            self._removed = self._removed.without(earlier)
+            self._content = IndexContent(self._segments, table)
+            self._append(self._segments, segment)
 
     def replace(
         self,
@@ -260,20 +313,21 @@ class FlatIndex:
         op = "FlatIndex.replace"
         rows = self._stored_rows(op, vectors, copy, nonfinite)
         threads = checked_threads(num_threads, op)
-        id_list, _ = as_id_list(ids, op, "ids")
-        replaced = new_ids(id_list, len(rows), 0, op)
         with self._lock:
+            given = self._content.given(ids, op)
+            check_count(len(given.numbers), len(rows), op)
+            given.check_unique(op)
             self._check_dtype(op, rows)
-            rows_by_segment = locate(self._segments, replaced, op)
+            rows_by_segment = locate(self._segments, given.numbers, op, given.shown)
             if len(rows):
-                segment = _checked_segment(op, rows, replaced, nonfinite, threads)
+                segment = _checked_segment(op, rows, given.numbers.copy(), nonfinite, threads)
                 self._append(_without(self._segments, rows_by_segment), segment)
 
     def remove(self, ids: Array, *, keep: bool = False) -> None:
         """Removes documents by id.
 
         Args:
-            ids: ``[n]`` integers, or a single id.
+            ids: ``[n]`` ids, or a single id.
             keep: whether to keep the vectors aside, so that `restore` can add the documents again.
                 They are saved with the index and take memory until they are restored or their ids
                 are given again.
@@ -283,14 +337,16 @@ class FlatIndex:
             ValueError: an id is not in the index, or twice in `ids`; no document is removed then.
         """
         op = "FlatIndex.remove"
-        id_list, _ = as_id_list(ids, op, "ids")
-        check_unique(op, id_list)
         with self._lock:
-            rows_by_segment = locate(self._segments, id_list, op)
-            if keep and len(id_list):
+            given = self._content.given(ids, op)
+            given.check_unique(op)
+            rows_by_segment = locate(self._segments, given.numbers, op, given.shown)
+            if keep and len(given.numbers):
                 vectors = gathered(self._segments, rows_by_segment)
-                self._removed = self._removed.with_rows(vectors, id_list.copy(), op)
+                self._removed = self._removed.with_rows(vectors, given.numbers.copy(), op)
             self._segments = compacted(_without(self._segments, rows_by_segment))
+            if not keep:
+                self._forget_strings(given.numbers)
             self._forget_replaced()
 
     def restore(self, ids: Array) -> None:
@@ -299,7 +355,7 @@ class FlatIndex:
         They come last in `ids`.
 
         Args:
-            ids: ``[n]`` integers, or a single id.
+            ids: ``[n]`` ids, or a single id.
 
         Raises:
             ValueError: a document was not removed with ``keep=True``, its id was given again since,
@@ -315,13 +371,13 @@ class FlatIndex:
             array([1, 0])
         """
         op = "FlatIndex.restore"
-        id_list, _ = as_id_list(ids, op, "ids")
-        check_unique(op, id_list)
         with self._lock:
-            rows = self._removed.rows_of(id_list, op)
+            given = self._content.given(ids, op)
+            given.check_unique(op)
+            rows = self._removed.rows_of(given.numbers, op, given.shown)
             if len(rows):
                 self._check_dtype(op, self._removed.vectors)
-                segment = make_segment(self._removed.vectors[rows], id_list.copy())
+                segment = make_segment(self._removed.vectors[rows], given.numbers.copy())
                 self._append(self._segments, segment)
 
     def merge(self, other: FlatIndex, *, id_offset: int = 0) -> None:
@@ -332,10 +388,10 @@ class FlatIndex:
 
         Args:
             other: an index with the same dim and dtype.
-            id_offset: added to each id of `other`.
+            id_offset: added to each id of `other`; 0 where ids are strings.
 
         Raises:
-            TypeError: `other` is no FlatIndex, or has another dtype.
+            TypeError: `other` is no FlatIndex, or has another dtype or another kind of ids.
             ValueError: `other` has another dim; an id is already in this index or leaves the
                 range 0 to 2^63 - 1. No document is added then.
 
@@ -357,24 +413,52 @@ class FlatIndex:
             raise ValueError(
                 f"{op}: other has metric {other.metric!r} but the index has {self._metric!r}"
             )
-        segments = [_renumbered(segment, offset, op) for segment in other._segments]
+        content = other._content
+        if content.table is not None and offset:
+            raise ValueError(f"{op}: id_offset must be 0 where ids are strings, got {offset}")
         with self._lock:
+            self._check_kind_of_ids(op, other)
+            segments, names = content.to_merge(self._content, offset, op)
             if self._exponent is None:
                 self._exponent = other._exponent
             elif self._exponent != other._exponent:
                 segments = [_of_exponent(s, self.dim, self._exponent) for s in segments]
             if segments:
                 self._check_dtype(op, segments[0].vectors)
-            for segment in segments:
-                self._check_free(op, segment.live_ids(), "id_offset renumbers those of other")
+            if names is not None:
+                self._take_names(op, names)
+            else:
+                for segment in segments:
+                    given = GivenIds(segment.live_ids(), None, False)
+                    self._content.check_free(op, given, "id_offset renumbers those of other")
             if segments:
                 self._append(self._segments, *segments)
+
+    def _check_kind_of_ids(self, op: str, other: FlatIndex) -> None:
+        mine, theirs = (
+            "strings" if index._content.table is not None else "integers" if index._next_id else ""
+            for index in (self, other)
+        )
+        if mine and theirs and mine != theirs:
+            raise TypeError(f"{op}: ids of other are {theirs}, but those of the index are {mine}")
+
+    def _take_names(self, op: str, names: Names) -> None:
+        """Gives the next numbers to the strings of another index; needs the lock."""
+        table = IdTable() if self._content.table is None else self._content.table
+        live = [name for name in names.tolist() if name is not None]
+        earlier = table.numbers(live)
+        self._content.check_free(
+            op, GivenIds(earlier, live, False), "remove it from one of the two"
+        )
+        table.append(names)
+        self._removed = self._removed.without(earlier)
+        self._content = IndexContent(self._segments, table)
 
     def reconstruct(self, ids: Array) -> NDArray[Any]:
         """Returns the vectors of documents as they were added, bfloat16 as float32.
 
         Args:
-            ids: ``[n]`` integers, or a single id.
+            ids: ``[n]`` ids, or a single id.
 
         Returns:
             ``[n, dim]``; ``[dim]`` for a single id.
@@ -382,14 +466,15 @@ class FlatIndex:
         Raises:
             ValueError: an id is not in the index.
         """
-        id_list, single = as_id_list(ids, "FlatIndex.reconstruct", "ids")
-        segments = self._segments
-        rows_by_segment = locate(segments, id_list, "FlatIndex.reconstruct")
+        op = "FlatIndex.reconstruct"
+        content = self._content
+        segments, given = content.segments, content.given(ids, op)
+        rows_by_segment = locate(segments, given.numbers, op, given.shown)
         if not segments:
             return np.empty((0, self.dim), np.float32)
         result = gathered(segments, rows_by_segment)[:, : self.dim]
         vectors = widened(result) if result.dtype == BFLOAT16 else np.ascontiguousarray(result)
-        return vectors[0] if single else vectors
+        return vectors[0] if given.single else vectors
 
     @explains_names("FlatIndex.search")
     def search(
@@ -423,12 +508,19 @@ class FlatIndex:
             progress=progress,
             return_certificate=return_certificate,
         )
-        segments = self._segments
+        content, options = self._with_numbers(options)
+        if not content.segments:
+            warn_of_empty(options.op, -1 if content.table is None else None)
+        found: SearchResult | CertifiedResult
+        found = self._with_strings(content, self._search(content.segments, queries, k, options))
+        return found
+
+    def _search(
+        self, segments: tuple[Segment, ...], queries: Array, k: int, options: SearchOptions
+    ) -> Any:
         total = sum(len(s.ids) for s in segments)
-        if not segments:
-            warn_of_empty("FlatIndex.search")
         if self._metric == "l2":
-            return self._l2_search(queries, options).nearest(k)
+            return self._l2_search(segments, queries, options).nearest(k)
         if self._placement is not None and self._residents is not None:
             on_device = DeviceSearch(
                 queries,
@@ -478,19 +570,48 @@ class FlatIndex:
             progress=progress,
             return_certificate=return_certificate,
         )
-        segments = self._segments
         if self._placement is not None:
             raise ValueError(
                 f"{options.op}: an index on {self.device} has no range search; save it and load it "
                 'with device="cpu"'
             )
+        content, options = self._with_numbers(options)
+        found: RangeResult | CertifiedRangeResult
+        found = self._with_strings(content, self._range(content.segments, queries, options))
+        return found
+
+    def _range(self, segments: tuple[Segment, ...], queries: Array, options: SearchOptions) -> Any:
         if self._metric == "l2":
-            return self._l2_search(queries, options).within()
+            return self._l2_search(segments, queries, options).within()
         if self._metric == "cosine":
             queries = unit_queries(queries, options.op)
         running = RunningRange(queries, options, total=sum(len(s.ids) for s in segments))
         self._fold(running, segments)
         return running.result()
+
+    def _with_numbers(self, options: SearchOptions) -> tuple[IndexContent, SearchOptions]:
+        """Returns what a search sees, and its options with numbers where they have strings.
+
+        A string that was removed meanwhile, or given to another document, would not filter what the
+        search sees; no such change has happened where the content is still the same.
+        """
+        content = self._content
+        numbered = content.with_numbers(options)
+        if numbered is not options and self._content is not content:
+            with self._lock:
+                content = self._content
+                numbered = content.with_numbers(options)
+        return content, numbered
+
+    def _with_strings(self, content: IndexContent, found: Any) -> Any:
+        """Returns an answer with strings for numbers, if the index has them."""
+        if content.table is None:
+            return found
+        if self._placement is not None:
+            numbers = self._placement.fetch(found.ids)
+        else:
+            numbers = as_array(found.ids, "FlatIndex.search", "ids")
+        return found._replace(ids=content.table.names(numbers))
 
     def save(self, folder: str | Path) -> None:
         """Writes the index to a folder: safetensors and a JSON manifest with checksums.
@@ -503,6 +624,7 @@ class FlatIndex:
             OSError: it could not be written; its previous content is intact.
         """
         with self._lock:
+            table = self._content.table
             content = SavedIndex(
                 self.dim,
                 self._segments,
@@ -510,6 +632,7 @@ class FlatIndex:
                 self._removed,
                 self._metric,
                 self._exponent,
+                None if table is None else table.by_number(),
             )
         write_folder(Path(folder), content)
 
@@ -535,14 +658,17 @@ class FlatIndex:
         content = read_folder(Path(folder), mmap=mmap, verify=verify)
         index = cls(content.dim, metric=content.metric, device=device)
         index._exponent = content.exponent
-        index._segments, index._next_id = content.segments, content.next_id
+        table = None if content.names is None else IdTable(content.names)
+        index._content, index._next_id = IndexContent(content.segments, table), content.next_id
         index._removed = content.removed
         return index
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
+            table = self._content.table
             return {
                 "dim": self.dim,
+                "names": None if table is None else table.by_number(),
                 "segments": self._segments,
                 "next_id": self._next_id,
                 "removed": self._removed,
@@ -556,7 +682,9 @@ class FlatIndex:
             state["dim"], metric=state.get("metric", "ip"), device=state.get("device", "cpu")
         )
         self._exponent = state.get("exponent")
-        self._segments, self._next_id = state["segments"], state["next_id"]
+        names = state.get("names")
+        table = None if names is None else IdTable(names)
+        self._content, self._next_id = IndexContent(state["segments"], table), state["next_id"]
         self._removed = state.get("removed", self._removed)
 
     def _check_queries(self, running: DocumentFold) -> None:
@@ -592,8 +720,10 @@ class FlatIndex:
                 self._exponent = chosen_exponent(rows)
         return augmented(rows, self._exponent or 0)
 
-    def _l2_search(self, queries: Array, options: SearchOptions) -> L2Search:
-        return L2Search(self._segments, self._exponent or 0, self.dim, queries, options)
+    def _l2_search(
+        self, segments: tuple[Segment, ...], queries: Array, options: SearchOptions
+    ) -> L2Search:
+        return L2Search(segments, self._exponent or 0, self.dim, queries, options)
 
     def _append(self, segments: Sequence[Segment], *added: Segment) -> None:
         """Replaces the segments by some and new ones, at once; needs the lock."""
@@ -602,6 +732,17 @@ class FlatIndex:
             self._removed = self._removed.without(segment.live_ids())
         self._segments = compacted([*segments, *added])
         self._forget_replaced()
+
+    def _forget_strings(self, numbers: NDArray[np.int64]) -> None:
+        """Frees the strings of removed documents, in time; needs the lock."""
+        table = self._content.table
+        if table is None:
+            return
+        table.forget(numbers)
+        if len(table) > 2 * table.n_known + _SPARSE:
+            anew = renumbered(self._segments, self._removed, table.names)
+            self._removed, self._next_id = anew.removed, len(anew.names)
+            self._content = IndexContent(anew.segments, IdTable(anew.names))
 
     def _forget_replaced(self) -> None:
         """Frees the device of segments that are no longer in the index."""
@@ -616,16 +757,10 @@ class FlatIndex:
                 f"but vectors are {dtype_name(vectors)}; convert them"
             )
 
-    def _check_free(self, op: str, ids: NDArray[np.int64], advice: str) -> None:
-        for segment in self._segments:
-            taken = ids[segment.find(ids) >= 0]
-            if len(taken):
-                raise ValueError(f"{op}: id {taken[0]} is already in the index; {advice}")
-
     def _new_ids(self, ids: Array | None, n_rows: int) -> NDArray[np.int64]:
         added = new_ids(ids, n_rows, self._next_id, "FlatIndex.add")
         if ids is not None:
-            self._check_free("FlatIndex.add", added, "replace() gives it another vector")
+            self._content.check_free("FlatIndex.add", GivenIds(added, None, False), _REPLACE)
         return added
 
 
@@ -654,16 +789,3 @@ def _of_exponent(segment: Segment, dim: int, exponent: int) -> Segment:
     """Returns a segment of an l2 index for an index with another exponent."""
     left = merge([segment])
     return make_segment(augmented(left.vectors[:, :dim], exponent), left.ids)
-
-
-def _renumbered(segment: Segment, offset: int, op: str) -> Segment:
-    """Returns a segment with other ids; rows that are removed keep any."""
-    live = segment.live_ids()
-    low, high = int(live.min()) + offset, int(live.max()) + offset
-    if low < 0 or high >= 2**63:
-        raise ValueError(f"{op}: ids of other would be {low} to {high}, and must be 0 to 2^63 - 1")
-    if not offset:
-        return segment
-    if segment.live is not None:  # the ids of removed rows could leave the range
-        segment = merge([segment])
-    return copy_with(segment, ids=segment.ids + offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,10 @@ class RemovedRows:
         kept = ~np.isin(self.ids, ids)
         return self if kept.all() else RemovedRows(self.vectors[kept], self.ids[kept])
 
-    def rows_of(self, ids: NDArray[np.int64], op: str) -> NDArray[np.int64]:
-        """Returns the row numbers of ids ``[n]``.
+    def rows_of(
+        self, ids: NDArray[np.int64], op: str, shown: Callable[[int], str]
+    ) -> NDArray[np.int64]:
+        """Returns the row numbers of ids ``[n]``; `shown` gives the id at a place for a message.
 
         Raises:
             ValueError: an id is not among them.
@@ -54,8 +57,9 @@ class RemovedRows:
         rows = order[np.minimum(places, len(order) - 1)] if len(order) else np.zeros_like(ids)
         found = self.ids[rows] == ids if len(order) else np.zeros(len(ids), np.bool_)
         if not found.all():
+            id = shown(int(np.argmin(found)))
             raise ValueError(
-                f"{op}: id {ids[np.argmin(found)]} cannot be restored; only documents that were "
+                f"{op}: id {id} cannot be restored; only documents that were "
                 "removed with keep=True can, until their id is given again"
             )
         return rows

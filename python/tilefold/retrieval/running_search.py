@@ -63,7 +63,8 @@ class SearchResult(NamedTuple):
 
     Attributes:
         scores: ``[n, k]`` float32 inner products; -inf where there are fewer than k documents.
-        ids: ``[n, k]`` int64; -1 where there are fewer than k documents.
+        ids: ``[n, k]`` int64, -1 where there are fewer than k documents; or strings, as an array
+            of objects with None there, from a `FlatIndex` whose ids are strings.
     """
 
     scores: Any

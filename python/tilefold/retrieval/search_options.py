@@ -81,10 +81,10 @@ def checked_threads(num_threads: int | None, op: str) -> int:
     return number
 
 
-def warn_of_empty(op: str) -> None:
-    """Warns that a search finds nothing because its index is empty."""
+def warn_of_empty(op: str, padding: int | None = -1) -> None:
+    """Warns that a search finds nothing because its index is empty; `padding` are the ids."""
     warnings.warn(
-        f"{op}: the index is empty, so every answer is padding: score -inf and id -1",
+        f"{op}: the index is empty, so every answer is padding: score -inf and id {padding}",
         UserWarning,
         stacklevel=frames_of_this_package(),
     )

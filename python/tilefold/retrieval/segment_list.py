@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,19 @@ def compacted(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     return tuple(result)
 
 
-def locate(segments: Sequence[Segment], ids: NDArray[np.int64], op: str) -> list[NDArray[np.int64]]:
+def locate(
+    segments: Sequence[Segment],
+    ids: NDArray[np.int64],
+    op: str,
+    shown: Callable[[int], str] | None = None,
+) -> list[NDArray[np.int64]]:
     """Finds the rows of ids in each segment.
+
+    Args:
+        segments: of one index.
+        ids: ``[n]`` numbers of documents.
+        op: the public function, for messages.
+        shown: returns the id at a place for a message; the number by default.
 
     Returns:
         For each segment ``[len(ids)]`` row numbers, -1 for ids that it does not contain.
@@ -40,5 +51,7 @@ def locate(segments: Sequence[Segment], ids: NDArray[np.int64], op: str) -> list
     for rows in rows_by_segment:
         found |= rows >= 0
     if not found.all():
-        raise ValueError(f"{op}: id {ids[np.argmin(found)]} is not in the index")
+        place = int(np.argmin(found))
+        id = ids[place] if shown is None else shown(place)
+        raise ValueError(f"{op}: id {id} is not in the index")
     return rows_by_segment
