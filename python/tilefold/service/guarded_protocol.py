@@ -1,0 +1,73 @@
+"""Connections of uvicorn that end when headers are too slow or too long.
+
+uvicorn closes idle connections between requests, and has no limit for a client that never finishes
+its headers, nor, with httptools, for their length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """A connection.
+
+    Attributes:
+        header_seconds: from the start of a connection, or the first byte of a later request, to the
+            end of the request's headers.
+        max_header_bytes: of a request.
+    """
+
+    header_seconds = 15.0
+    max_header_bytes = 64 << 10
+
+    def connection_made(self, transport: Any) -> None:
+        """Starts the time for the headers of the first request."""
+        super().connection_made(transport)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._in_headers, self._header_bytes = True, 0
+        self._start_deadline()
+
+    def data_received(self, data: bytes) -> None:
+        """Refuses headers that are too long."""
+        if self._in_headers:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > self.max_header_bytes:
+            self.logger.warning("Request headers are too long.")
+            self.send_400_response("Request headers are too long.")
+        elif self.cycle is None or self.cycle.response_complete:
+            self._start_deadline()  # also where no request has begun, after an empty line
+
+    def on_message_begin(self) -> None:
+        """Starts to count the bytes of headers."""
+        super().on_message_begin()
+        self._in_headers = True
+
+    def on_headers_complete(self) -> None:
+        """Ends the time for headers."""
+        self._in_headers, self._header_bytes = False, 0
+        self._end_deadline()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the time for headers."""
+        self._end_deadline()
+        super().connection_lost(exc)
+
+    def _start_deadline(self) -> None:
+        if self._deadline is None and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(self.header_seconds, self._expire)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.close()

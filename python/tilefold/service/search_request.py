@@ -1,0 +1,115 @@
+"""The body of a search: its schema, and the checks that precede a batch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from .batched_search import SearchWork
+from .request_errors import sentence_of
+from .served_index import ServedIndex, Vectors
+from .service_error import ServiceError
+from .service_limits import ServiceLimits
+
+_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST_ID = 2**63 - 1
+_LARGEST_DIM = 65536
+_ONE_OF = {"oneOf": [{"required": ["queries"]}, {"required": ["vectors"]}]}
+_Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
+_Id = Annotated[int, Field(ge=0, le=_LARGEST_ID)]
+
+
+def request_model(limits: ServiceLimits) -> type[BaseModel]:
+    """Returns the schema of a search within limits.
+
+    JSON is validated as it is parsed: 384 numbers take 16 microseconds, where the `json` module
+    needs 100 to parse them.
+    """
+
+    def optional(kind: Any, description: str, **rules: Any) -> Any:
+        # A factory, so that the schema shows no default: null is not a value.
+        return (kind, Field(default_factory=lambda: None, description=description, **rules))
+
+    text = Annotated[str, Field(max_length=limits.max_query_chars, pattern=r"\S")]
+    vector = Annotated[list[_Number], Field(min_length=1, max_length=_LARGEST_DIM)]
+    ids = Annotated[list[_Id], Field(max_length=limits.max_ids)]
+    queries = {"min_length": 1, "max_length": limits.max_queries}
+    return create_model(
+        "SearchRequest",
+        __config__=ConfigDict(extra="forbid", strict=True, json_schema_extra=dict(_ONE_OF)),
+        queries=optional(list[text], "Texts, which the model of the index encodes.", **queries),
+        vectors=optional(list[vector], "Vectors, each with the dim of the index.", **queries),
+        k=(int, Field(10, ge=1, le=limits.max_k, description="Results per query.")),
+        exclude=optional(
+            list[ids],
+            "Ids that a query may not retrieve: one list per query.",
+            max_length=limits.max_queries,
+        ),
+        allowed=optional(ids, "Ids that may be retrieved, by all queries."),
+        min_score=optional(_Number, "Results with smaller scores are left out."),
+        index=(int, Field(0, ge=0, le=_LARGEST_ID, description="Which index, from 0.")),
+        return_texts=(bool, Field(False, description="Whether to return titles and texts.")),
+    )
+
+
+def parse_request(model: type[BaseModel], body: bytes) -> Any:
+    """Validates a body.
+
+    Raises:
+        ServiceError: 400 for no JSON, 422 for another value than the schema has.
+    """
+    try:
+        request: Any = model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=True)[0]
+        status = 400 if first["type"] == "json_invalid" else 422
+        raise ServiceError(status, sentence_of(error, "search")) from None
+    given = request.model_fields_set & {"queries", "vectors"}
+    if len(given) != 1:
+        found = "both" if given else "neither"
+        raise ServiceError(422, f"search: expected either queries or vectors, got {found}")
+    return request
+
+
+def work_of(request: Any, served: ServedIndex) -> SearchWork:
+    """Checks a request against the index that will answer it.
+
+    Raises:
+        ServiceError: 422, naming the argument, what was expected and what it got.
+    """
+    given = request.queries if request.vectors is None else request.vectors
+    if request.exclude is not None and len(request.exclude) != len(given):
+        raise ServiceError(
+            422,
+            f"search: exclude must have one list per query, {len(given)}, "
+            f"got {len(request.exclude)}",
+        )
+    if request.min_score is not None and served.index.metric == "l2":
+        raise ServiceError(422, "search: min_score is not for squared L2 distances, got a number")
+    if request.queries is not None and served.encoder is None:
+        raise ServiceError(
+            422, "search: this index is served without a model; expected vectors, got queries"
+        )
+    vectors = None if request.vectors is None else _vectors(request.vectors, served)
+    allowed = None if request.allowed is None else np.unique(np.array(request.allowed, np.int64))
+    return SearchWork(
+        served,
+        request.k,
+        request.queries or (),
+        vectors,
+        request.exclude,
+        allowed,
+        request.min_score,
+    )
+
+
+def _vectors(rows: list[list[float]], served: ServedIndex) -> Vectors:
+    dim = served.index.dim
+    for i, row in enumerate(rows):
+        if len(row) != dim:
+            raise ServiceError(
+                422, f"search: vectors[{i}] has dim {len(row)} but documents have dim {dim}"
+            )
+    return np.array(rows, np.float32)
