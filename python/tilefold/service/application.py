@@ -84,6 +84,10 @@ class SearchService:
         """Answers a request, as ASGI has it."""
         await self._gate(scope, receive, send)
 
+    async def close(self) -> None:
+        """Answers what waits, and ends the thread; an ASGI server calls it at its end."""
+        await self._batcher.close()
+
     async def openapi(self, request: Request) -> Response:
         """Returns this interface as an OpenAPI document."""
         return json_response(self._document())
@@ -136,7 +140,7 @@ class SearchService:
         return openapi_document(self._table, has_token=self._has_token, dim=dim)
 
     def _routed(self) -> ASGIApp:
-        return Starlette(
+        app = Starlette(
             routes=[Route(e.path, e.answer, methods=[e.method]) for e in self._table],
             exception_handlers={
                 ServiceError: _refuse,
@@ -145,11 +149,13 @@ class SearchService:
             },
             lifespan=self._lifespan,
         )
+        app.router.redirect_slashes = False  # to a URL with whatever host the request names
+        return app
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         yield
-        await self._batcher.close()
+        await self.close()
 
     def _observe(self, route: str, status: int, seconds: float) -> None:
         self._metrics.requests.labels(route, str(status)).inc()

@@ -16,7 +16,7 @@ from ..retrieval.running_search import SearchResult
 from .served_index import ServedIndex, Vectors
 
 Answer = TypeVar("Answer")
-_NO_LIMIT = np.float32(-np.inf)
+_NO_LIMIT = -np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,4 +141,4 @@ def _limits(works: Sequence[SearchWork]) -> NDArray[np.float32] | None:
     if all(work.min_score is None for work in works):
         return None
     limits = [_NO_LIMIT if work.min_score is None else work.min_score for work in works]
-    return np.repeat(np.float32(limits), [work.n_queries for work in works])
+    return np.repeat(np.array(limits, np.float32), [work.n_queries for work in works])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -39,7 +39,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_headers and self._header_bytes > self.max_header_bytes:
             self.logger.warning("Request headers are too long.")
             self.send_400_response("Request headers are too long.")
-        elif self.cycle is None or self.cycle.response_complete:
+        elif self._is_idle():
             self._start_deadline()  # also where no request has begun, after an empty line
 
     def on_message_begin(self) -> None:
@@ -57,6 +57,10 @@ class GuardedProtocol(HttpToolsProtocol):
         """Ends the time for headers."""
         self._end_deadline()
         super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
 
     def _start_deadline(self) -> None:
         if self._deadline is None and not self.transport.is_closing():

@@ -1,4 +1,4 @@
-"""IndexSlot: the current generation of an index, which a reload replaces when the new one is good."""
+"""IndexSlot: the index that answers, until a reload has a whole new one."""
 
 from __future__ import annotations
 

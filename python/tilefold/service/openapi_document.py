@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Endpoint:
     path: str
     method: str
     answer: Any
-    statuses: dict[int, tuple[str, type[BaseModel] | str]] = field(default_factory=dict)
+    statuses: Mapping[int, tuple[str, type[BaseModel] | str]] = field(default_factory=dict)
     body: type[BaseModel] | None = None
     is_open: bool = False
     is_json: bool = False
@@ -96,7 +96,10 @@ def _operation(endpoint: Endpoint, has_token: bool) -> dict[str, Any]:
     if endpoint.body is not None:
         operation["requestBody"] = {"required": True, "content": _content(endpoint.body)}
     elif endpoint.is_json:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {}}},
+        }
     if has_token and not endpoint.is_open:
         operation["security"] = [{"token": []}]
     return operation
@@ -111,5 +114,3 @@ def _response(description: str, body: type[BaseModel] | str) -> dict[str, Any]:
 
 def _content(model: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}
-
-

@@ -59,8 +59,10 @@ def _shown(value: Any) -> str:
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    return f"a text of {len(value)}" if isinstance(value, str) and not value.strip() else (
-        _clipped(repr(value))
+    return (
+        f"a text of {len(value)}"
+        if isinstance(value, str) and not value.strip()
+        else (_clipped(repr(value)))
     )
 
 

@@ -16,7 +16,6 @@ from .service_limits import ServiceLimits
 _LARGEST = float(np.finfo(np.float32).max)
 _LARGEST_ID = 2**63 - 1
 _LARGEST_DIM = 65536
-_ONE_OF = {"oneOf": [{"required": ["queries"]}, {"required": ["vectors"]}]}
 _Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
 _Id = Annotated[int, Field(ge=0, le=_LARGEST_ID)]
 
@@ -38,7 +37,7 @@ def request_model(limits: ServiceLimits) -> type[BaseModel]:
     queries = {"min_length": 1, "max_length": limits.max_queries}
     return create_model(
         "SearchRequest",
-        __config__=ConfigDict(extra="forbid", strict=True, json_schema_extra=dict(_ONE_OF)),
+        __config__=ConfigDict(extra="forbid", strict=True, json_schema_extra=_either),
         queries=optional(list[text], "Texts, which the model of the index encodes.", **queries),
         vectors=optional(list[vector], "Vectors, each with the dim of the index.", **queries),
         k=(int, Field(10, ge=1, le=limits.max_k, description="Results per query.")),
@@ -52,6 +51,11 @@ def request_model(limits: ServiceLimits) -> type[BaseModel]:
         index=(int, Field(0, ge=0, le=_LARGEST_ID, description="Which index, from 0.")),
         return_texts=(bool, Field(False, description="Whether to return titles and texts.")),
     )
+
+
+def _either(schema: dict[str, Any]) -> None:
+    """Adds what fields alone cannot say, and `parse_request` checks."""
+    schema["oneOf"] = [{"required": ["queries"]}, {"required": ["vectors"]}]
 
 
 def parse_request(model: type[BaseModel], body: bytes) -> Any:

@@ -89,7 +89,10 @@ class _IndexCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         rows: dict[str, tuple[str, Callable[[IndexSlot], float]]] = {
             "documents": ("Documents of an index.", lambda slot: len(slot.current.index)),
-            "bytes": ("Bytes of an index, mapped ones too.", lambda slot: slot.current.index.nbytes),
+            "bytes": (
+                "Bytes, mapped ones too.",
+                lambda slot: slot.current.index.nbytes,
+            ),
             "generation": ("1, and one more for each replacement.", lambda slot: slot.generation),
             "reload_failed": (
                 "1 where the last reload failed and the old index is served.",

@@ -12,7 +12,6 @@ from ...data import Documents, read_documents
 from ...files.printable import escaped
 from ...files.secrets import redacted
 from ..command_parser import CommandParser
-from ..device_option import torch_device
 from ..model_options import add_model_arguments, load_model
 from ..option_types import positive
 from ..sources import check_source
@@ -28,9 +27,7 @@ _MIB = 1 << 20
 
 def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold serve`."""
-    parser.add_input(
-        "folder", "a folder of 'tilefold encode', 'tilefold index' or FlatIndex.save"
-    )
+    parser.add_input("folder", "a folder of 'tilefold encode', 'tilefold index' or FlatIndex.save")
     option = parser.add_argument
     option("--compare", metavar="FOLDER", help="a second index, shown beside the first")
     option("--compare-model", metavar="NAME", help="its model (default: that of --model)")
@@ -142,40 +139,48 @@ def _slots(args: argparse.Namespace, folders: list[str]) -> list[IndexSlot]:
     from ...service import IndexSlot, open_served
     from ...service.served_index import served_fingerprint
 
-    names = [args.model, args.compare_model or args.model][: len(folders)]
-    opened: dict[str, QueryEncoder] = {}
     documents: Documents | None = read_documents(args.texts) if args.texts else None
     slots = []
-    for folder, name in zip(folders, names, strict=True):
-        encoder = _encoder(args, folder, name, opened)
+    for folder, encoder in zip(folders, _encoders(args, folders), strict=True):
         open_index = partial(open_served, folder, encoder=encoder, documents=documents)
         slots.append(IndexSlot(open_index, partial(served_fingerprint, folder)))
     return slots
 
 
-def _encoder(
-    args: argparse.Namespace, folder: str, name: str | None, opened: dict[str, QueryEncoder]
-) -> QueryEncoder | None:
-    """Opens the model of an index, once for both."""
-    bare = (Path(folder) / "manifest.json").is_file()
-    if args.vectors_only or (name is None and bare):
-        return None
-    name = name or _DEFAULT_MODEL
-    if name not in opened:
-        opened[name] = _open_encoder(args, name)
-    return opened[name]
+def _encoders(args: argparse.Namespace, folders: list[str]) -> list[QueryEncoder | None]:
+    """Opens the model of each index, once where both have the same."""
+    if args.vectors_only:
+        return [None] * len(folders)
+    opened: dict[tuple[str, bool], QueryEncoder] = {}
+    encoders: list[QueryEncoder | None] = []
+    for folder in folders:
+        other = folder is args.compare and args.compare_model is not None
+        name = args.compare_model if other else args.model or _default_model(folder)
+        if name is None:
+            encoders.append(None)
+            continue
+        if (name, other) not in opened:
+            opened[name, other] = _open_encoder(args, name, has_settings=not other)
+        encoders.append(opened[name, other])
+    return encoders
 
 
-def _open_encoder(args: argparse.Namespace, name: str) -> QueryEncoder:
+def _default_model(folder: str) -> str | None:
+    """Returns the default of all verbs; None for an index that has no record of a model."""
+    return None if (Path(folder) / "manifest.json").is_file() else _DEFAULT_MODEL
+
+
+def _open_encoder(args: argparse.Namespace, name: str, *, has_settings: bool) -> QueryEncoder:
+    """Opens a model; --pooling and its like are settings of --model alone."""
     from ...models.model_record import model_record
     from ...service.served_index import QueryEncoder
 
     if args.threads is not None:
         import torch
 
-        torch_device(args)
         torch.set_num_threads(args.threads)
-    model = load_model(argparse.Namespace(**{**vars(args), "model": name}))
+    settings = vars(args) if has_settings else {"device": args.device}
+    model = load_model(argparse.Namespace(**{**settings, "model": name}))
     encode = partial(model.encode_queries, batch_size=args.batch_size, progress=False)
     return QueryEncoder(encode, model.dim, model_record(model, name))
 
