@@ -126,7 +126,7 @@ WRONG = {
         "allowed[0] must be at least 0",
     ),
     "huge id": ({"vectors": [[NUMBER] * DIM], "allowed": [2**63]}, 422, "allowed[0] must be "),
-    "index": ({"vectors": [[NUMBER] * DIM], "index": 1}, 422, "index must be 0 to 0, got 1"),
+    "index": ({"vectors": [[NUMBER] * DIM], "index": 1}, 422, "index must be at most 0, got 1"),
     "no model": ({"queries": ["a"]}, 422, "served without a model; expected vectors, got queries"),
     "huge number": ({"vectors": [[1e39] * DIM]}, 422, "vectors[0][0] must be at most 3.4"),
     "no JSON": (b"{'a': 1}", 400, "the body is not JSON"),
@@ -319,6 +319,18 @@ def test_two_indexes_are_named_by_number(folder, tmp_path):
     assert [first.json["index"]["name"], second.json["index"]["name"]] == ["index", "other"]
     assert max(second.json["ids"][0]) < 40
     assert third.status == 422
+
+
+def test_scores_beyond_float32_are_an_error_as_json_has_no_infinity(folder):
+    rows = [[1.0] * DIM, [3e38] * DIM]
+    answer = searched(folder, {"vectors": rows, "k": 3})
+    assert answer.status == 422
+    assert "scores of query 1 are beyond float32" in answer.error
+
+
+def test_an_integer_may_be_written_as_json_schemas_allow(folder):
+    body = {"vectors": vectors(), "k": 2.0, "allowed": [3.0, 4], "index": 0.0}
+    assert sorted(searched(folder, body).json["ids"][0]) == [3, 4]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])

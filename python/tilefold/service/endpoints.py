@@ -40,7 +40,7 @@ class Endpoints:
     ) -> None:
         self._slots, self._limits = slots, limits
         self._batcher, self._metrics = batcher, metrics
-        self.search_model = request_model(limits)
+        self.search_model = request_model(limits, len(slots))
 
     async def search(self, request: Request) -> Response:
         """Returns the k best documents of each query, exactly."""
@@ -52,10 +52,6 @@ class Endpoints:
             message = f"search: the body did not arrive within {limits.timeout:g} seconds"
             raise ServiceError(408, message, {"connection": "close"}) from None
         asked = parse_request(self.search_model, body)
-        if asked.index >= len(self._slots):
-            raise ServiceError(
-                422, f"search: index must be 0 to {len(self._slots) - 1}, got {asked.index}"
-            )
         work = work_of(asked, self._slots[asked.index].current)
         found = await self._answer(work)
         return json_response(search_answer(found, work.served, texts=asked.return_texts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from .batched_search import SearchWork
 from .request_errors import sentence_of
@@ -17,11 +17,20 @@ _LARGEST = float(np.finfo(np.float32).max)
 _LARGEST_ID = 2**63 - 1
 _LARGEST_DIM = 65536
 _Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
-_Id = Annotated[int, Field(ge=0, le=_LARGEST_ID)]
 
 
-def request_model(limits: ServiceLimits) -> type[BaseModel]:
-    """Returns the schema of a search within limits.
+def _as_integer(value: Any) -> Any:
+    """Returns 3 for 3.0: JSON has one kind of numbers, and its schemas call both integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _integer(smallest: int, largest: int) -> Any:
+    # Limits come first, as pydantic's schemas show none of those around a validator.
+    return Annotated[int, Field(ge=smallest, le=largest), BeforeValidator(_as_integer)]
+
+
+def request_model(limits: ServiceLimits, n_indexes: int = 1) -> type[BaseModel]:
+    """Returns the schema of a search of one of some indexes, within limits.
 
     JSON is validated as it is parsed: 384 numbers take 16 microseconds, where the `json` module
     needs 100 to parse them.
@@ -33,14 +42,15 @@ def request_model(limits: ServiceLimits) -> type[BaseModel]:
 
     text = Annotated[str, Field(max_length=limits.max_query_chars, pattern=r"\S")]
     vector = Annotated[list[_Number], Field(min_length=1, max_length=_LARGEST_DIM)]
-    ids = Annotated[list[_Id], Field(max_length=limits.max_ids)]
+    an_id = _integer(0, _LARGEST_ID)
+    ids = Annotated[list[an_id], Field(max_length=limits.max_ids)]
     queries = {"min_length": 1, "max_length": limits.max_queries}
     return create_model(
         "SearchRequest",
         __config__=ConfigDict(extra="forbid", strict=True, json_schema_extra=_either),
         queries=optional(list[text], "Texts, which the model of the index encodes.", **queries),
         vectors=optional(list[vector], "Vectors, each with the dim of the index.", **queries),
-        k=(int, Field(10, ge=1, le=limits.max_k, description="Results per query.")),
+        k=(_integer(1, limits.max_k), Field(10, description="Results per query.")),
         exclude=optional(
             list[ids],
             "Ids that a query may not retrieve: one list per query.",
@@ -48,7 +58,7 @@ def request_model(limits: ServiceLimits) -> type[BaseModel]:
         ),
         allowed=optional(ids, "Ids that may be retrieved, by all queries."),
         min_score=optional(_Number, "Results with smaller scores are left out."),
-        index=(int, Field(0, ge=0, le=_LARGEST_ID, description="Which index, from 0.")),
+        index=(_integer(0, n_indexes - 1), Field(0, description="Which index, from 0.")),
         return_texts=(bool, Field(False, description="Whether to return titles and texts.")),
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..retrieval.running_search import SearchResult
 from .index_slot import IndexSlot
 from .served_index import ServedIndex
+from .service_error import ServiceError
 from .service_limits import ServiceLimits
 
 _Count = Annotated[int, Field(ge=0)]
@@ -79,8 +82,18 @@ class Refusal(_Answer):
 
 
 def search_answer(found: SearchResult, served: ServedIndex, *, texts: bool) -> dict[str, Any]:
-    """Returns a `SearchAnswer` as JSON has it; scores are exact, as float64 holds every float32."""
-    counts = (found.ids >= 0).sum(1).tolist()  # without padding, which comes last
+    """Returns a `SearchAnswer` as JSON has it; scores are exact, as float64 holds every float32.
+
+    Raises:
+        ServiceError: 422 for a score beyond float32, which JSON has no number for.
+    """
+    real = found.ids >= 0
+    if not np.isfinite(found.scores[real]).all():
+        query = int(np.argmax((real & ~np.isfinite(found.scores)).any(1)))
+        raise ServiceError(
+            422, f"search: scores of query {query} are beyond float32; expected smaller vectors"
+        )
+    counts = real.sum(1).tolist()  # without padding, which comes last
     ids = [row[:n] for row, n in zip(found.ids.tolist(), counts, strict=True)]
     scores = [row[:n] for row, n in zip(found.scores.tolist(), counts, strict=True)]
     index = {"name": served.name, "fingerprint": served.fingerprint}
@@ -105,10 +118,18 @@ def index_state(slot: IndexSlot) -> dict[str, Any]:
         "dtype": served.index.dtype,
         "has_names": served.names is not None,
         "has_texts": served.documents is not None,
-        "model": None if served.encoder is None else str(served.encoder.record["name"]),
+        "model": _model_name(served),
         "generation": slot.generation,
         "reload_error": slot.failure,
     }
+
+
+def _model_name(served: ServedIndex) -> str | None:
+    """Returns the name of a model, without the path of a folder."""
+    if served.encoder is None:
+        return None
+    name = str(served.encoder.record["name"])
+    return Path(name).resolve().name if Path(name).exists() else name
 
 
 def shown_limits(limits: ServiceLimits) -> dict[str, float]:

@@ -36,7 +36,7 @@ class ServiceLimits:
     max_queries: int = 256
     max_k: int = 1000
     max_query_chars: int = 8192
-    max_ids: int = 100_000
+    max_ids: int = 10_000
     max_body_bytes: int = 4 << 20
     timeout: float = 30.0
 

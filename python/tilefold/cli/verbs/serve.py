@@ -104,7 +104,7 @@ def main(args: argparse.Namespace) -> int:
         )
     finally:
         server.close()
-    note("Stopped; every request in flight was answered.")
+    note("Stopped.")
     return 0
 
 
