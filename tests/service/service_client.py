@@ -43,7 +43,9 @@ class HashEncoder:
             raise ValueError("encode: a broken text")
         seeds = [int.from_bytes(text.encode()[:8], "little") for text in texts]
         rows = [random_vectors(1, seed, self.dim)[0] for seed in seeds]
-        rows = [row * np.nan if "nan" in text else row for row, text in zip(rows, texts)]
+        rows = [
+            row * np.nan if "nan" in text else row for row, text in zip(rows, texts, strict=True)
+        ]
         return np.stack(rows)
 
     def query_encoder(self) -> QueryEncoder:

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: schemathesis sends what it allows and forbids, and reads answers."""
+"""The OpenAPI document is true: schemathesis sends what it allows, and what it forbids."""
 
 import asyncio
 

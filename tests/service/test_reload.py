@@ -1,4 +1,4 @@
-"""Reloads: a new index replaces the old one whole, a broken one does not, and no request notices."""
+"""Reloads: a whole new index replaces the old one, a broken one does not; no request notices."""
 
 import asyncio
 import shutil

@@ -166,7 +166,8 @@ CONTRAST = """(() => {
   };
   let worst = [99, ""];
   for (const e of document.querySelectorAll("main *")) {
-    if (!e.offsetParent || ![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    if (!e.offsetParent || !own) continue;
     const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
     if (ratio < worst[0]) worst = [ratio, e.outerHTML.slice(0, 80)];

@@ -139,6 +139,8 @@ def _slots(args: argparse.Namespace, folders: list[str]) -> list[IndexSlot]:
     from ...service import IndexSlot, open_served
     from ...service.served_index import served_fingerprint
 
+    for folder in folders:
+        served_fingerprint(folder)  # a folder of another kind is found before a model is loaded
     documents: Documents | None = read_documents(args.texts) if args.texts else None
     slots = []
     for folder, encoder in zip(folders, _encoders(args, folders), strict=True):
