@@ -57,6 +57,7 @@ def test_a_token_is_no_option(index, capsys):
         (["--compare-model", "x"], "--compare FOLDER, which is missing"),
         (["--vectors-only", "--model", "minilm"], "leave out --model"),
         (["--token-file", "nowhere"], "nowhere: No such file or directory"),
+        (["--max-wait", "-1"], "max_wait must be 0 to 2^31, got -0.001"),
         (["--timeout", "0"], "timeout must be 0.001 to 2^31, got 0.0"),
         (["--timeout", "nan"], "timeout must be 0.001 to 2^31, got nan"),
         (["--max-queue", "9"], "max_queue must be at least max_queries, 256, got 9"),

@@ -44,6 +44,7 @@ def a_work(draw, indexes):
     served = draw(st.sampled_from(indexes))
     n = draw(st.integers(1, 4))
     ids = st.integers(0, 320)
+    ids_of_a_query = st.lists(ids, max_size=5).map(lambda found: np.array(found, np.int64))
     has_texts = draw(st.booleans())
     texts = draw(st.lists(st.text("abc", min_size=1), min_size=n, max_size=n))
     return SearchWork(
@@ -51,7 +52,7 @@ def a_work(draw, indexes):
         draw(st.sampled_from([1, 2, 10, 299, 300, 1000])),
         texts if has_texts else (),
         None if has_texts else random_vectors(n, draw(st.integers(0, 50))),
-        draw(st.none() | st.lists(st.lists(ids, max_size=5), min_size=n, max_size=n)),
+        draw(st.none() | st.lists(ids_of_a_query, min_size=n, max_size=n)),
         draw(st.none() | st.lists(ids, max_size=9).map(lambda v: np.unique(np.array(v, np.int64)))),
         None if served.index.metric == "l2" else draw(st.none() | st.floats(-1, 1, width=32)),
     )

@@ -10,16 +10,20 @@ from tilefold.service.guarded_protocol import GuardedProtocol
 
 class QuickProtocol(GuardedProtocol):
     header_seconds = 0.3
+    sending_seconds = 0.3
     max_header_bytes = 4096
+
+
+LARGE = 64 << 20  # more than buffers of sockets hold
 
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
-    await send(
-        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]}
-    )
-    await send({"type": "http.response.body", "body": b""})
+    body = b"x" * LARGE if scope["path"] == "/large" else b""
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def exchange(talk):
@@ -50,12 +54,18 @@ def exchange(talk):
 GOOD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-@pytest.mark.parametrize("begin", [b"", b"G", b"GET / HTTP/1.1\r\nhost: x\r\n", b"\r\n"])
-@pytest.mark.parametrize("later", [False, True], ids=["first request", "later request"])
-def test_headers_that_do_not_end_close_the_connection(begin, later):
+PART = b"GET / HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("later", "begin"),
+    [
+        *((False, begin) for begin in (b"", b"G", PART, b"\r\n")),
+        *((True, begin) for begin in (b"G", PART, b"\r\n")),  # idle ones are closed by uvicorn
+    ],
+)
+def test_headers_that_do_not_end_close_the_connection(later, begin):
     """Byte after byte does not buy more time."""
-    if later and not begin:
-        pytest.skip("an idle connection is closed by uvicorn, after timeout_keep_alive")
 
     async def talk(reader, writer):
         if later:
@@ -88,6 +98,32 @@ def test_a_good_connection_lives_longer_than_its_headers_may_take():
         return True
 
     assert exchange(talk)
+
+
+@pytest.mark.parametrize("kept", ["keep-alive", "close"])
+def test_an_answer_that_is_not_read_ends_the_connection(kept):
+    async def talk(reader, writer):
+        writer.transport.pause_reading()
+        writer.write(f"GET /large HTTP/1.1\r\nhost: x\r\nconnection: {kept}\r\n\r\n".encode())
+        await asyncio.sleep(1.5)
+        writer.transport.resume_reading()
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(LARGE)
+
+    exchange(talk)
+
+
+def test_an_answer_that_is_read_slowly_is_read_whole():
+    async def talk(reader, writer):
+        writer.write(b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        size = 0
+        while part := await reader.read(LARGE // 8):
+            size += len(part)
+            if size < LARGE and size % 5 == 0:
+                await asyncio.sleep(0.05)
+        return size
+
+    assert exchange(talk) > LARGE
 
 
 def test_headers_that_are_too_long_are_refused():

@@ -333,6 +333,26 @@ def test_an_integer_may_be_written_as_json_schemas_allow(folder):
     assert sorted(searched(folder, body).json["ids"][0]) == [3, 4]
 
 
+def test_a_small_request_cannot_ask_for_a_large_answer(folder):
+    limits = {"max_results": 100, "max_texts": 20, "max_ids": 5}
+    rows = vectors(6)
+    for body, message in (
+        ({"vectors": rows, "k": 17}, "queries x k must be at most 100, got 6 x 17"),
+        (
+            {"vectors": rows, "k": 4, "return_texts": True},
+            "at most 20 with return_texts, got 6 x 4",
+        ),
+        (
+            {"vectors": rows, "allowed": [1, 2], "exclude": [[1], [2], [3], [4], [], []]},
+            "allowed and exclude must have at most 5 ids together, got 6",
+        ),
+    ):
+        answer = searched(folder, body, limits=limits)
+        assert answer.status == 422
+        assert message in answer.error
+    assert searched(folder, {"vectors": rows, "k": 16}, limits=limits).status == 200
+
+
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_a_small_index_answers_with_what_it_has(tmp_path, rows):
     answer = searched(saved_index(tmp_path / "index", rows=rows), {"vectors": vectors(2), "k": 7})

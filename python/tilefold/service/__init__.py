@@ -18,13 +18,14 @@ except ImportError as error:
         'pip install "tilefold[serve]"'
     ) from error
 
-from .application import create_app
+from .application import LOOPBACK, create_app
 from .http_server import HttpServer
 from .index_slot import IndexSlot
 from .served_index import ServedIndex, open_served
 from .service_limits import ServiceLimits
 
 __all__ = [
+    "LOOPBACK",
     "HttpServer",
     "IndexSlot",
     "ServedIndex",

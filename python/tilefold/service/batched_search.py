@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ragged_lists import Lists
+from ..ragged_lists import Integers, Lists
 from ..retrieval.running_search import SearchResult
 from .served_index import ServedIndex, Vectors
 
@@ -37,8 +37,8 @@ class SearchWork:
     k: int
     texts: Sequence[str] = ()
     vectors: Vectors | None = None
-    exclude: Sequence[Sequence[int]] | None = None
-    allowed: NDArray[np.int64] | None = None
+    exclude: Sequence[Integers] | None = None
+    allowed: Integers | None = None
     min_score: float | None = None
 
     @property
@@ -133,8 +133,10 @@ def _search(works: Sequence[SearchWork], num_threads: int | None) -> list[Search
 def _exclusions(works: Sequence[SearchWork]) -> Lists | None:
     if all(work.exclude is None for work in works):
         return None
-    lists = [work.exclude or [[]] * work.n_queries for work in works]
-    return Lists.pack([ids for part in lists for ids in part])
+    nothing = np.empty(0, np.int64)
+    each = [work.exclude or [nothing] * work.n_queries for work in works]
+    lists = [ids for part in each for ids in part]
+    return Lists(np.cumsum([0, *map(len, lists)], dtype=np.int64), np.concatenate(lists))
 
 
 def _limits(works: Sequence[SearchWork]) -> NDArray[np.float32] | None:

@@ -52,7 +52,7 @@ class Endpoints:
             message = f"search: the body did not arrive within {limits.timeout:g} seconds"
             raise ServiceError(408, message, {"connection": "close"}) from None
         asked = parse_request(self.search_model, body)
-        work = work_of(asked, self._slots[asked.index].current)
+        work = work_of(asked, self._slots[asked.index].current, limits)
         found = await self._answer(work)
         return json_response(search_answer(found, work.served, texts=asked.return_texts))
 

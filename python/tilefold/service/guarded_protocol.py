@@ -1,7 +1,7 @@
-"""Connections of uvicorn that end when headers are too slow or too long.
+"""Connections of uvicorn that end when headers are too slow or too long, or answers are not read.
 
 uvicorn closes idle connections between requests, and has no limit for a client that never finishes
-its headers, nor, with httptools, for their length.
+its headers or never reads its answer, nor, with httptools, for the length of headers.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ class GuardedProtocol(HttpToolsProtocol):
         header_seconds: from the start of a connection, or the first byte of a later request, to the
             end of the request's headers.
         max_header_bytes: of a request.
+        sending_seconds: in which a client has to read a part of its answer.
     """
 
     header_seconds = 15.0
     max_header_bytes = 64 << 10
+    sending_seconds = 30.0
 
     def connection_made(self, transport: Any) -> None:
         """Starts the time for the headers of the first request."""
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
+        self._sending: asyncio.TimerHandle | None = None
         self._in_headers, self._header_bytes = True, 0
         self._start_deadline()
 
@@ -53,9 +56,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._end_deadline()
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        """Starts the time for what the client has not read."""
+        super().on_response_complete()
+        if self._sending is None:
+            self._watch_sending(None)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the time for headers."""
+        """Ends all times."""
         self._end_deadline()
+        if self._sending is not None:
+            self._sending.cancel()
         super().connection_lost(exc)
 
     def _is_idle(self) -> bool:
@@ -70,6 +81,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _watch_sending(self, before: int | None) -> None:
+        self._sending, left = None, self.transport.get_write_buffer_size()
+        if before is not None and left >= before:
+            self.transport.abort()
+        elif left:
+            self._sending = self.loop.call_later(self.sending_seconds, self._watch_sending, left)
 
     def _expire(self) -> None:
         self._deadline = None

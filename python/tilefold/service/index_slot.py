@@ -60,7 +60,7 @@ class IndexSlot:
             if found is None:
                 return "unchanged"
             self.current, self.generation = found, self.generation + 1
-            _log.warning("reload: generation %d is served", self.generation)
+            _log.info("reload: generation %d is served", self.generation)
             return "replaced"
 
     def _open_if_changed(self) -> ServedIndex | None:

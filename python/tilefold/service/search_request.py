@@ -43,7 +43,7 @@ def request_model(limits: ServiceLimits, n_indexes: int = 1) -> type[BaseModel]:
     text = Annotated[str, Field(max_length=limits.max_query_chars, pattern=r"\S")]
     vector = Annotated[list[_Number], Field(min_length=1, max_length=_LARGEST_DIM)]
     an_id = _integer(0, _LARGEST_ID)
-    ids = Annotated[list[an_id], Field(max_length=limits.max_ids)]
+    ids = Annotated[list[an_id], Field(max_length=limits.max_ids)]  # type: ignore[valid-type]
     queries = {"min_length": 1, "max_length": limits.max_queries}
     return create_model(
         "SearchRequest",
@@ -87,8 +87,8 @@ def parse_request(model: type[BaseModel], body: bytes) -> Any:
     return request
 
 
-def work_of(request: Any, served: ServedIndex) -> SearchWork:
-    """Checks a request against the index that will answer it.
+def work_of(request: Any, served: ServedIndex, limits: ServiceLimits) -> SearchWork:
+    """Checks a request against the index that will answer it, and what one field alone cannot say.
 
     Raises:
         ServiceError: 422, naming the argument, what was expected and what it got.
@@ -100,6 +100,7 @@ def work_of(request: Any, served: ServedIndex) -> SearchWork:
             f"search: exclude must have one list per query, {len(given)}, "
             f"got {len(request.exclude)}",
         )
+    _check_sizes(request, len(given), served, limits)
     if request.min_score is not None and served.index.metric == "l2":
         raise ServiceError(422, "search: min_score is not for squared L2 distances, got a number")
     if request.queries is not None and served.encoder is None:
@@ -108,15 +109,34 @@ def work_of(request: Any, served: ServedIndex) -> SearchWork:
         )
     vectors = None if request.vectors is None else _vectors(request.vectors, served)
     allowed = None if request.allowed is None else np.unique(np.array(request.allowed, np.int64))
+    exclude = request.exclude and [np.array(ids, np.int64) for ids in request.exclude]
     return SearchWork(
         served,
         request.k,
         request.queries or (),
         vectors,
-        request.exclude,
+        exclude,
         allowed,
         request.min_score,
     )
+
+
+def _check_sizes(request: Any, n_queries: int, served: ServedIndex, limits: ServiceLimits) -> None:
+    """Refuses a small request whose answer or filters would be large."""
+    results = n_queries * min(request.k, len(served.index))
+    most = limits.max_texts if request.return_texts else limits.max_results
+    if results > most:
+        what = " with return_texts" if request.return_texts else ""
+        raise ServiceError(
+            422, f"search: queries x k must be at most {most}{what}, got {n_queries} x {request.k}"
+        )
+    n_ids = len(request.allowed or ()) + sum(map(len, request.exclude or ()))
+    if n_ids > limits.max_ids:
+        raise ServiceError(
+            422,
+            f"search: allowed and exclude must have at most {limits.max_ids} ids together, "
+            f"got {n_ids}",
+        )
 
 
 def _vectors(rows: list[list[float]], served: ServedIndex) -> Vectors:

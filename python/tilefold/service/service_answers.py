@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,5 +135,6 @@ def _model_name(served: ServedIndex) -> str | None:
 
 def shown_limits(limits: ServiceLimits) -> dict[str, float]:
     """Returns the limits that a client has to keep."""
-    names = ("max_queries", "max_k", "max_query_chars", "max_ids", "max_body_bytes", "timeout")
-    return {name: getattr(limits, name) for name in names}
+    own = ("max_batch", "max_queue", "max_wait")  # of the service
+    values = dataclasses.asdict(limits)
+    return {name: value for name, value in values.items() if name not in own}

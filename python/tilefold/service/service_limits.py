@@ -18,9 +18,11 @@ class ServiceLimits:
         max_queries: queries in a request.
         max_k: results per query.
         max_query_chars: characters of a query's text.
-        max_ids: ids in `allowed`, and in `exclude` of a query.
+        max_results: queries of a request times k.
+        max_texts: queries of a request times k, where texts are returned.
+        max_ids: ids of `allowed` and `exclude` together.
         max_body_bytes: bytes of a request's body.
-        timeout: seconds from the first byte of a request's body to its answer.
+        timeout: seconds for the body of a request to arrive, and again for its answer.
 
     Raises:
         ValueError: a limit that is not positive, or a queue that a single request overfills.
@@ -36,6 +38,8 @@ class ServiceLimits:
     max_queries: int = 256
     max_k: int = 1000
     max_query_chars: int = 8192
+    max_results: int = 65_536
+    max_texts: int = 4096
     max_ids: int = 10_000
     max_body_bytes: int = 4 << 20
     timeout: float = 30.0

@@ -75,6 +75,13 @@ def _add_limits(parser: CommandParser) -> None:
         metavar="SECONDS",
         help="for an answer; beyond, a request gets status 504 (default: 30)",
     )
+    option(
+        "--max-wait",
+        type=float,
+        default=5.0,
+        metavar="MILLISECONDS",
+        help="that a call waits for the clients of the last one; never when idle (default: 5)",
+    )
     option("--threads", type=positive, metavar="N", help="of search and model (default: all CPUs)")
 
 
@@ -82,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
     """Runs `tilefold serve`."""
     folders = [folder for folder in (args.folder, args.compare) if folder is not None]
     _check(args, folders)
-    from ...service import HttpServer, create_app
+    from ...service import LOOPBACK, HttpServer, create_app
     from ...service.bearer_token import read_token
 
     limits, token = _limits(args), read_token(args.token_file)
@@ -94,7 +101,8 @@ def main(args: argparse.Namespace) -> int:
                 "--token-file FILE, or the variable TILEFOLD_SERVE_TOKEN"
             )
         slots = _slots(args, folders)
-        app = create_app(slots, limits=limits, token=token, num_threads=args.threads)
+        names = (*LOOPBACK, args.host.lower(), server.url.rpartition(":")[0].partition("//")[2])
+        app = create_app(slots, limits=limits, token=token, hosts=names, num_threads=args.threads)
         _start_log()
         server.run(
             app,
@@ -127,6 +135,7 @@ def _limits(args: argparse.Namespace) -> ServiceLimits:
     return ServiceLimits(
         max_batch=args.max_batch,
         max_queue=args.max_queue,
+        max_wait=args.max_wait / 1e3,
         max_queries=args.max_queries,
         max_k=args.max_k,
         max_query_chars=args.max_query_chars,
@@ -203,13 +212,13 @@ def _show(
 
 
 def _start_log() -> None:
-    """Writes warnings of the service and its server to stderr, one line each."""
+    """Writes reloads, and warnings of the service and its server, to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
-    for name in ("tilefold.service", "uvicorn"):
+    for name, level in (("tilefold.service", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(level)
         logger.propagate = False
 
 
