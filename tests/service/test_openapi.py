@@ -19,9 +19,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 UNSAID = ("exclude must have one list per query", "beyond float32", "ids together")
 SECRET = "a-token-of-some-length"
 # Small, so that random values are on both sides of each.
-LIMITS = ServiceLimits(
-    max_queries=3, max_k=12, max_query_chars=30, max_ids=4, max_body_bytes=20_000
-)
+LIMITS = ServiceLimits(max_queries=3, max_k=12, max_query_chars=30, max_ids=4)
 
 
 @pytest.fixture(scope="module")
