@@ -155,6 +155,7 @@ def test_an_idle_batcher_does_not_wait():
 
     async def main():
         batcher = batcher_of(Calls(), max_wait=60)
+        batcher._last_size, batcher._last_seconds = 9, 1000.0  # of the last call before it was idle
         for i in range(50):
             assert await batcher.submit(i, 1) == i * i
         await batcher.close()

@@ -13,19 +13,8 @@ BENCH = Path(__file__).parents[2] / "bench" / "serve_load.py"
 
 @pytest.mark.slow  # two servers and their loads
 def test_a_load_prints_a_table_in_which_batches_grow_with_clients(tmp_path):
-    words = [
-        "--documents",
-        "20000",
-        "--dim",
-        "64",
-        "--clients",
-        "1",
-        "16",
-        "--seconds",
-        "1",
-        "--repeats",
-        "1",
-    ]
+    words = ["--documents", "20000", "--dim", "64", "--clients", "1", "16"]
+    words += ["--seconds", "1", "--repeats", "1"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-P", str(BENCH), *words],

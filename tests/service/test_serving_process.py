@@ -188,7 +188,9 @@ def test_a_second_signal_ends_at_once(tmp_path):
         time.sleep(0.5)
         assert service.process.poll() is None
         service.signal(signal.SIGINT)
-        service.process.communicate(timeout=20)
+        _, errors = service.process.communicate(timeout=20)
+    assert service.process.returncode == -signal.SIGTERM
+    assert errors == ""
 
 
 def test_a_token_protects_a_service_and_is_shown_nowhere(tmp_path):

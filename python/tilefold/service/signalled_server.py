@@ -49,7 +49,9 @@ class SignalledServer(uvicorn.Server):
         self._started()
 
     def _end(self) -> None:
-        self.force_exit = self.should_exit  # at the second signal
+        if self.should_exit:  # the second signal does what it does to other processes
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
         self.should_exit = True
 
     def _start_reload(self) -> None:
