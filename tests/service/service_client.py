@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+for package in ("starlette", "uvicorn", "prometheus_client"):
+    pytest.importorskip(package, reason="not installed: pip install tilefold[serve]")
 
 import tilefold
 from tilefold.service import IndexSlot, ServiceLimits, create_app, open_served

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
+pytest.importorskip("starlette", reason="not installed: pip install tilefold[serve]")
+
 from tilefold.service.batcher import Batcher, QueueFullError
 
 

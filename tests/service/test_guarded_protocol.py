@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-import uvicorn
+
+uvicorn = pytest.importorskip("uvicorn", reason="not installed: pip install tilefold[serve]")
 
 from tilefold.service.guarded_protocol import GuardedProtocol
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("uvicorn", reason="not installed: pip install tilefold[serve]")
+
 BENCH = Path(__file__).parents[2] / "bench" / "serve_load.py"
 
 
