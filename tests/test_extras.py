@@ -16,7 +16,7 @@ PACKAGE = ROOT / "python" / "tilefold"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # The extra that the README installs for a verb; "train" for all others.
-EXTRAS = {"demo": "demo", "doctor": "cli"}
+EXTRAS = {"demo": "demo", "doctor": "cli", "serve": "serve"}
 
 
 def module_of(verb: str) -> Path:
@@ -31,6 +31,7 @@ IMPORT_NAMES = {
     "ir-datasets": {"ir_datasets"},
     "ir-measures": {"ir_measures"},
     "pyyaml": {"yaml"},
+    "prometheus-client": {"prometheus_client"},
     "scikit-learn": {"sklearn"},
     "transformers": {"transformers", "tokenizers", "huggingface_hub"},
 }
@@ -176,4 +177,4 @@ def test_errors_name_extras_that_exist_in_quotes():
             assert before.endswith('"'), f"{path.relative_to(ROOT)}: {extra} is not quoted"
             named.add(extra)
     assert named <= known.keys()
-    assert named >= {"torch", "train", "demo", "hnsw", "analysis", "data", "cli"}
+    assert named >= {"torch", "train", "demo", "hnsw", "analysis", "data", "cli", "serve"}

@@ -127,6 +127,7 @@ def test_options_out_of_range_are_refused_before_the_model_is_loaded(
         ["encode", "nowhere", "--out", "out"],
         ["search", "nowhere", "--query", "fox"],
         ["index", "nowhere", "--out", "out"],
+        ["serve", "nowhere"],
         ["demo", "--data", "nowhere"],
         ["train", "--config", "nowhere"],
         ["train", "--train_path", "nowhere", "--output_dir", "out"],
@@ -180,6 +181,8 @@ def test_a_preset_reads_its_data_before_it_asks_the_hub(tmp_path, monkeypatch):
         ("tilefold.train", "accelerate", "train"),
         ("tilefold.mechanisms", "scipy", "analysis"),
         ("tilefold.report", "jinja2", "analysis"),
+        ("tilefold.service", "starlette", "serve"),
+        ("tilefold.service", "prometheus_client", "serve"),
         ("tilefold.integrations.sentence_transformers", "torch", "sentence-transformers"),
     ],
 )

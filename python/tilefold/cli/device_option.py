@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 DEVICE = "cpu"
 
 
-def add_device(option: Any) -> None:
+def add_device(option: Any, *, searches: bool = True) -> None:
     """Adds --device.
 
     Args:
         option: `add_argument` of a parser or a group.
+        searches: whether the verb also searches vectors there.
     """
+    there = "; with tilefold-cuda, vectors are searched there too" if searches else ""
     option(
         "--device",
         default=DEVICE,
         metavar="NAME",
-        help="where models run, such as cuda or cuda:1; with tilefold-cuda, vectors are searched "
-        f"there too (default: {DEVICE})",
+        help=f"where models run, such as cuda or cuda:1{there} (default: {DEVICE})",
     )
 
 

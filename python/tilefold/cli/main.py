@@ -84,6 +84,16 @@ _VERBS = {
   tilefold search index --queries scifact --k 100 --run run.trec
 """,
     ),
+    "serve": (
+        "verbs.serve",
+        "answer queries over HTTP, from one index or two side by side",
+        """
+  tilefold serve index
+  tilefold serve index --texts scifact
+  tilefold serve tuned --model out/model --compare index --compare-model minilm
+  tilefold serve index --host 0.0.0.0 --token-file token
+""",
+    ),
     "mechanisms": (
         "verbs.mechanisms",
         "study what a retriever's layers and neurons know, and edit it",

@@ -19,7 +19,10 @@ _SETTINGS_OF_SIDES = ("prefix", "max_length")
 
 
 def add_model_arguments(
-    parser: argparse.ArgumentParser, *sides: str, default: str | None = "minilm"
+    parser: argparse.ArgumentParser,
+    *sides: str,
+    default: str | None = "minilm",
+    searches: bool = True,
 ) -> None:
     """Adds --model, and settings that the folder of a plain transformers model does not have.
 
@@ -27,6 +30,7 @@ def add_model_arguments(
         parser: of a verb.
         sides: "query", "document" or both: the texts that the verb encodes.
         default: model where none is named.
+        searches: whether the verb searches vectors on --device, too.
     """
     group = parser.add_argument_group("model")
     option = group.add_argument
@@ -51,7 +55,7 @@ def add_model_arguments(
             metavar="N",
             help=f"tokens of a {side} that are read",
         )
-    add_device(option)
+    add_device(option, searches=searches)
     batch = f"texts in a forward pass (default: {BATCH_SIZE})"
     option("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=batch)
 

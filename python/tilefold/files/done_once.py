@@ -147,6 +147,19 @@ def map_checked(path: Path, *, verify: bool = True) -> dict[str, NDArray[Any]]:
     return _without_checksum(path, map_tensors(path), verify=verify, mapped=True)
 
 
+def kept_checksum(path: Path) -> str:
+    """Returns the checksum that a file of `write_checked` carries, without comparing it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        WrongChecksumError: it carries none.
+    """
+    written = map_tensors(path).get(_CHECKSUM)
+    if written is None:
+        raise WrongChecksumError(f"{path} carries no checksum of its tensors")
+    return written.tobytes().hex()
+
+
 class WrongChecksumError(CorruptedFolderError):
     """A file was changed after it was written, by a faulty disk for example."""
 
