@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search_cases import gaussian
 
 import tilefold
 from tilefold import FlatIndex
@@ -483,3 +484,20 @@ def test_a_change_while_filters_are_read_is_noticed():
     exclude = Changing([[best]])
     assert best not in index.search(QUERIES[:1], 50, exclude=exclude).ids
     assert exclude.done
+
+
+def test_integers_in_the_stead_of_strings_have_the_same_answers():
+    documents, queries = gaussian(300, 12, 0), gaussian(9, 12, 1)
+    names = [f"d{i}" for i in range(300)]
+    index = FlatIndex(12)
+    index.add(documents, ids=names)
+    index.remove(names[5:60])
+    numbered, strings = index.with_integer_ids()
+    expected = index.search(queries, 20)
+    index.remove(names[100:200])  # not seen by the other
+    found = numbered.search(queries, 20)
+    assert np.array_equal(found.scores, expected.scores)
+    assert [[strings[i] for i in row] for row in found.ids] == expected.ids.tolist()
+    assert len(numbered.segments) == 1
+    with pytest.raises(ValueError, match="has integer ids already"):
+        numbered.with_integer_ids()

@@ -16,7 +16,7 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 # Rules that a JSON schema cannot state.
-UNSAID = ("exclude must have one list per query", "beyond float32", "ids together")
+UNSAID = ("exclude must have one list per query", "beyond float32", "ids together", "has no names")
 SECRET = "a-token-of-some-length"
 # Small, so that random values are on both sides of each.
 LIMITS = ServiceLimits(max_queries=3, max_k=12, max_query_chars=30, max_ids=4)

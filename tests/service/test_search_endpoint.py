@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from service_client import DIM, HashEncoder, random_vectors, saved_index, serving, slot_of
 
+import tilefold
 from tilefold.service.bearer_token import BearerToken
 
 
@@ -367,6 +368,37 @@ def test_distances_come_nearest_first_and_take_no_min_score(tmp_path):
     assert answer.json["scores"][0] == sorted(answer.json["scores"][0])
     refused = searched(folder, {"vectors": vectors(), "min_score": 0})
     assert "min_score is not for squared L2 distances" in refused.error
+
+
+def test_an_index_with_strings_as_ids_answers_with_names_and_takes_them(tmp_path):
+    names = [f"passage {i}" for i in range(60)]
+    documents, query = random_vectors(60, 1), random_vectors(1, 2)
+    index = tilefold.FlatIndex(DIM)
+    index.add(documents, ids=names)
+    index.remove(names[10:20])
+    index.save(tmp_path / "index")
+    filters = {"allowed": names[:40], "exclude": [[names[3], "unknown"]]}
+    found = searched(tmp_path / "index", {"vectors": query.tolist(), "k": 30, **filters}).json
+    scores, ids = index.search(query, 30, **filters)
+    kept = ids[0] != None  # noqa: E711 - elementwise
+    assert kept.sum() == 29
+    assert found["names"] == [ids[0][kept].tolist()]
+    assert np.float32(found["scores"][0]).tobytes() == scores[0][kept].tobytes()
+    assert [names[i] for i in found["ids"][0]] == found["names"][0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["a"], "allowed: this index has no names of documents, got 'a'"),
+        ([1, ""], "allowed[1] must not be empty, got a text of 0"),
+        ([1.5], "allowed[0] must be an integer, got 1.5"),
+        ([-1], "allowed[0] must be at least 0, got -1"),
+    ],
+)
+def test_wrong_ids_and_names_are_refused_by_their_place(folder, ids, message):
+    answer = searched(folder, {"vectors": vectors(), "allowed": ids})
+    assert (answer.status, answer.json) == (422, {"error": f"search: {message}"})
 
 
 def test_metrics_count_requests_batches_and_documents(folder):

@@ -161,6 +161,11 @@ class FlatIndex:
         return self._residents
 
     @property
+    def has_string_ids(self) -> bool:
+        """Whether ids are strings, which the first documents decide; see `add`."""
+        return self._content.table is not None
+
+    @property
     def metric(self) -> str:
         """What `search` returns: "ip", "l2" or "cosine"."""
         return self._metric
@@ -182,9 +187,40 @@ class FlatIndex:
         if self._content.table is not None:
             raise ValueError(
                 "FlatIndex.segments: this index has ids that are strings, and shards and mining "
-                "take integers; add documents without ids, and keep the strings in a list"
+                "take integers: those of with_integer_ids()"
             )
         return self._segments
+
+    def with_integer_ids(self) -> tuple[FlatIndex, list[str]]:
+        """Returns an index of the same documents whose ids are integers, and the string of each.
+
+        For shards, mining and others that take integers alone. Vectors and packed documents are
+        shared, and later changes of one index are not seen in the other.
+
+        Returns:
+            The index, in which ties have the same order, and the string of each of its ids; "" for
+            integers that no document has.
+
+        Raises:
+            ValueError: the index has integer ids already.
+
+        Example:
+            >>> index = FlatIndex(2)
+            >>> index.add(np.float32([[1, 0], [0, 1]]), ids=["d1", "d7"])
+            >>> numbered, names = index.with_integer_ids()
+            >>> [names[i] for i in numbered.search(np.float32([0, 1]), k=2).ids]
+            ['d7', 'd1']
+        """
+        with self._lock:
+            content = self._content
+            if content.table is None:
+                raise ValueError("FlatIndex.with_integer_ids: this index has integer ids already")
+            numbered = FlatIndex(self.dim, metric=self._metric, device=self.device)
+            numbered._exponent = self._exponent
+            numbered._content = IndexContent(content.segments)
+            numbered._next_id = len(content.table)
+            names = [name or "" for name in content.table.by_number().tolist()]
+        return numbered, names
 
     @property
     def ids(self) -> NDArray[Any]:

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from ..files.printable import escaped
 
 _SHOWN = 60
+# Kinds of ids, which pydantic adds to the place of an error.
+ID, NAME = "<id>", "<name>"
 # Of pydantic's types of errors, with fields of their context.
 _EXPECTED = {
     "bool_type": "must be true or false",
@@ -23,6 +25,7 @@ _EXPECTED = {
     "list_type": "must be a list",
     "model_type": "must be an object",
     "string_pattern_mismatch": "must be a text that is not blank",
+    "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "string_type": "must be a text",
     "too_long": "must have at most {max_length} entries",
@@ -50,6 +53,7 @@ def sentence_of(error: ValidationError, op: str) -> str:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Returns a place as JSON paths are written: vectors[0][3]."""
+    location = tuple(part for part in location if part not in (ID, NAME))
     parts = [f"[{part}]" if isinstance(part, int) else f".{_clipped(part)}" for part in location]
     return "".join(parts).removeprefix(".")
 

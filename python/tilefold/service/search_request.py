@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    create_model,
+)
 
 from .batched_search import SearchWork
-from .request_errors import sentence_of
+from .request_errors import ID, NAME, sentence_of
 from .served_index import ServedIndex, Vectors
 from .service_error import ServiceError
 from .service_limits import ServiceLimits
@@ -16,6 +26,7 @@ from .service_limits import ServiceLimits
 _LARGEST = float(np.finfo(np.float32).max)
 _LARGEST_ID = 2**63 - 1
 _LARGEST_DIM = 65536
+_LONGEST_NAME = 4096  # characters
 _Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
 
 
@@ -27,6 +38,10 @@ def _as_integer(value: Any) -> Any:
 def _integer(smallest: int, largest: int) -> Any:
     # Limits come first, as pydantic's schemas show none of those around a validator.
     return Annotated[int, Field(ge=smallest, le=largest), BeforeValidator(_as_integer)]
+
+
+def _kind_of_id(value: Any) -> str:
+    return NAME if isinstance(value, str) else ID
 
 
 def request_model(limits: ServiceLimits, n_indexes: int = 1) -> type[BaseModel]:
@@ -42,8 +57,12 @@ def request_model(limits: ServiceLimits, n_indexes: int = 1) -> type[BaseModel]:
 
     text = Annotated[str, Field(max_length=limits.max_query_chars, pattern=r"\S")]
     vector = Annotated[list[_Number], Field(min_length=1, max_length=_LARGEST_DIM)]
-    an_id = _integer(0, _LARGEST_ID)
-    ids = Annotated[list[an_id], Field(max_length=limits.max_ids)]  # type: ignore[valid-type]
+    an_id: Any = _integer(0, _LARGEST_ID)
+    a_name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
+    # One kind is chosen first, so that an error is of that kind alone.
+    kinds: Any = Union[Annotated[an_id, Tag(ID)], Annotated[a_name, Tag(NAME)]]  # noqa: UP007
+    either: Any = Annotated[kinds, Discriminator(_kind_of_id)]
+    ids: Any = Annotated[list[either], Field(max_length=limits.max_ids)]
     queries = {"min_length": 1, "max_length": limits.max_queries}
     return create_model(
         "SearchRequest",
@@ -53,10 +72,10 @@ def request_model(limits: ServiceLimits, n_indexes: int = 1) -> type[BaseModel]:
         k=(_integer(1, limits.max_k), Field(10, description="Results per query.")),
         exclude=optional(
             list[ids],
-            "Ids that a query may not retrieve: one list per query.",
+            "Ids or names that a query may not retrieve: one list per query.",
             max_length=limits.max_queries,
         ),
-        allowed=optional(ids, "Ids that may be retrieved, by all queries."),
+        allowed=optional(ids, "Ids or names that may be retrieved, by all queries."),
         min_score=optional(_Number, "Results with smaller scores are left out."),
         index=(_integer(0, n_indexes - 1), Field(0, description="Which index, from 0.")),
         return_texts=(bool, Field(False, description="Whether to return titles and texts.")),
@@ -108,8 +127,12 @@ def work_of(request: Any, served: ServedIndex, limits: ServiceLimits) -> SearchW
             422, "search: this index is served without a model; expected vectors, got queries"
         )
     vectors = None if request.vectors is None else _vectors(request.vectors, served)
-    allowed = None if request.allowed is None else np.unique(np.array(request.allowed, np.int64))
-    exclude = request.exclude and [np.array(ids, np.int64) for ids in request.exclude]
+    allowed = (
+        None if request.allowed is None else np.unique(_ids("allowed", request.allowed, served))
+    )
+    exclude = request.exclude and [
+        _ids(f"exclude[{i}]", ids, served) for i, ids in enumerate(request.exclude)
+    ]
     return SearchWork(
         served,
         request.k,
@@ -147,3 +170,10 @@ def _vectors(rows: list[list[float]], served: ServedIndex) -> Vectors:
                 422, f"search: vectors[{i}] has dim {len(row)} but documents have dim {dim}"
             )
     return np.array(rows, np.float32)
+
+
+def _ids(argument: str, given: list[int | str], served: ServedIndex) -> NDArray[np.int64]:
+    try:
+        return served.ids_of(given)
+    except ValueError as error:
+        raise ServiceError(422, f"search: {argument}: {error}") from None

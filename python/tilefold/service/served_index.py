@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,26 @@ class ServedIndex:
     names: Sequence[str] | None = None
     documents: Documents | None = None
     encoder: QueryEncoder | None = None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Ids by name; the first of those that share a name."""
+        names = self.names or ()
+        return {names[i]: i for i in reversed(range(len(names)))}
+
+    def ids_of(self, given: Sequence[int | str]) -> NDArray[np.int64]:
+        """Returns ids; those given by names of documents are looked up, and unknown names left out.
+
+        Raises:
+            ValueError: a name is given, and the index has none.
+        """
+        named = [id for id in given if isinstance(id, str)]
+        if not named:
+            return np.array(given, np.int64)
+        if self.names is None:
+            raise ValueError(f"this index has no names of documents, got {named[0]!r}")
+        ids = (self._numbers.get(id) if isinstance(id, str) else id for id in given)
+        return np.array([id for id in ids if id is not None], np.int64)
 
     def search(
         self,
@@ -111,6 +132,8 @@ def open_served(
     if encoder is not None:
         (corpus or _nameless(root, index)).check_model(encoder.record, encoder.dim)
     names = None if corpus is None else corpus.names
+    if index.has_string_ids:
+        index, names = index.with_integer_ids()
     aligned = None if documents is None else _by_id(documents, names, root)
     return ServedIndex(root.resolve().name, index, fingerprint, names, aligned, encoder)
 
