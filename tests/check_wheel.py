@@ -32,7 +32,7 @@ EXPECTED = {
     "tilefold/report/page.html.jinja",
 }
 # What a package may hold; anything else got in by mistake.
-SUFFIXES = {".py", ".pyi", ".typed", ".jinja", ".json", ".yaml", ".html", ".so", ".pyd"}
+SUFFIXES = {".py", ".pyi", ".typed", ".jinja", ".json", ".yaml", ".html", ".js", ".so", ".pyd"}
 
 
 def lines_of(*command: str | Path) -> list[str]:
