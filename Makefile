@@ -166,7 +166,8 @@ test-cuda: $(VENV)/.installed-test ## run the CUDA kernels on the host, in sever
 	    -k "cuda and not test_csrc and not test_cuda" $(ALL_CUDA_TESTS) $(ARGS)
 
 # Compiled for 64-bit ARM by Debian's cross compiler, and run by qemu: digests of searches with every
-# row, on a processor with dot products and on one without, and the tests of the kernels of search.
+# row, on a processor with dot products and on one without, and the tests of the kernels of search
+# (those of the row with dot products, which shares all but the tile with the other).
 ARM := build/test-arm
 ARM_TESTS := tests/kernels/test_kernels.py tests/kernels/test_tile.py tests/kernels/test_rows.py
 $(ARM)/.prepared: tests/arm/prepare.sh constraints.txt | $(VENV)/.installed-test
@@ -185,8 +186,8 @@ test-arm: $(ARM)/.prepared ## run the search kernels of ARM under emulation (Deb
 	@tests/arm/python.sh $(ARM) cortex-a57 tests/digests.py
 	@for row in neon_dot scalar; do \
 	    TILEFOLD_ISA=$$row tests/arm/python.sh $(ARM) max tests/digests.py || exit 1; done
-	@tests/arm/python.sh $(ARM) max -m pytest -p no:cacheprovider -n 0 -q -k "not scalar" $(ARM_TESTS) \
-	    $(ARGS)
+	@tests/arm/python.sh $(ARM) max -m pytest -p no:cacheprovider -n 0 -q \
+	    -k "neon_dot or test_rows or (test_tile and neon)" $(ARM_TESTS) $(ARGS)
 
 # The same sources compiled by Clang, as on macOS and Windows.
 CLANG := build/test-clang
