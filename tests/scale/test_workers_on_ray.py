@@ -185,6 +185,12 @@ def test_a_pool_that_raised_runs_again_without_results_of_before():
         assert list(pool.run([])) == []
 
 
+def test_a_pool_runs_inside_a_with_block_alone():
+    pool = WorkerPool("multiply", open_multiply, Workers(number=1))
+    with pytest.raises(ValueError, match="multiply: workers run inside a `with` block"):
+        list(pool.run([1]))
+
+
 def test_more_workers_than_the_cluster_has_room_for_wait_for_nothing():
     """The second worker is never placed, and the first one does it all."""
     workers = Workers(number=2, threads=2)

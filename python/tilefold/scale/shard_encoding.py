@@ -33,6 +33,35 @@ class ShardTexts(NamedTuple):
     names: Sequence[str]
 
 
+class ShardTasks(Sequence[ShardTexts]):
+    """Shards to be encoded, whose texts are taken from the corpus when a worker gets them.
+
+    Args:
+        numbers: of the shards.
+        plan: of the folder.
+        columns: texts, or texts and titles, of all documents.
+        names: of all documents.
+    """
+
+    def __init__(
+        self,
+        numbers: Sequence[int],
+        plan: Plan,
+        columns: Sequence[Sequence[str]],
+        names: Sequence[str],
+    ) -> None:
+        self._numbers, self._plan, self._columns, self._names = numbers, plan, columns, names
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        number = self._numbers[place]
+        rows = self._plan.rows(number)
+        own = [column[rows.start : rows.stop] for column in self._columns]
+        return ShardTexts(number, own, self._names[rows.start : rows.stop])
+
+
 def encode_on_workers(
     open_encoder: Callable[[], Encode],
     texts: Sequence[str],
@@ -54,7 +83,7 @@ def encode_on_workers(
     Args:
         open_encoder: called once in each worker; returns `encode` of `encode_shards`.
         texts, names, num_shards, dtype, model, titles: of `encode_shards`. The texts of a shard are
-            sent to its worker.
+            read, by a slice, when they are sent to its worker, so that columns may be mapped.
         folder: where shards go, on storage that this process and all workers share.
         workers: the cluster; by default one on this machine.
 
@@ -77,22 +106,22 @@ def encode_on_workers(
     plan, columns = plan_shards(
         texts, names, folder, num_shards=num_shards, dtype=dtype, model=model, titles=titles
     )
-    root, tasks = Path(folder).resolve(), []
+    root, absent = Path(folder).resolve(), []
     for number in range(num_shards):
         path, rows = shard_path(root, plan, number), plan.rows(number)
         if path.exists():
             check_shard(path, plan.key, rows)
             yield path
-            continue
-        own = [column[rows.start : rows.stop] for column in columns]
-        tasks.append(ShardTexts(number, own, names[rows.start : rows.stop]))
-    if tasks:
+        else:
+            absent.append(number)
+    if absent:
+        tasks = ShardTasks(absent, plan, columns, names)
         yield from _encode_rest(open_encoder, tasks, root, plan, workers or Workers())
 
 
 def _encode_rest(
     open_encoder: Callable[[], Encode],
-    tasks: list[ShardTexts],
+    tasks: ShardTasks,
     root: Path,
     plan: Plan,
     workers: Workers,

@@ -112,8 +112,11 @@ class WorkerPool:
 
         Raises:
             ChildProcessError: three processes died over one task, or while one worker started.
+            ValueError: outside of a `with` block.
             Exception: what a task or `open_work` raised.
         """
+        if not self._slots:
+            raise ValueError(f"{self._op}: workers run inside a `with` block, and there is none")
         waiting = deque(range(len(tasks)))
         deaths: Counter[int] = Counter()
         left, shared_ref = len(tasks), self._ray.put(shared)
