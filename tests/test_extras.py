@@ -44,6 +44,7 @@ OPTIONAL = {
     "ir_datasets",
     "peft",
     "pyarrow",
+    "ray",
     "requests",
     "tenacity",
     "threadpoolctl",
@@ -153,8 +154,8 @@ def test_what_developers_need_is_not_published():
     extras = PROJECT["project"]["optional-dependencies"]
     assert not {"test", "lint"} & extras.keys()
     assert {"test", "lint"} <= PROJECT["dependency-groups"].keys()
-    # CUDA kernels are for machines with a GPU; the two frameworks bring fifty packages.
-    left_out = {"all", "cuda", "langchain", "llama-index"}
+    # CUDA kernels are for machines with a GPU; the two frameworks bring fifty packages, Ray 230 MB.
+    left_out = {"all", "cuda", "langchain", "llama-index", "ray"}
     listed = {name for name in extras if name not in left_out}
     assert set(re.findall(r"[\w-]+", extras["all"][0])) == {"tilefold", *listed}
 

@@ -40,7 +40,7 @@ FLOORS = [
     {"activations", "losses", "retrieval"},
     {"__init__"},
     {"data", "models"},
-    {"confidence", "evaluate", "exposure", "mining", "report", "train", "world"},
+    {"confidence", "evaluate", "exposure", "mining", "report", "scale", "train", "world"},
     {"aar", "invar", "mechanisms"},
     {"studies", "service"},
     {"integrations"},

@@ -84,10 +84,15 @@ def check_model(name: str) -> None:
         check(name)
 
 
-def load_model(args: argparse.Namespace) -> BiEncoder:
-    """Opens the model of the options on its device; its folder has settings that were not given."""
+def load_model(args: argparse.Namespace, *, device: str | None = None) -> BiEncoder:
+    """Opens the model of the options on a device; its folder has settings that were not given.
+
+    Args:
+        args: options of a verb.
+        device: of torch; None for that of the options.
+    """
     from ..models.model_record import open_model
 
-    device = torch_device(args)
+    place = str(torch_device(args)) if device is None else device
     model = open_model(args.model, **model_settings(args))
-    return model if device.type == DEVICE else model.to(device)
+    return model if place == DEVICE else model.to(place)

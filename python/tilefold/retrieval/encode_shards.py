@@ -97,6 +97,44 @@ def encode_shards(
         >>> [path.name for path in paths]
         ['00000-of-00002.safetensors', '00001-of-00002.safetensors']
     """
+    plan, columns = plan_shards(
+        texts,
+        names,
+        folder,
+        num_shards=num_shards,
+        shard=shard,
+        dtype=dtype,
+        model=model,
+        titles=titles,
+    )
+    for number in range(num_shards) if shard is None else [shard]:
+        rows = plan.rows(number)
+        own = [column[rows.start : rows.stop] for column in columns]
+        yield encode_shard(encode, own, names[rows.start : rows.stop], folder, plan, number)
+
+
+def plan_shards(
+    texts: Sequence[str],
+    names: Sequence[str],
+    folder: str | Path,
+    *,
+    num_shards: int = 1,
+    shard: int | None = None,
+    dtype: str = "float32",
+    model: Any = None,
+    titles: Sequence[str] | None = None,
+) -> tuple[Plan, tuple[Sequence[str], ...]]:
+    """Checks a corpus, and writes the plan of its shards into their folder or compares it.
+
+    Args:
+        texts, names, folder, num_shards, shard, dtype, model, titles: of `encode_shards`.
+
+    Returns:
+        The plan, and the columns that `encode_shard` takes, from the first row to the last.
+
+    Raises:
+        ValueError, OSError: as `encode_shards`.
+    """
     columns = (texts, titles) if titles is not None and any(titles) else (texts,)
     plan = Plan(len(texts), num_shards, dtype, model, digest_of_columns(names, *columns), _VERSION)
     _check(plan, names, shard)
@@ -105,14 +143,44 @@ def encode_shards(
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     _agree(root / _PLAN, plan)
-    for number in range(num_shards) if shard is None else [shard]:
-        path, rows = _path(root, plan, number), plan.rows(number)
-        if path.exists():
-            check_shard(path, plan.key, rows)
-        else:
-            vectors = encode(*(column[rows.start : rows.stop] for column in columns))
-            _write(path, plan, vectors, rows, [names[row] for row in rows])
-        yield path
+    return plan, columns
+
+
+def encode_shard(
+    encode: Encode,
+    columns: Sequence[Sequence[str]],
+    names: Sequence[str],
+    folder: str | Path,
+    plan: Plan,
+    number: int,
+) -> Path:
+    """Encodes one shard of a plan and writes it, or checks the one that is there.
+
+    Args:
+        encode: of `encode_shards`.
+        columns: texts, or texts and titles, of the documents of this shard.
+        names: of the documents of this shard.
+        folder: with the plan.
+        plan: of `plan_shards`.
+        number: of the shard, from 0.
+
+    Returns:
+        The path of the shard.
+
+    Raises:
+        ValueError, OSError: as `encode_shards`.
+    """
+    path, rows = shard_path(folder, plan, number), plan.rows(number)
+    if path.exists():
+        check_shard(path, plan.key, rows)
+    else:
+        _write(path, plan, encode(*columns), rows, names)
+    return path
+
+
+def shard_path(folder: str | Path, plan: Plan, number: int) -> Path:
+    """Returns the path of a shard, which need not be there yet."""
+    return Path(folder) / f"{number:05}-of-{plan.num_shards:05}.safetensors"
 
 
 def plan_of(folder: str | Path) -> Plan:
@@ -148,7 +216,7 @@ def shards_of(folder: str | Path, *, verify: bool = True) -> list[Path]:
     """
     root = Path(folder)
     plan = plan_of(root)
-    paths = [_path(root, plan, number) for number in range(plan.num_shards)]
+    paths = [shard_path(root, plan, number) for number in range(plan.num_shards)]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if missing:
         raise FileNotFoundError(
@@ -161,10 +229,6 @@ def shards_of(folder: str | Path, *, verify: bool = True) -> list[Path]:
 
 
 # ---- one shard -----------------------------------------------------------------------------------
-
-
-def _path(root: Path, plan: Plan, number: int) -> Path:
-    return root / f"{number:05}-of-{plan.num_shards:05}.safetensors"
 
 
 def _write(

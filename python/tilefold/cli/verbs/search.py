@@ -10,13 +10,17 @@ from ...data.self_retrieval import same_ids, searched_identity
 from ...progress import show_progress
 from ...ragged_lists import Lists
 from ...retrieval.corpus import Corpus, open_corpus
+from ...retrieval.encode_shards import plan_of
 from ...retrieval.running_search import SearchResult
+from ...scale import ShardedSearch, Workers
+from ...scale.ray_cluster import import_ray
 from ..command_parser import CommandParser
 from ..destination import check_writable
 from ..device_option import search_placement
 from ..model_options import add_model_arguments, load_model
 from ..option_types import positive
 from ..query_removal import add_remove_query, excluding, show_removed
+from ..ray_options import add_ray, workers_of
 from ..saved_options import options_of, save_options
 from ..terminal import clip, fact, heading, note, say, shown, title, width
 
@@ -31,6 +35,7 @@ def add_arguments(parser: CommandParser) -> None:
     option("--run", metavar="FILE", help="write a TREC run")
     add_remove_query(parser, "id for queries of BEIR, else none", rules=("id", "none"))
     add_model_arguments(parser, "query")
+    add_ray(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -43,7 +48,11 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError("--queries needs --run FILE for the results")
     # Whatever would make the results useless is found before the model is loaded.
     check_writable(args.run, "--run")
-    corpus = open_corpus(args.corpus)
+    workers = workers_of(args)
+    if workers is not None:
+        import_ray("tilefold search --ray")
+        plan_of(args.corpus)  # an index in one piece has none
+    corpus = open_corpus(args.corpus, verify=workers is None)  # workers verify their own shards
     typed = {f"q{i}": text for i, text in enumerate(args.query or [], 1)}
     queries = read_query_texts(args.queries) if args.queries else typed
     if args.run:
@@ -51,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
         title(f"{args.queries or 'queries'} against {args.corpus}")
         fact("queries", f"{len(queries):,} on {len(corpus.names):,} documents, k = {args.k}")
     own = _own_documents(args, list(queries), corpus)
-    found = _search(args, corpus, list(queries.values()), own)
+    found = _search(args, corpus, list(queries.values()), own, workers)
     if args.run:
         write_run(args.run, list(queries), corpus.names, found.scores, found.ids)
         save_options(options_of(args), f"{args.run}.yaml")
@@ -71,12 +80,23 @@ def _own_documents(args: argparse.Namespace, names: list[str], corpus: Corpus) -
     return own
 
 
-def _search(args: argparse.Namespace, corpus: Corpus, texts: list[str], own: Lists) -> SearchResult:
+def _search(
+    args: argparse.Namespace,
+    corpus: Corpus,
+    texts: list[str],
+    own: Lists,
+    workers: Workers | None,
+) -> SearchResult:
     from ...models.model_record import model_record
 
     model = load_model(args)
     corpus.check_model(model_record(model, args.model), model.dim)
     vectors = model.encode_queries(texts, batch_size=args.batch_size)
+    if workers is not None:
+        opened = ShardedSearch(corpus.folder, workers=workers)
+        with show_progress("search shards") as display, opened as sharded:
+            found = sharded.search(vectors, args.k, exclude=excluding(own), progress=display)
+            return SearchResult(found.scores, found.ids)
     with show_progress("search"):
         return corpus.search(
             vectors, args.k, exclude=excluding(own), placement=search_placement(args, args.k)
