@@ -34,6 +34,7 @@ API = {
     "tilefold.evaluate": "Evaluation",
     "tilefold.mining": "Mining of hard negatives",
     "tilefold.train": "Training",
+    "tilefold.train.objectives": "Objectives of training",
     "tilefold.confidence": "Confidence",
     "tilefold.exposure": "Synthetic questions",
     "tilefold.world": "A small world of facts",
@@ -82,12 +83,23 @@ def public_names(module: ModuleType) -> list[str]:
     return sorted(name for name in own if not name.startswith("_") or name == "__version__")
 
 
+def names_of_page(name: str) -> list[str]:
+    """Returns the public names of a module, without those that the package above exports, too."""
+    module, parent = importlib.import_module(name), name.rpartition(".")[0]
+    above = importlib.import_module(parent) if parent in API else None
+    names = public_names(module)
+    return [n for n in names if not above or getattr(above, n, None) is not getattr(module, n)]
+
+
 def api_page(name: str) -> str:
     """Returns the reference of a module as Markdown with directives of mkdocstrings."""
     module = importlib.import_module(name)
-    about = (module.__doc__ or "").strip()
-    blocks = [f"::: {definition(module, member)}" for member in public_names(module)]
-    return "\n\n".join([f"# {name}", about, *blocks]) + "\n"
+    parts = [f"# {name}", (module.__doc__ or "").strip()]
+    if names_of_page(name) != public_names(module):
+        above = name.rpartition(".")[0]
+        parts.append(f"Other names of this module are on the page of [{above}]({above}.md).")
+    parts += [f"::: {definition(module, member)}" for member in names_of_page(name)]
+    return "\n\n".join(parts) + "\n"
 
 
 def definition(module: ModuleType, name: str) -> str:
