@@ -96,6 +96,8 @@ lint: $(VENV)/.installed-lint ## check style and types, Python and C++
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/stubtest --concise tilefold._native
+	@echo "==> lint: programs of users, by mypy --strict and pyright"
+	@$(BIN)/python tests/type_checks/check_types.py build/type_checks
 	@$(if $(CPP),$(BIN)/clang-format --dry-run -Werror $(CPP))
 
 stubs: $(VENV)/.installed-test ## generate build/stubs and compare _native.pyi with it

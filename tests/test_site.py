@@ -31,8 +31,8 @@ NO_EXAMPLE = {
         "tilefold.data": "detect read_beir read_collection read_msmarco read_query_texts write_run",
         "tilefold.exposure": "exposed_training_set order_by_knowledge",
         "tilefold.invar": "GeneratorTrainer",
-        "tilefold.mechanisms": "feed_forwards layer_rows layers_of link_effects masked_word present "
-        "probe_layers retrieval scaled_neurons",
+        "tilefold.mechanisms": "feed_forwards layer_rows layers_of link_effects masked_word "
+        "present probe_layers retrieval scaled_neurons",
         "tilefold.models": "find_model minilm",
         "tilefold.report.evaluation": "scores_of_run",
         "tilefold.studies.findings": "run_findings",
