@@ -144,3 +144,14 @@ def test_links_between_files_become_links_between_pages():
         "[a](../ARCHITECTURE.md) [b](../README.md#y) [c](a://b)", Page("search.md")
     )
     assert search == "[a](ARCHITECTURE.md) [b](index.md#y) [c](a://b)"
+
+
+def test_the_picture_of_the_certificate_is_drawn_by_its_script():
+    drawn = loaded(ROOT / "docs" / "certificate_figure.py")
+    assert (ROOT / "docs" / "certificate.svg").read_text() == drawn.figure()
+    threshold = sorted(score for *_, score in drawn.DOCUMENTS if score is not None)[-drawn.K]
+    for approximate, radius, score in drawn.DOCUMENTS:
+        if score is None:
+            assert approximate + radius < threshold
+        else:
+            assert abs(score - approximate) <= radius

@@ -27,7 +27,7 @@ def search_arrays(folder: Path) -> None:
     certified = tilefold.search(documents[:2], documents, k=3, return_certificate=True)
     assert_type(certified, tilefold.CertifiedResult)
     assert_type(certified.certificate.holds, bool)
-    _offsets, scores, ids = tilefold.range_search(documents[:2], documents, min_score=0.5)
+    _offsets, _scores, _ids = tilefold.range_search(documents[:2], documents, min_score=0.5)
 
     index = tilefold.FlatIndex(8, metric="cosine")
     index.add(documents, ids=[f"d{i}" for i in range(100)])
