@@ -22,7 +22,7 @@ DOCUMENTS = [
     (0.47, 0.10, None),
     (0.38, 0.06, None),
 ]
-WIDTH, LEFT, RIGHT, TOP, ROW = 760, 120, 200, 64, 30
+WIDTH, LEFT, RIGHT, TOP, ROW = 800, 120, 240, 64, 30
 LOW, HIGH = 0.3, 1.0
 BLUE, GREY, ORANGE, INK = "#1565c0", "#8a8f98", "#c75000", "#22252a"
 
@@ -53,7 +53,7 @@ def document(number: int, threshold: float) -> list[str]:
     if score is not None:
         x = x_of(score)
         parts.append(f'<path d="M{x} {y - 8}l5 8l-5 8l-5 -8z" fill="{ORANGE}"/>')
-    verdict = "pruned: never scored" if pruned else "scored, not among the best"
+    verdict = "pruned: never scored" if pruned else "scored, not in the answer"
     if score is not None and score >= threshold:
         verdict = "scored, answer"
     return [*parts, text(WIDTH - RIGHT + 16, y + 5, verdict, colour)]
@@ -81,13 +81,13 @@ def figure() -> str:
         f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="{INK}"/>',
         text(WIDTH - RIGHT, y + 20, "inner product", anchor="end"),
         f'<circle cx="{LEFT + 4}" cy="{y + 41}" r="4" fill="{BLUE}"/>',
-        text(LEFT + 16, y + 46, "approximate score, with the radius on both sides"),
-        f'<path d="M{LEFT + 344} {y + 33}l5 8l-5 8l-5 -8z" fill="{ORANGE}"/>',
-        text(LEFT + 358, y + 46, "exact score"),
+        text(LEFT + 16, y + 46, "approximate score and its interval"),
+        f'<path d="M{LEFT + 300} {y + 33}l5 8l-5 8l-5 -8z" fill="{ORANGE}"/>',
+        text(LEFT + 314, y + 46, "exact score"),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
-    Path(__file__).with_suffix(".svg").with_stem("certificate").write_text(figure())
+    Path(__file__).with_name("certificate.svg").write_text(figure())

@@ -21,7 +21,7 @@ from tilefold.train.arguments import RetrieverTrainingArguments
 
 def search_arrays(folder: Path) -> None:
     documents = np.zeros((100, 8), np.float32)
-    scores, ids = tilefold.search(documents[:2], documents, 3)
+    _scores, _ids = tilefold.search(documents[:2], documents, 3)
     result = tilefold.search(documents[:2], documents, k=3, exclude=[[0], []], metric="cosine")
     assert_type(result, tilefold.SearchResult)
     certified = tilefold.search(documents[:2], documents, k=3, return_certificate=True)
