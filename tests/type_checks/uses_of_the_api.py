@@ -53,6 +53,7 @@ def search_arrays(folder: Path) -> None:
 def compute_losses(queries: Tensor, documents: Tensor, positives: Tensor) -> Tensor:
     loss = contrastive_loss(queries, documents, positives, temperature=0.05, symmetric=True)
     assert_type(loss, Tensor)
+    contrastive_loss(queries, documents, [[0, 2], [1]], exclude=[[1], []])
     aligned = alignment_loss((queries, documents), (queries, documents), temperature=0.05)
     assert_type(aligned, Tensor)
     agreed = invariance_loss(torch.stack([queries, queries]), documents, temperature=0.05)
