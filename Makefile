@@ -26,8 +26,10 @@ EXTRAS_demo := demo,hnsw,bench
 EXTRAS_test := all
 EXTRAS_lint := all
 EXTRAS_doctor := cli
+EXTRAS_docs := all
 GROUP_test := test
 GROUP_lint := lint
+GROUP_docs := docs
 
 # CUDA kernels of the editable build take a minute or two to compile, and need a GPU to run.
 TILEFOLD_CUDA ?= off
@@ -48,7 +50,7 @@ endif
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs doctor sanitize test-cuda test-arm test-clang wheel check-numpy-only clean
+.PHONY: help demo test fuzz bench bench-data bench-compare lint stubs docs doctor sanitize test-cuda test-arm test-clang wheel check-numpy-only clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,12 +96,20 @@ lint: $(VENV)/.installed-lint ## check style and types, Python and C++
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/stubtest --concise tilefold._native
+	@echo "==> lint: programs of users, by mypy --strict and pyright"
+	@$(BIN)/python tests/type_checks/check_types.py build/type_checks
 	@$(if $(CPP),$(BIN)/clang-format --dry-run -Werror $(CPP))
 
 stubs: $(VENV)/.installed-test ## generate build/stubs and compare _native.pyi with it
 	@echo "==> stubs: signatures of the extension, as pybind11 documents them"
 	@$(BIN)/pybind11-stubgen tilefold._native --output-dir build/stubs
 	@$(BIN)/pytest -q tests/kernels/test_native_stub.py
+
+# Warnings, broken links and missing anchors are errors. The variable silences an announcement.
+docs: $(VENV)/.installed-docs ## build the documentation site into build/docs
+	@echo "==> docs: the site, from docs/, README.md and docstrings"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(ARGS)
+	@echo "open build/docs/index.html, or serve it:  python3 -m http.server -d build/docs"
 
 doctor: $(VENV)/.installed-doctor ## show what this machine offers tilefold and what it uses
 	@echo "==> doctor: rows, threads, runtimes, self-test"

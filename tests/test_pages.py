@@ -5,8 +5,10 @@ import re
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tilefold
 from tilefold.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +96,58 @@ def test_commands_exist(page: Path):
             assert words[1] in targets, line
         elif words[:1] == ["tilefold"] and len(words) > 1 and words[1].isalpha():
             assert words[1] in main._VERBS, line
+
+
+# Errors that the page quotes and a call can cause here, by what causes them.
+QUOTED = {
+    "search: queries have dim 5 but documents have dim 4": lambda: tilefold.search(
+        np.ones((1, 5), np.float32), np.ones((2, 4), np.float32), 1
+    ),
+    "search: row 0 of queries has a NaN or an infinity": lambda: tilefold.search(
+        np.full((1, 4), np.nan, np.float32), np.ones((2, 4), np.float32), 1
+    ),
+    "search: there is no argument top_k; the number of answers is k": lambda: tilefold.search(
+        np.ones((1, 4), np.float32), np.ones((2, 4), np.float32), top_k=1
+    ),
+    "search: queries are float64 and were rounded to float32": lambda: tilefold.search(
+        np.ones((1, 4)), np.ones((2, 4), np.float32), 1
+    ),
+    "FlatIndex.add: id 0 is already in the index": lambda: index_of_two().add(
+        np.ones((1, 4), np.float32), ids=[0]
+    ),
+    "search_shards: memory_limit must be at least": lambda: tilefold.search_shards(
+        np.ones((1, 4), np.float32), [np.ones((2, 4), np.float32)], 1, memory_limit=10
+    ),
+}
+
+
+def index_of_two() -> tilefold.FlatIndex:
+    index = tilefold.FlatIndex(4)
+    index.add(np.ones((2, 4), np.float32))
+    return index
+
+
+def quoted_errors() -> list[str]:
+    """Messages that are the headings of troubleshooting."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    return re.findall(r"^\*\*`(.+)`\*\*$", text, re.M)
+
+
+@pytest.mark.parametrize("message", QUOTED)
+def test_errors_of_troubleshooting_are_raised_as_quoted(message: str):
+    assert any(message in quoted for quoted in quoted_errors())
+    with pytest.raises((ValueError, TypeError, UserWarning), match=re.escape(message)):
+        QUOTED[message]()
+
+
+def test_errors_of_troubleshooting_are_in_the_sources():
+    """Where a message is put together, its longest part without names and numbers is."""
+    files = [*(ROOT / "python").rglob("*.py"), *(ROOT / "csrc").rglob("*.[ch]*")]
+    text = " ".join(path.read_text() for path in [*files, ROOT / "pyproject.toml"])
+    sources = re.sub(r'"\s*\n?\s*f?"', "", text)
+    for message in quoted_errors():
+        if not message.startswith("OMP:"):  # of another library
+            parts = re.split(r"'\w+'|\d+|\.\.\.|[:;,]| avx|[a-z_.]+ are |\w+Warning", message)
+            longest = max(parts, key=len).strip()
+            assert len(longest) > 12, message
+            assert longest in sources, (message, longest)

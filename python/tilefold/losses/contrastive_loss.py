@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,13 +22,13 @@ _OP = "contrastive_loss"
 def contrastive_loss(
     queries: Tensor,
     documents: Tensor,
-    positives: Tensor | tuple[Tensor, Tensor],
+    positives: Tensor | tuple[Tensor, Tensor] | Sequence[Sequence[int]],
     *,
     temperature: float | Tensor | None = None,
     log_scale: Tensor | float | None = None,
     mode: str = "each",
-    exclude: tuple[Tensor, Tensor] | None = None,
-    exclude_ids: tuple[Tensor, Tensor] | None = None,
+    exclude: tuple[Tensor, Tensor] | Sequence[Sequence[int]] | None = None,
+    exclude_ids: tuple[Tensor, Tensor] | Sequence[Sequence[int]] | None = None,
     query_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
     soft_targets: Tensor | None = None,

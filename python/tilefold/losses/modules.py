@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class ContrastiveLoss(torch.nn.Module):
         self,
         queries: Tensor,
         documents: Tensor,
-        positives: Tensor | tuple[Tensor, Tensor] | None = None,
+        positives: Tensor | tuple[Tensor, Tensor] | Sequence[Sequence[int]] | None = None,
         **masks: Any,
     ) -> Tensor:
         """Computes the loss of a batch.

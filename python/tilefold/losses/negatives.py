@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ _OP = "count_negatives"
 
 def count_negatives(
     documents: int,
-    positives: Tensor | tuple[Tensor, Tensor],
+    positives: Tensor | tuple[Tensor, Tensor] | Sequence[Sequence[int]],
     *,
-    exclude: tuple[Tensor, Tensor] | None = None,
-    exclude_ids: tuple[Tensor, Tensor] | None = None,
+    exclude: tuple[Tensor, Tensor] | Sequence[Sequence[int]] | None = None,
+    exclude_ids: tuple[Tensor, Tensor] | Sequence[Sequence[int]] | None = None,
     query_ids: Tensor | None = None,
     document_ids: Tensor | None = None,
 ) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -15,7 +15,43 @@ from .foreign_names import explains_names
 from .l2_search import l2_search_of_array
 from .metric import checked_metric, unit_queries, unit_vectors
 from .running_search import CertifiedResult, RunningSearch, SearchResult
-from .search_options import SearchOptions
+from .search_options import SearchKeywords, SearchOptions
+
+
+@overload
+def search(
+    queries: Array,
+    documents: Array,
+    k: int,
+    *,
+    metric: str = "ip",
+    return_certificate: Literal[False] = False,
+    **options: Unpack[SearchKeywords],
+) -> SearchResult: ...
+
+
+@overload
+def search(
+    queries: Array,
+    documents: Array,
+    k: int,
+    *,
+    metric: str = "ip",
+    return_certificate: Literal[True],
+    **options: Unpack[SearchKeywords],
+) -> CertifiedResult: ...
+
+
+@overload
+def search(
+    queries: Array,
+    documents: Array,
+    k: int,
+    *,
+    metric: str = "ip",
+    return_certificate: bool,
+    **options: Unpack[SearchKeywords],
+) -> SearchResult | CertifiedResult: ...
 
 
 @explains_names("search")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ from .resident_segments import ResidentSegments
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, RunningSearch, SearchResult
 from .search_options import (
+    RangeKeywords,
+    SearchKeywords,
     SearchOptions,
     checked_policy,
     checked_threads,
@@ -512,6 +514,36 @@ class FlatIndex:
         vectors = widened(result) if result.dtype == BFLOAT16 else np.ascontiguousarray(result)
         return vectors[0] if given.single else vectors
 
+    @overload
+    def search(
+        self,
+        queries: Array,
+        k: int,
+        *,
+        return_certificate: Literal[False] = False,
+        **options: Unpack[SearchKeywords],
+    ) -> SearchResult: ...
+
+    @overload
+    def search(
+        self,
+        queries: Array,
+        k: int,
+        *,
+        return_certificate: Literal[True],
+        **options: Unpack[SearchKeywords],
+    ) -> CertifiedResult: ...
+
+    @overload
+    def search(
+        self,
+        queries: Array,
+        k: int,
+        *,
+        return_certificate: bool,
+        **options: Unpack[SearchKeywords],
+    ) -> SearchResult | CertifiedResult: ...
+
     @explains_names("FlatIndex.search")
     def search(
         self,
@@ -574,6 +606,36 @@ class FlatIndex:
         running = RunningSearch(queries, k, options, total=total)
         self._fold(running, segments)
         return running.result()
+
+    @overload
+    def range_search(
+        self,
+        queries: Array,
+        min_score: Any = None,
+        *,
+        return_certificate: Literal[False] = False,
+        **options: Unpack[RangeKeywords],
+    ) -> RangeResult: ...
+
+    @overload
+    def range_search(
+        self,
+        queries: Array,
+        min_score: Any = None,
+        *,
+        return_certificate: Literal[True],
+        **options: Unpack[RangeKeywords],
+    ) -> CertifiedRangeResult: ...
+
+    @overload
+    def range_search(
+        self,
+        queries: Array,
+        min_score: Any = None,
+        *,
+        return_certificate: bool,
+        **options: Unpack[RangeKeywords],
+    ) -> RangeResult | CertifiedRangeResult: ...
 
     @explains_names("FlatIndex.range_search")
     def range_search(

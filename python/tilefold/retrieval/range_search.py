@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 from ..arrays import Array, as_vectors
 from ..progress import Progress
 from .exact_search import fold_array
 from .foreign_names import explains_names
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
-from .search_options import SearchOptions
+from .search_options import RangeKeywords, SearchOptions
+
+
+@overload
+def range_search(
+    queries: Array,
+    documents: Array,
+    min_score: Any,
+    *,
+    return_certificate: Literal[False] = False,
+    **options: Unpack[RangeKeywords],
+) -> RangeResult: ...
+
+
+@overload
+def range_search(
+    queries: Array,
+    documents: Array,
+    min_score: Any,
+    *,
+    return_certificate: Literal[True],
+    **options: Unpack[RangeKeywords],
+) -> CertifiedRangeResult: ...
+
+
+@overload
+def range_search(
+    queries: Array,
+    documents: Array,
+    min_score: Any,
+    *,
+    return_certificate: bool,
+    **options: Unpack[RangeKeywords],
+) -> RangeResult | CertifiedRangeResult: ...
 
 
 @explains_names("range_search")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from ..arrays import Array, frames_of_this_package
 from ..integers import as_integer
@@ -62,6 +62,23 @@ class SearchOptions:
             min_score=self.min_score,
             max_score=self.max_score,
         )
+
+
+class RangeKeywords(TypedDict, total=False):
+    """Keywords of range searches, for the overloads by `return_certificate`."""
+
+    allowed: Array | None
+    exclude: Any
+    max_score: Any
+    nonfinite: str
+    num_threads: int | None
+    progress: Progress | None
+
+
+class SearchKeywords(RangeKeywords, total=False):
+    """Keywords of searches for the k best documents."""
+
+    min_score: Any
 
 
 def checked_policy(nonfinite: str, op: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 from ..arrays import Array, check_dim
 from ..integers import as_integer
@@ -18,10 +18,52 @@ from .open_shards import Shard, open_shards
 from .running_range import CertifiedRangeResult, RangeResult, RunningRange
 from .running_search import CertifiedResult, SearchResult
 from .search_checkpoint import resumable_search
-from .search_options import SearchOptions
+from .search_options import RangeKeywords, SearchKeywords, SearchOptions
 from .shard_parts import Part
 
 _OP = "search_shards"
+
+
+@overload
+def search_shards(
+    queries: Array,
+    shards: Iterable[Shard],
+    k: int,
+    *,
+    memory_limit: int = 1 << 30,
+    checkpoint: str | Path | None = None,
+    verify: bool = False,
+    return_certificate: Literal[False] = False,
+    **options: Unpack[SearchKeywords],
+) -> SearchResult: ...
+
+
+@overload
+def search_shards(
+    queries: Array,
+    shards: Iterable[Shard],
+    k: int,
+    *,
+    memory_limit: int = 1 << 30,
+    checkpoint: str | Path | None = None,
+    verify: bool = False,
+    return_certificate: Literal[True],
+    **options: Unpack[SearchKeywords],
+) -> CertifiedResult: ...
+
+
+@overload
+def search_shards(
+    queries: Array,
+    shards: Iterable[Shard],
+    k: int,
+    *,
+    memory_limit: int = 1 << 30,
+    checkpoint: str | Path | None = None,
+    verify: bool = False,
+    return_certificate: bool,
+    **options: Unpack[SearchKeywords],
+) -> SearchResult | CertifiedResult: ...
 
 
 @explains_names(_OP)
@@ -113,6 +155,42 @@ def search_shards(
     if return_certificate:
         raise ValueError(f"{_OP}: a search with a checkpoint gives no certificate")
     return resumable_search(running, parts, chunk, Path(checkpoint))
+
+
+@overload
+def range_search_shards(
+    queries: Array,
+    shards: Iterable[Shard],
+    min_score: Any,
+    *,
+    memory_limit: int = 1 << 30,
+    return_certificate: Literal[False] = False,
+    **options: Unpack[RangeKeywords],
+) -> RangeResult: ...
+
+
+@overload
+def range_search_shards(
+    queries: Array,
+    shards: Iterable[Shard],
+    min_score: Any,
+    *,
+    memory_limit: int = 1 << 30,
+    return_certificate: Literal[True],
+    **options: Unpack[RangeKeywords],
+) -> CertifiedRangeResult: ...
+
+
+@overload
+def range_search_shards(
+    queries: Array,
+    shards: Iterable[Shard],
+    min_score: Any,
+    *,
+    memory_limit: int = 1 << 30,
+    return_certificate: bool,
+    **options: Unpack[RangeKeywords],
+) -> RangeResult | CertifiedRangeResult: ...
 
 
 @explains_names("range_search_shards")
