@@ -35,6 +35,7 @@ NO_EXAMPLE = {
         "present probe_layers retrieval scaled_neurons",
         "tilefold.models": "find_model minilm",
         "tilefold.report.evaluation": "scores_of_run",
+        "tilefold.service": "IndexSlot open_served",
         "tilefold.studies.findings": "run_findings",
         "tilefold.train": "RetrieverTrainer WeightedObjective hold_out train_step",
     },

@@ -501,3 +501,37 @@ def test_integers_in_the_stead_of_strings_have_the_same_answers():
     assert len(numbered.segments) == 1
     with pytest.raises(ValueError, match="has integer ids already"):
         numbered.with_integer_ids()
+
+
+def test_integers_of_removed_documents_have_no_string():
+    index = FlatIndex(12)
+    vectors = gaussian(3, 12, 0)
+    index.add(vectors[:2], ids=["a", "b"])
+    index.remove(["a"])
+    index.add(vectors[2:], ids=["a"])
+    numbered, strings = index.with_integer_ids()
+    assert strings == ["", "b", "a"]
+    assert numbered.ids.tolist() == [1, 2]
+
+
+def test_a_table_stays_short_where_documents_are_removed_and_given_again():
+    index, vectors = FlatIndex(4), gaussian(10, 4, 0)
+    names = [f"d{i}" for i in range(10)]
+    index.add(vectors, ids=names)
+    for _ in range(300):
+        index.remove(names, keep=True)
+        index.add(vectors, ids=names)
+    assert len(index._content.table) < 2000
+    assert index.ids.tolist() == names
+    index.remove(names[:5], keep=True)
+    index.restore(names[:2])
+    assert sorted(index.ids.tolist()) == sorted([*names[5:], *names[:2]])
+
+
+def test_an_empty_index_that_is_merged_decides_nothing():
+    empty, index = FlatIndex(4), FlatIndex(4)
+    empty.add(gaussian(2, 4, 0), ids=["a", "b"])
+    empty.remove(["a", "b"])
+    index.merge(empty)
+    index.add(gaussian(2, 4, 1))
+    assert index.ids.tolist() == [0, 1]

@@ -22,6 +22,10 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
     body = b"x" * LARGE if scope["path"] == "/large" else b""
+    if scope["path"] == "/names":
+        while (await receive()).get("more_body"):
+            pass
+        body = b" ".join(name for name, _ in scope["headers"])
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -133,3 +137,29 @@ def test_headers_that_are_too_long_are_refused():
         return await reader.read()
 
     assert exchange(talk).startswith(b"HTTP/1.1 400")
+
+
+CHUNKED = (
+    b"GET /names HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+def sent(request):
+    async def talk(reader, writer):
+        writer.write(request)
+        return await reader.read()
+
+    return exchange(talk)
+
+
+@pytest.mark.parametrize("size", [1, 3000])
+def test_a_body_in_chunks_may_be_longer_than_headers(size):
+    chunk = f"{size:x}\r\n".encode() + b"a" * size + b"\r\n"
+    answer = sent(CHUNKED + chunk * 20 + b"0\r\ncolour: blue\r\n\r\n")
+    assert b"200 OK" in answer
+    assert b"transfer-encoding" in answer
+    assert b"colour" not in answer  # of a trailer, which is dropped
+
+
+def test_trailers_that_are_too_long_are_refused():
+    assert sent(CHUNKED + b"0\r\ncolour: " + b"b" * 5000).startswith(b"HTTP/1.1 400")

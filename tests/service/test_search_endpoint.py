@@ -9,7 +9,10 @@ import pytest
 from service_client import DIM, HashEncoder, random_vectors, saved_index, serving, slot_of
 
 import tilefold
+from tilefold.data.documents import Documents
+from tilefold.service import open_served, search_request
 from tilefold.service.bearer_token import BearerToken
+from tilefold.service.request_errors import sentence_of
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +108,7 @@ WRONG = {
     "a text for a number": (
         {"vectors": [["x"] * DIM]},
         422,
-        "vectors[0][0] must be a number, got 'x' (and 23 more)",
+        "vectors[0][0] must be a number, got 'x'",
     ),
     "too many": ({"vectors": [[NUMBER] * DIM] * 9}, 422, "vectors must have at most 8 entries"),
     "k is 0": ({"vectors": [[NUMBER] * DIM], "k": 0}, 422, "k must be at least 1, got 0"),
@@ -399,6 +402,38 @@ def test_an_index_with_strings_as_ids_answers_with_names_and_takes_them(tmp_path
 def test_wrong_ids_and_names_are_refused_by_their_place(folder, ids, message):
     answer = searched(folder, {"vectors": vectors(), "allowed": ids})
     assert (answer.status, answer.json) == (422, {"error": f"search: {message}"})
+
+
+def test_a_body_of_wrong_values_is_refused_at_the_first(folder, monkeypatch):
+    """Not after a list of all of them, of which a body within its limit can have a million."""
+    counted = []
+    monkeypatch.setattr(
+        search_request,
+        "sentence_of",
+        lambda errors, op: counted.append(len(errors)) or sentence_of(errors, op),
+    )
+    wrong = [[""] * 200] * 30
+    for body in (
+        {"vectors": wrong},
+        {"queries": wrong[0]},
+        {"vectors": vectors(), "allowed": wrong},
+    ):
+        assert searched(folder, body).status == 422
+    assert max(counted) <= 2
+
+
+def test_texts_of_an_index_with_removed_strings_are_those_that_are_left(tmp_path):
+    names = [f"p{i}" for i in range(10)]
+    index = tilefold.FlatIndex(DIM)
+    index.add(random_vectors(10, 1), ids=names)
+    index.remove(["p3"])
+    index.remove(["p4"], keep=True)
+    index.save(tmp_path / "index")
+    left = [name for name in names if name not in ("p3", "p4")]
+    documents = Documents(left, [f"text of {name}" for name in left], [""] * 8)
+    served = open_served(tmp_path / "index", documents=documents)
+    numbers = served.search(random_vectors(1, 2), 10).ids[0]
+    assert {served.documents.texts[i] for i in numbers} == set(documents.texts)
 
 
 def test_metrics_count_requests_batches_and_documents(folder):

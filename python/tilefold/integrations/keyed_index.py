@@ -18,6 +18,8 @@ from ..files.storage import published_checksum
 from ..files.tensors import CorruptedFolderError
 from ..retrieval.document_fold import finite_rows, nonfinite_error
 from ..retrieval.flat_index import FlatIndex
+from ..retrieval.locks import renew_in_children
+from ..retrieval.string_ids import as_strings
 
 _INDEX, _RECORDS = "index", "records.safetensors"
 
@@ -40,7 +42,19 @@ class KeyedIndex:
         FlatIndex(1, metric=metric)  # refuses others here rather than in the first `put`
         self.metric = metric
         self._index: FlatIndex | None = None
+        self._start_locks()
+        renew_in_children(self)
+
+    def _start_locks(self) -> None:
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {"metric": self.metric, "index": self._index}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["metric"])  # type: ignore[misc]
+        self._index = state["index"]
 
     def __len__(self) -> int:
         return 0 if self._index is None else len(self._index)
@@ -55,7 +69,7 @@ class KeyedIndex:
         """
         if not len(ids):
             return
-        place_of = {id: place for place, id in enumerate(ids)}
+        place_of = {id: place for place, id in enumerate(as_strings(ids, "put", "ids"))}
         rows = as_vectors(_float32(vectors), "put", "vectors")
         if len(rows) != len(ids):
             raise ValueError(f"put: expected {len(ids)} vectors, one per id, got {len(rows)}")

@@ -221,7 +221,13 @@ class FlatIndex:
             numbered._exponent = self._exponent
             numbered._content = IndexContent(content.segments)
             numbered._next_id = len(content.table)
-            names = [name or "" for name in content.table.by_number().tolist()]
+            names = [""] * len(content.table)
+            for segment in content.segments:
+                there = segment.live_ids()
+                for number, name in zip(
+                    there.tolist(), content.table.names(there).tolist(), strict=True
+                ):
+                    names[number] = name
         return numbered, names
 
     @property
@@ -456,6 +462,8 @@ class FlatIndex:
             raise ValueError(f"{op}: id_offset must be 0 where ids are strings, got {offset}")
         with self._lock:
             self._check_kind_of_ids(op, other)
+            if not content.segments:
+                return
             segments, names = content.to_merge(self._content, offset, op)
             if self._exponent is None:
                 self._exponent = other._exponent
@@ -829,6 +837,7 @@ class FlatIndex:
             self._next_id = max(self._next_id, int(segment.ids.max()) + 1)
             self._removed = self._removed.without(segment.live_ids())
         self._segments = compacted([*segments, *added])
+        self._number_anew()
         self._forget_replaced()
 
     def _forget_strings(self, numbers: NDArray[np.int64]) -> None:
@@ -837,7 +846,12 @@ class FlatIndex:
         if table is None:
             return
         table.forget(numbers)
-        if len(table) > 2 * table.n_known + _SPARSE:
+        self._number_anew()
+
+    def _number_anew(self) -> None:
+        """Makes a table shorter in which most numbers have no string; needs the lock."""
+        table = self._content.table
+        if table is not None and len(table) > 2 * table.n_known + _SPARSE:
             anew = renumbered(self._segments, self._removed, table.names)
             self._removed, self._next_id = anew.removed, len(anew.names)
             self._content = IndexContent(anew.segments, IdTable(anew.names))

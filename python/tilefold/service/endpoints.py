@@ -14,7 +14,7 @@ from .batched_search import SearchWork
 from .batcher import Batcher, QueueFullError
 from .index_slot import IndexSlot
 from .request_body import check_json_type, read_json_body
-from .search_request import parse_request, request_model, work_of
+from .search_request import names_documents, parse_request, request_model, work_of
 from .service_answers import index_state, search_answer, shown_limits
 from .service_error import ServiceError, json_response
 from .service_limits import ServiceLimits
@@ -52,7 +52,10 @@ class Endpoints:
             message = f"search: the body did not arrive within {limits.timeout:g} seconds"
             raise ServiceError(408, message, {"connection": "close"}) from None
         asked = parse_request(self.search_model, body)
-        work = work_of(asked, self._slots[asked.index].current, limits)
+        served = self._slots[asked.index].current
+        if names_documents(asked):  # the first time after a reload takes a second for millions
+            await asyncio.to_thread(served.look_up_names)
+        work = work_of(asked, served, limits)
         found = await self._answer(work)
         return json_response(search_answer(found, work.served, texts=asked.return_texts))
 

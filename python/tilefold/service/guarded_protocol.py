@@ -1,7 +1,9 @@
 """Connections of uvicorn that end when headers are too slow or too long, or answers are not read.
 
 uvicorn closes idle connections between requests, and has no limit for a client that never finishes
-its headers or never reads its answer, nor, with httptools, for the length of headers.
+its headers or never reads its answer, nor, with httptools, for the length of headers. Trailers
+behind a body in chunks are dropped: no request of this service has any, and they must not be merged
+with headers (RFC 9110, section 6.5.1).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ class GuardedProtocol(HttpToolsProtocol):
     Attributes:
         header_seconds: from the start of a connection, or the first byte of a later request, to the
             end of the request's headers.
-        max_header_bytes: of a request.
+        max_header_bytes: of a request's headers, and of what is between and behind the chunks of
+            its body.
         sending_seconds: in which a client has to read a part of its answer.
     """
 
@@ -35,11 +38,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Refuses headers that are too long."""
-        if self._in_headers:
-            self._header_bytes += len(data)
+        """Refuses headers and trailers that are too long."""
+        self._header_bytes += len(data)  # `on_body` sets it back
         super().data_received(data)
-        if self._in_headers and self._header_bytes > self.max_header_bytes:
+        if self._header_bytes > self.max_header_bytes and not self.transport.is_closing():
             self.logger.warning("Request headers are too long.")
             self.send_400_response("Request headers are too long.")
         elif self._is_idle():
@@ -49,6 +51,21 @@ class GuardedProtocol(HttpToolsProtocol):
         """Starts to count the bytes of headers."""
         super().on_message_begin()
         self._in_headers = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keeps a header, and drops a trailer."""
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Notes that the bytes were none of headers."""
+        self._header_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Ends the request."""
+        self._header_bytes = 0
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Ends the time for headers."""

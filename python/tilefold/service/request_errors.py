@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-
-from pydantic import ValidationError
 
 from ..files.printable import escaped
 
@@ -33,14 +32,13 @@ _EXPECTED = {
 }
 
 
-def sentence_of(error: ValidationError, op: str) -> str:
+def sentence_of(errors: Sequence[Any], op: str) -> str:
     """Returns the first error of a body, and how many there are.
 
     Args:
-        error: of pydantic.
+        errors: of pydantic's `ValidationError.errors`.
         op: the operation.
     """
-    errors = error.errors(include_url=False)
     first, more = errors[0], len(errors) - 1
     if first["type"] == "json_invalid":
         return f"{op}: the body is not JSON: {first['ctx']['error']}"

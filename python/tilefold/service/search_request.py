@@ -56,14 +56,15 @@ def request_model(limits: ServiceLimits, n_indexes: int = 1) -> type[BaseModel]:
         return (kind, Field(default_factory=lambda: None, description=description, **rules))
 
     text = Annotated[str, Field(max_length=limits.max_query_chars, pattern=r"\S")]
-    vector = Annotated[list[_Number], Field(min_length=1, max_length=_LARGEST_DIM)]
+    # Lists end at their first error: a body within its limit could have a million.
+    vector = Annotated[list[_Number], Field(min_length=1, max_length=_LARGEST_DIM, fail_fast=True)]
     an_id: Any = _integer(0, _LARGEST_ID)
     a_name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
     # One kind is chosen first, so that an error is of that kind alone.
     kinds: Any = Union[Annotated[an_id, Tag(ID)], Annotated[a_name, Tag(NAME)]]  # noqa: UP007
     either: Any = Annotated[kinds, Discriminator(_kind_of_id)]
-    ids: Any = Annotated[list[either], Field(max_length=limits.max_ids)]
-    queries = {"min_length": 1, "max_length": limits.max_queries}
+    ids: Any = Annotated[list[either], Field(max_length=limits.max_ids, fail_fast=True)]
+    queries = {"min_length": 1, "max_length": limits.max_queries, "fail_fast": True}
     return create_model(
         "SearchRequest",
         __config__=ConfigDict(extra="forbid", strict=True, json_schema_extra=_either),
@@ -74,6 +75,7 @@ def request_model(limits: ServiceLimits, n_indexes: int = 1) -> type[BaseModel]:
             list[ids],
             "Ids or names that a query may not retrieve: one list per query.",
             max_length=limits.max_queries,
+            fail_fast=True,
         ),
         allowed=optional(ids, "Ids or names that may be retrieved, by all queries."),
         min_score=optional(_Number, "Results with smaller scores are left out."),
@@ -96,14 +98,20 @@ def parse_request(model: type[BaseModel], body: bytes) -> Any:
     try:
         request: Any = model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=True)[0]
-        status = 400 if first["type"] == "json_invalid" else 422
-        raise ServiceError(status, sentence_of(error, "search")) from None
+        errors = error.errors(include_url=False)
+        status = 400 if errors[0]["type"] == "json_invalid" else 422
+        raise ServiceError(status, sentence_of(errors, "search")) from None
     given = request.model_fields_set & {"queries", "vectors"}
     if len(given) != 1:
         found = "both" if given else "neither"
         raise ServiceError(422, f"search: expected either queries or vectors, got {found}")
     return request
+
+
+def names_documents(request: Any) -> bool:
+    """Returns whether filters of a request hold names."""
+    lists = [request.allowed or (), *(request.exclude or ())]
+    return any(isinstance(id, str) for ids in lists for id in ids)
 
 
 def work_of(request: Any, served: ServedIndex, limits: ServiceLimits) -> SearchWork:

@@ -38,9 +38,11 @@ class SignalledServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Handles signals within the event loop, so that none interrupts a request."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._end)
-        loop.add_signal_handler(signal.SIGHUP, self._start_reload)
+        actions = dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._end)
+        if hasattr(signal, "SIGHUP"):  # Windows has none: POST /reload does the same
+            actions[signal.SIGHUP] = self._start_reload
+        for number, action in actions.items():
+            _handle(loop, number, action)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -58,3 +60,13 @@ class SignalledServer(uvicorn.Server):
         task = asyncio.ensure_future(self._reload())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
+
+
+def _handle(
+    loop: asyncio.AbstractEventLoop, number: signal.Signals, run: Callable[[], None]
+) -> None:
+    """Runs a function in the event loop at a signal."""
+    try:
+        loop.add_signal_handler(number, run)
+    except NotImplementedError:  # of the loops of Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(run))

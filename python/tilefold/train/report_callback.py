@@ -146,13 +146,13 @@ class ReportCallback(TrainerCallback):
             return
         try:
             self.write(args, state, error)
-        except OSError as failure:  # must not hide what ended the training
+        except Exception as failure:  # must not hide what ended the training
             error.add_note(f"the report was not written: {failure}")
 
     def _try(self, args: Any, state: Any) -> None:
         try:
             self.write(args, state)
-        except OSError as error:
+        except Exception as error:  # a page must not end a training
             warnings.warn(f"the report was not written: {error}", RuntimeWarning, stacklevel=3)
 
     def _status(self, state: Any, error: BaseException | None) -> str:

@@ -124,6 +124,8 @@ def _figure(name: str, names: Sequence[str], lines: Lines, *, y_label: str) -> F
     series, words, rows = {}, [], []
     for each in names:
         own = [(step, values[each]) for step, values in lines if each in values]
+        if not own:
+            continue
         steps = [step for step, _ in own]
         values = [None if is_gap(value) else value for _, value in own]
         series[_LABELS.get(each, each)] = Curve(steps, values)
