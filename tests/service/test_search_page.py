@@ -114,6 +114,8 @@ def test_a_script_that_is_injected_does_not_run(browser, slots):
     with served(*slots) as url:
         page = browser.page()
         page.open(f"{url}/")
+        # The page shows its indexes when it knows them, in place of what is there.
+        page.until("document.getElementById('columns').textContent.includes('dimensions')")
         page.evaluate(f"document.getElementById('columns').innerHTML = {json.dumps(ATTACK)}")
         page.until("document.querySelectorAll('img').length === 1")
         page.evaluate("document.body.append(Object.assign(document.createElement('script'), "

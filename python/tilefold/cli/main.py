@@ -35,7 +35,7 @@ _VERBS = {
   tilefold eval scifact --model BAAI/bge-small-en-v1.5 --pooling cls
   tilefold eval scifact --k 1000 --measures nDCG@10 R@1000 --run dense.trec
   tilefold eval scifact --model out/model --baseline minilm
-  tilefold eval scifact --model out/model --baseline minilm --report scifact.html
+  tilefold eval scifact --model out/model --baseline minilm --report eval.html
   tilefold eval wiki --split nq --answers answers.jsonl --out wiki.json
 """,
     ),
