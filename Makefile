@@ -236,6 +236,7 @@ check-numpy-only: wheel ## search with the wheel and NumPy alone; where nvcc is,
 	    --constraint constraints.txt $(WHEEL)/dist/*.whl
 	@$(NUMPY_ONLY)/bin/python -P tests/numpy_only.py none
 	@$(NUMPY_ONLY)/bin/python -P tests/digests.py
+	@$(NUMPY_ONLY)/bin/python -P tests/readme_examples.py 1
 	@command -v nvcc >/dev/null || { echo "no nvcc: tilefold-cuda is not built"; exit 0; }; \
 	    echo "==> check-numpy-only: with CUDA kernels, and without a driver" && \
 	    env PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
