@@ -72,6 +72,14 @@ def test_a_filter_may_be_values_of_the_metadata():
     assert own.similarity_search(QUERIES[0], 3, filter={"no such key": None}) == []
 
 
+@pytest.mark.parametrize("filter", [{"place": {"$in": [1, 2]}}, {"$and": [{"place": 1}]}])
+def test_operators_of_other_stores_are_refused(filter):
+    """They would equal the metadata of no document, and nothing would say so."""
+    own, _ = stores()
+    with pytest.raises(ValueError, match=r"^TilefoldVectorStore: filter has the operator '\$"):
+        own.similarity_search(QUERIES[0], filter=filter)
+
+
 def test_diverse_results_are_those_of_the_store_in_memory():
     own, theirs = stores()
     for query in QUERIES:

@@ -225,3 +225,12 @@ def test_a_report_has_no_terminal_escapes_and_no_tokens(written):
     assert "\u202e" not in page
     assert token not in page
     assert page.count("[redacted]") >= 8
+
+
+def test_figures_whose_names_differ_in_punctuation_share_no_id():
+    def ids(name: str) -> set[str]:
+        svg = lines(name, [1, 2], {"a": Line([1.0, 2.0])}, x_label="x", y_label="y")
+        return set(re.findall(r'\bid="([^"]+)"', svg))
+
+    assert ids("A b")
+    assert not ids("A b") & ids("a-b")

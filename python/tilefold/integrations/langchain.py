@@ -211,6 +211,7 @@ class TilefoldVectorStore(VectorStore):
     ) -> list[tuple[Document, float]]:
         allowed = None
         if filter is not None:
+            _check_values(filter)
             allowed = [id for id, d in list(self._documents.items()) if _has(d, filter)]
         found = [
             (self._documents.get(id), score)
@@ -224,6 +225,20 @@ class TilefoldVectorStore(VectorStore):
                 'relevance scores are for metric="cosine"; use similarity_search_with_score'
             )
         return lambda score: min(max(score, 0.0), 1.0)
+
+
+def _check_values(filter: Filter) -> None:
+    """Raises where a filter has operators of other stores, which would equal no value."""
+    if callable(filter):
+        return
+    for key, value in filter.items():
+        operators = (key, *(value if isinstance(value, dict) else ()))
+        found = next((name for name in operators if str(name).startswith("$")), None)
+        if found is not None:
+            raise ValueError(
+                f"TilefoldVectorStore: filter has the operator {found!r}, and takes values that "
+                "metadata must equal, or a function of a document"
+            )
 
 
 def _has(document: Document, filter: Filter) -> bool:

@@ -5,6 +5,7 @@ Text stays text. Black and white become the colours of the page, in the light an
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from typing import Any
@@ -61,7 +62,9 @@ def to_svg(canvas: Canvas, name: str) -> str:
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
-    own = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    # With a digest, since names may differ in punctuation alone.
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    own = f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}-{digest}"
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}-", svg)
     for colour, variable in _OF_THE_PAGE.items():
         svg = re.sub(rf"((?:fill|stroke): ){colour}", rf"\g<1>var(--{variable}, {colour})", svg)
