@@ -13,7 +13,7 @@
 
 #include "bind/gil.h"
 #include "check.h"
-#include "ops/implemented.h"
+#include "ops/implemented_devices.h"
 #include "pulse.h"
 #include "workspace.h"
 #include "view.h"

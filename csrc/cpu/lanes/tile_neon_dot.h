@@ -48,14 +48,7 @@ void whole_tile(const uint8_t* codes, const int8_t* queries, int64_t dim, int32_
 // whatever the sums of squares
 void tile(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim, int64_t,
           int32_t* out) {
-  switch (n_queries) {
-    case 1: return whole_tile<1>(codes, queries, dim, out);
-    case 2: return whole_tile<2>(codes, queries, dim, out);
-    case 3: return whole_tile<3>(codes, queries, dim, out);
-    case 4: return whole_tile<4>(codes, queries, dim, out);
-    case 5: return whole_tile<5>(codes, queries, dim, out);
-    default: return whole_tile<6>(codes, queries, dim, out);
-  }
+  tile_of<query_tile>(codes, queries, n_queries, dim, out);
 }
 
 // Every loop is unrolled, or the accumulators would stay in memory.

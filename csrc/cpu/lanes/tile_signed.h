@@ -41,5 +41,18 @@ inline int8x16_t broadcast_codes(const int8_t* p) {
   return vreinterpretq_s8_s32(vdupq_n_s32(bits));
 }
 
+// Multiplies N queries with the 32 documents of a block; each tile has its own.
+template <int N>
+void whole_tile(const uint8_t* codes, const int8_t* queries, int64_t dim, int32_t* out);
+
+// Calls whole_tile<n_queries>, for 1 to N queries.
+template <int N>
+void tile_of(const uint8_t* codes, const int8_t* queries, int n_queries, int64_t dim,
+             int32_t* out) {
+  if constexpr (N > 1)
+    if (n_queries < N) return tile_of<N - 1>(codes, queries, n_queries, dim, out);
+  whole_tile<N>(codes, queries, dim, out);
+}
+
 }  // namespace
 }  // namespace tilefold::cpu::ISA

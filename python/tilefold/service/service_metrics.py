@@ -81,7 +81,7 @@ class ServiceMetrics:
 
 
 class _IndexCollector(Collector):
-    """Sizes and generations of indexes, read when they are asked for."""
+    """Collects the sizes and generations of indexes at each scrape."""
 
     def __init__(self, slots: Sequence[IndexSlot]) -> None:
         self._slots = slots

@@ -1,4 +1,4 @@
-#include "ops/implemented.h"
+#include "ops/implemented_devices.h"
 
 #include <string>
 
