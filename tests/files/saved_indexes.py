@@ -47,7 +47,7 @@ def segmented(dtype: str) -> FlatIndex:
     index = filled(3000, dtype=dtype)
     index.add(vectors(900, seed=1, dtype=dtype))
     index.add(vectors(90, seed=2, dtype=dtype), np.arange(10_000, 10_090)[::-1])
-    assert len(index._segments) == 3
+    assert len(index._store.content.segments) == 3
     return index
 
 

@@ -35,7 +35,7 @@ def crafted(folder: Path, ids) -> None:
     """An index whose checksums are right, with ids that no index has."""
     rows = vectors(4)
     segments = tuple(make_segment(rows, np.array(own)) for own in ids)
-    content = SavedIndex(DIM, segments, 1 + max(map(max, ids)), no_rows(DIM))
+    content = SavedIndex(DIM, "ip", no_rows(DIM), segments, 1 + max(map(max, ids)))
     write_folder(folder, content)
 
 
@@ -171,16 +171,16 @@ def change(folder: Path, *keys, to=None, checksum: bool = True) -> None:
 def test_a_folder_of_version_2_has_documents_without_a_direction(tmp_path, monkeypatch):
     """It has a radius where the part along the direction is now."""
     index = filled()
-    (segment,) = index._segments
+    (segment,) = index._store.content.segments
     packed, *_ = packing.pack_as(segment.vectors)
     packed.bounds[:, 3] = 2 * packed.bounds[:, 2]
     old = dataclasses.replace(segment, packed=packed)
     monkeypatch.setattr(flat_folder, "_VERSION_OF_INTEGERS", 2)
-    write_folder(tmp_path / "old", SavedIndex(DIM, (old,), 500, no_rows(DIM)))
+    write_folder(tmp_path / "old", SavedIndex(DIM, "ip", no_rows(DIM), (old,), 500))
     monkeypatch.undo()
     for mmap in (False, True):
         loaded = FlatIndex.load(tmp_path / "old", mmap=mmap)
-        assert (loaded._segments[0].packed.bounds[:, 3] == 0).all()
+        assert (loaded._store.content.segments[0].packed.bounds[:, 3] == 0).all()
         queries = vectors(40, seed=3)
         found, expected = (own.search(queries, 10) for own in (loaded, index))
         assert found.ids.tobytes() == expected.ids.tobytes()
@@ -196,10 +196,10 @@ def test_a_folder_of_version_2_has_documents_without_a_direction(tmp_path, monke
     ],
 )
 def test_a_wrong_direction_is_refused(direction, message, tmp_path):
-    (segment,) = filled()._segments
+    (segment,) = filled()._store.content.segments
     packed = dataclasses.replace(segment.packed, direction=direction)
     wrong = dataclasses.replace(segment, packed=packed)
-    write_folder(tmp_path / "wrong", SavedIndex(DIM, (wrong,), 500, no_rows(DIM)))
+    write_folder(tmp_path / "wrong", SavedIndex(DIM, "ip", no_rows(DIM), (wrong,), 500))
     with pytest.raises(tensor_files.CorruptedFolderError, match=message):
         FlatIndex.load(tmp_path / "wrong")
 

@@ -40,7 +40,7 @@ def rotated(dtype: str) -> FlatIndex:
     rows[:, 5] *= 3 if dtype == "int8" else 60
     index = FlatIndex(64)
     index.add(rows)
-    assert index._segments[0].packed.rotated is (dtype != "int8")
+    assert index._store.content.segments[0].packed.rotated is (dtype != "int8")
     return index
 
 
@@ -48,7 +48,7 @@ def with_a_mean(dtype: str) -> FlatIndex:
     rows = vectors(300, dtype=dtype)
     index = FlatIndex(DIM)
     index.add(np.abs(rows) if rows.dtype != np.uint16 else rows & 0x7FFF)
-    assert (index._segments[0].packed.direction is None) is (dtype == "int8")
+    assert (index._store.content.segments[0].packed.direction is None) is (dtype == "int8")
     return index
 
 
@@ -114,7 +114,7 @@ def test_a_mapped_index_holds_no_vectors_in_memory(tmp_path):
 
 def test_the_arrays_of_a_mapped_index_cannot_be_written(folder):
     before = contents(folder)
-    segment = FlatIndex.load(folder)._segments[0]
+    segment = FlatIndex.load(folder)._store.content.segments[0]
     for array in (segment.vectors, segment.ids, segment.packed.codes):
         with pytest.raises(ValueError, match="read-only"):
             array[:] = 0

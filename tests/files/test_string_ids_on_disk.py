@@ -12,6 +12,7 @@ from tilefold import FlatIndex
 from tilefold.files.storage import _checksum, sha256
 from tilefold.files.tensors import map_tensors, write_tensors
 from tilefold.retrieval import flat_folder
+from tilefold.retrieval.removed_rows import no_rows
 
 DIM = 24
 VERSION_3 = Path(__file__).parent / "index_version_3"
@@ -171,7 +172,7 @@ def test_numbers_far_apart_do_not_take_memory_when_they_are_loaded(tmp_path):
     index = FlatIndex(DIM)
     index.add(vectors(3), ids=["a", "b", "c"])
     far = np.array([5, 2**40, 2**61])
-    segment = index._segments[0]
+    segment = index._store.content.segments[0]
     object.__setattr__(segment, "ids", far)
     lookup = {5: "a", 2**40: "b", 2**61: "c"}
 
@@ -179,8 +180,8 @@ def test_numbers_far_apart_do_not_take_memory_when_they_are_loaded(tmp_path):
         def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
             return np.array([lookup[number] for number in numbers.tolist()], object)
 
-    content = flat_folder.SavedIndex(DIM, (segment,), 2**61 + 1, index._removed, names=Sparse())
+    content = flat_folder.SavedIndex(DIM, "ip", no_rows(DIM), (segment,), 2**61 + 1, names=Sparse())
     flat_folder.write_folder(tmp_path / "index", content)
     loaded = FlatIndex.load(tmp_path / "index")
     assert loaded.ids.tolist() == ["a", "b", "c"]
-    assert len(loaded._content.table) == 3
+    assert len(loaded._store.content.table) == 3

@@ -211,7 +211,7 @@ def test_an_index_of_several_segments_answers_as_the_reference():
     index = FlatIndex(DIM)
     for begin, end in itertools.pairwise((0, 2500, 3500, 3900, 3990, 4000)):
         index.add(documents[begin:end])
-    assert len(index._segments) > 2
+    assert len(index._store.content.segments) > 2
     for k in (1, 50, 4000, 4001):
         assert_answers(index, queries, k, documents)
 
@@ -568,7 +568,7 @@ def test_changing_the_array_after_adding_does_not_change_answers(kind):
 def test_copy_false_keeps_a_reference():
     documents = vectors(100)
     index = filled(documents, copy=False)
-    assert np.shares_memory(index._segments[0].vectors, documents)
+    assert np.shares_memory(index._store.content.segments[0].vectors, documents)
     assert_answers(index, vectors(3, seed=1), 7, documents)
 
 
@@ -577,10 +577,10 @@ def test_only_a_read_only_memory_map_is_kept_without_a_copy(mode, shared, tmp_pa
     np.save(tmp_path / "documents.npy", vectors(200))
     documents = np.load(tmp_path / "documents.npy", mmap_mode=mode)
     index = filled(documents[10:])
-    assert np.shares_memory(index._segments[0].vectors, documents) is shared
+    assert np.shares_memory(index._store.content.segments[0].vectors, documents) is shared
     assert_answers(index, vectors(3, seed=1), 7, vectors(200)[10:])
     copied = filled(documents, copy=True)
-    assert not np.shares_memory(copied._segments[0].vectors, documents)
+    assert not np.shares_memory(copied._store.content.segments[0].vectors, documents)
 
 
 # ---- non-finite rows -----------------------------------------------------------------------------
@@ -1077,7 +1077,7 @@ def test_a_child_forked_while_another_thread_adds_can_go_on(work):
     adding = threading.Thread(target=lambda: index.add(many, num_threads=1))
     adding.start()
     try:
-        while not index._lock.locked():
+        while not index._store._lock.locked():
             time.sleep(0.0001)
         assert in_forked_child(lambda: work(index), 5) is None
     finally:

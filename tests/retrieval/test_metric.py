@@ -244,7 +244,7 @@ def test_a_folder_with_a_wrong_metric_is_refused(key, value, message, tmp_path):
 def test_a_removed_document_that_is_there_is_refused(tmp_path):
     index = filled(np.eye(3, dtype=np.float32), "ip")
     index.remove([1], keep=True)
-    index._segments = filled(np.eye(3, dtype=np.float32), "ip").segments
+    index._store.content = filled(np.eye(3, dtype=np.float32), "ip")._store.content
     index.save(tmp_path)
     with pytest.raises(CorruptedFolderError, match="both there and removed"):
         FlatIndex.load(tmp_path)

@@ -13,7 +13,7 @@ from search_cases import gaussian
 
 import tilefold
 from tilefold import FlatIndex
-from tilefold.retrieval import flat_index
+from tilefold.retrieval import document_store
 from tilefold.retrieval.id_table import ABSENT, IdTable
 
 DIM = 8
@@ -157,7 +157,7 @@ _STEPS = st.lists(
 @given(steps=_STEPS, sparse=st.sampled_from([0, 1024]))
 def test_any_sequence_of_edits_answers_as_a_dictionary_would(steps, sparse, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flat_index, "_SPARSE", sparse)
+        patch.setattr(document_store, "_SPARSE", sparse)
         index, model = FlatIndex(DIM), Model()
         for step, seed in steps:
             index = _edit(index, model, step, np.random.default_rng(seed), tmp_path_factory)
@@ -168,7 +168,7 @@ def test_any_sequence_of_edits_answers_as_a_dictionary_would(steps, sparse, tmp_
                 assert (every == np.stack(list(model.rows.values()))).all()
             assert all(name in index for name in model.rows)
             assert not any(name in index for name in model.kept)
-        table = index._content.table
+        table = index._store.content.table
         if table is not None:
             assert set(table.by_number()[table.numbers(model.rows)]) == set(model.rows)
             assert len(table) <= 3 * (len(model.rows) + len(model.kept)) + sparse + 100
@@ -223,7 +223,7 @@ def test_a_copy_lives_on_its_own():
         copied.add(vectors(1), ids=["only here"])
         assert "only here" in copied
         assert "only here" not in index
-        assert index._content.table.numbers(["only here"]) == [ABSENT]
+        assert index._store.content.table.numbers(["only here"]) == [ABSENT]
 
 
 WRONG: list[tuple[Any, type[Exception], str]] = [
@@ -250,7 +250,7 @@ def test_ids_that_do_not_fit_are_refused_and_nothing_is_added(ids, error, messag
     with pytest.raises(error, match=f"^FlatIndex.add: .*{message}"):
         index.add(vectors(3), ids=ids)
     assert index.ids.tolist() == names(2)
-    assert index._content.table.n_known == 2
+    assert index._store.content.table.n_known == 2
 
 
 @pytest.mark.parametrize(("ids", "error", "message"), WRONG[3:7])
@@ -439,7 +439,7 @@ def test_searches_never_see_what_they_exclude_while_documents_come_and_go():
 
     threads = [threading.Thread(target=search) for _ in range(2)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flat_index, "_SPARSE", 10)
+        patch.setattr(document_store, "_SPARSE", 10)
         for thread in threads:
             thread.start()
         for step in range(150):
@@ -521,7 +521,7 @@ def test_a_table_stays_short_where_documents_are_removed_and_given_again():
     for _ in range(300):
         index.remove(names, keep=True)
         index.add(vectors, ids=names)
-    assert len(index._content.table) < 2000
+    assert len(index._store.content.table) < 2000
     assert index.ids.tolist() == names
     index.remove(names[:5], keep=True)
     index.restore(names[:2])

@@ -58,20 +58,20 @@ class SavedIndex:
 
     Attributes:
         dim: dimensions of the vectors.
+        metric: of the index.
+        removed: documents that can be restored.
         segments: documents.
         next_id: first id that has never been used.
-        removed: documents that can be restored.
-        metric: of the index.
         exponent: of the stored vectors of metric "l2"; None before the first.
         names: ``[next_id]`` the string of each id in `segments` and `removed`; None where ids are
             integers.
     """
 
     dim: int
-    segments: tuple[Segment, ...]
-    next_id: int
+    metric: str
     removed: RemovedRows
-    metric: str = "ip"
+    segments: tuple[Segment, ...] = ()
+    next_id: int = 0
     exponent: int | None = None
     names: Names | None = None
 
@@ -133,7 +133,7 @@ def read_folder(folder: Path, *, mmap: bool, verify: bool) -> SavedIndex:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptedFolderError(f"load: {folder} has a wrong manifest: {error}") from error
-    content = SavedIndex(dim, segments, next_id, removed, metric, exponent)
+    content = SavedIndex(dim, metric, removed, segments, next_id, exponent)
     return content if strings is None else _with_strings(content, strings)
 
 
