@@ -46,6 +46,10 @@ class Lists(NamedTuple):
         return self.owners() * m + self.indices
 
 
+# What functions take: Lists, or a list with the documents of each query.
+ListsLike = Lists | Sequence[Sequence[int]]
+
+
 def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
     """Checks lists of m documents, and returns them with rising indices in each list.
 

@@ -96,6 +96,18 @@ def test_the_strongest_are_so_on_average():
     assert strongest(values, 2) == {(1, 2), (0, 0)}
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (1, 2, 3, 4), (0, 3, 4)])
+def test_attribution_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"must be \[texts, layers, neurons\] with at least one"):
+        strongest(np.zeros(shape), 1)
+
+
+@pytest.mark.parametrize("n", [-1, 7])
+def test_more_neurons_than_there_are_are_refused(n: int):
+    with pytest.raises(ValueError, match=f"n must be 0 to 6, the number of neurons, got {n}"):
+        strongest(np.zeros((2, 2, 3)), n)
+
+
 def test_top_texts_are_those_of_a_loop(encoder):
     neurons = [(1, 5), (0, 0), (1, 6)]
     found = top_texts(encoder, TEXTS, neurons, top=2, batch_size=2, progress=False)

@@ -394,12 +394,28 @@ def test_positives_that_are_none_are_refused(own, message):
         ({"min_score": "high"}, "min_score must be a number, got str"),
         ({"max_score": np.ones(3)}, "max_score must be a number, got ndarray"),
         ({"groups": ["a"] * 10}, "groups must be integers"),
-        ({"exclude": [[1]]}, "exclude must be tilefold.ragged_lists.Lists"),
+        ({"exclude": {0: [1]}}, "exclude must be a list of lists of documents, or"),
+        ({"exclude": [["d1"]]}, r"exclude\[0\] must be integers, got <U2"),
     ],
 )
 def test_options_of_the_wrong_type_are_refused(options, message):
     with pytest.raises(TypeError, match=f"^mine: {message}"):
         mine(ONE, LINE, listed([[0]]), **options)
+
+
+def test_lists_of_lists_are_the_same_as_packed_ones():
+    queries, documents = np.float32([[1], [-1]]), LINE
+    own, others = [[3, 1], [2]], [[], np.array([5, 4])]
+    found = mine(queries, documents, own, exclude=others, n_negatives=3)
+    packed = mine(queries, documents, listed(own), exclude=listed(others), n_negatives=3)
+    assert found.negatives.indices.tolist() == packed.negatives.indices.tolist()
+    assert found.positive_scores.tolist() == packed.positive_scores.tolist()
+
+
+def test_a_list_that_some_queries_lack_is_refused():
+    message = "^mine: positives must have 1 lists for 1 queries, got 2"
+    with pytest.raises(ValueError, match=message):
+        mine(ONE, LINE, [[0], [1]])
 
 
 def test_vectors_that_do_not_fit_are_refused():

@@ -12,7 +12,7 @@ from ..arrays import Array, Vectors, check_dim
 from ..integers import as_integer
 from ..placement import placement_of
 from ..progress import Progress
-from ..ragged_lists import Lists, united
+from ..ragged_lists import Lists, ListsLike, united
 from ..retrieval.flat_index import FlatIndex
 from ..retrieval.resident_segments import ResidentSegments
 from .document_pool import DocumentPool, on_host
@@ -32,7 +32,7 @@ from .shuffle import Shuffle
 def mine(
     queries: Array,
     documents: Array | FlatIndex,
-    positives: Lists,
+    positives: ListsLike,
     *,
     n_negatives: int = 1,
     range_min: int = 0,
@@ -44,7 +44,7 @@ def mine(
     sampling: Literal["top", "random"] = "top",
     seed: int = 0,
     groups: Array | None = None,
-    exclude: Lists | None = None,
+    exclude: ListsLike | None = None,
     batch_size: int = 4096,
     num_threads: int | None = None,
     progress: Progress | None = None,
@@ -77,7 +77,7 @@ def mine(
     Args:
         queries: ``[n, dim]``, of the kinds and dtypes that `tilefold.search` takes.
         documents: ``[m, dim]``, or a `FlatIndex` whose ids are rows, 0 to m - 1.
-        positives: rows of documents for each query, at least one.
+        positives: for each query a list of rows of documents, at least one; or `Lists`.
         n_negatives: how many to find for each query; fewer where fewer pass.
         range_min: ranks below this are passed over.
         range_max: ranks from this on are not looked at; all are by default.
@@ -93,8 +93,8 @@ def mine(
         groups: ``[m]`` integers, equal for documents that are the same, such as
             ``np.unique(texts, return_inverse=True)[1]``: the first of them stands for all, and is
             no negative of a query that has another as its positive.
-        exclude: rows of documents for each query that are no negatives, beside its positives: those
-            of `tilefold.data.own_documents` are the query itself.
+        exclude: rows of documents, in the same form, that are no negatives beside the positives:
+            those of `tilefold.data.own_documents` are the query itself.
         batch_size: queries at a time: memory beyond the result is bounded by `batch_size` times the
             deepest rank that is looked at. The result does not depend on it.
         num_threads: by default `get_num_threads()`. The result does not depend on it.
@@ -115,8 +115,7 @@ def mine(
     Example:
         >>> import numpy as np
         >>> documents = np.float32([[1, 0], [0.9, 0.1], [0.6, 0.4], [0, 1]])
-        >>> positives = Lists(np.array([0, 1]), np.array([0]))
-        >>> mined = mine(documents[:1], documents, positives, n_negatives=2, relative_margin=0.2)
+        >>> mined = mine(documents[:1], documents, [[0]], n_negatives=2, relative_margin=0.2)
         >>> mined.negatives.indices, mined.scores
         (array([2, 3]), array([0.6, 0. ], dtype=float32))
     """
@@ -171,7 +170,7 @@ def _residents(queries: Array, documents: Array | FlatIndex) -> ResidentSegments
     return ResidentSegments(found[0])
 
 
-def _left_out(corpus: DocumentPool, positives: Lists, exclude: Lists | None, n: int) -> Lists:
+def _left_out(corpus: DocumentPool, positives: Lists, exclude: ListsLike | None, n: int) -> Lists:
     """Returns documents that are no negatives of a query, whatever their scores and ranks."""
     others = Lists(np.zeros(n + 1, np.int64), np.empty(0, np.int64))
     if exclude is not None:

@@ -13,7 +13,7 @@ from ..arrays import Array
 from ..data.prompts import document_texts
 from ..data.self_retrieval import same_texts
 from ..progress import Progress
-from ..ragged_lists import Integers, Lists
+from ..ragged_lists import Integers, Lists, ListsLike
 from ..retrieval.bm25 import Bm25, warn_of_unmatched
 from ..retrieval.running_search import SearchResult
 from .mined import Mined, joined, listed
@@ -25,14 +25,14 @@ IsPositive = Callable[[int, int], bool]
 def mine_bm25(
     queries: Sequence[str],
     documents: Sequence[str] | Bm25,
-    positives: Lists,
+    positives: ListsLike,
     *,
     n_negatives: int = 1,
     range_min: int = 0,
     range_max: int | None = None,
     is_positive: IsPositive | None = None,
     groups: Array | None = None,
-    exclude: Lists | None = None,
+    exclude: ListsLike | None = None,
     titles: Sequence[str] | None = None,
     remove_query: Literal["text", "none"] | None = None,
     batch_size: int = 256,
@@ -48,14 +48,14 @@ def mine_bm25(
     Args:
         queries: n texts.
         documents: m texts, or the index of them.
-        positives: rows of documents for each query, at least one.
+        positives: for each query a list of rows of documents, at least one; or `Lists`.
         n_negatives: how many to find for each query; fewer where fewer pass.
         range_min: ranks below this are passed over.
         range_max: ranks from this on are not looked at; all are by default, until enough are found.
         is_positive: called as ``is_positive(query_row, document_row)`` for documents in the order
             of their ranks; those for which it holds are no negatives.
         groups: ``[m]`` integers, equal for documents that are the same: the first stands for all.
-        exclude: rows of documents for each query that are no negatives, beside its positives.
+        exclude: rows of documents, in the same form, that are no negatives beside the positives.
         titles: m titles, "" where a document has none: their words count like those of its text.
             None for no titles at all; an index of texts has its own.
         remove_query: "text" leaves out documents with the text of the query (see
@@ -79,10 +79,9 @@ def mine_bm25(
 
     Example:
         >>> documents = ["the red fox", "a red fox hunts", "a red hen", "a blue barn"]
-        >>> positives = Lists(np.array([0, 1]), np.array([1]))
         >>> hunts = lambda query, document: "hunts" in documents[document]
         >>> mined = mine_bm25(
-        ...     ["red fox"], documents, positives, n_negatives=3, is_positive=hunts
+        ...     ["red fox"], documents, [[1]], n_negatives=3, is_positive=hunts
         ... )
         >>> mined.negatives.indices, mined.short
         (array([0, 2]), array([0]))

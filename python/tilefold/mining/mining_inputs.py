@@ -15,18 +15,34 @@ from ..ragged_lists import Integers, Lists, checked
 from ..retrieval.running_search import finite_rows
 
 
-def as_lists(lists: Any, op: str, name: str, n: int, m: int) -> Lists:
-    """Lists of n queries over m documents, in the caller's order."""
+def packed(lists: Any, op: str, name: str) -> Lists:
+    """Returns lists of documents as offsets and indices.
+
+    Args:
+        lists: a list with the documents of each query, or a pair (offsets, indices).
+        op: the public function, for messages.
+        name: the argument, for messages.
+
+    Raises:
+        TypeError: neither, or documents that are no integers.
+    """
+    if isinstance(lists, list):
+        return Lists.pack([as_ids(own, op, f"{name}[{i}]") for i, own in enumerate(lists)])
     if not isinstance(lists, tuple) or len(lists) != 2:
         raise TypeError(
-            f"{op}: {name} must be tilefold.ragged_lists.Lists, a pair (offsets, indices) of "
-            f"integer arrays; got {type(lists).__name__}"
+            f"{op}: {name} must be a list of lists of documents, or tilefold.ragged_lists.Lists, a "
+            f"pair (offsets, indices) of integer arrays; got {type(lists).__name__}"
         )
-    found = Lists(*(as_ids(array, op, f"{name}[{i}]") for i, array in enumerate(lists)))
+    return Lists(*(as_ids(array, op, f"{name}[{i}]") for i, array in enumerate(lists)))
+
+
+def as_lists(lists: Any, op: str, name: str, n: int, m: int) -> Lists:
+    """Lists of n queries over m documents, in the caller's order; see `packed`."""
+    found = packed(lists, op, name)
     if len(found.offsets) != n + 1:
-        raise ValueError(
-            f"{op}: {name} must have {n + 1} offsets for {n} queries, got {len(found.offsets)}"
-        )
+        more, what = (0, "lists") if isinstance(lists, list) else (1, "offsets")
+        got = len(found.offsets) - 1 + more
+        raise ValueError(f"{op}: {name} must have {n + more} {what} for {n} queries, got {got}")
     checked(found, op, name, m)
     return found
 

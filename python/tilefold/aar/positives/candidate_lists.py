@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...mining.mining_inputs import as_lists, first_of_groups
+from ...mining.mining_inputs import as_lists, first_of_groups, packed
 from ...ragged_lists import Integers, Lists
 
 
@@ -132,17 +132,11 @@ def n_queries(lists: Any, op: str, name: str) -> int:
     Raises:
         TypeError: another kind of object.
     """
-    if not isinstance(lists, tuple) or len(lists) != 2:
-        raise TypeError(
-            f"{op}: {name} must be tilefold.ragged_lists.Lists, got {type(lists).__name__}"
-        )
-    return len(lists[0]) - 1
+    return len(packed(lists, op, name).offsets) - 1
 
 
 def as_document_lists(lists: Any, op: str, name: str, n: int, groups: Any) -> Lists:
     """Returns lists of n queries, checked; documents are those of groups, if there are any."""
-    largest = 0
-    if isinstance(lists, tuple) and len(lists) == 2:
-        indices = np.asarray(lists[1])
-        largest = int(indices.max(initial=0)) if indices.dtype.kind in "iu" else 0
-    return as_lists(lists, op, name, n, largest + 1 if groups is None else len(groups))
+    found = packed(lists, op, name)
+    largest = int(found.indices.max(initial=0))
+    return as_lists(found, op, name, n, largest + 1 if groups is None else len(groups))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...integers import as_integer
-from ...ragged_lists import Integers, Lists
+from ...ragged_lists import Integers, Lists, ListsLike
 from .candidate_lists import (
     SameTexts,
     as_document_lists,
@@ -98,7 +98,7 @@ def preferred_passages(ranking: Any, scores: Any, *, k: int = 2, groups: Any = N
 
 
 def merge_positives(
-    human: Lists | None,
+    human: ListsLike | None,
     ranking: Any = None,
     scores: Any = None,
     *,

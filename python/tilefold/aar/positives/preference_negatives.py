@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...integers import as_integer
 from ...progress import Progress
-from ...ragged_lists import Integers, Lists
+from ...ragged_lists import Integers, Lists, ListsLike
 from .candidate_lists import SameTexts, as_document_lists, as_ranking
 
 _OP = "preference_negatives"
@@ -47,13 +47,13 @@ class PreferenceNegatives:
 
 def preference_negatives(
     ranking: Any,
-    positives: Lists,
+    positives: ListsLike,
     *,
     depth: int = 100,
     n_kept: int = 30,
     seed: int = 0,
     groups: Any = None,
-    exclude: Lists | None = None,
+    exclude: ListsLike | None = None,
     progress: Progress | None = None,
 ) -> PreferenceNegatives:
     """Draws hard negatives of each query from the best of a ranking that are no positives.

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluate import Interval, bootstrap
-from ...ragged_lists import Lists
+from ...ragged_lists import ListsLike
 from .candidate_lists import SameTexts, as_document_lists, n_queries
 
 _OP = "preference_overlap"
 
 
-def preference_overlap(one: Lists, other: Lists, *, groups: Any = None) -> NDArray[np.float64]:
+def preference_overlap(
+    one: ListsLike, other: ListsLike, *, groups: Any = None
+) -> NDArray[np.float64]:
     """Computes the overlap of two sets of positives for each query.
 
     ``O = |intersection(D_1, D_2)| / |union(D_1, D_2)|``, the Jaccard index. `bootstrap` of
@@ -88,7 +90,7 @@ class OverlapMatrix:
 
 
 def overlap_matrix(
-    annotators: Mapping[str, Lists],
+    annotators: Mapping[str, ListsLike],
     *,
     groups: Any = None,
     confidence: float = 0.95,

@@ -167,11 +167,24 @@ def strongest(attribution: NDArray[np.floating], n: int) -> Neurons:
 
     Args:
         attribution: ``[texts, layers, neurons]``.
-        n: number of neurons.
+        n: number of neurons, at most as many as there are.
 
-    >>> sorted(strongest(np.array([[[0.0, 2.0], [3.0, -9.0]]]), 2))
-    [(0, 1), (1, 0)]
+    Raises:
+        ValueError: another number of dimensions, no text, or n out of range.
+
+    Example:
+        >>> sorted(strongest(np.array([[[0.0, 2.0], [3.0, -9.0]]]), 2))
+        [(0, 1), (1, 0)]
     """
+    if attribution.ndim != 3 or not len(attribution):
+        raise ValueError(
+            "strongest: attribution must be [texts, layers, neurons] with at least one text, got "
+            f"{list(attribution.shape)}"
+        )
+    if not 0 <= n <= attribution[0].size:
+        raise ValueError(
+            f"strongest: n must be 0 to {attribution[0].size}, the number of neurons, got {n}"
+        )
     mean = attribution.mean(0)
     order = np.argsort(-mean, axis=None, kind="stable")[:n]
     return frozenset((int(i // mean.shape[1]), int(i % mean.shape[1])) for i in order)
