@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import tomllib
 from itertools import chain
 from pathlib import Path
 
@@ -63,6 +64,28 @@ def test_an_example_runs(code: str, tmp_path, monkeypatch):
 
 def test_the_readme_has_examples():
     assert len(code_blocks(ROOT / "README.md", "python")) >= 2
+
+
+def test_badges_are_true():
+    """A badge has the words of its alternative text, and these are those of the configuration."""
+    text = (ROOT / "README.md").read_text()
+    badges = re.findall(r"!\[([^]]+)\]\(https://img\.shields\.io/badge/(\S+)-blue\)", text)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    versions = [
+        name.rpartition(" ")[2]
+        for name in project["project"]["classifiers"]
+        if re.search(r"Python :: 3\.\d+$", name)
+    ]
+    assert project["tool"]["mypy"]["strict"]
+    assert [name for name, _ in badges] == [
+        f"Python {versions[0]} to {versions[-1]}",
+        f"License: {project['project']['license']}",
+        "Typed: mypy --strict, pyright",
+        "Tested on Linux: x86-64, arm64 emulated",
+    ]
+    for name, shown in badges:
+        words = shown.replace("--", "\0").replace("-", " ").replace("_", " ").replace("\0", "-")
+        assert re.findall(r"[\w.]+", words.lower()) == re.findall(r"[\w.]+", name.lower()), name
 
 
 @each_page
