@@ -1,9 +1,5 @@
 """One step: the trainer and hand-written loops add the same gradients, by the same function."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 transformers = pytest.importorskip("transformers", reason="pip install tilefold[train]")
 
 from training_runs import a_scored_set, a_set, arguments, load
+from two_processes import run_on_two_processes
 
 from tilefold.losses import AlignmentLoss, ContrastiveLoss
 from tilefold.train import (
@@ -149,7 +146,6 @@ def test_a_step_goes_through_the_wrapper(tiny_bert):
 # Two processes with other numbers of queries, by a loop of their own around DDP.
 LOOP = """
 import sys
-sys.path.insert(0, sys.argv[1])
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from tilefold.distributed.processes import leave
@@ -158,18 +154,20 @@ from training_runs import a_scored_set, load
 from test_gradient_step import both
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")
-rank, chunks = torch.distributed.get_rank(), sys.argv[4] == "chunks"
-policy = Draw(a_scored_set(positives=2), group_size=3, seed=0)
-objective = both(load(sys.argv[2]).eval(), torch.distributed.group.WORLD)
-wrapped = DistributedDataParallel(objective, find_unused_parameters=True)  # the pooler
+rank = torch.distributed.get_rank()
 parts = [[range(4), range(7, 9)], [range(4, 7), range(9, 10)]][rank]
-for number, rows in enumerate(parts):
-    train_step(
-        objective, policy.batch(rows, step=0), wrapped=wrapped, weight=0.5,
-        chunk_sizes=(2, 4) if chunks else None, synchronize=number == 1,
-    )
-if rank == 0:
-    torch.save([p.grad for p in objective.parameters() if p.grad is not None], sys.argv[3])
+for way, chunk_sizes in {"plain": None, "chunks": (2, 4)}.items():
+    policy = Draw(a_scored_set(positives=2), group_size=3, seed=0)
+    objective = both(load(sys.argv[1]).eval(), torch.distributed.group.WORLD)
+    wrapped = DistributedDataParallel(objective, find_unused_parameters=True)  # the pooler
+    for number, rows in enumerate(parts):
+        train_step(
+            objective, policy.batch(rows, step=0), wrapped=wrapped, weight=0.5,
+            chunk_sizes=chunk_sizes, synchronize=number == 1,
+        )
+    if rank == 0:
+        gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+        torch.save(gradients, f"{sys.argv[2]}/{way}.pt")
 leave()
 """
 
@@ -187,25 +185,24 @@ def both(model: Any, process_group: Any = None) -> WeightedObjective:
     )
 
 
+@pytest.fixture(scope="module")
+def gradients_of_two_processes(tiny_bert, tmp_path_factory) -> dict[str, list[torch.Tensor]]:
+    folder = tmp_path_factory.mktemp("two")
+    run_on_two_processes(LOOP, folder, str(tiny_bert), str(folder))
+    ways = ("plain", "chunks")
+    return {way: torch.load(folder / f"{way}.pt", weights_only=True) for way in ways}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["plain", "chunks"])
-def test_loops_of_ones_own_over_two_processes_have_the_gradient_of_one(tiny_bert, tmp_path, way):
-    script, result = tmp_path / "loop.py", tmp_path / "gradients.pt"
-    script.write_text(LOOP)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    child = subprocess.run(
-        [*command, str(script), str(Path(__file__).parent), str(tiny_bert), str(result), way],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert child.returncode == 0, child.stderr[-4000:]
+def test_loops_of_ones_own_over_two_processes_have_the_gradient_of_one(
+    tiny_bert, gradients_of_two_processes, way
+):
     objective = both(load(tiny_bert).eval())
     policy = Draw(a_scored_set(positives=2), group_size=3, seed=0)
     for rows in (range(7), range(7, 10)):
         train_step(objective, policy.batch(rows, step=0), weight=0.5)
-    found = torch.load(result, weights_only=True)
+    found = gradients_of_two_processes[way]
     expected = [p.grad for p in objective.parameters() if p.grad is not None]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -1,10 +1,8 @@
 """Negatives that rotate by epoch: against a loop, in training, resumed, refreshed, refused."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from training_runs import (
     losses_of,
     weights,
 )
+from two_processes import run_on_two_processes
 
 from tilefold.data import TrainingSet
 from tilefold.ragged_lists import Lists
@@ -282,59 +281,65 @@ TWO = """
 import json, sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
 from training_runs import a_scored_set, arguments, load, losses_of, without_dropout
 from tilefold.train import HeldOutLoss, RetrieverTrainer
 from tilefold.distributed.processes import leave
 torch.set_num_threads(1)
-args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **json.loads(sys.argv[4]))
-data = a_scored_set(n=26, positives=2)
-trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, data)
-held_out = HeldOutLoss(trainer.draw.with_data(data.take(range(7))), batch_size=4)
-before = held_out.evaluate(trainer.training_objective, step=0)["loss"]
-trainer.train()
-after = held_out.evaluate(trainer.training_objective, step=0)["loss"]
-if args.process_index == 0:
-    found = {"losses": losses_of(trainer), "steps": trainer.draw.steps_per_epoch}
-    Path(sys.argv[3], "found.json").write_text(json.dumps({**found, "held out": [before, after]}))
-del trainer
+model, folder, every = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+for name, options in every.items():
+    args = arguments(folder / name, ddp_backend="gloo", **options)
+    data = a_scored_set(n=26, positives=2)
+    trainer = RetrieverTrainer(without_dropout(load(model)), args, data)
+    held_out = HeldOutLoss(trainer.draw.with_data(data.take(range(7))), batch_size=4)
+    before = held_out.evaluate(trainer.training_objective, step=0)["loss"]
+    trainer.train()
+    after = held_out.evaluate(trainer.training_objective, step=0)["loss"]
+    if args.process_index == 0:
+        found = {"losses": losses_of(trainer), "steps": trainer.draw.steps_per_epoch}
+        found["held out"] = [before, after]
+        (folder / f"{name}.json").write_text(json.dumps(found))
+    del trainer
 leave()
 """
+ROTATIONS: dict[str, dict[str, Any]] = {
+    name: {
+        "learning_rate": 1e-4,
+        "num_train_epochs": 3,
+        **ROTATING,
+        "train_group_size": 2,  # one of two negatives in an epoch
+        **extra,
+    }
+    for name, extra in {"plain": {}, "parts": {"gradient_accumulation_steps": 3}}.items()
+}
+
+
+@pytest.fixture(scope="module")
+def rotations_of_two_processes(tiny_bert, tmp_path_factory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("two")
+    run_on_two_processes(TWO, folder, str(tiny_bert), str(folder), json.dumps(ROTATIONS))
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in ROTATIONS}
 
 
 @pytest.mark.slow  # two processes import torch and transformers
-@pytest.mark.parametrize("extra", [{}, {"gradient_accumulation_steps": 3}], ids=["plain", "parts"])
-def test_two_processes_rotate_as_one_with_twice_the_batch(tiny_bert, tmp_path, extra):
+@pytest.mark.parametrize("name", ROTATIONS)
+def test_two_processes_rotate_as_one_with_twice_the_batch(
+    tiny_bert, rotations_of_two_processes, tmp_path, name
+):
     from training_runs import without_dropout
 
     from tilefold.train import HeldOutLoss
 
-    rotating = {**ROTATING, "train_group_size": 2}  # one of two negatives in an epoch
-    options = {"learning_rate": 1e-4, "num_train_epochs": 3, **rotating, **extra}
     data = a_scored_set(n=26, positives=2)
     one = RetrieverTrainer(
         without_dropout(load(tiny_bert)),
-        arguments(tmp_path / "one", **{**options, "per_device_train_batch_size": 12}),
+        arguments(tmp_path / "one", **{**ROTATIONS[name], "per_device_train_batch_size": 12}),
         data,
     )
     held_out = HeldOutLoss(one.draw.with_data(data.take(range(7))), batch_size=4)
     before = held_out.evaluate(one.training_objective, step=0)["loss"]
     one.train()
     after = held_out.evaluate(one.training_objective, step=0)["loss"]
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    (tmp_path / "two").mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    tests = str(Path(__file__).parent)
-    child = subprocess.run(
-        [*command, str(script), tests, str(tiny_bert), str(tmp_path / "two"), json.dumps(options)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert child.returncode == 0, child.stderr[-4000:]
-    two = json.loads((tmp_path / "two" / "found.json").read_text())
+    two = rotations_of_two_processes[name]
     assert two["steps"] == one.draw.steps_per_epoch
     np.testing.assert_allclose(two["losses"], losses_of(one), rtol=1e-4)
     np.testing.assert_allclose(two["held out"], [before, after], rtol=1e-4)

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from training_runs import (
     weights,
     without_dropout,
 )
+from two_processes import run_on_two_processes
 
 from tilefold.data import Collection, Qrels, TrainingSet
 from tilefold.files.tensors import CorruptedFolderError
@@ -587,73 +585,71 @@ TWO = """
 import json, sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
 from training_runs import a_scored_set, arguments, load, losses_of, without_dropout
 from tilefold.train import RetrieverTrainer
 from tilefold.distributed.processes import leave
 torch.set_num_threads(1)
-options = json.loads(sys.argv[4])
-args = arguments(Path(sys.argv[3]), ddp_backend="gloo", **options)
-data = a_scored_set(positives=2)
-trainer = RetrieverTrainer(without_dropout(load(Path(sys.argv[2]))), args, data)
-trainer.train()
-if args.process_index == 0:
-    Path(sys.argv[3], "losses.json").write_text(json.dumps(losses_of(trainer)))
-del trainer
+model, folder, every = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+for name, options in every.items():
+    args = arguments(folder / name, ddp_backend="gloo", **options)
+    data = a_scored_set(positives=2)
+    trainer = RetrieverTrainer(without_dropout(load(model)), args, data)
+    trainer.train()
+    if args.process_index == 0:
+        (folder / f"{name}.json").write_text(json.dumps(losses_of(trainer)))
+    del trainer
 leave()
 """
+TRAININGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "chunks": {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 3},
+    "learned": {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
+    "refreshed": {"refresh_steps": 2, **REFRESHED},
+    "distilled": {"positives_per_query": 2, "distillation_weight": "linear:0:1:2"},
+    "aligned": {
+        "teacher_model": "tiny_bert",
+        "distillation_weight": 1,
+        "representation_weight": "linear:0:1:2",
+        "refresh_steps": 2,
+        **REFRESHED,
+    },
+    "invariant": {
+        "document_windows": [2],
+        "invariance_weight": "linear:0:1:2",
+        "invariance_candidates": "own",
+        "invariance_patterns": 2,
+        "train_group_size": 3,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def trainings(tiny_bert: Path) -> dict[str, dict[str, Any]]:
+    """Options of each training; that of `tiny_bert` has its folder."""
+    found = {name: {"learning_rate": 1e-4, **options} for name, options in TRAININGS.items()}
+    found["aligned"]["teacher_model"] = str(tiny_bert)
+    return found
+
+
+@pytest.fixture(scope="module")
+def losses_of_two_processes(tiny_bert, trainings, tmp_path_factory) -> dict[str, list[float]]:
+    folder = tmp_path_factory.mktemp("two")
+    run_on_two_processes(TWO, folder, str(tiny_bert), str(folder), json.dumps(trainings))
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in trainings}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"grad_cache": True, "gc_q_chunk_size": 2, "gc_p_chunk_size": 3},
-        {"learn_temperature": True, "temperature": 0.5, "symmetric": True},
-        {"refresh_steps": 2, **REFRESHED},
-        {"positives_per_query": 2, "distillation_weight": "linear:0:1:2"},
-        {
-            "teacher_model": "tiny_bert",
-            "distillation_weight": 1,
-            "representation_weight": "linear:0:1:2",
-            "refresh_steps": 2,
-            **REFRESHED,
-        },
-        {
-            "document_windows": [2],
-            "invariance_weight": "linear:0:1:2",
-            "invariance_candidates": "own",
-            "invariance_patterns": 2,
-            "train_group_size": 3,
-        },
-    ],
-    ids=["plain", "chunks", "learned", "refreshed", "distilled", "aligned", "invariant"],
-)
-def test_two_processes_train_as_one_with_twice_the_batch(tiny_bert, tmp_path, options):
-    options = {"learning_rate": 1e-4, **options}
-    if "teacher_model" in options:
-        options["teacher_model"] = str(tiny_bert)
+@pytest.mark.parametrize("name", TRAININGS)
+def test_two_processes_train_as_one_with_twice_the_batch(
+    tiny_bert, trainings, losses_of_two_processes, tmp_path, name
+):
     one = RetrieverTrainer(
         without_dropout(load(tiny_bert)),
-        arguments(tmp_path / "one", **{**options, "per_device_train_batch_size": 12}),
+        arguments(tmp_path / "one", **{**trainings[name], "per_device_train_batch_size": 12}),
         a_scored_set(positives=2),  # positives of one process are known positives in another
     )
     one.train()
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    (tmp_path / "two").mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    tests = str(Path(__file__).parent)
-    child = subprocess.run(
-        [*command, str(script), tests, str(tiny_bert), str(tmp_path / "two"), json.dumps(options)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert child.returncode == 0, child.stderr[-4000:]
-    two = json.loads((tmp_path / "two" / "losses.json").read_text())
+    two = losses_of_two_processes[name]
     assert len(two) == 4
     np.testing.assert_allclose(two, losses_of(one), rtol=1e-4)
 
