@@ -38,9 +38,9 @@ TILEFOLD_CUDA ?= off
 COVERAGE := 90
 
 FUZZERS := $(sort $(wildcard tests/fuzz_*.py))
-# Those of compiled code run under sanitizers, too, for two minutes together.
+# Those of compiled code run under sanitizers, too, for a minute together.
 SANITIZED_FUZZERS := tests/fuzz_border.py tests/fuzz_search.py
-SANITIZED_SECONDS := 60
+SANITIZED_SECONDS := 30
 
 ifeq ($(origin CXX),default)
 CXX := $(firstword $(foreach name,c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
