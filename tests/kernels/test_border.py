@@ -67,14 +67,15 @@ def spoiled(array, call, seconds=1.0):
 
 
 def test_exclude_may_change_during_a_search():
-    """The progress callback runs between two parts of the same search."""
+    """The progress callback runs between two segments of the same search."""
     python("""
         import numpy as np, tilefold
-        documents = np.random.default_rng(0).standard_normal((200_000, 64)).astype(np.float32)
-        queries = documents[:1000]
-        offsets, ids = np.arange(1001), np.arange(1000)
-        index = tilefold.FlatIndex(64)
-        index.add(documents)
+        documents = np.random.default_rng(0).standard_normal((140_000, 16)).astype(np.float32)
+        queries = documents[:50]
+        offsets, ids = np.arange(51), np.arange(50)
+        index = tilefold.FlatIndex(16)
+        index.add(documents[:70_000])
+        index.add(documents[70_000:])
         expected = index.search(queries, 3, exclude=(offsets, ids))
         called = []
 
@@ -86,7 +87,7 @@ def test_exclude_may_change_during_a_search():
         found = index.search(queries, 3, exclude=(offsets, ids), progress=spoil, num_threads=1)
         assert len(called) > 1 and (offsets[1:] == 2**40).all()
         assert (found.ids == expected.ids).all()
-        assert (found.ids[:, 0] != np.arange(1000)).all()
+        assert (found.ids[:, 0] != np.arange(50)).all()
     """)
 
 
