@@ -199,8 +199,8 @@ def test_ids_and_numbers_of_another_kind_are_refused():
         preferred_passages([[1.0]], [[1.0]])
     with pytest.raises(TypeError, match="k must be an integer, got float"):
         preferred_passages([[1]], [[1.0]], k=2.0)
-    with pytest.raises(TypeError, match=r"human must be tilefold\.ragged_lists\.Lists"):
-        merge_positives([[1]], [[1]], [[1.0]])
+    with pytest.raises(TypeError, match="human must be a list of lists of documents, or"):
+        merge_positives({0: [1]}, [[1]], [[1.0]])
     for scores in ([["a"]], [[None]], [[1j]]):
         with pytest.raises(TypeError, match=r"^preferred_passages: scores must be real numbers"):
             preferred_passages([[1]], scores)

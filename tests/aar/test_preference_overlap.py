@@ -55,12 +55,18 @@ def test_the_matrix_has_every_pair_with_the_interval_of_its_queries():
     assert matrix.low[0, 1] < matrix.high[0, 1]
 
 
+def test_lists_of_lists_are_compared_as_packed_ones_are():
+    one, other = [[1], [2, 7], [3]], [[1], [7], [4]]
+    packed = preference_overlap(Lists.pack(one), Lists.pack(other))
+    np.testing.assert_array_equal(preference_overlap(one, other), packed)
+
+
 def test_annotators_that_cannot_be_compared_are_refused():
     one = Lists.pack([[1], [2]])
     with pytest.raises(ValueError, match="other must have 3 offsets for 2 queries, got 2"):
         preference_overlap(one, Lists.pack([[1]]))
-    with pytest.raises(TypeError, match=r"one must be tilefold\.ragged_lists\.Lists.*got list"):
-        preference_overlap([[1], [2]], one)
+    with pytest.raises(TypeError, match="one must be a list of lists of documents, .*got dict"):
+        preference_overlap({0: [1], 1: [2]}, one)
     with pytest.raises(ValueError, match="of query 0 name document 1 twice"):
         preference_overlap(one, Lists.pack([[1, 1], [2]]))
     with pytest.raises(ValueError, match=r"expected two annotators or more, got \['human'\]"):
