@@ -92,7 +92,7 @@ def first_tensor(value: object, site: str, op: str) -> Tensor:
     first = value
     if isinstance(value, Mapping):  # outputs of transformers
         first = next(iter(value.values()), None)
-    elif isinstance(value, tuple | list) and value:
+    elif isinstance(value, (tuple, list)) and value:
         first = value[0]
     if not isinstance(first, Tensor):
         raise TypeError(f"{op}: {site} gives no tensor but {type(first).__name__}")

@@ -118,7 +118,7 @@ def _side(name: str, value: Any, *, constant: bool = False) -> Side:
     if isinstance(value, Tensor):
         loss_inputs.floating(_OP, f"{name} scores", value)
         return value.detach() if constant else value
-    if not (isinstance(value, tuple | list) and len(value) == 2):
+    if not (isinstance(value, (tuple, list)) and len(value) == 2):
         raise TypeError(
             f"{_OP}: {name} must be scores or a pair (queries, documents), got "
             f"{type(value).__name__}"

@@ -79,7 +79,7 @@ def no_sync_of(model: Any) -> NoSync | None:
 def _embeddings(
     op: str, encode: Callable[[Any], Tensor], chunks: Iterable[Any], no_sync: NoSync | None
 ) -> Tensor:
-    if isinstance(chunks, Tensor | Mapping):
+    if isinstance(chunks, (Tensor, Mapping)):
         kind = type(chunks).__name__
         raise ValueError(f"{op}: chunks must be several, got one {kind}; split it into chunks")
     chunks = list(chunks)
@@ -210,7 +210,7 @@ def cached_backward(
 
 
 def _check_tower(op: str, tower: Any) -> None:
-    if not (isinstance(tower, tuple | list) and len(tower) == 2 and callable(tower[0])):
+    if not (isinstance(tower, (tuple, list)) and len(tower) == 2 and callable(tower[0])):
         kind = type(tower).__name__
         raise TypeError(f"{op}: each tower must be a pair (encode, chunks), got {kind}")
 

@@ -152,7 +152,7 @@ def _unused(form: str, **options: Any) -> None:
 
 
 def _gates(gates: Any, views: int) -> list[tuple[Tensor, Tensor]]:
-    if not (isinstance(gates, tuple | list) and len(gates) == 2):
+    if not (isinstance(gates, (tuple, list)) and len(gates) == 2):
         raise TypeError(f"{_OP}: gates must be a pair (queries, documents)")
     q = _views("queries of gates", gates[0])
     d = _views("documents of gates", gates[1], shared=True)

@@ -132,15 +132,18 @@ def lists(op: str, value: Any, name: str, n: int) -> tuple[Tensor, Tensor]:
     return torch.arange(n + 1, device="cpu"), indices
 
 
+# Tuples of types, here and in the other losses: torch.compile of torch 2.6 cannot read `A | B`.
 def _is_csr(value: Any) -> bool:
     """Returns whether a value is a pair of offsets and indices."""
-    pair = isinstance(value, tuple | list) and len(value) == 2
-    return pair and isinstance(value[0], Tensor | np.ndarray)
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and isinstance(value[0], (Tensor, np.ndarray))
 
 
 def _is_nested(value: Any) -> bool:
     """Returns whether a value is a list of lists."""
-    return isinstance(value, tuple | list) and any(isinstance(part, tuple | list) for part in value)
+    return isinstance(value, (tuple, list)) and any(
+        isinstance(part, (tuple, list)) for part in value
+    )
 
 
 def _packed(op: str, value: Any, name: str) -> tuple[Tensor, Tensor]:
@@ -221,7 +224,7 @@ def _integers(op: str, value: Any, name: str) -> Tensor:
 
 def gates(op: str, value: Any, queries: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the embeddings that gate scores, detached, in the precision of scores."""
-    if not (isinstance(value, tuple | list) and len(value) == 2):
+    if not (isinstance(value, (tuple, list)) and len(value) == 2):
         raise TypeError(f"{op}: gates must be a pair (queries, documents)")
     q, d = matched(op, value[0], value[1], ("queries of gates", "documents of gates"))
     if (len(q), len(d)) != (len(queries), len(documents)):
@@ -253,7 +256,7 @@ def scale(op: str, temperature: Any, log_scale: Any, name: str = "temperature") 
         raise ValueError(f"{op}: pass temperature or log_scale, not both")
     name = name if log_scale is None else "log_scale"
     argument = temperature if log_scale is None else log_scale
-    if isinstance(argument, float | int):
+    if isinstance(argument, (float, int)):
         _check_number(op, name, argument)
     try:
         # Straight to float64: torch would make a number of Python float32 first.

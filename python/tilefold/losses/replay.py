@@ -66,7 +66,7 @@ def tensors_in(chunk: Any) -> list[Tensor]:
     """Lists the tensors of a chunk: itself, or those in a tuple, a list or a mapping."""
     if isinstance(chunk, Mapping):
         chunk = tuple(chunk.values())
-    parts = chunk if isinstance(chunk, tuple | list) else (chunk,)
+    parts = chunk if isinstance(chunk, (tuple, list)) else (chunk,)
     return [x for x in parts if isinstance(x, Tensor)]
 
 

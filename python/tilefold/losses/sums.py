@@ -17,12 +17,15 @@ def total(x: Tensor) -> Tensor:
 
 def inner_product(a: Tensor, b: Tensor) -> Tensor:
     """Computes ``(a * b).sum()`` of ``[n, dim]`` or ``[n]`` in float64."""
-    if a.ndim == 1 and len(a) <= _ROWS:
-        return (a.double() * b).sum()
+    if len(a) <= _ROWS:
+        products = a.double() * b
+        return products.sum() if a.ndim == 1 else products.sum(0).sum()
     parts = zip(torch.split(a, _ROWS), torch.split(b, _ROWS), strict=True)
     return torch.stack([(x.double() * y).sum(0) for x, y in parts]).sum(0).sum()
 
 
 def scaled(x: Tensor, scale: Tensor) -> Tensor:
     """Multiplies ``x [n]`` by a scalar, whose gradient is summed in that order, too."""
+    if len(x) <= _ROWS:
+        return x * scale
     return torch.cat([part * scale for part in torch.split(x, _ROWS)])
