@@ -227,6 +227,8 @@ def merged(model: Any, adapter: AdapterNames) -> nn.Module:
         check_mergeable(model, name)
     own = copy.deepcopy(model)
     plain: nn.Module = own.merge_and_unload(adapter_names=list(names)) if names else own.unload()
+    if hasattr(plain, "peft_config"):  # which peft before 0.20 leaves there
+        del plain.peft_config
     return plain.requires_grad_(True)
 
 
