@@ -60,6 +60,11 @@ def test_workers_that_cannot_be_are_refused(options, message):
         Workers(**options)
 
 
+def test_an_address_that_is_no_string_is_refused():
+    with pytest.raises(TypeError, match="Workers: address must be a string or None, got int"):
+        Workers(address=5)
+
+
 def test_versions_are_compared_package_by_package():
     here = versions_of(("numpy", "no-such-package"))
     assert here["numpy"] == np.__version__

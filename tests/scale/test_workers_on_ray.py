@@ -1,6 +1,7 @@
 """Encoding and search on workers of Ray: the bytes of one process, also where workers die."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,43 @@ def test_a_pool_that_raised_runs_again_without_results_of_before():
         assert list(pool.run([])) == []
 
 
+def test_an_error_of_a_run_that_ended_is_not_raised_in_the_next():
+    def open_work():
+        def work(shared, task):
+            if shared == "wrong":
+                raise ValueError(f"task {task} is wrong")
+            return shared, task
+
+        return work
+
+    with WorkerPool("pool", open_work, Workers(number=2)) as pool:
+        assert len(list(pool.run([0, 1, 2], "right"))) == 3  # both workers have opened
+        for _ in range(3):
+            with pytest.raises(ValueError, match="is wrong"):
+                list(pool.run([0, 1, 2], "wrong"))
+            found = sorted(pool.run([0, 1, 2], "right"))
+            assert found == [(i, ("right", i)) for i in range(3)]
+
+
+def test_runs_of_threads_take_turns_and_one_inside_another_is_refused():
+    def open_work():
+        return lambda shared, task: (shared, task)
+
+    with WorkerPool("pool", open_work, Workers(number=2)) as pool:
+        outer = pool.run([1, 2, 3], "outer")
+        assert next(outer)[1][0] == "outer"
+        with pytest.raises(RuntimeError, match="pool: another run of this thread has not ended"):
+            list(pool.run([4], "inner"))
+        assert {answer[0] for _, answer in outer} == {"outer"}
+
+        def answers(name: str) -> list[tuple[int, tuple[str, int]]]:
+            return [sorted(pool.run([0, 1, 2], name)) for _ in range(5)]
+
+        with ThreadPoolExecutor(3) as threads:
+            for name, found in zip("abc", threads.map(answers, "abc"), strict=True):
+                assert found == [[(i, (name, i)) for i in range(3)]] * 5
+
+
 def test_a_pool_runs_inside_a_with_block_alone():
     pool = WorkerPool("multiply", open_multiply, Workers(number=1))
     with pytest.raises(ValueError, match="multiply: workers run inside a `with` block"):
@@ -236,6 +274,7 @@ UNFIT = [
     ),
     ([[1.0]], TypeError, "queries must be a float32 array of NumPy, got list"),
     (QUERIES[:, :3], ValueError, "queries have dim 3 but documents have dim 16"),
+    (np.ma.masked_array(QUERIES, QUERIES > 1), TypeError, "queries is a masked array"),
     (QUERIES[None], ValueError, r"queries must be \[n, dim\] or \[dim\]"),
 ]
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, check_dim
+from ..arrays import Array, as_queries, check_dim
 from ..files.tensors import map_tensors
 from ..progress import Progress
 from ..retrieval.document_fold import finite_rows
@@ -38,10 +38,10 @@ class ShardedSearch:
     """Searches shards that `encode_shards` wrote, on workers, while a `with` block runs.
 
     Equals `search_shards` over all shards, bit for bit, whatever the number of workers and the
-    order in which they finish. A shard whose worker dies is searched by another one. Queries are
-    sent to each machine once per search, and k answers per query and shard come back. Shard i goes
-    to worker i modulo their number, search after search, so that the memory of its machine holds
-    the pages of the same files.
+    order in which they finish. A shard whose worker dies is searched by another one. Searches of
+    several threads take turns. Queries are sent to each machine once per search, and k answers per
+    query and shard come back. Shard i goes to worker i modulo their number, search after search, so
+    that the memory of its machine holds the pages of the same files.
 
     Args:
         folder: of the shards, on storage that this process and all workers share.
@@ -161,7 +161,7 @@ class ShardedSearch:
             raise TypeError(f"{_OP}: queries must be a float32 array of NumPy, got {kind}")
         if queries.ndim not in (1, 2):
             raise ValueError(f"{_OP}: queries must be [n, dim] or [dim], got {queries.shape}")
-        rows = np.ascontiguousarray(np.atleast_2d(queries))
+        rows = np.ascontiguousarray(np.atleast_2d(as_queries(queries, _OP)[0]))
         check_dim(_OP, "queries", rows.shape[1], "documents have", self._dim)
         return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -44,7 +45,7 @@ class WorkerPool:
 
     A process that dies is replaced, and its task is done by another one; a task is given up with an
     error when three processes have died over it. An exception that a task raises is raised here, at
-    once: it would be raised again.
+    once: it would be raised again. Runs of several threads take turns.
 
     Args:
         op: name of the operation, for messages.
@@ -81,6 +82,8 @@ class WorkerPool:
         self._stack = contextlib.ExitStack()
         self._slots: list[_Slot] = []
         self._ray: Any = None
+        self._turn = threading.Lock()
+        self._runner: int | None = None  # the thread that has the turn
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -112,9 +115,20 @@ class WorkerPool:
 
         Raises:
             ChildProcessError: three processes died over one task, or while one worker started.
+            RuntimeError: an earlier run of this thread has not ended.
             ValueError: outside of a `with` block.
             Exception: what a task or `open_work` raised.
         """
+        if self._runner == threading.get_ident():
+            raise RuntimeError(f"{self._op}: another run of this thread has not ended")
+        with self._turn:
+            self._runner = threading.get_ident()
+            try:
+                yield from self._run(tasks, shared)
+            finally:
+                self._runner = None
+
+    def _run(self, tasks: Sequence[Any], shared: Any) -> Iterator[tuple[int, Any]]:
         if not self._slots:
             raise ValueError(f"{self._op}: workers run inside a `with` block, and there is none")
         waiting = deque(range(len(tasks)))
@@ -126,7 +140,7 @@ class WorkerPool:
                 slot = self._next_finished()
                 number, slot.task = slot.task, None
                 try:
-                    result = self._result_of(slot)
+                    result = self._result_of(slot, of_this_run=number is not None)
                 except _WorkerDiedError as error:
                     self._start(slot)
                     if number is not None:
@@ -157,14 +171,19 @@ class WorkerPool:
             if ready:
                 return by_ref[ready[0]]
 
-    def _result_of(self, slot: _Slot) -> Any:
-        """Returns what a finished call returned, or raises what it raised."""
+    def _result_of(self, slot: _Slot, *, of_this_run: bool) -> Any:
+        """Returns what a finished call returned, or raises what it raised.
+
+        What a task of an earlier run raised is dropped.
+        """
         errors = self._ray.exceptions
         ref, slot.ref = slot.ref, None
         try:
             result = self._ray.get(ref)
         except errors.RayTaskError as error:
-            raise _raised_there(error) from None
+            if of_this_run or not slot.open:
+                raise _raised_there(error) from None
+            return None
         except errors.RayError as error:  # all others: the process, its machine or its result
             slot.failed_starts += not slot.open
             _give_up(slot.failed_starts, f"{self._op}: a worker that starts", error)

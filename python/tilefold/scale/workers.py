@@ -38,8 +38,13 @@ class Workers:
             _check_range("number", self.number, 1, 100_000)
         _check_range("threads", self.threads, 1, 1024)
         _check_range("gpus", self.gpus, 0, 1024)
-        if self.address is not None and self.address != "auto":
-            split_address(self.address)
+        if self.address is None or self.address == "auto":
+            return
+        if not isinstance(self.address, str):
+            raise TypeError(
+                f"Workers: address must be a string or None, got {type(self.address).__name__}"
+            )
+        split_address(self.address)
 
 
 def split_address(address: str) -> tuple[str, int]:
