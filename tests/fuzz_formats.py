@@ -18,7 +18,6 @@ import json
 import re
 import secrets
 import sys
-import tempfile
 import types
 import warnings
 from collections.abc import Callable
@@ -56,7 +55,7 @@ def readers() -> list[tuple[str, Callable[[Path], Any]]]:
     ]
 
 
-def seeds(n_readers: int) -> list[bytes]:
+def seeds(kinds: list[int]) -> list[bytes]:
     """Returns inputs for every reader: each example under three endings."""
     from format_examples import EXAMPLES
 
@@ -76,7 +75,7 @@ def seeds(n_readers: int) -> list[bytes]:
     return [
         bytes([reader, ending]) + content
         for reader, ending, content in itertools.product(
-            range(n_readers), (0, 2, 4), [*(text.encode() for text in contents), binary]
+            kinds, (0, 2, 4), [*(text.encode() for text in contents), binary]
         )
     ]
 
@@ -101,39 +100,47 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, default=None, help="read this input alone")
     parser.add_argument("--reader", default="", help="those whose names match (default: all)")
     arguments = parser.parse_args()
+    if arguments.seconds < 1:
+        parser.error("--seconds must be at least 1")
     if importlib.util.find_spec("atheris") is None:
         print("fuzz_formats: left out; Atheris has no wheel for this Python and system")
         return 0
     import atheris
 
     named = readers()
-    # Its import hook does not reach the modules of an editable install.
+    kinds = [i for i, (name, _) in enumerate(named) if re.search(arguments.reader, name)]
+    if not kinds:
+        parser.error(f"--reader must match one of {', '.join(name for name, _ in named)}")
+    # The import hook of Atheris does not reach the modules of an editable install.
     for function in gc.get_objects():
         module = getattr(function, "__module__", None) or ""
         if isinstance(function, types.FunctionType) and module.startswith(PACKAGES):
             atheris.instrument_func(function)
-    kinds = [(name, read) for name, read in named if re.search(arguments.reader, name)]
     warnings.simplefilter("ignore")  # such as those of repeated ids
-    folder = tempfile.TemporaryDirectory(prefix="fuzz_formats")
+    files, corpus = FOLDER / "files", FOLDER / "corpus"
+    for folder in (files, corpus):
+        folder.mkdir(parents=True, exist_ok=True)
 
-    def one_input(content: bytes) -> None:
-        if len(content) < 2:
-            return
-        name, read = kinds[content[0] % len(kinds)]
-        path = Path(folder.name) / f"{name}{SUFFIXES[content[1] % len(SUFFIXES)]}"
+    def one_input(content: bytes) -> int:
+        """Reads what follows two bytes, which choose the reader and the ending of the file."""
+        number = content[0] % len(named) if len(content) >= 2 else -1
+        if number not in kinds:
+            return -1  # not for the corpus
+        name, read = named[number]
+        path = files / f"{name}{SUFFIXES[content[1] % len(SUFFIXES)]}"
         path.write_bytes(content[2:])
         check(read, path)
+        return 0
 
     if arguments.replay is not None:
-        one_input(arguments.replay.read_bytes())
-        print("fuzz_formats: the input is read, or refused by name")
+        read = one_input(arguments.replay.read_bytes()) == 0
+        print("fuzz_formats: the input", "is read, or refused by name" if read else "has no reader")
         return 0
     seed = secrets.randbelow(2**31) + 1 if arguments.seed is None else arguments.seed
-    corpus = FOLDER / "corpus"
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, content in enumerate(seeds(len(kinds))):
+    for number, content in enumerate(seeds(kinds)):
         (corpus / f"seed-{number:04}").write_bytes(content)
-    print(f"fuzz_formats: seed {seed}, readers {', '.join(name for name, _ in kinds)}", flush=True)
+    names = ", ".join(named[kind][0] for kind in kinds)
+    print(f"fuzz_formats: seed {seed}, readers {names}", flush=True)
     settings = {
         "max_total_time": arguments.seconds,
         "seed": seed,

@@ -46,8 +46,8 @@ class Lists(NamedTuple):
         return self.owners() * m + self.indices
 
 
-# What functions take: Lists, or a list with the documents of each query.
-ListsLike = Lists | Sequence[Sequence[int]]
+# What functions take: a list with the documents of each query, or arrays of offsets and indices.
+ListsLike = list[list[int]] | list[Integers] | Lists | tuple[Integers, Integers]
 
 
 def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
@@ -75,19 +75,30 @@ def checked(lists: Lists, op: str, name: str, m: int) -> Lists:
         )
     if np.diff(offsets).max(initial=0) <= 1:
         return lists
-    keys = lists.keys(m)
-    if (np.diff(keys) <= 0).any():
-        keys.sort()
-        twice = keys[:-1][np.diff(keys) == 0]
-        if len(twice):
-            query, document = divmod(int(twice[0]), m)
-            raise ValueError(f"{op}: {name} of query {query} name document {document} twice")
-    return Lists(offsets, keys % m)
+    owners = lists.owners()
+    if m * len(offsets) < 2**63:
+        keys = lists.keys(m)
+        rising = bool((np.diff(keys) > 0).all())
+        order = None if rising else np.argsort(keys, kind="stable")
+    else:  # of ids such as digests
+        order = np.lexsort((indices, owners))
+    if order is None:
+        return lists
+    indices = indices[order]
+    twice = np.flatnonzero((np.diff(indices) == 0) & (np.diff(owners) == 0))
+    if len(twice):
+        query, document = int(owners[twice[0]]), int(indices[twice[0]])
+        raise ValueError(f"{op}: {name} of query {query} name document {document} twice")
+    return Lists(offsets, indices)
 
 
 def check_offsets(lists: Lists, op: str, name: str) -> None:
     """Raises where offsets do not rise from 0 to the number of indices."""
     offsets, indices = lists
+    if not len(offsets):
+        raise ValueError(
+            f"{op}: offsets of {name} must have one element more than queries, got none"
+        )
     if offsets[0] != 0 or offsets[-1] != len(indices) or (np.diff(offsets) < 0).any():
         raise ValueError(
             f"{op}: offsets of {name} must rise from 0 to the number of indices, {len(indices)}, "

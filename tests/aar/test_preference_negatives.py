@@ -139,3 +139,14 @@ def test_progress_counts_queries():
 def test_arguments_that_do_not_fit_are_named(ranking, options, message):
     with pytest.raises(ValueError, match=f"^preference_negatives: {message}"):
         preference_negatives(np.array(ranking), Lists.pack([[1]]), **options)
+
+
+@pytest.mark.parametrize("large", [2**40, 2**62 - 1, 2**63 - 1])
+def test_ids_may_be_digests(large: int):
+    positives = [[0], [1], [0], [0], [1]]
+    expected, found = (
+        preference_negatives([[0, 1, id]] * 5, positives, depth=3, n_kept=3).negatives
+        for id in (9, large)
+    )
+    assert found.offsets.tolist() == expected.offsets.tolist()
+    assert np.where(found.indices == large, 9, found.indices).tolist() == expected.indices.tolist()

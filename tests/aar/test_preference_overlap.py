@@ -61,12 +61,30 @@ def test_lists_of_lists_are_compared_as_packed_ones_are():
     np.testing.assert_array_equal(preference_overlap(one, other), packed)
 
 
+@pytest.mark.parametrize("large", [2**40, 2**62 - 1, 2**63 - 1])
+def test_ids_may_be_digests(large: int):
+    one, other = [[0], [], [3, 5], [], [1]], [[1], [9], [5, 9], [], [0]]
+    digests = [[large if document == 9 else document for document in own] for own in other]
+    expected = preference_overlap(one, other)
+    np.testing.assert_array_equal(preference_overlap(one, digests), expected)
+    np.testing.assert_array_equal(preference_overlap(digests, digests), [1, 1, 1, np.nan, 1])
+    with pytest.raises(ValueError, match=f"other of query 1 name document {large} twice"):
+        preference_overlap([[1], [2]], [[1], [large, 3, large]])
+
+
+def test_annotators_are_named():
+    with pytest.raises(ValueError, match=r"overlap_matrix: annotators\['t5'\] must have 1 lists"):
+        overlap_matrix({"human": [[1]], "t5": [[1], [2]]})
+
+
 def test_annotators_that_cannot_be_compared_are_refused():
     one = Lists.pack([[1], [2]])
     with pytest.raises(ValueError, match="other must have 3 offsets for 2 queries, got 2"):
         preference_overlap(one, Lists.pack([[1]]))
-    with pytest.raises(TypeError, match="one must be a list of lists of documents, .*got dict"):
+    with pytest.raises(TypeError, match=r"one must be a list of lists of documents, .*got dict"):
         preference_overlap({0: [1], 1: [2]}, one)
+    with pytest.raises(ValueError, match="offsets of one must have one element more than"):
+        preference_overlap(Lists(*np.empty((2, 0), np.int64)), one)
     with pytest.raises(ValueError, match="of query 0 name document 1 twice"):
         preference_overlap(one, Lists.pack([[1, 1], [2]]))
     with pytest.raises(ValueError, match=r"expected two annotators or more, got \['human'\]"):

@@ -102,6 +102,12 @@ def test_attribution_of_another_shape_is_refused(shape):
         strongest(np.zeros(shape), 1)
 
 
+@pytest.mark.parametrize("n", ["2", None, 2.0, True])
+def test_a_number_of_neurons_is_an_integer(n):
+    with pytest.raises(TypeError, match="strongest: n must be an integer, got"):
+        strongest(np.zeros((1, 2, 3)), n)
+
+
 @pytest.mark.parametrize("n", [-1, 7])
 def test_more_neurons_than_there_are_are_refused(n: int):
     with pytest.raises(ValueError, match=f"n must be 0 to 6, the number of neurons, got {n}"):

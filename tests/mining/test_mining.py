@@ -395,6 +395,7 @@ def test_positives_that_are_none_are_refused(own, message):
         ({"max_score": np.ones(3)}, "max_score must be a number, got ndarray"),
         ({"groups": ["a"] * 10}, "groups must be integers"),
         ({"exclude": {0: [1]}}, "exclude must be a list of lists of documents, or"),
+        ({"exclude": ([0, 1], [1])}, "exclude must be a list of lists of documents, or"),
         ({"exclude": [["d1"]]}, r"exclude\[0\] must be integers, got <U2"),
     ],
 )

@@ -1131,3 +1131,22 @@ def test_a_worker_of_a_torch_data_loader_searches(start):
         warnings.simplefilter("ignore")  # what torch says of its own about workers
         found = np.concatenate([batch.numpy() for batch in loader])
     np.testing.assert_array_equal(found, expected)
+
+
+class Counting(FlatIndex):
+    def __init__(self, dim: int, *, metric: str = "ip", device: str = "cpu") -> None:
+        super().__init__(dim, metric=metric, device=device)
+        self.hits = 0
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+def test_a_subclass_is_made_by_its_own_constructor(tmp_path, metric):
+    index = Counting(2, metric=metric)
+    index.add(np.eye(2, dtype=np.float32))
+    index.save(tmp_path / "index")
+    restored = pickle.loads(pickle.dumps(index)), copy.deepcopy(index)
+    for again in (Counting.load(tmp_path / "index"), *restored):
+        assert type(again) is Counting
+        assert again.hits == 0
+        assert again.metric == metric
+        assert again.ids.tolist() == [0, 1]

@@ -250,6 +250,19 @@ def test_a_removed_document_that_is_there_is_refused(tmp_path):
         FlatIndex.load(tmp_path)
 
 
+@pytest.mark.parametrize("ids", [[0, 0, 1], ["a", "a", "b"], [0, 1, 2]])
+def test_vectors_that_were_refused_decide_nothing(ids):
+    """The exponent of an index is that of the first vectors that it stores."""
+    index, large = FlatIndex(3, metric="l2"), 1e10 * np.eye(3, dtype=np.float32)
+    if ids == [0, 1, 2]:
+        large[1, 1] = np.nan
+    with pytest.raises(ValueError, match=r"FlatIndex\.add"):
+        index.add(large, ids=ids)
+    index.add(np.eye(3, dtype=np.float32))
+    assert index._store.exponent == 0
+    assert index.ids.tolist() == [0, 1, 2]
+
+
 def test_an_unknown_metric_is_named():
     message = 'metric must be "ip", "l2" or "cosine", got \'dot\'; did you mean \'ip\''
     with pytest.raises(ValueError, match=f"FlatIndex: {message}"):

@@ -27,8 +27,11 @@ def packed(lists: Any, op: str, name: str) -> Lists:
         TypeError: neither, or documents that are no integers.
     """
     if isinstance(lists, list):
-        return Lists.pack([as_ids(own, op, f"{name}[{i}]") for i, own in enumerate(lists)])
-    if not isinstance(lists, tuple) or len(lists) != 2:
+        own = [as_ids(part, op, f"{name}[{i}]") for i, part in enumerate(lists)]
+        offsets = np.cumsum([0, *map(len, own)], dtype=np.int64)
+        return Lists(offsets, np.concatenate([np.empty(0, np.int64), *own]))
+    pair = isinstance(lists, tuple) and len(lists) == 2
+    if not pair or any(isinstance(part, list | tuple) for part in lists):
         raise TypeError(
             f"{op}: {name} must be a list of lists of documents, or tilefold.ragged_lists.Lists, a "
             f"pair (offsets, indices) of integer arrays; got {type(lists).__name__}"

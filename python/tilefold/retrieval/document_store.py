@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,16 @@ from .string_ids import as_strings, check_distinct, holds_strings
 # Numbers without a string, above which the other half, and so the table, is numbered anew.
 _SPARSE = 1024
 _REPLACE = "replace() gives it another vector"
+
+
+class _NewRows(NamedTuple):
+    """Vectors that are about to be stored; of an l2 index, with this exponent."""
+
+    vectors: Vectors
+    exponent: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
 
 class DocumentStore:
@@ -138,7 +148,7 @@ class DocumentStore:
         threads = checked_threads(num_threads, op)
         strings = holds_strings(ids)
         with self._lock:
-            self._check_dtype(op, rows)
+            self._check_dtype(op, rows.vectors)
             if self.content.table is not None or (strings and not self._next_id):
                 self._add_strings(op, rows, ids, nonfinite, threads)
                 return
@@ -146,7 +156,7 @@ class DocumentStore:
             if ids is not None:
                 self.content.check_free(op, GivenIds(numbers, None, False), _REPLACE)
             if len(rows):
-                self._append(_checked_segment(op, rows, numbers, nonfinite, threads))
+                self._append(self._packed(op, rows, numbers, nonfinite, threads))
 
     def replace(
         self,
@@ -164,10 +174,10 @@ class DocumentStore:
             given = self.content.given(ids, op)
             check_count(len(given.numbers), len(rows), op)
             given.check_unique(op)
-            self._check_dtype(op, rows)
+            self._check_dtype(op, rows.vectors)
             rows_by_segment = locate(self.content.segments, given.numbers, op, given.shown)
             if len(rows):
-                segment = _checked_segment(op, rows, given.numbers.copy(), nonfinite, threads)
+                segment = self._packed(op, rows, given.numbers.copy(), nonfinite, threads)
                 self._append(segment, after=_without(self.content.segments, rows_by_segment))
 
     def remove(self, op: str, ids: Array, keep: bool) -> None:
@@ -227,7 +237,7 @@ class DocumentStore:
     def _width(self) -> int:
         return self.dim + (self.metric == "l2")
 
-    def _stored_rows(self, op: str, vectors: Array, copy: bool | None, nonfinite: str) -> Vectors:
+    def _stored_rows(self, op: str, vectors: Array, copy: bool | None, nonfinite: str) -> _NewRows:
         """Checks new vectors and returns them as the index stores them."""
         checked_policy(nonfinite, op)
         rows = as_vectors(vectors, op, "vectors")
@@ -235,20 +245,17 @@ class DocumentStore:
         if self.metric != "ip":
             if copy is False:
                 raise ValueError(f"{op}: copy=False is not possible with metric {self.metric!r}")
-            return unit_vectors(rows) if self.metric == "cosine" else self._augmented(op, rows)
+            return _NewRows(unit_vectors(rows)) if self.metric == "cosine" else self._l2(op, rows)
         if copy is None:
             copy = not (isinstance(rows, np.memmap) and not rows.flags.writeable)
         if copy and (rows is vectors or rows.base is not None):  # as_vectors made no copy yet
             rows = rows.copy()
-        return rows
+        return _NewRows(rows)
 
-    def _augmented(self, op: str, rows: Vectors) -> Vectors:
-        """Returns vectors as `l2_search` takes them; the first ones decide the exponent."""
+    def _l2(self, op: str, rows: Vectors) -> _NewRows:
         check_norms(rows, op, "vectors")
-        with self._lock:
-            if self.exponent is None and len(rows):
-                self.exponent = chosen_exponent(rows)
-        return augmented(rows, self.exponent or 0)
+        exponent = chosen_exponent(rows) if self.exponent is None else self.exponent
+        return _NewRows(augmented(rows, exponent), exponent)
 
     def _check_dtype(self, op: str, vectors: Vectors) -> None:
         stored = self.dtype
@@ -260,8 +267,31 @@ class DocumentStore:
 
     # What follows needs the lock.
 
+    def _packed(
+        self,
+        op: str,
+        rows: _NewRows,
+        numbers: NDArray[np.int64],
+        nonfinite: str,
+        num_threads: int,
+    ) -> Segment:
+        """Packs new rows, the first of which decide the exponent of an l2 index.
+
+        Raises:
+            ValueError: a row is not finite, if the policy is to raise; nothing has changed then.
+        """
+        vectors = rows.vectors
+        if self.exponent is not None and rows.exponent != self.exponent:  # another thread's first
+            vectors = augmented(vectors[:, : self.dim], self.exponent)
+        segment = make_segment(vectors, numbers, num_threads)
+        if segment.nonfinite is not None and nonfinite == "error":
+            raise nonfinite_error(op, "vectors", int(np.argmax(segment.nonfinite)))
+        if self.exponent is None:
+            self.exponent = rows.exponent
+        return segment
+
     def _add_strings(
-        self, op: str, rows: Vectors, ids: Any, nonfinite: str, num_threads: int
+        self, op: str, rows: _NewRows, ids: Any, nonfinite: str, num_threads: int
     ) -> None:
         """Adds documents under strings, with the next numbers."""
         if ids is None:
@@ -274,7 +304,7 @@ class DocumentStore:
         self.content.check_free(op, GivenIds(earlier, names, False), _REPLACE)
         if len(rows):
             numbers = np.arange(len(table), len(table) + len(rows), dtype=np.int64)
-            segment = _checked_segment(op, rows, numbers, nonfinite, num_threads)
+            segment = self._packed(op, rows, numbers, nonfinite, num_threads)
             self._name(table, names, earlier)
             self._append(segment)
 
@@ -328,16 +358,6 @@ class DocumentStore:
         """Frees the device of segments that are no longer in the index."""
         if self._residents is not None:
             self._residents.keep_only(self.content.segments)
-
-
-def _checked_segment(
-    op: str, rows: Vectors, ids: NDArray[np.int64], nonfinite: str, num_threads: int
-) -> Segment:
-    """Packs new rows; raises for a non-finite one, if the policy is to."""
-    segment = make_segment(rows, ids, num_threads)
-    if segment.nonfinite is not None and nonfinite == "error":
-        raise nonfinite_error(op, "vectors", int(np.argmax(segment.nonfinite)))
-    return segment
 
 
 def _without(

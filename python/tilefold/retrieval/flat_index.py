@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,24 +94,20 @@ class FlatIndex:
 
     def __init__(self, dim: int, *, metric: str = "ip", device: Any = "cpu") -> None:
         dim = checked_dim(dim, "FlatIndex")
-        self._begin(SavedIndex(dim, checked_metric(metric, "FlatIndex"), no_rows(dim)), device)
-
-    def _begin(self, saved: SavedIndex, device: Any) -> None:
+        metric = checked_metric(metric, "FlatIndex")
         self._placement = placement_on(device, "FlatIndex")
-        if self._placement is not None and saved.metric == "l2":
+        if self._placement is not None and metric == "l2":
             raise ValueError(
                 f'FlatIndex: metric "l2" is on the CPU alone, got device {str(device)!r}; with '
                 'unit vectors, "cosine" gives the same order'
             )
-        self._residents: ResidentSegments | None = None
-        if self._placement is not None:
-            self._residents = ResidentSegments(self._placement)
-        self._store = DocumentStore(saved, self._residents)
+        self._residents = None if self._placement is None else ResidentSegments(self._placement)
+        self._store = DocumentStore(SavedIndex(dim, metric, no_rows(dim)), self._residents)
 
     @classmethod
-    def _of(cls, saved: SavedIndex, device: Any) -> FlatIndex:
-        index = cls.__new__(cls)
-        index._begin(saved, device)
+    def _of(cls, saved: SavedIndex, device: Any) -> Self:
+        index = cls(saved.dim, metric=saved.metric, device=device)
+        index._store = DocumentStore(saved, index._residents)
         return index
 
     def __len__(self) -> int:
@@ -573,7 +569,7 @@ class FlatIndex:
     @classmethod
     def load(
         cls, folder: str | Path, mmap: bool = True, *, verify: bool = True, device: Any = "cpu"
-    ) -> FlatIndex:
+    ) -> Self:
         """Reads an index that `save` wrote.
 
         Args:
@@ -597,8 +593,10 @@ class FlatIndex:
         return state | {"device": self.device}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        saved = {name: value for name, value in state.items() if name != "device"}
-        self._begin(SavedIndex(**saved), state["device"])
+        state = {"metric": "ip", "device": "cpu", "removed": no_rows(state["dim"]), **state}
+        device = state.pop("device")
+        self.__init__(state["dim"], metric=state["metric"], device=device)  # type: ignore[misc]
+        self._store = DocumentStore(SavedIndex(**state), self._residents)
 
     def _check_queries(self, running: DocumentFold) -> None:
         check_dim(running.op, "queries", running.queries.shape[1], "documents have", self.dim)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from ...mining.mining_inputs import as_lists, first_of_groups, packed
 from ...ragged_lists import Integers, Lists
 
+# Ids from here on, such as digests, are numbered, so that query and document make one number.
+_LARGE = 2**31
+
 
 def as_ranking(ranking: Any, op: str, name: str = "ranking") -> Integers:
     """Returns the ids ``[n, k]`` of a ranking, best first, -1 where there is no document.
@@ -95,13 +98,19 @@ class SameTexts:
 
     def __init__(self, op: str, groups: Any, *ids: Integers) -> None:
         largest = max((int(some.max(initial=-1)) for some in ids), default=-1)
+        self._known: Integers | None = None
         self.m = max(1, largest + 1 if groups is None else len(groups))
+        if groups is None and self.m > _LARGE:
+            self._known = np.unique(np.concatenate([some.ravel() for some in ids]))
+            self.m = len(self._known)
         self._first = first_of_groups(groups, op, self.m)
-        if largest >= self.m:
+        if groups is not None and largest >= self.m:
             raise ValueError(f"{op}: expected ids below {self.m} as groups has, got {largest}")
 
     def standing_for(self, ids: Integers) -> Integers:
-        """Replaces each document by the first that equals it; -1 stays -1."""
+        """Returns the number of each document, equal for equal ones and below m; -1 stays -1."""
+        if self._known is not None:
+            return np.where(ids < 0, -1, np.searchsorted(self._known, ids))
         return ids if self._first is None else np.where(ids < 0, -1, self._first[ids])
 
     def keys(self, lists: Lists) -> Integers:
@@ -137,6 +146,5 @@ def n_queries(lists: Any, op: str, name: str) -> int:
 
 def as_document_lists(lists: Any, op: str, name: str, n: int, groups: Any) -> Lists:
     """Returns lists of n queries, checked; documents are those of groups, if there are any."""
-    found = packed(lists, op, name)
-    largest = int(found.indices.max(initial=0))
-    return as_lists(found, op, name, n, largest + 1 if groups is None else len(groups))
+    largest = int(packed(lists, op, name).indices.max(initial=0))
+    return as_lists(lists, op, name, n, largest + 1 if groups is None else len(groups))

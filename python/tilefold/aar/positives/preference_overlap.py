@@ -116,6 +116,10 @@ def overlap_matrix(
     names = tuple(annotators)
     if len(names) < 2:
         raise ValueError(f"overlap_matrix: expected two annotators or more, got {list(names)}")
+    n = n_queries(annotators[names[0]], "overlap_matrix", f"annotators[{names[0]!r}]")
+    for name in names:
+        argument = f"annotators[{name!r}]"
+        as_document_lists(annotators[name], "overlap_matrix", argument, n, groups)
     shape = (len(names), len(names))
     means, low, high = (np.full(shape, np.nan) for _ in range(3))
     counts = np.zeros(shape, np.int64)

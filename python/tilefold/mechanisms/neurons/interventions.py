@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...evaluate import evaluate
+from ...integers import as_integer
 from ...models import Encoder
 from ...models.length_batches import evaluating
 from ...retrieval.exact_search import search
@@ -170,12 +171,15 @@ def strongest(attribution: NDArray[np.floating], n: int) -> Neurons:
         n: number of neurons, at most as many as there are.
 
     Raises:
+        TypeError: n is no integer.
         ValueError: another number of dimensions, no text, or n out of range.
 
     Example:
         >>> sorted(strongest(np.array([[[0.0, 2.0], [3.0, -9.0]]]), 2))
         [(0, 1), (1, 0)]
     """
+    attribution = np.asarray(attribution)
+    n = as_integer(n, "strongest", "n")
     if attribution.ndim != 3 or not len(attribution):
         raise ValueError(
             "strongest: attribution must be [texts, layers, neurons] with at least one text, got "
