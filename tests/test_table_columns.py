@@ -232,7 +232,7 @@ def test_what_cannot_be_taken_names_operation_and_conversion(kind):
 
 @pytest.mark.parametrize("ids", [["a", "b"], np.array(["a", "b"]), pd.Index(["a", "b"])])
 def test_names_as_ids_of_an_array_are_answered_with_the_way(ids):
-    with pytest.raises(TypeError, match=r"allowed must be integers, .*keep names in a list"):
+    with pytest.raises(TypeError, match=r"allowed must be integers, .*keep the strings in a list"):
         tilefold.search(QUERIES, X, 2, allowed=ids)
 
 
@@ -244,7 +244,7 @@ def test_an_empty_array_of_names_is_no_array_of_ids():
 @pytest.mark.parametrize(
     ("options", "way"),
     [
-        ({"space": "cosine"}, "cosines and L2 distances are those of FlatIndex"),
+        ({"space": "cosine"}, "(metric says which score|the metric is that of FlatIndex)"),
         ({"top_k": 3}, "the number of answers is k"),
         ({"n_jobs": 2}, "the number of threads is num_threads"),
     ],
@@ -266,7 +266,10 @@ def test_names_of_other_libraries_are_answered_with_the_way(options, way):
 
 @pytest.mark.parametrize(
     ("options", "way"),
-    [({"threshold": 3}, "the least score is min_score"), ({"metric": "l2"}, "cosines and L2")],
+    [
+        ({"threshold": 3}, "the least score is min_score"),
+        ({"metric": "l2"}, "the metric is that of FlatIndex"),
+    ],
 )
 def test_range_searches_answer_names_of_other_libraries(options, way):
     index = tilefold.FlatIndex(6)
@@ -291,10 +294,35 @@ def test_no_function_names_an_argument_that_it_does_not_have():
             call()
 
 
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ({"d": 6}, "the dimensions of vectors are dim"),
+        ({"dim": 6, "space": "cosine"}, "metric says which score"),
+        ({"dim": 6, "normalize": True}, "metric says which score"),
+    ],
+)
+def test_the_index_answers_names_of_other_libraries(options, way):
+    with pytest.raises(TypeError, match=f"^FlatIndex: there is no argument .*; {way}"):
+        tilefold.FlatIndex(**options)
+
+
+def test_vectors_of_another_kind_say_how_to_convert_them():
+    with pytest.raises(TypeError, match=r"got int64; convert them: np\.asarray\(queries, "):
+        tilefold.search([[1, 2]], [[1.0, 2.0]], 1)
+    rows = np.empty(2, object)
+    rows[:] = [np.float32([1, 2]), np.float32([3, 4])]
+    with pytest.raises(TypeError, match=r"got object; stack them: np\.stack\(documents\)"):
+        tilefold.search(np.float32([[1, 2]]), rows, 1)
+    index = tilefold.FlatIndex(2)
+    with pytest.raises(TypeError, match=r"ids must be integers, got object; they must be below"):
+        index.add(np.float32([[1, 2]]), ids=[2**70])
+
+
 def test_the_graph_index_answers_names_of_other_libraries():
     pytest.importorskip("hnswlib", reason="not installed: pip install tilefold[hnsw]")
     for options, way in (
-        ({"space": "cosine"}, "cosines and L2 distances are those of FlatIndex"),
+        ({"space": "cosine"}, "metric says which score"),
         ({"M": 16}, "links per document are m"),
         ({"max_elements": 5}, "an index grows"),
     ):

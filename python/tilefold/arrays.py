@@ -232,13 +232,15 @@ def _from_protocol(array: Array, op: str, name: str) -> NDArray[Any]:
 
 
 def _names_hint(array: NDArray[Any]) -> str:
-    """Returns how to search by names, where ids are names."""
-    names = array.dtype.kind in "US" or array.dtype == np.object_
-    if not names or not array.size or not isinstance(array.flat[0], (str, bytes)):
+    """Returns how to search by names, where ids are names; and what integers may be."""
+    first = array.flat[0] if array.size else None
+    if array.dtype == np.object_ and isinstance(first, int):
+        return "; they must be below 2^63"
+    if array.dtype.kind not in "USO" or not isinstance(first, (str, bytes)):
         return ""
     return (
-        "; a FlatIndex takes strings if its first ids are some, and elsewhere keep names in a "
-        "list, and use their places in it as ids"
+        "; a FlatIndex has strings as ids if those of its first add are strings; elsewhere, keep "
+        "the strings in a list and pass their positions"
     )
 
 
@@ -276,7 +278,13 @@ def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:
             return array.astype(np.float32)
     if dtype.newbyteorder("=") in (np.float32, np.float16, np.int8):
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
-    hint = "; encode texts to vectors first" if dtype.kind in "US" else ""
+    hint = ""
+    if dtype.kind in "US":
+        hint = "; encode texts to vectors first"
+    elif dtype.kind in "iub":
+        hint = f"; convert them: np.asarray({name}, np.float32)"
+    elif dtype == np.object_:
+        hint = f"; stack them: np.stack({name})"
     raise TypeError(f"{op}: {name} must be float32, float16, bfloat16 or int8, got {dtype}{hint}")
 
 

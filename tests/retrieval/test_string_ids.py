@@ -335,7 +335,7 @@ def test_strings_are_for_the_exact_index_alone():
     with pytest.raises(ValueError, match="ids that are strings, and shards and mining take integ"):
         tilefold.search_shards(QUERIES, [index], 2)
     hnsw = pytest.importorskip("hnswlib", reason="hnswlib is not installed") and tilefold.HnswIndex
-    with pytest.raises(TypeError, match=r"ids must be integers, .*keep names in a list"):
+    with pytest.raises(TypeError, match=r"ids must be integers, .*keep the strings in a list"):
         hnsw(DIM).add(vectors(2), ids=["a", "b"])
 
 

@@ -92,6 +92,7 @@ class FlatIndex:
         array([['d7', None]], dtype=object)
     """
 
+    @explains_names("FlatIndex")
     def __init__(self, dim: int, *, metric: str = "ip", device: Any = "cpu") -> None:
         dim = checked_dim(dim, "FlatIndex")
         metric = checked_metric(metric, "FlatIndex")

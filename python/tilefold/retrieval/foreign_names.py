@@ -8,11 +8,15 @@ from typing import Any
 
 from ..wrapping import Wrapped, in_place_of
 
-_METRIC = (
-    "",
-    'cosines and L2 distances are those of FlatIndex(dim, metric="cosine") and of '
-    'tilefold.search(..., metric="l2"); elsewhere scores are inner products',
+_METRIC = ("metric", 'metric says which score: "ip" or, where there are others, "cosine" or "l2"')
+# Of functions without it, such as searches of an index, which has one.
+_METRICS_ELSEWHERE = (
+    'the metric is that of FlatIndex(dim, metric="cosine") or tilefold.search(..., metric="l2"); '
+    "elsewhere scores are inner products"
 )
+_QUERIES = ("queries", "the vectors to search for are queries")
+_DOCUMENTS = ("documents", "the vectors to search in are documents")
+_DIM = ("dim", "the dimensions of vectors are dim")
 _NUMBER = ("k", "the number of answers is k")
 _THREADS = ("num_threads", "the number of threads is num_threads")
 _FILTER = ("allowed", "documents that may be retrieved are allowed")
@@ -42,6 +46,14 @@ _WAYS = {
     "filter": _FILTER,
     "where": _FILTER,
     "labels": _FILTER,
+    "x": _QUERIES,
+    "query_embeddings": _QUERIES,
+    "corpus": _DOCUMENTS,
+    "corpus_embeddings": _DOCUMENTS,
+    "d": _DIM,
+    "dimension": _DIM,
+    "ndim": _DIM,
+    "radius": _LEAST,
     "batch_size": ("", "queries are divided as memory and threads require"),
     "threshold": _LEAST,
     "score_threshold": _LEAST,
@@ -73,11 +85,18 @@ def explains_names(op: str, *attributes: str) -> Callable[[Wrapped], Wrapped]:
 
     def decorate(function: Wrapped) -> Wrapped:
         arguments = inspect.signature(function).parameters
+        known = {"", *arguments, *attributes}
         ways = {
             name: f"there is no argument {name}; {way}"
             for name, (argument, way) in _WAYS.items()
-            if name not in arguments and argument in {"", *arguments, *attributes}
+            if name not in arguments and argument in known
         }
+        if "metric" not in arguments:
+            ways |= {
+                name: f"there is no argument {name}; {_METRICS_ELSEWHERE}"
+                for name, way in _WAYS.items()
+                if way is _METRIC
+            }
         unknown = frozenset(ways)
 
         def call(*args: Any, **options: Any) -> Any:

@@ -56,8 +56,8 @@ def as_strings(ids: Any, op: str, name: str) -> list[str]:
         wrong = next((i for i, id in enumerate(values) if not isinstance(id, str)), None)
         if wrong is not None:
             raise TypeError(
-                f"{op}: {name} must be strings, as the ids of this index are, got "
-                f"{_kind(values[wrong])} at place {wrong}"
+                f"{op}: {name} must be strings, as the first one or the ids of the index are, "
+                f"got {_kind(values[wrong])} at place {wrong}"
             )
         strings = list(map(str, values))  # from np.str_
     _check_text(strings, op, name)
