@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +46,27 @@ class Collection:
             query, document, grade = line.split("\t")
             self.qrels.setdefault(query, {})[document] = int(grade)
         self.queries = {id: text for id, text in queries.items() if id in self.qrels}
+
+
+def failures_beside(change: Callable[[int], None], look: Callable[[], None]) -> list[Exception]:
+    """Runs 150 changes while two threads look; returns what looking raised."""
+    done, raised = threading.Event(), []
+
+    def watch() -> None:
+        while not done.is_set():
+            try:
+                look()
+            except Exception as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=watch) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for step in range(150):
+            change(step)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    return raised

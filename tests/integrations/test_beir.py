@@ -182,3 +182,20 @@ def test_a_model_may_compute_in_bfloat16():
             rows = torch.nn.functional.normalize(rows)
         expected = dict(zip(corpus, (rows[1:] @ rows[0]).tolist(), strict=True))
         assert found["q"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("score_function", ["dot", "cos_sim"])
+def test_a_text_whose_embedding_is_not_finite_is_named(score_function):
+    class Broken(HashedWords):
+        def encode_queries(self, texts: list[str], **options: Any) -> Any:
+            rows = super().encode_queries(texts, **options)
+            rows[["broken" in text for text in texts]] = torch.nan
+            return rows
+
+    corpus = {str(i): {"title": "", "text": "x" * i} for i in range(9)}
+    search = ExactBeirSearch(Broken(), corpus_chunk_size=4, **QUIET)
+    with pytest.raises(ValueError, match=r"search: the embedding of query 'p' has a NaN or an i"):
+        search.search(corpus, {"q": "x", "p": "broken"}, 2, score_function)
+    corpus["bad"] = {"title": "", "text": "broken"}
+    with pytest.raises(ValueError, match=r"of document 'bad' has a NaN or an infinity$"):
+        search.search(corpus, {"q": "x"}, 2, score_function)

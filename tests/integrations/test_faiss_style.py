@@ -133,13 +133,29 @@ def test_float64_and_integers_are_converted_without_a_warning_as_in_faiss():
     same(own.search(Q.astype(np.float64), 3), theirs.search(Q.astype(np.float64), 3))
 
 
+@pytest.mark.parametrize("as_list", [False, True])
+def test_bfloat16_is_converted_and_not_read_as_integers(as_list):
+    torch = pytest.importorskip("torch")
+    rows, queries = (torch.from_numpy(x).bfloat16() for x in (X, Q))
+    own, theirs = both("IndexFlatL2")
+    own.add(list(rows) if as_list else rows)
+    theirs.add(rows.float().numpy())
+    wide = queries.float().numpy()
+    same(own.search(queries, 3), theirs.search(wide, 3))
+    same(own.range_search(queries, 9)[:1], theirs.range_search(wide, 9)[:1])
+    same([own.reconstruct(3)], [theirs.reconstruct(3)])
+    own.reset()
+    own.add(np.arange(40, dtype=np.uint16).reshape(2, 20))  # integers, as in faiss
+    assert own.reconstruct(1).tolist() == list(range(20, 40))
+
+
 def test_ties_go_by_label_and_nan_is_an_error():
     own, _ = both("IndexFlatIP")
     own.add_with_ids(np.ones((3, 20), np.float32), [30, 10, 20])
     assert own.search(np.ones((1, 20)), 3)[1].tolist() == [[10, 20, 30]]
     bad = np.full((1, 20), np.nan, np.float32)
     for call in (lambda: own.add_with_ids(bad, [1]), lambda: own.search(bad, 1)):
-        with pytest.raises(ValueError, match="has a NaN or an infinity"):
+        with pytest.raises(ValueError, match=r"row 0 of x has a NaN or an infinity$"):
             call()
 
 
@@ -164,3 +180,31 @@ def test_what_is_not_possible_is_refused():
         faiss_style.IndexFlat(3, 23)
     with pytest.raises(TypeError, match="x must be"):
         own.remove_ids(object())
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], np.array(["a", "b"]), None, [0.5, 1.5]])
+def test_ids_that_are_no_integers_are_refused(ids):
+    own, _ = both("IndexFlatIP")
+    with pytest.raises(TypeError, match=r"^IndexFlat\.add_with_ids: ids must be"):
+        own.add_with_ids(X[:2], ids)
+    own.add(X[:2])
+    assert own.search(X[:1], 2)[1].dtype == np.int64
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_dimension_is_refused_by_an_empty_index(name):
+    own, _ = both(name)
+    for call in (lambda x: own.search(x, 2), lambda x: own.range_search(x, 1.0), own.add):
+        with pytest.raises(ValueError, match="vectors have dim 3 but the index has dim 20"):
+            call(np.zeros((1, 3), np.float32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_negative_labels_are_passed_over_as_in_faiss(name):
+    own, theirs = both(name)
+    for index in (own, theirs):
+        index.add(X)
+    gone = np.array([-1, 3, -7, 700])
+    assert own.remove_ids(gone) == theirs.remove_ids(gone) == 1
+    assert own.remove_ids([-1]) == own.remove_ids([]) == 0
+    same(own.search(Q, 5), theirs.search(Q, 5))

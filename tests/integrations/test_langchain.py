@@ -1,6 +1,7 @@
 """The vector store for LangChain, against its store in memory; and what is saved."""
 
 import asyncio
+import copy
 import importlib
 import json
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_collections import embedded
+from small_collections import embedded, failures_beside
 
 langchain_core: Any = pytest.importorskip(
     "langchain_core", reason='not installed: pip install "tilefold[langchain]"'
@@ -142,10 +143,78 @@ def test_an_error_changes_nothing():
     own, _ = stores()
     before = own.similarity_search_with_score(QUERIES[0], 200)
     own._embedding = Broken()
-    with pytest.raises(ValueError, match="row 1 of vectors has a NaN"):
+    with pytest.raises(
+        ValueError, match=r"the vector of document 'fresh' has a NaN or an infinity$"
+    ):
         own.add_texts(["a", "b"], ids=["d0", "fresh"])
     own._embedding = HashedWords()
     assert own.similarity_search_with_score(QUERIES[0], 200) == before
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_vector_that_is_too_large_changes_nothing(metric):
+    class Huge(HashedWords):
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return [[1e30 if text == "huge" else 5.0, 1.0] for text in texts]
+
+    store = TilefoldVectorStore(Huge(), metric=metric)
+    store.add_texts(["a"], ids=["known"])
+    before = store.similarity_search_with_score("a", 5)
+    if metric == "l2":
+        with pytest.raises(ValueError, match="row 1 of vectors has a norm of 2"):
+            store.add_texts(["b", "huge"], ids=["known", "fresh"])
+        assert store.similarity_search_with_score("a", 5) == before
+        with pytest.raises(ValueError, match=r"similarity_search: .* of the query has a NaN or"):
+            store.similarity_search_by_vector([float("nan"), 1.0])
+    else:
+        store.add_texts(["b", "huge"], ids=["known", "fresh"])
+        assert len(store) == 2
+
+
+def test_what_callers_do_with_documents_does_not_change_the_store():
+    given = {"n": 1, "tags": ["x"], "deep": {"a": [1]}, "pair": ([2], {3})}
+    store = TilefoldVectorStore(HashedWords())
+    store.add_texts(["red"], [given], ids=["r"])
+    expected = Document(id="r", page_content="red", metadata=copy.deepcopy(given))
+
+    def spoil(document: Document) -> None:
+        document.page_content = "spoiled"
+        document.metadata["n"] = 2
+        document.metadata["tags"].append("y")
+        document.metadata["deep"]["a"].clear()
+        for part in document.metadata["pair"]:
+            part.clear()
+
+    spoil(Document(id="r", page_content="red", metadata=given))
+    for found in (
+        store.similarity_search("red"),
+        store.get_by_ids(["r"]),
+        store.max_marginal_relevance_search("red", filter={"n": 1}),
+    ):
+        assert found == [expected]
+        spoil(found[0])
+    assert store.get_by_ids(["r"]) == [expected]
+
+
+def test_a_store_is_searched_while_another_thread_adds_and_deletes():
+    store, ids = TilefoldVectorStore(HashedWords()), [f"f{i}" for i in range(20)]
+    store.add_texts(TEXTS[:40])
+    vector = HashedWords().embed_query(QUERIES[0])
+
+    def change(step: int) -> None:
+        store.add_texts([QUERIES[0]] * 20, [{"step": step}] * 20, ids=ids)
+        store.delete(ids)
+
+    def look() -> None:
+        found = store.similarity_search_by_vector(vector, 10)
+        assert len(found) == 10
+        assert len({document.metadata.get("step") for document in found}) == 1
+        assert len(store.get_by_ids(ids)) in (0, 20)
+        assert len(store.similarity_search_by_vector(vector, 10, filter={})) == 10
+        diverse = store.max_marginal_relevance_search_by_vector(vector, 4, 10, filter=bool)
+        assert len(diverse) == 4
+
+    assert failures_beside(change, look) == []
 
 
 def test_a_saved_store_answers_as_before(tmp_path):
@@ -174,8 +243,15 @@ def test_an_empty_store_is_saved_and_metadata_must_be_json(tmp_path):
     assert loaded.similarity_search("x") == []
     assert loaded._index.metric == "l2"
     loaded.add_texts(["x"], [{"a": object()}])
-    with pytest.raises(TypeError, match="not JSON serializable"):
+    (id,) = [document.id for document in loaded.similarity_search("x")]
+    with pytest.raises(TypeError, match=f"^save: document '{id}': .* not JSON serializable"):
         loaded.save(tmp_path / "store")
+    loaded.add_texts(["\ud800"], [{}], ids=[id])
+    with pytest.raises(
+        ValueError, match=f"^save: document '{id}' cannot be JSON in UTF-8"
+    ) as error:
+        loaded.save(tmp_path / "store")
+    assert type(error.value) is ValueError
     again = TilefoldVectorStore.load(tmp_path / "store", HashedWords())
     assert json.dumps(again.similarity_search("x")) == "[]"
 

@@ -1,18 +1,28 @@
 """The vector store for LlamaIndex, against its simple one; and what is saved."""
 
+import copy
 import importlib
+import pickle
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
-from small_collections import embedded
+from small_collections import embedded, failures_beside
 
 pytest.importorskip("llama_index.core", reason='not installed: pip install "tilefold[llama-index]"')
 
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.embeddings import BaseEmbedding
-from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.postprocessor import MetadataReplacementPostProcessor
+from llama_index.core.schema import (
+    Document,
+    IndexNode,
+    NodeRelationship,
+    NodeWithScore,
+    RelatedNodeInfo,
+    TextNode,
+)
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import (
     FilterCondition,
@@ -144,6 +154,87 @@ def test_metadata_and_documents_survive_saving(tmp_path):
     assert loaded.query(query).similarities == own.query(query).similarities
     loaded.delete("doc0")
     assert len(loaded.get_nodes()) == 80
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_has_the_nodes_and_is_independent(copied):
+    own = TilefoldVectorStore("ip")
+    own.add(nodes())
+    other = copied(own)
+    query = VectorStoreQuery(query_embedding=QUERIES[1], similarity_top_k=5, filters=SOME)
+    assert other.metric == "ip"
+    assert other.query(query).similarities == own.query(query).similarities
+    assert other.get_nodes() == own.get_nodes()
+    other.clear()
+    assert (len(other.get_nodes()), len(own.get_nodes())) == (0, 90)
+
+
+def test_what_callers_do_with_nodes_does_not_change_the_store():
+    own, given = TilefoldVectorStore(), nodes()[:3]
+    given[0].metadata = {"window": "wide", "tags": ["x"]}
+    target = object()
+    own.add([*given, IndexNode(id_="i", text="i", index_id="t", obj=target, embedding=QUERIES[0])])
+    assert given[0].embedding is not None
+    assert own.get_nodes(["i"])[0].obj is target
+    expected = own.get_nodes(["n0"])[0]
+    assert expected.embedding is None  # the index has it
+    assert (expected.text, expected.ref_doc_id) == (TEXTS[0], "doc0")
+
+    def spoil(node: TextNode) -> None:
+        node.metadata["tags"].append("y")
+        node.metadata["even"] = "no"
+        node.relationships[NodeRelationship.SOURCE].node_id = "other"
+        MetadataReplacementPostProcessor("window").postprocess_nodes([NodeWithScore(node=node)])
+        assert node.get_content() == "wide"
+
+    spoil(given[0])
+    spoil(own.get_nodes(["n0"])[0])
+    query = VectorStoreQuery(query_embedding=QUERIES[0], similarity_top_k=5, node_ids=["n0"])
+    spoil(own.query(query).nodes[0])
+    assert own.get_nodes(["n0"]) == [expected]
+    assert expected.metadata == {"window": "wide", "tags": ["x"]}
+
+
+def test_documents_are_copied_with_their_resources():
+    own = TilefoldVectorStore()
+    own.add([Document(id_="d", text="red", embedding=QUERIES[0])])
+    own.get_nodes(["d"])[0].text_resource.text = "spoiled"
+    assert own.get_nodes(["d"])[0].get_content() == "red"
+
+
+def test_a_store_is_queried_while_another_thread_adds_and_deletes():
+    own = TilefoldVectorStore()
+    own.add(nodes()[40:])
+    fresh = [node.model_copy(update={"embedding": QUERIES[0]}) for node in nodes()[:20]]
+    ids = [node.node_id for node in fresh]
+
+    def change(step: int) -> None:
+        for node in fresh:
+            node.metadata = {"step": step}
+        own.add(fresh)
+        own.delete_nodes(ids)
+
+    def look() -> None:
+        for mode in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR):
+            query = VectorStoreQuery(query_embedding=QUERIES[0], similarity_top_k=8, mode=mode)
+            assert len(own.query(query).nodes) == 8
+        query = VectorStoreQuery(query_embedding=QUERIES[0], similarity_top_k=8, node_ids=ids)
+        assert len({node.metadata["step"] for node in own.query(query).nodes}) <= 1
+        assert len(own.get_nodes(ids)) in (0, 20)
+
+    assert failures_beside(change, look) == []
+
+
+def test_a_node_that_is_not_finite_or_cannot_be_saved_is_named(tmp_path):
+    own, _ = stores()
+    with pytest.raises(ValueError, match=r"^TilefoldVectorStore.add: .* document 'x' has a NaN or"):
+        own.add([TextNode(id_="x", text="x", embedding=[float("nan")] * len(QUERIES[0]))])
+    nan = VectorStoreQuery(query_embedding=[float("nan")] * len(QUERIES[0]))
+    with pytest.raises(ValueError, match=r"^TilefoldVectorStore.query: .* query has a NaN or an i"):
+        own.query(nan)
+    own.add([TextNode(id_="x", text="\ud800", embedding=QUERIES[0])])
+    with pytest.raises(ValueError, match=r"^TilefoldVectorStore.persist: document 'x' cannot be"):
+        own.persist(str(tmp_path / "store"))
 
 
 def test_what_is_not_possible_is_refused():

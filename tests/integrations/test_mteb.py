@@ -168,6 +168,36 @@ def test_embeddings_in_bfloat16_are_searched_as_they_are(data_folder):
     np.testing.assert_allclose(scores, expected.values, rtol=1e-6)
 
 
+def test_embeddings_in_int8_are_searched_as_they_are():
+    rng, model = np.random.default_rng(0), HashedWords("dot")
+    documents, queries = (rng.integers(-99, 99, (n, 16), np.int8) for n in (30, 4))
+    index = ExactSearchIndex(model)
+    index.add_documents(torch.from_numpy(documents), [f"d{i}" for i in range(30)])
+
+    def dot_score(a: Any, b: Any) -> Any:
+        """That of sentence-transformers, which wants one dtype."""
+        return torch.as_tensor(a) @ torch.as_tensor(b).T
+
+    scores, places = index.search(torch.from_numpy(queries), 4, dot_score)
+    exact = queries.astype(np.int64) @ documents.astype(np.int64).T
+    assert places == np.argsort(-exact, axis=1, kind="stable")[:, :4].tolist()
+    assert scores == (-np.sort(-exact, axis=1)[:, :4]).tolist()
+
+
+def test_documents_that_were_refused_leave_nothing():
+    model = HashedWords("dot")
+    index = ExactSearchIndex(model)
+    with pytest.raises(ValueError, match=r"add_documents: .* document 'b' has a NaN or an inf.*y$"):
+        index.add_documents(np.float32([[1, 2], [np.nan, 0]]), ["a", "b"])
+    index.add_documents(np.empty((0, 5), np.float32), [])
+    with pytest.raises(ValueError, match=r"^ExactSearchIndex.search: there are no documents"):
+        index.search(np.ones((1, 2), np.float32), 3, model.similarity)
+    index.add_documents(np.eye(3, dtype=np.float32), ["a", "b", "c"])
+    assert index.search(np.float32([[0, 1, 0]]), 1, model.similarity)[1] == [[1]]
+    with pytest.raises(ValueError, match=r"search: row 1 of embeddings has a NaN or an infinity$"):
+        index.search(np.float32([[0, 1, 0], [np.inf, 0, 0]]), 1, model.similarity)
+
+
 @pytest.mark.parametrize("similarity", ["manhattan", "MaxSim", "custom", None])
 def test_a_similarity_that_is_no_metric_is_refused(similarity):
     with pytest.raises(ValueError, match=f"similarity must be .* got {similarity!r}; leave"):

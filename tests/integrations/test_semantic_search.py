@@ -64,6 +64,14 @@ def test_embeddings_of_every_kind_give_the_same(kind):
     assert semantic_search(QUERIES[0], CORPUS) == expected[:1]
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lists_of_bfloat16_are_searched(name):
+    queries, corpus = QUERIES[:5].bfloat16(), CORPUS.bfloat16()
+    expected = semantic_search(queries.float(), corpus.float(), score_function=name)
+    assert semantic_search(list(queries), list(corpus), score_function=name) == expected
+    assert semantic_search(queries, corpus, score_function=name) == expected
+
+
 def test_the_sizes_of_chunks_change_nothing():
     expected = semantic_search(QUERIES, CORPUS)
     assert semantic_search(QUERIES, CORPUS, query_chunk_size=7, corpus_chunk_size=13) == expected
@@ -80,10 +88,28 @@ def test_a_search_that_is_not_possible_is_refused():
     for function in (mine, util.manhattan_sim, "cosine", None):
         with pytest.raises(ValueError, match=r"score_function must be cos_sim, dot_score or"):
             semantic_search(QUERIES, CORPUS, score_function=function)
-    with pytest.raises(ValueError, match=r"embeddings are sparse; pass embeddings.to_dense\(\)"):
-        semantic_search(QUERIES.to_sparse(), CORPUS)
+    for sparse in (QUERIES.to_sparse(), list(QUERIES.to_sparse())):
+        with pytest.raises(ValueError, match=r"embeddings are sparse; pass embeddings.to_dense"):
+            semantic_search(sparse, CORPUS)
     with pytest.raises(ValueError, match="corpus_chunk_size must be at least 1, got 0"):
         semantic_search(QUERIES, CORPUS, corpus_chunk_size=0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_errors_name_the_function_and_its_arguments(name):
+    bad = QUERIES.clone()
+    bad[3, 0] = torch.nan
+    for queries, corpus, message in (
+        (bad, CORPUS, "row 3 of query_embeddings has a NaN or an infinity$"),
+        (QUERIES, bad, "row 3 of corpus_embeddings has a NaN or an infinity$"),
+        (QUERIES[:, :5], CORPUS, "query_embeddings have dim 5 but corpus_embeddings have dim 24"),
+    ):
+        with pytest.raises(ValueError, match=f"^semantic_search: {message}"):
+            semantic_search(queries, corpus, score_function=name)
+    with pytest.raises(ValueError, match=r"^semantic_search: top_k must be at least 1, got 0"):
+        semantic_search(QUERIES, CORPUS, top_k=0, score_function=name)
+    with pytest.raises(TypeError, match=r"^semantic_search: query_embeddings must be float32"):
+        semantic_search(QUERIES.int(), CORPUS, score_function=name)
 
 
 # ---- hard negatives ------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..arrays import BFLOAT16, BFLOAT16_BITS, Vectors, as_vectors
+from ..arrays import Vectors, as_vectors
 from ..integers import as_integer
 from ..retrieval.exact_search import fold_array
 from ..retrieval.metric import unit_vectors
 from ..retrieval.running_search import RunningSearch, SearchResult
 from ..retrieval.search_options import SearchOptions
-from .model_output import on_host
+from .model_output import check_finite, marked, on_host
 
 Results = dict[str, dict[str, float]]
 
@@ -115,7 +115,7 @@ class ExactBeirSearch:
             )
         ids = _longest_first(corpus)
         unit = _UNIT[score_function]
-        vectors = self._encoded(op, "queries", list(queries.values()), unit)
+        vectors = self._encoded(op, "query", list(queries), list(queries.values()), unit)
         options = SearchOptions(
             op=op,
             num_threads=self._num_threads,
@@ -123,8 +123,9 @@ class ExactBeirSearch:
         )
         running = RunningSearch(vectors, top_k, options, total=len(ids))
         for begin in range(0, len(ids), self.corpus_chunk_size):
-            part = [corpus[id] for id in ids[begin : begin + self.corpus_chunk_size]]
-            fold_array(running, self._encoded(op, "corpus", part, unit), first_id=begin)
+            part = ids[begin : begin + self.corpus_chunk_size]
+            documents = self._encoded(op, "document", part, [corpus[id] for id in part], unit)
+            fold_array(running, documents, first_id=begin)
         found = running.result()
         self.results = _by_id(list(queries), ids, SearchResult(found.scores, found.ids))
         return self.results
@@ -151,15 +152,18 @@ class ExactBeirSearch:
             "tilefold.search_shards on embeddings in .npy or .safetensors"
         )
 
-    def _encoded(self, op: str, name: str, texts: Sequence[Any], unit: bool) -> Vectors:
+    def _encoded(
+        self, op: str, kind: str, ids: Sequence[str], texts: Sequence[Any], unit: bool
+    ) -> Vectors:
         """Encodes texts of queries, or documents with title and text."""
-        encode = self.model.encode_queries if name == "queries" else self.model.encode_corpus
+        queries = kind == "query"
+        encode = self.model.encode_queries if queries else self.model.encode_corpus
+        name = "queries" if queries else "corpus"
         rows = as_vectors(on_host(encode(texts, **self._options)), op, f"embeddings of {name}")
         if len(rows) != len(texts):
             raise ValueError(f"{op}: the model gives {len(rows)} rows for {len(texts)} {name}")
-        if unit:
-            return unit_vectors(rows)
-        return rows.view(BFLOAT16_BITS) if rows.dtype == BFLOAT16 else rows
+        check_finite(rows, op, lambda row: f"the embedding of {kind} {ids[row]!r}")
+        return unit_vectors(rows) if unit else marked(rows)
 
 
 def _longest_first(corpus: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, as_array, as_ids
+from ..arrays import Array, as_array, as_ids, check_dim
 from ..integers import as_integer
 from ..retrieval.flat_index import FlatIndex
+from .model_output import as_float32, check_finite
 
 METRIC_INNER_PRODUCT, METRIC_L2 = 0, 1
 _LARGEST = float(np.finfo(np.float32).max)
@@ -87,9 +88,10 @@ class IndexFlat:
         self._own_ids = False
 
     def add_with_ids(self, x: Array, ids: Array) -> None:
-        """Adds vectors ``[n, d]`` under ids ``[n]``."""
+        """Adds vectors ``[n, d]`` under ids ``[n]``, which are integers."""
         self._check_labels(True, "add_with_ids")
-        self.flat_index.add(self._rows(x, "add_with_ids"), ids=ids)
+        labels = as_ids(ids, "IndexFlat.add_with_ids", "ids")
+        self.flat_index.add(self._rows(x, "add_with_ids"), ids=labels)
         self._own_ids = True
 
     def search(
@@ -154,7 +156,11 @@ class IndexFlat:
 
         After `add`, the labels of later vectors move up, as in faiss.
         """
-        labels = np.unique(as_ids(x, "IndexFlat.remove_ids", "x"))
+        op = "IndexFlat.remove_ids"
+        given = as_array(x, op, "x")
+        if given.dtype.kind == "i" and given.ndim == 1:
+            x = given[given >= 0]
+        labels = np.unique(as_ids(x, op, "x"))
         if self._own_ids:
             there = labels[np.isin(labels, self.flat_index.ids)]
         else:
@@ -174,13 +180,16 @@ class IndexFlat:
 
     def _rows(self, x: Array, name: str) -> NDArray[np.float32]:
         """Converts to float32, which faiss does as well and without a warning."""
-        rows = as_array(x, f"IndexFlat.{name}", "x")
-        if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        op = f"IndexFlat.{name}"
+        array = as_array(x, op, "x")
+        if array.ndim != 2 or not (array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"):
             raise ValueError(
-                f"IndexFlat.{name}: x must be numbers [n, {self.d}], got {rows.dtype} of shape "
-                f"{rows.shape}"
+                f"{op}: x must be numbers [n, {self.d}], got {array.dtype} of shape {array.shape}"
             )
-        return np.ascontiguousarray(rows, np.float32)
+        check_dim(op, "vectors", array.shape[1], "the index has", self.d)
+        rows = as_float32(array)
+        check_finite(rows, op, lambda row: f"row {row} of x")
+        return rows
 
     def _check_labels(self, own_ids: bool, name: str) -> None:
         if self._own_ids is (not own_ids):

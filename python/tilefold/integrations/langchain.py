@@ -20,6 +20,7 @@ except ImportError as error:
 
 import numpy as np
 
+from .keyed_content import Entry, KeyedContent, copied
 from .keyed_index import KeyedIndex
 
 Filter = Callable[[Document], bool] | Mapping[str, Any]
@@ -28,9 +29,10 @@ Filter = Callable[[Document], bool] | Mapping[str, Any]
 class TilefoldVectorStore(VectorStore):
     """Keeps documents by id, and finds the nearest ones exactly.
 
-    Documents with an id that is there are replaced. Searches run while one thread adds or deletes;
-    documents with the same score come in the order in which they were added. The base class gives
-    the other methods, `as_retriever` and the async ones included.
+    Documents with an id that is there are replaced. Searches run while others add or delete: each
+    sees the documents of one moment. Documents with the same score come in the order in which they
+    were added. Documents are copied on the way in and out, with the containers in their metadata.
+    The base class gives the other methods, `as_retriever` and the async ones included.
 
     Args:
         embedding: of texts and queries.
@@ -53,7 +55,6 @@ class TilefoldVectorStore(VectorStore):
     def __init__(self, embedding: Embeddings, *, metric: str = "cosine") -> None:
         self._embedding = embedding
         self._index = KeyedIndex(metric)
-        self._documents: dict[str, Document] = {}
 
     @property
     def embeddings(self) -> Embeddings:
@@ -61,7 +62,7 @@ class TilefoldVectorStore(VectorStore):
         return self._embedding
 
     def __len__(self) -> int:
-        return len(self._documents)
+        return len(self._index)
 
     def add_texts(
         self,
@@ -85,27 +86,27 @@ class TilefoldVectorStore(VectorStore):
                     f"add_texts: expected {len(listed)} {name}, one per text, got {len(given)}"
                 )
         names = [id or str(uuid.uuid4()) for id in (ids or [None] * len(listed))]
-        documents = {
-            id: Document(id=id, page_content=text, metadata=metadata)
+        documents = [
+            Document(id=id, page_content=text, metadata=copied(metadata))
             for id, text, metadata in zip(
                 names, listed, metadatas or [{} for _ in listed], strict=True
             )
-        }
+        ]
         vectors = self._embedding.embed_documents(listed)
-        self._index.put(names, vectors)
-        self._documents |= documents
+        self._index.put(names, vectors, documents, "TilefoldVectorStore.add_texts")
         return names
 
     def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
         """Deletes documents by id, or all; ids that are not there are passed over."""
         _refuse("delete", kwargs)
-        for id in self._index.drop(list(self._documents) if ids is None else ids):
-            self._documents.pop(id, None)
+        everything = (id for _, (id, _) in self._index.content.items())
+        self._index.drop(everything if ids is None else ids)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Returns the documents that are there of these ids, in their order."""
-        return [self._documents[id] for id in ids if id in self._documents]
+        content, numbers = self._index.at(ids)
+        return [_document(content, number) for number in numbers]
 
     def similarity_search(
         self, query: str, k: int = 4, *, filter: Filter | None = None, **kwargs: Any
@@ -115,7 +116,8 @@ class TilefoldVectorStore(VectorStore):
         Args:
             query: a text.
             k: number of documents; fewer where fewer pass the filter.
-            filter: a function of a document, or values that its metadata must have.
+            filter: a function of a document, which must leave it as it is, or values that its
+                metadata must have.
         """
         found = self.similarity_search_with_score(query, k, filter=filter, **kwargs)
         return [document for document, _ in found]
@@ -160,13 +162,13 @@ class TilefoldVectorStore(VectorStore):
     ) -> list[Document]:
         """Returns k of the fetch_k documents nearest to a vector that are unlike each other."""
         _refuse("max_marginal_relevance_search", kwargs)
-        near = [document for document, _ in self._scored(embedding, fetch_k, filter)]
+        content = self._index.content
+        near = [number for number, _ in _nearest(content, embedding, fetch_k, filter)]
         if not near:
             return []
-        vectors = self._index.vectors([str(document.id) for document in near])
-        query = np.asarray(embedding, np.float32)
-        chosen = maximal_marginal_relevance(query, list(vectors), lambda_mult, k)
-        return [near[place] for place in chosen]
+        query, vectors = np.asarray(embedding, np.float32), list(content.vectors(near))
+        chosen = maximal_marginal_relevance(query, vectors, lambda_mult, k)
+        return [_document(content, near[place]) for place in chosen]
 
     @classmethod
     def from_texts(
@@ -186,9 +188,16 @@ class TilefoldVectorStore(VectorStore):
         return store
 
     def save(self, folder: str | Path) -> None:
-        """Writes vectors and documents to a folder; metadata must be what JSON can hold."""
-        rows = [(d.id, d.page_content, d.metadata) for d in self._documents.values()]
-        self._index.save(folder, rows)
+        """Writes vectors and documents to a folder.
+
+        Metadata is written as JSON, which has strings for keys and no tuples: after `load`, other
+        keys are strings, and tuples are lists.
+
+        Raises:
+            TypeError: JSON cannot hold the metadata of a document; names its id.
+            ValueError: a document has text that UTF-8 cannot encode; names its id.
+        """
+        self._index.save(folder, lambda d: (d.id, d.page_content, d.metadata))
 
     @classmethod
     def load(cls, folder: str | Path, embedding: Embeddings) -> TilefoldVectorStore:
@@ -198,26 +207,17 @@ class TilefoldVectorStore(VectorStore):
             FileNotFoundError: nothing was saved there.
             ValueError: a file was changed.
         """
-        index, rows = KeyedIndex.load(folder)
+        index = KeyedIndex.load(folder, _entry)
         store = cls(embedding, metric=index.metric)
         store._index = index
-        store._documents = {
-            id: Document(id=id, page_content=text, metadata=metadata) for id, text, metadata in rows
-        }
         return store
 
     def _scored(
         self, vector: list[float], k: int, filter: Filter | None
     ) -> list[tuple[Document, float]]:
-        allowed = None
-        if filter is not None:
-            _check_values(filter)
-            allowed = [id for id, d in list(self._documents.items()) if _has(d, filter)]
-        found = [
-            (self._documents.get(id), score)
-            for id, score in self._index.nearest(vector, k, allowed)
-        ]
-        return [(document, score) for document, score in found if document is not None]
+        content = self._index.content
+        found = _nearest(content, vector, k, filter)
+        return [(_document(content, number), score) for number, score in found]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         if self._index.metric != "cosine":
@@ -225,6 +225,29 @@ class TilefoldVectorStore(VectorStore):
                 'relevance scores are for metric="cosine"; use similarity_search_with_score'
             )
         return lambda score: min(max(score, 0.0), 1.0)
+
+
+def _nearest(
+    content: KeyedContent, vector: list[float], k: int, filter: Filter | None
+) -> list[tuple[int, float]]:
+    """Returns at most k numbers of documents that pass a filter, with their scores, best first."""
+    allowed = None
+    if filter is not None:
+        _check_values(filter)
+        allowed = [number for number, (_, document) in content.items() if _has(document, filter)]
+    return content.nearest("TilefoldVectorStore.similarity_search", vector, k, allowed)
+
+
+def _document(content: KeyedContent, number: int) -> Document:
+    """Returns a copy of a document."""
+    document: Document = copied(content[number][1])
+    return document
+
+
+def _entry(row: Any) -> Entry:
+    """Returns the id and the document of a row that `save` wrote."""
+    id, text, metadata = row
+    return id, Document(id=id, page_content=text, metadata=metadata)
 
 
 def _check_values(filter: Filter) -> None:

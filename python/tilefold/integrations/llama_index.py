@@ -27,17 +27,21 @@ except ImportError as error:
         'pip install "tilefold[llama-index]"'
     ) from error
 
+from .keyed_content import Entry, KeyedContent, copied
 from .keyed_index import KeyedIndex
 
 # Nodes among which "mmr" chooses, for each one that it returns.
 _MMR_PREFETCH = 4
+_QUERY = "TilefoldVectorStore.query"
 
 
 class TilefoldVectorStore(BasePydanticVectorStore):
     """Keeps nodes with their texts by id, and finds the nearest ones exactly.
 
     Nodes with an id that is there are replaced. Nodes with the same similarity come in the order in
-    which they were added. Modes of a query are "default" and "mmr".
+    which they were added. Modes of a query are "default" and "mmr". Queries run while others add or
+    delete: each sees the nodes of one moment. Nodes are copied on the way in and out, without their
+    embeddings, which the index has.
 
     Args:
         metric: "cosine", or "ip" for inner products; `SimpleVectorStore` has cosines.
@@ -58,7 +62,6 @@ class TilefoldVectorStore(BasePydanticVectorStore):
     metric: str = "cosine"
 
     _index: KeyedIndex = PrivateAttr()
-    _nodes: dict[str, BaseNode] = PrivateAttr(default_factory=dict)
 
     def __init__(self, metric: str = "cosine", **options: Any) -> None:
         if metric not in ("cosine", "ip"):
@@ -68,6 +71,13 @@ class TilefoldVectorStore(BasePydanticVectorStore):
             )
         super().__init__(**{"metric": metric, **options})
         self._index = KeyedIndex(metric)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"fields": dict(vars(self)), "index": self._index}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["fields"])  # type: ignore[misc]
+        self._index = state["index"]
 
     @classmethod
     def class_name(cls) -> str:
@@ -82,13 +92,15 @@ class TilefoldVectorStore(BasePydanticVectorStore):
     def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
         """Adds or replaces nodes, which must have embeddings; returns their ids."""
         ids = [node.node_id for node in nodes]
-        self._index.put(ids, [node.get_embedding() for node in nodes])
-        self._nodes |= dict(zip(ids, nodes, strict=True))
+        vectors = [node.get_embedding() for node in nodes]
+        kept = [_copy(node) for node in nodes]
+        self._index.put(ids, vectors, kept, "TilefoldVectorStore.add")
         return ids
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Deletes the nodes of a document."""
-        self._drop([id for id, node in list(self._nodes.items()) if node.ref_doc_id == ref_doc_id])
+        entries = self._index.content.items()
+        self._index.drop([id for _, (id, node) in entries if node.ref_doc_id == ref_doc_id])
 
     def delete_nodes(
         self,
@@ -97,17 +109,19 @@ class TilefoldVectorStore(BasePydanticVectorStore):
         **delete_kwargs: Any,
     ) -> None:
         """Deletes the nodes with these ids, if any are given, that pass the filters."""
-        self._drop(self._passing(node_ids, filters))
+        content, numbers = self._passing(node_ids, filters)
+        self._index.drop([content[number][0] for number in numbers])
 
     def clear(self) -> None:
         """Deletes all nodes."""
-        self._drop(list(self._nodes))
+        self._index.drop([id for _, (id, _) in self._index.content.items()])
 
     def get_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
         """Returns the nodes with these ids, if any are given, that pass the filters."""
-        return [self._nodes[id] for id in self._passing(node_ids, filters)]
+        content, numbers = self._passing(node_ids, filters)
+        return [_copy(content[number][1]) for number in numbers]
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Finds the `similarity_top_k` nearest nodes.
@@ -119,33 +133,32 @@ class TilefoldVectorStore(BasePydanticVectorStore):
             ValueError: no embedding, or a mode other than "default" and "mmr".
         """
         if query.query_embedding is None:
-            raise ValueError("TilefoldVectorStore.query: the query has no embedding")
+            raise ValueError(f"{_QUERY}: the query has no embedding")
         if query.mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR):
-            raise ValueError(
-                f'TilefoldVectorStore.query: mode must be "default" or "mmr", got {query.mode}'
-            )
-        node_ids, allowed = query.node_ids or None, None
+            raise ValueError(f'{_QUERY}: mode must be "default" or "mmr", got {query.mode}')
+        node_ids, allowed, content = query.node_ids or None, None, self._index.content
         if (node_ids, query.doc_ids, query.filters) != (None, None, None):
-            allowed = self._passing(node_ids, query.filters, query.doc_ids)
-        k = query.similarity_top_k
+            content, allowed = self._passing(node_ids, query.filters, query.doc_ids)
+        k, embedding = query.similarity_top_k, query.query_embedding
         if query.mode == VectorStoreQueryMode.MMR:
-            near = self._index.nearest(query.query_embedding, k * _MMR_PREFETCH, allowed)
+            near = content.nearest(_QUERY, embedding, k * _MMR_PREFETCH, allowed)
             threshold = kwargs.get("mmr_threshold", query.mmr_threshold)
-            return self._result(self._diverse(query.query_embedding, near, k, threshold))
-        return self._result(self._index.nearest(query.query_embedding, k, allowed))
+            return _result(content, _diverse(content, embedding, near, k, threshold))
+        return _result(content, content.nearest(_QUERY, embedding, k, allowed))
 
     def persist(self, persist_path: str, fs: Any = None) -> None:
         """Writes vectors and nodes to a folder of this name.
 
         Raises:
             NotImplementedError: a file system that is not the local one.
+            TypeError: JSON cannot hold a node; names its id.
+            ValueError: a node has text that UTF-8 cannot encode; names its id.
         """
         if fs is not None and "file" not in (protocol := fs.protocol):
             raise NotImplementedError(
                 f"TilefoldVectorStore.persist: only to local folders, got {protocol}"
             )
-        nodes = [node_to_metadata_dict(node) for node in self._nodes.values()]
-        self._index.save(persist_path, nodes)
+        self._index.save(persist_path, node_to_metadata_dict, "TilefoldVectorStore.persist")
 
     @classmethod
     def from_persist_path(cls, persist_path: str) -> TilefoldVectorStore:
@@ -155,11 +168,9 @@ class TilefoldVectorStore(BasePydanticVectorStore):
             FileNotFoundError: nothing was saved there.
             ValueError: a file was changed.
         """
-        index, records = KeyedIndex.load(persist_path)
+        index = KeyedIndex.load(persist_path, _entry)
         store = cls(index.metric)
         store._index = index
-        nodes = [metadata_dict_to_node(record) for record in records]
-        store._nodes = {node.node_id: node for node in nodes}
         return store
 
     def _passing(
@@ -167,37 +178,58 @@ class TilefoldVectorStore(BasePydanticVectorStore):
         node_ids: list[str] | None,
         filters: MetadataFilters | None,
         doc_ids: list[str] | None = None,
-    ) -> list[str]:
-        nodes = dict(self._nodes)
-        passes = build_metadata_filter_fn(lambda id: nodes[id].metadata, filters)
-        ids = list(nodes) if node_ids is None else [id for id in node_ids if id in nodes]
+    ) -> tuple[KeyedContent, list[int]]:
+        """Returns what there is now, and the numbers of the nodes that pass."""
+        content, numbers = self._index.at(() if node_ids is None else node_ids)
+        if node_ids is None:
+            numbers = [number for number, _ in content.items()]
         if doc_ids is not None:
-            ids = [id for id in ids if nodes[id].ref_doc_id in doc_ids]
-        return [id for id in ids if passes(id)]
+            numbers = [n for n in numbers if content[n][1].ref_doc_id in doc_ids]
 
-    def _drop(self, ids: list[str]) -> None:
-        for id in self._index.drop(ids):
-            self._nodes.pop(id, None)
+        def metadata_of(number: Any) -> Any:
+            return content[number][1].metadata
 
-    def _diverse(
-        self, embedding: list[float], near: list[tuple[str, float]], k: int, threshold: float | None
-    ) -> list[tuple[str, float]]:
-        if not near:
-            return []
-        ids = [id for id, _ in near]
-        scores, chosen = get_top_k_mmr_embeddings(
-            embedding,
-            self._index.vectors(ids).tolist(),
-            similarity_top_k=k,
-            embedding_ids=ids,
-            mmr_threshold=threshold,
-        )
-        return list(zip(chosen, scores, strict=True))
+        passes: Any = build_metadata_filter_fn(metadata_of, filters)
+        return content, [number for number in numbers if passes(number)]
 
-    def _result(self, found: list[tuple[str, float]]) -> VectorStoreQueryResult:
-        there = [(self._nodes[id], score) for id, score in found if id in self._nodes]
-        return VectorStoreQueryResult(
-            nodes=[node for node, _ in there],
-            similarities=[score for _, score in there],
-            ids=[node.node_id for node, _ in there],
-        )
+
+def _entry(record: dict[str, Any]) -> Entry:
+    """Returns the id and the node of a record that `persist` wrote."""
+    node = metadata_dict_to_node(record)
+    return node.node_id, node
+
+
+def _copy(node: BaseNode) -> BaseNode:
+    """Returns a copy of a node without its embedding; an object that it points to is shared."""
+    fields = vars(node).items()
+    parts = {name: copied(part) for name, part in fields if name not in ("embedding", "obj")}
+    return node.model_copy(update={**parts, "embedding": None})
+
+
+def _diverse(
+    content: KeyedContent,
+    embedding: list[float],
+    near: list[tuple[int, float]],
+    k: int,
+    threshold: float | None,
+) -> list[tuple[int, float]]:
+    if not near:
+        return []
+    numbers = [number for number, _ in near]
+    scores, chosen = get_top_k_mmr_embeddings(
+        embedding,
+        content.vectors(numbers).tolist(),
+        similarity_top_k=k,
+        embedding_ids=numbers,
+        mmr_threshold=threshold,
+    )
+    return list(zip(chosen, scores, strict=True))
+
+
+def _result(content: KeyedContent, found: list[tuple[int, float]]) -> VectorStoreQueryResult:
+    nodes = [_copy(content[number][1]) for number, _ in found]
+    return VectorStoreQueryResult(
+        nodes=nodes,
+        similarities=[score for _, score in found],
+        ids=[node.node_id for node in nodes],
+    )

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, as_vectors, widened
+from ..arrays import Array, Vectors, as_vectors, widened
 from ..retrieval.flat_index import FlatIndex
 from ..retrieval.running_search import SearchResult
-from .model_output import on_host
+from .model_output import check_finite, marked, on_host
 
 # Metrics of `FlatIndex` by MTEB's name of the similarity function of a model.
 _METRICS = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
@@ -73,18 +73,19 @@ class ExactSearchIndex:
             ValueError: not one id per embedding, an id that is there already, a row with NaN.
         """
         op = "ExactSearchIndex.add_documents"
-        rows = on_host(embeddings)
-        vectors = as_vectors(rows, op, "embeddings")
+        vectors = as_vectors(on_host(embeddings), op, "embeddings")
         begin, ids = len(self._places), list(idxs)
         if len(ids) != len(vectors):
             raise ValueError(f"{op}: expected {len(vectors)} ids, one per row, got {len(ids)}")
         places = self._places | {id: begin + i for i, id in enumerate(ids)}
         if len(places) != begin + len(ids):
             raise ValueError(f"{op}: an id is repeated, or is already in the index")
-        if self._index is None:
-            self._index = FlatIndex(vectors.shape[1], metric=self._metric)
-        self._index.add(rows, num_threads=self._threads)
-        self._places = places
+        if not ids:
+            return
+        check_finite(vectors, op, lambda row: f"the embedding of document {ids[row]!r}")
+        index = self._index or FlatIndex(vectors.shape[1], metric=self._metric)
+        index.add(marked(vectors), num_threads=self._threads)
+        self._index, self._places = index, places
 
     def search(
         self,
@@ -115,7 +116,9 @@ class ExactSearchIndex:
         op = "ExactSearchIndex.search"
         if self._index is None:
             raise ValueError(f"{op}: there are no documents; call add_documents first")
-        queries = on_host(embeddings)
+        rows = as_vectors(on_host(embeddings), op, "embeddings")
+        check_finite(rows, op, lambda row: f"row {row} of embeddings")
+        queries = marked(rows)
         if top_ranked is None:
             found = self._scored(queries, min(top_k, len(self._index)))
             self._check_similarity(similarity_fn, queries, found)
@@ -140,7 +143,7 @@ class ExactSearchIndex:
         return SearchResult(-np.sqrt(scores) if self._metric == "l2" else scores, places)
 
     def _ranked(
-        self, query: Array, top_k: int, candidates: Sequence[str]
+        self, query: Vectors, top_k: int, candidates: Sequence[str]
     ) -> tuple[list[float], list[int]]:
         """Ranks the candidates of one query; returns their scores and places in the list."""
         if not candidates:
@@ -150,15 +153,15 @@ class ExactSearchIndex:
         return found.scores[0].tolist(), [place_of[number] for number in found.ids[0].tolist()]
 
     def _check_similarity(
-        self, similarity_fn: Callable[[Any, Any], Any], queries: Array, found: SearchResult
+        self, similarity_fn: Callable[[Any, Any], Any], queries: Vectors, found: SearchResult
     ) -> None:
         """Raises where the model computes another similarity than its metadata says."""
         if not found.ids.size:
             return
         assert self._index is not None
         # Of a cosine index the unit vector, which has the same cosine.
-        document = self._index.reconstruct(found.ids[0, :1])
-        query = widened(as_vectors(queries[:1], "ExactSearchIndex.search", "embeddings"))
+        document = widened(self._index.reconstruct(found.ids[0, :1]))
+        query = widened(queries[:1])
         theirs = float(similarity_fn(query, document)[0][0])
         ours = float(found.scores[0, 0])
         if not abs(theirs - ours) <= _TOLERANCE * max(1.0, abs(ours)):

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Vectors, as_array, as_vectors, check_dim
 from ..integers import as_integer
-from ..retrieval.exact_search import search
-from .model_output import on_host
+from ..retrieval.exact_search import fold_array
+from ..retrieval.l2_search import l2_search_of_array
+from ..retrieval.metric import unit_vectors
+from ..retrieval.running_search import RunningSearch
+from ..retrieval.search_options import SearchOptions
+from .model_output import as_float32, check_finite, marked, on_host
 
 # Metrics of a search by the name of sentence-transformers' function of scores.
 _METRICS = {"cos_sim": "cosine", "dot_score": "ip", "euclidean_sim": "l2"}
@@ -58,11 +62,12 @@ def semantic_search(
     as_integer(corpus_chunk_size, op, "corpus_chunk_size", at_least=1)
     k = as_integer(top_k, op, "top_k", at_least=1)
     metric = _metric_of(score_function, op)
-    queries, corpus = (_dense(x, op) for x in (query_embeddings, corpus_embeddings))
-    queries = queries[None] if getattr(queries, "ndim", 2) == 1 else queries
+    queries = _vectors(query_embeddings, op, "query_embeddings")
+    corpus = _vectors(corpus_embeddings, op, "corpus_embeddings")
     if not len(corpus):
         return [[] for _ in range(len(queries))]
-    found = search(queries, corpus, min(k, len(corpus)), metric=metric)
+    check_dim(op, "query_embeddings", queries.shape[1], "corpus_embeddings have", corpus.shape[1])
+    found = _found(op, queries, corpus, min(k, len(corpus)), metric)
     scores = np.asarray(found.scores)
     return [
         [{"corpus_id": id, "score": score} for id, score in zip(*row, strict=True)]
@@ -87,11 +92,34 @@ def _metric_of(score_function: str | Callable[..., Any], op: str) -> str:
     return _METRICS[name]
 
 
-def _dense(embeddings: Array, op: str) -> Array:
-    """Returns embeddings on the host; lists of tensors or arrays are joined."""
-    if isinstance(embeddings, (list, tuple)):
-        rows = [np.asarray(on_host(row)) for row in embeddings]
-        return np.stack(rows).astype(np.float32) if rows else np.empty((0, 1), np.float32)
-    if getattr(embeddings, "is_sparse", False):
-        raise ValueError(f"{op}: embeddings are sparse; pass embeddings.to_dense()")
-    return on_host(embeddings)
+def _vectors(embeddings: Array, op: str, name: str) -> Vectors:
+    """Returns finite vectors ``[n, dim]``, one for ``[dim]``; lists of tensors are joined."""
+    listed = isinstance(embeddings, (list, tuple))
+    if any(map(_is_sparse, embeddings if listed else [embeddings])):
+        raise ValueError(f"{op}: {name} are sparse; pass embeddings.to_dense()")
+    if listed and not len(embeddings):
+        return np.empty((0, 1), np.float32)
+    rows = [on_host(row) for row in embeddings] if listed else on_host(embeddings)
+    array = as_array(rows, op, name)
+    if listed and array.dtype.kind in "fiu":
+        array = as_float32(array)
+    vectors = as_vectors(array[None] if array.ndim == 1 else array, op, name)
+    check_finite(vectors, op, lambda row: f"row {row} of {name}")
+    return vectors
+
+
+def _is_sparse(embeddings: Array) -> bool:
+    """Returns whether embeddings are a tensor of torch in a sparse layout."""
+    return str(getattr(embeddings, "layout", "")).startswith("torch.sparse")
+
+
+def _found(op: str, queries: Vectors, corpus: Vectors, k: int, metric: str) -> Any:
+    """Searches under the name of this function."""
+    options = SearchOptions(op=op)
+    if metric == "l2":
+        return l2_search_of_array(marked(queries), corpus, options).nearest(k)
+    if metric == "cosine":
+        queries, corpus = unit_vectors(queries), unit_vectors(corpus)
+    running = RunningSearch(marked(queries), k, options, total=len(corpus))
+    fold_array(running, corpus)
+    return running.result()
