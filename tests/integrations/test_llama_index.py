@@ -12,7 +12,7 @@ from small_collections import embedded, failures_beside
 
 pytest.importorskip("llama_index.core", reason='not installed: pip install "tilefold[llama-index]"')
 
-from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 from llama_index.core.schema import (
@@ -143,6 +143,19 @@ def test_an_index_of_llama_index_retrieves_from_it_also_after_saving(tmp_path):
     expected = [(hit.node.node_id, hit.node.get_content(), hit.score) for hit in found]
     hits = again.as_retriever(similarity_top_k=3).retrieve(TEXTS[8])
     assert [(hit.node.node_id, hit.node.get_content(), hit.score) for hit in hits] == expected
+
+
+def test_a_storage_context_that_was_persisted_is_loaded(tmp_path):
+    context = StorageContext.from_defaults(vector_store=TilefoldVectorStore())
+    bare = [TextNode(id_=f"n{i}", text=text) for i, text in enumerate(TEXTS)]
+    index = VectorStoreIndex(bare, storage_context=context, embed_model=HashedWords())
+    context.persist(str(tmp_path))
+    store = TilefoldVectorStore.from_persist_dir(str(tmp_path))
+    again = StorageContext.from_defaults(vector_store=store, persist_dir=str(tmp_path))
+    loaded = load_index_from_storage(again, embed_model=HashedWords())
+    assert loaded.index_id == index.index_id
+    hits = loaded.as_retriever(similarity_top_k=3).retrieve(TEXTS[8])
+    assert hits[0].node.node_id == "n8"
 
 
 def test_metadata_and_documents_survive_saving(tmp_path):

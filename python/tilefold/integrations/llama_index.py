@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,10 @@ try:
     from llama_index.core.bridge.pydantic import PrivateAttr
     from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
     from llama_index.core.schema import BaseNode
+    from llama_index.core.vector_stores.simple import DEFAULT_VECTOR_STORE, NAMESPACE_SEP
     from llama_index.core.vector_stores.types import (
+        DEFAULT_PERSIST_DIR,
+        DEFAULT_PERSIST_FNAME,
         BasePydanticVectorStore,
         MetadataFilters,
         VectorStoreQuery,
@@ -172,6 +176,25 @@ class TilefoldVectorStore(BasePydanticVectorStore):
         store = cls(index.metric)
         store._index = index
         return store
+
+    @classmethod
+    def from_persist_dir(
+        cls, persist_dir: str = DEFAULT_PERSIST_DIR, namespace: str = DEFAULT_VECTOR_STORE
+    ) -> TilefoldVectorStore:
+        """Reads the store from a folder that a `StorageContext` wrote.
+
+        `StorageContext.from_defaults` reads stores of its own kind alone; pass it this one, as its
+        argument `vector_store`.
+
+        Args:
+            persist_dir: the folder of the context.
+            namespace: the name of the store in it.
+
+        Raises:
+            FileNotFoundError, ValueError: as `from_persist_path`.
+        """
+        name = f"{namespace}{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
+        return cls.from_persist_path(os.path.join(persist_dir, name))
 
     def _passing(
         self,
