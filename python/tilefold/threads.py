@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from . import _native
+from .integers import as_integer
+
+_MOST = 1024
 
 
 def get_num_threads() -> int:
@@ -27,6 +30,7 @@ def set_num_threads(n: int) -> None:
         n: number of threads, 1 to 1024.
 
     Raises:
+        TypeError: n is no integer.
         ValueError: n is not 1 to 1024.
 
     Example:
@@ -34,4 +38,7 @@ def set_num_threads(n: int) -> None:
         >>> get_num_threads()
         2
     """
-    _native.set_num_threads(n)
+    number = as_integer(n, "set_num_threads", "n")
+    if not 1 <= number <= _MOST:
+        raise ValueError(f"set_num_threads: n must be 1 to {_MOST}, got {number}")
+    _native.set_num_threads(number)

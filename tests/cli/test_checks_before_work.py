@@ -1,15 +1,18 @@
 """Commands find what is wrong before they encode, load a model, ask the hub or need a package."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from counting_encoder import WordEncoder, stand_in
 
+from tilefold import FlatIndex, HnswIndex
 from tilefold.cli.main import main
 from tilefold.retrieval.encode_shards import encode_shards
 
@@ -84,6 +87,52 @@ def test_search_says_what_is_wrong_before_it_encodes(
     assert encoders == {}
 
 
+SEARCH = ["search", "{path}", "--query", "fox"]
+INDEX = ["index", "{path}", "--out", "index"]
+
+
+@pytest.mark.parametrize("words", [SEARCH, INDEX, ["serve", "{path}"]], ids=lambda words: words[0])
+def test_a_folder_that_is_not_encoded_is_told_from_one_that_is_not_there(
+    words, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    corpus = tmp_path / "scifact" / "corpus.jsonl"
+    corpus.parent.mkdir()
+    corpus.write_text(json.dumps({"_id": "d1", "text": "fox"}) + "\n")
+    for path in ("scifact", "scifact/corpus.jsonl"):
+        assert main([word.format(path=path) for word in words]) == 1
+        said = f"{path} is not an encoded corpus; run: tilefold encode {path} --out FOLDER\n"
+        assert capsys.readouterr().err == f"tilefold {words[0]}: {said}"
+    assert main([word.format(path="nothere") for word in words]) == 1
+    assert capsys.readouterr().err == f"tilefold {words[0]}: there is no folder nothere\n"
+
+
+def test_a_folder_that_holds_its_vectors_besides_other_files_is_searched(
+    tmp_path, encoders, capsys
+):
+    (tmp_path / "corpus.jsonl").write_text(json.dumps({"_id": "d1", "text": "fox"}) + "\n")
+    (tmp_path / "manifest.json").write_text("{}")  # of somebody else
+    encoded(tmp_path, ["d1"])
+    assert main(["search", str(tmp_path), "--query", "fox"]) == 0
+    assert capsys.readouterr().out.endswith("  d1\n")
+
+
+@pytest.mark.parametrize("words", [SEARCH, INDEX], ids=lambda words: words[0])
+def test_a_saved_index_is_refused_with_what_reads_it(words, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("hnswlib")
+    monkeypatch.chdir(tmp_path)
+    for make, served in ((FlatIndex, "tilefold serve {0}, or "), (HnswIndex, "")):
+        name = make.__name__
+        index = make(4)
+        index.add(np.ones((3, 4), np.float32))
+        index.save(name)
+        assert main([word.format(path=name) for word in words]) == 1
+        assert capsys.readouterr().err == (
+            f"tilefold {words[0]}: {name} is a saved {name}; tilefold {words[0]} takes folders of "
+            f"tilefold encode; search it with {served.format(name)}{name}.load in Python\n"
+        )
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -154,6 +203,31 @@ def test_a_wrong_path_is_an_error_before_a_missing_package(words, tmp_path, monk
     assert "pip install" not in done.stderr.replace('pip install "tilefold[data]"', "")
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ir_datasets") is None, reason='pip install "tilefold[data]"'
+)
+@pytest.mark.parametrize("name", ["beir/scifact", "msmarco-passage/dev/small"])
+def test_a_data_set_without_a_network_is_one_short_error(name, tmp_path):
+    """One of one source, and one whose documents have several."""
+    code = (
+        "import socket, sys\n"
+        "def fail(*args, **options): raise socket.gaierror(-2, 'Name or service not known')\n"
+        "socket.getaddrinfo = fail\n"
+        "from tilefold.cli.main import main\n"
+        f"sys.exit(main(['eval', {name!r}]))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= {"IR_DATASETS_HOME": str(tmp_path), "IR_DATASETS_TMP": str(tmp_path / "tmp")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 1, done.stderr
+    said = f"tilefold eval: {name} could not be downloaded (no network?): ConnectionError of "
+    assert done.stderr.splitlines()[-1].startswith(said)
+    assert done.stderr.splitlines()[-1].endswith("; pass a folder")
+    assert "HTTPSConnectionPool" not in done.stderr
 
 
 def test_a_preset_reads_its_data_before_it_asks_the_hub(tmp_path, monkeypatch):

@@ -71,6 +71,14 @@ def test_every_verb_has_help_with_examples_within_80_columns(verb: str, capsys, 
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_examples_of_aar_name_models_of_the_hub(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main.main(["aar", "--help"])
+    out = capsys.readouterr().out
+    assert "--source-lm google/flan-t5-base" in out
+    assert "--target fusion:google/flan-t5-large" in out
+
+
 @pytest.mark.parametrize(
     "words",
     [["nonsense"], ["eval"], ["eval", "x", "--k", "0"], ["eval", "x", "--measures", "bpref"]],
@@ -96,6 +104,10 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys):
         (
             ["search", "x", "--remove-query", "text"],
             "argument --remove-query: invalid choice: 'text' (choose from auto, id, none)",
+        ),
+        (
+            ["search", "x", "does vitamin D"],
+            "unrecognized arguments: does vitamin D; did you mean --query TEXT?",
         ),
         (
             ["mechanisms", "probe", "--world", "tiny", "--epoch", "3"],
@@ -275,6 +287,18 @@ def test_eval_prints_a_row_for_each_ranking(folder: Path, encoders, capsys):
     assert "dense + BM25" in rows
     assert err == ""
     assert encoders == {"name": "minilm"}
+
+
+@pytest.mark.parametrize("words", [["eval"], ["demo", "--data"]], ids=lambda words: words[0])
+def test_a_corpus_without_any_judged_document_is_refused(folder, encoders, capsys, words):
+    (folder / "qrels" / "test.tsv").write_text("q0\tdoc1\t1\nq1\tdoc2\t1\n")
+    assert main.main([*words, str(folder)]) == 1
+    message = (
+        "the corpus has none of the 2 judged documents: an id of the judgments is 'doc1', and one "
+        "of the corpus 'd1'\n"
+    )
+    assert capsys.readouterr().err == f"tilefold {words[0]}: {message}"
+    assert words[0] == "demo" or encoders == {}
 
 
 def test_eval_takes_a_model_measures_and_depth(folder: Path, encoders, capsys):

@@ -281,11 +281,13 @@ def test_a_corpus_is_searched_with_the_model_that_encoded_it(
     assert main(["search", str(tmp_path / "v"), "--query", "w1", *other]) == 1
     assert "with pooling mean, but" in capsys.readouterr().err
     assert main(["encode", str(collection), *out, *other]) == 1
-    assert "holds shards of another model" in capsys.readouterr().err
+    assert (
+        "written with another model: pooling='mean', not 'cls'; choose" in capsys.readouterr().err
+    )
     corpus = collection / "corpus.jsonl"
     corpus.write_text(corpus.read_text().replace(" is ", " of "))
     assert main(["encode", str(collection), *out, *model]) == 1
-    assert "holds shards of another corpus" in capsys.readouterr().err
+    assert "was written from another corpus" in capsys.readouterr().err
     index = ["index", str(tmp_path / "v"), "--out", str(tmp_path / "i")]
     assert main(index) == 0
     assert main(index) == 1
@@ -325,11 +327,15 @@ def test_saved_options_of_bm25_give_the_same_result(collection, tmp_path):
     assert again.read_bytes() == first.read_bytes()
 
 
-def test_vectors_an_index_and_a_run_have_their_options_beside_them(collection, tiny_bert, tmp_path):
+def test_vectors_an_index_and_a_run_have_their_options_beside_them(
+    collection, tiny_bert, tmp_path, capsys
+):
     model = ["--model", str(tiny_bert), "--pooling", "mean"]
     shards, index, run = (tmp_path / name for name in ("shards", "index", "run"))
     assert main(["encode", str(collection), "--out", str(shards), *model]) == 0
+    assert ".safetensors, 0 s\n" in capsys.readouterr().out
     assert main(["encode", "--config", str(shards / "encode.yaml")]) == 0  # nothing is left to do
+    assert ".safetensors, kept\n" in capsys.readouterr().out
     assert main(["index", str(shards), "--out", str(index)]) == 0
     again = ["--config", str(index / "index.yaml"), "--out", str(tmp_path / "i")]
     assert main(["index", *again]) == 0
@@ -384,7 +390,9 @@ def test_search_names_the_options_that_it_needs(collection, tiny_bert, tmp_path,
     assert main(["search", str(tmp_path), "--query", "a", " "]) == 1
     assert "--query: expected a text, got a blank one" in capsys.readouterr().err
     assert main(["search", str(tmp_path)]) == 1
-    assert "expected --queries FILE or --query TEXT" in capsys.readouterr().err
+    assert "search: give --query TEXT or --queries FILE\n" in capsys.readouterr().err
+    assert main(["search", str(tmp_path), "--query", "a", "--queries", "b"]) == 1
+    assert "give --query TEXT or --queries FILE, not both\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

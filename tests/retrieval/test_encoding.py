@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -65,10 +66,24 @@ def test_titles_are_encoded_with_the_texts_of_their_shard(tmp_path):
     paths = list(encode_shards(encode_both, TEXTS, NAMES, tmp_path, num_shards=4, titles=titles))
     assert seen == list(zip(titles, TEXTS, strict=True))
     assert names_of(paths) == NAMES
-    with pytest.raises(ValueError, match="holds shards of another corpus"):
+    with pytest.raises(ValueError, match="was written from another corpus"):
         list(encode_shards(encode_both, TEXTS, NAMES, tmp_path, num_shards=4, titles=TEXTS))
     with pytest.raises(ValueError, match="got 23 texts but 1 titles"):
         list(encode_shards(encode_both, TEXTS, NAMES, tmp_path, num_shards=4, titles=["x"]))
+
+
+def test_shards_of_fewer_documents_are_refused_by_their_number(tmp_path):
+    list(encode_shards(encode, TEXTS[:9], NAMES[:9], tmp_path, num_shards=4))
+    with pytest.raises(ValueError, match="was written from 9 documents, not 23; choose another"):
+        shards(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_told_from_one_without_shards(tmp_path):
+    for read in (shards_of, open_corpus):
+        with pytest.raises(FileNotFoundError, match=r"^there is no folder .*nowhere$"):
+            read(tmp_path / "nowhere")
+        with pytest.raises(FileNotFoundError, match=r"holds no shards of a corpus: .*tilefold enc"):
+            read(tmp_path)
 
 
 def test_no_titles_at_all_are_as_if_none_were_given(tmp_path):
@@ -151,15 +166,16 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_shards": 5}, "another num_shards: 4, not 5"),
-        ({"dtype": "float16"}, "another dtype: 'float32', not 'float16'"),
-        ({"model": "b"}, "another model: None, not 'b'"),
+        ({"num_shards": 5}, "was written with num_shards=4, not 5; choose another folder"),
+        ({"dtype": "float16"}, "was written with dtype='float32', not 'float16'; choose"),
+        ({"model": "b"}, "was written with model={'a': 1, 'b': 2}, not 'b'; choose"),
+        ({"model": {"b": 2, "c": 3}}, "with another model: a=1, not None; c=None, not 3; choose"),
     ],
 )
 def test_shards_of_another_plan_are_refused(tmp_path, options, message):
-    shards(tmp_path, shard=0)
-    with pytest.raises(ValueError, match=message):
-        shards(tmp_path, **options)
+    shards(tmp_path, shard=0, model={"a": 1, "b": 2})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        shards(tmp_path, **{"model": {"a": 1, "b": 2}, **options})
 
 
 def test_another_corpus_is_refused(tmp_path):
@@ -206,7 +222,7 @@ def test_names_and_texts_with_null_characters_are_told_apart(tmp_path):
         return np.ones((len(texts), 4), np.float32)
 
     [*encode_shards(ones, ["x", "y"], ["a\0", "b"], tmp_path)]
-    with pytest.raises(ValueError, match="shards of another corpus"):
+    with pytest.raises(ValueError, match="was written from another corpus"):
         [*encode_shards(ones, ["x", "y"], ["a", "\0b"], tmp_path)]
 
 
@@ -218,7 +234,7 @@ def test_shards_of_an_older_format_are_refused(tmp_path):
     plan = json.loads((tmp_path / "shards.json").read_text())
     del plan["version"], plan["checksum"]
     (tmp_path / "shards.json").write_text(json.dumps(plan))
-    with pytest.raises(ValueError, match="shards of another version: 0, not 2"):
+    with pytest.raises(ValueError, match="was written with version=0, not 2"):
         [*encode_shards(ones, ["x"], ["a"], tmp_path)]
 
 

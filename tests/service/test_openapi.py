@@ -82,4 +82,6 @@ def test_the_document_names_the_limits_and_the_dim(folder):
     assert (items["minItems"], items["maxItems"]) == (DIM, DIM)
     assert request["oneOf"] == [{"required": ["queries"]}, {"required": ["vectors"]}]
     assert request["additionalProperties"] is False
+    summary = document["paths"]["/reload"]["post"]["summary"]
+    assert "an index that changed and is complete replaces the one served" in summary
     assert set(document["paths"]) >= {"/search", "/reload", "/health", "/metrics", "/docs", "/"}

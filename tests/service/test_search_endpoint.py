@@ -96,7 +96,8 @@ WRONG = {
     "null": ({"vectors": None}, 422, "vectors must be a list, got null"),
     "not an object": ([1], 422, "the body must be an object"),
     "no queries": ({"queries": []}, 422, "queries must have at least 1 entry, got a list of 0"),
-    "blank": ({"queries": [" \t"]}, 422, "queries[0] must be a text that is not blank"),
+    "blank": ({"queries": [" \t"]}, 422, "search: queries[0] is blank"),
+    "empty text": ({"queries": [""]}, 422, "search: queries[0] is blank"),
     "a number for a text": ({"queries": [1]}, 422, "queries[0] must be a text, got 1"),
     "long text": ({"queries": ["a" * 101]}, 422, "queries[0] must have at most 100 characters"),
     "dim": ({"vectors": [[NUMBER] * 3]}, 422, "vectors[0] has dim 3 but documents have dim 24"),
@@ -118,7 +119,14 @@ WRONG = {
     "k is no integer": ({"vectors": [[NUMBER] * DIM], "k": 1.5}, 422, "k must be an integer"),
     "k is true": ({"vectors": [[NUMBER] * DIM], "k": True}, 422, "k must be an integer, got true"),
     "k is a text": ({"vectors": [[NUMBER] * DIM], "k": "5"}, 422, "k must be an integer, got '5'"),
-    "unknown": ({"vectors": [[NUMBER] * DIM], "top_k": 5}, 422, "top_k is no argument"),
+    "unknown": (
+        {"vectors": [[NUMBER] * DIM], "top_k": 5},
+        422,
+        "unknown field top_k; did you mean k?",
+    ),
+    "query": ({"query": "x"}, 422, "search: unknown field query; did you mean queries?"),
+    "misspelt": ({"vector": [NUMBER] * DIM}, 422, "unknown field vector; did you mean vectors?"),
+    "unlike any": ({"zzz": 1}, 422, "search: unknown field zzz"),
     "exclude": (
         {"vectors": [[NUMBER] * DIM], "exclude": [[1], [2]]},
         422,
@@ -410,7 +418,7 @@ def test_a_body_of_wrong_values_is_refused_at_the_first(folder, monkeypatch):
     monkeypatch.setattr(
         search_request,
         "sentence_of",
-        lambda errors, op: counted.append(len(errors)) or sentence_of(errors, op),
+        lambda errors, *rest: counted.append(len(errors)) or sentence_of(errors, *rest),
     )
     wrong = [[""] * 200] * 30
     for body in (

@@ -39,6 +39,7 @@ class CommandParser(argparse.ArgumentParser):
         self._add_options = add_options
         self._takes_config = False
         self._input: argparse.Action | None = None
+        self._option_of_words: str | None = None
         self.keeps_unknown = False  # unknown options are the verb's own business
 
     def add_config(self) -> None:
@@ -48,8 +49,15 @@ class CommandParser(argparse.ArgumentParser):
             "--config", metavar="FILE", help="YAML file of options; the command line overrides it"
         )
 
-    def add_input(self, name: str, description: str) -> None:
-        """Adds the argument without dashes, and ``--config``, whose file may name it."""
+    def add_input(self, name: str, description: str, *, rest: str | None = None) -> None:
+        """Adds the argument without dashes, and ``--config``, whose file may name it.
+
+        Args:
+            name: of the argument.
+            description: for the help.
+            rest: an option, such as "--query TEXT", that further words may be meant for.
+        """
+        self._option_of_words = rest
         self._input = self.add_argument(name, nargs="?", help=description)
         self.add_argument(f"--{name}", dest=f"{name}_of_file", help=argparse.SUPPRESS)
         self.add_config()
@@ -68,6 +76,8 @@ class CommandParser(argparse.ArgumentParser):
             self._resolve_input(namespace, self._input.dest)
         if unknown and not self.keeps_unknown:
             similar = did_you_mean(unknown[0].partition("=")[0], self._visible_options())
+            if self._option_of_words and not unknown[0].startswith("-"):
+                similar = f"; did you mean {self._option_of_words}?"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
         return namespace, unknown
 

@@ -110,8 +110,8 @@ _VERBS = {
         "adapt a retriever to the passages that a language model prefers",
         """
   tilefold aar run --config examples/aar_world.yaml
-  tilefold aar preferences scifact --source-lm flan-t5-base --out aar.jsonl
-  tilefold aar evaluate --task popqa:popqa.tsv --target fusion:flan-t5-large
+  tilefold aar preferences nq --source-lm google/flan-t5-base --out aar.jsonl
+  tilefold aar evaluate --task popqa:qa.tsv --target fusion:google/flan-t5-large
 """,
     ),
     "invar": (

@@ -7,14 +7,17 @@ what it does not find there.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..files.atomic import replacing_text
 
@@ -47,11 +50,13 @@ def dataset_documents(name: str) -> Path:
 
     Raises:
         ValueError: the data set has no documents, or they have no text.
+        OSError: they cannot be downloaded.
     """
     dataset = _with(name, "docs", "documents")
     path = _folder(dataset.docs_namespace() or name) / "corpus.jsonl"  # shared by all splits
     if not path.exists():
-        _write(path, (_document_fields(name, document) for document in dataset.docs_iter()))
+        with _downloads(name):
+            _write(path, (_document_fields(name, document) for document in dataset.docs_iter()))
     return path
 
 
@@ -60,12 +65,14 @@ def dataset_queries(name: str) -> Path:
 
     Raises:
         ValueError: the data set has no queries.
+        OSError: they cannot be downloaded.
     """
     path = _folder(name) / "queries.jsonl"
     if not path.exists():
         dataset = _with(name, "queries", "queries")
-        fields = ({"_id": q.query_id, "text": _text(name, q)} for q in dataset.queries_iter())
-        _write(path, fields)
+        with _downloads(name):
+            fields = ({"_id": q.query_id, "text": _text(name, q)} for q in dataset.queries_iter())
+            _write(path, fields)
     return path
 
 
@@ -81,11 +88,13 @@ def dataset_split(name: str, split: str) -> tuple[Path, Path, Path]:
 
     Raises:
         ValueError: there are no judgments for this split; lists the splits that exist.
+        OSError: they cannot be downloaded.
     """
     judged = _judged_name(name, split)
     qrels = _folder(judged) / "qrels.tsv"
     if not qrels.exists():
-        _write_qrels(qrels, _with(judged, "qrels", "judgments").qrels_iter())
+        with _downloads(name):
+            _write_qrels(qrels, _with(judged, "qrels", "judgments").qrels_iter())
     return dataset_documents(name), dataset_queries(judged), qrels
 
 
@@ -139,6 +148,40 @@ def _with(name: str, part: str, described: str) -> Any:
 def _folder(name: str) -> Path:
     """Returns the folder for the files of a data set."""
     return Path(_module().util.home_path()) / "tilefold" / name
+
+
+# ---- downloads -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _downloads(name: str) -> Iterator[None]:
+    """Turns what ir_datasets raises and logs where it cannot download into one short error."""
+    requests = importlib.import_module("requests")  # a dependency of ir_datasets
+    logger = logging.getLogger("ir_datasets")
+    logger.addFilter(_is_no_failure)
+    try:
+        yield
+    except requests.RequestException as error:
+        raise OSError(_not_downloaded(name, error)) from error
+    except RuntimeError as error:  # several sources, each with its own error
+        if len(error.args) != 2 or not isinstance(error.args[1], list):
+            raise
+        raise OSError(_not_downloaded(name, error.args[1][-1][-1])) from error
+    finally:
+        logger.removeFilter(_is_no_failure)
+
+
+def _is_no_failure(record: logging.LogRecord) -> bool:
+    """Returns False for messages about a download that failed, which the error repeats."""
+    return not record.getMessage().lower().startswith(("download error", "download failed"))
+
+
+def _not_downloaded(name: str, error: Exception) -> str:
+    request, response = (getattr(error, part, None) for part in ("request", "response"))
+    host = urlsplit(getattr(request, "url", None) or "").hostname or "its source"
+    status = " (no network?)" if response is None else f" with status {response.status_code}"
+    cause = f"{type(error).__name__} of {host}"
+    return f"{name} could not be downloaded{status}: {cause}; pass a folder"
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -104,6 +104,17 @@ def published_checksum(folder: Path) -> str:
     return checksum
 
 
+def published_kind(folder: Path) -> str | None:
+    """Returns what a folder is by its manifest, such as "tilefold.FlatIndex"; None for others.
+
+    Raises:
+        CorruptedFolderError: the manifest is not a JSON object.
+    """
+    path = folder / MANIFEST
+    kind = str(_manifest(path).get("kind")) if path.is_file() else ""
+    return kind if kind.startswith("tilefold.") else None
+
+
 def _describe(path: Path) -> dict[str, Any]:
     sync(path)
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -180,6 +191,8 @@ def open_folder(
         CorruptedFolderError: a file is missing or differs from what the manifest says.
     """
     path = folder / MANIFEST
+    if not folder.is_dir():
+        raise FileNotFoundError(f"load: there is no folder {folder}")
     if not path.is_file():
         raise FileNotFoundError(f"load: {folder} holds no {MANIFEST}; expected a saved {kind}")
     with locked(folder, shared=True):

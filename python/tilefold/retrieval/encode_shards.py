@@ -8,7 +8,7 @@ shards of one folder at the same time.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from .encoded_shard import check_shard, with_names
 Encode = Callable[..., NDArray[np.float32]]
 
 _OP = "encode_shards"
-_PLAN = "shards.json"
+PLAN = "shards.json"
 _VERSION = 2
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -142,7 +142,7 @@ def plan_shards(
         raise ValueError(f"{_OP}: got {len(texts)} texts but {len(titles)} titles")
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    _agree(root / _PLAN, plan)
+    _agree(root / PLAN, plan)
     return plan, columns
 
 
@@ -187,12 +187,16 @@ def plan_of(folder: str | Path) -> Plan:
     """Returns what the shards of a folder have in common.
 
     Raises:
-        FileNotFoundError: it holds none.
+        FileNotFoundError: there is no such folder, or it holds none.
         ValueError: the plan cannot be read, was changed, or is of another version.
     """
-    plan = _read(Path(folder) / _PLAN)
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    plan = _read(Path(folder) / PLAN)
     if plan is None:
-        raise FileNotFoundError(f"{folder} holds no shards of a corpus: there is no {_PLAN}")
+        raise FileNotFoundError(
+            f"{folder} holds no shards of a corpus: there is no {PLAN} of tilefold encode"
+        )
     if plan.version != _VERSION:
         raise ValueError(
             f"{folder} holds shards of format version {plan.version}, expected {_VERSION}: encode "
@@ -210,7 +214,8 @@ def shards_of(folder: str | Path, *, verify: bool = True) -> list[Path]:
             or name is not noticed. Headers, ids and plans are always checked.
 
     Raises:
-        FileNotFoundError: the folder has no plan, or shards are missing: names them.
+        FileNotFoundError: there is no such folder, it has no plan, or shards are missing: names
+            them.
         CorruptedFolderError: a shard is truncated, was changed, holds other documents than the plan
             says, or belongs to another folder.
     """
@@ -290,9 +295,22 @@ def _agree(path: Path, plan: Plan) -> None:
     for field, mine, theirs in zip(Plan._fields, plan, there, strict=True):
         if mine != theirs:
             raise ValueError(
-                f"{_OP}: {path.parent} holds shards of another {field}: {theirs!r}, not {mine!r}; "
-                "choose another folder"
+                f"{_OP}: {path.parent} was written {_difference(field, theirs, mine)}; choose "
+                "another folder"
             )
+
+
+def _difference(field: str, theirs: Any, mine: Any) -> str:
+    """Says how a plan that is there differs in a field: "with num_shards=1, not 2"."""
+    if field == "documents":
+        return f"from {theirs:,} documents, not {mine:,}"
+    if field == "corpus":
+        return "from another corpus: names, texts or titles differ"
+    if isinstance(theirs, Mapping) and isinstance(mine, Mapping):
+        pairs = {key: (theirs.get(key), mine.get(key)) for key in {**theirs, **mine}}
+        listed = [f"{key}={a!r}, not {b!r}" for key, (a, b) in pairs.items() if a != b]
+        return f"with another {field}: {'; '.join(listed)}"
+    return f"with {field}={theirs!r}, not {mine!r}"
 
 
 def _read(path: Path) -> Plan | None:

@@ -60,7 +60,7 @@ class Endpoints:
         return json_response(search_answer(found, work.served, texts=asked.return_texts))
 
     async def reload(self, request: Request) -> Response:
-        """Opens the folders again: an index that is another and whole replaces the one served."""
+        """Reloads the folders; an index that changed and is complete replaces the one served."""
         check_json_type(request)
         outcomes = await self.reload_all()
         failed = "failed" in outcomes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..files.printable import escaped
@@ -13,7 +14,6 @@ ID, NAME = "<id>", "<name>"
 # Of pydantic's types of errors, with fields of their context.
 _EXPECTED = {
     "bool_type": "must be true or false",
-    "extra_forbidden": "is no argument",
     "finite_number": "must be a finite number",
     "float_type": "must be a number",
     "greater_than_equal": "must be at least {ge}",
@@ -23,30 +23,55 @@ _EXPECTED = {
     "less_than_equal": "must be at most {le}",
     "list_type": "must be a list",
     "model_type": "must be an object",
-    "string_pattern_mismatch": "must be a text that is not blank",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "string_type": "must be a text",
     "too_long": "must have at most {max_length} entries",
     "too_short": "must have at least {min_length} entry",
 }
+# Names that other services have for a field.
+_FOREIGN = {
+    "query": "queries",
+    "q": "queries",
+    "text": "queries",
+    "texts": "queries",
+    "embedding": "vectors",
+    "embeddings": "vectors",
+    "top_k": "k",
+    "topk": "k",
+    "limit": "k",
+    "n": "k",
+    "size": "k",
+    "filter": "allowed",
+    "score_threshold": "min_score",
+}
 
 
-def sentence_of(errors: Sequence[Any], op: str) -> str:
+def sentence_of(errors: Sequence[Any], op: str, fields: Iterable[str]) -> str:
     """Returns the first error of a body, and how many there are.
 
     Args:
         errors: of pydantic's `ValidationError.errors`.
         op: the operation.
+        fields: of the body, one of which an unknown one may be meant for.
     """
     first, more = errors[0], len(errors) - 1
     if first["type"] == "json_invalid":
         return f"{op}: the body is not JSON: {first['ctx']['error']}"
     where = _place(first["loc"]) or "the body"
-    expected = _EXPECTED.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
     others = f" (and {more} more)" if more else ""
-    got = "" if first["type"] == "extra_forbidden" else f", got {_shown(first['input'])}"
-    return f"{op}: {where} {expected}{got}{others}"
+    if first["type"] == "extra_forbidden":
+        return f"{op}: unknown field {where}{_meant(str(first['loc'][-1]), fields)}{others}"
+    if first["type"] == "string_pattern_mismatch":
+        return f"{op}: {where} is blank{others}"
+    expected = _EXPECTED.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+    return f"{op}: {where} {expected}, got {_shown(first['input'])}{others}"
+
+
+def _meant(name: str, fields: Iterable[str]) -> str:
+    """Returns "; did you mean ...?" for the field that a name stands for, "" for none."""
+    similar = [_FOREIGN[name]] if name in _FOREIGN else difflib.get_close_matches(name, fields, n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -100,7 +100,7 @@ def parse_request(model: type[BaseModel], body: bytes) -> Any:
     except ValidationError as error:
         errors = error.errors(include_url=False)
         status = 400 if errors[0]["type"] == "json_invalid" else 422
-        raise ServiceError(status, sentence_of(errors, "search")) from None
+        raise ServiceError(status, sentence_of(errors, "search", model.model_fields)) from None
     given = request.model_fields_set & {"queries", "vectors"}
     if len(given) != 1:
         found = "both" if given else "neither"

@@ -32,6 +32,21 @@ class Embedded(NamedTuple):
     queries: NDArray[np.float32]  # [n_queries, dim]
 
 
+def check_judged(collection: Collection) -> None:
+    """Checks that the corpus has a judged document, without which every measure is 0.
+
+    Raises:
+        ValueError: it has none; shows an id of the judgments and one of the corpus.
+    """
+    judged = collection.qrels.ids
+    if len(judged) and judged.min() >= len(collection.document_ids):
+        absent = count(len(collection.absent), "judged document")
+        raise ValueError(
+            f"the corpus has none of the {absent}: an id of the judgments is "
+            f"{collection.absent[0]!r}, and one of the corpus {collection.document_ids[0]!r}"
+        )
+
+
 def describe(collection: Collection) -> None:
     """Prints the size of a collection, queries without relevant documents, and absent documents."""
     qrels = collection.qrels

@@ -30,7 +30,15 @@ from ...threads import get_num_threads
 from ..query_removal import add_remove_query, evaluated_own, excluding
 from ..sources import check_source
 from ..terminal import clip, count, fact, heading, note, say, table, title, width
-from .comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
+from .comparison import (
+    MEASURES,
+    Embedded,
+    check_judged,
+    describe,
+    embed,
+    lexical,
+    show_quality,
+)
 from .pydocs import read_pydocs
 from .training_demo import show_training
 
@@ -117,7 +125,10 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _read(args: argparse.Namespace) -> Collection:
     if args.data:
-        return read_collection(args.data, args.split)
+        collection = read_collection(args.data, args.split)
+        if args.query is None:
+            check_judged(collection)
+        return collection
     return read_pydocs([name.strip() for name in args.packages.split(",") if name.strip()])
 
 

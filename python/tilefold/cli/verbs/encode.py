@@ -66,15 +66,17 @@ def main(args: argparse.Namespace) -> int:
     corpus = read_documents(args.data)
     title(f"{args.data} encoded by {args.model}")
     fact("documents", f"{len(corpus):,}, {model.dim} dimensions, {args.dtype}")
-    begin, n_written = time.perf_counter(), 0
+    begin, n_finished = time.perf_counter(), 0
+    kept = {path.name for path in Path(args.out).glob("*.safetensors")}
     shards = _shards(args, corpus, model, model_record(model, args.model), workers)
     total = args.num_shards if args.shard is None else 1
     for path in track(shards, "encode shards", total=total, show=workers is not None):
-        n_written += 1
-        fact("shard", f"{path.name}, {time.perf_counter() - begin:,.0f} s")
+        n_finished += 1
+        how = "kept" if path.name in kept else f"{time.perf_counter() - begin:,.0f} s"
+        fact("shard", f"{path.name}, {how}")
     suffix = "" if args.shard is None else f"-{args.shard:05}"
     save_options(options_of(args), Path(args.out) / f"encode{suffix}.yaml")
-    note(f"{count(n_written, 'shard')} of {args.num_shards} in {args.out}.")
+    note(f"{count(n_finished, 'shard')} of {args.num_shards} in {args.out}.")
     return 0
 
 

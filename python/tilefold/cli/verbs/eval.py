@@ -18,7 +18,15 @@ from ...ragged_lists import Lists
 from ...retrieval.exact_search import search
 from ...retrieval.running_search import SearchResult
 from ..command_parser import CommandParser
-from ..demo.comparison import MEASURES, Embedded, describe, embed, lexical, show_quality
+from ..demo.comparison import (
+    MEASURES,
+    Embedded,
+    check_judged,
+    describe,
+    embed,
+    lexical,
+    show_quality,
+)
 from ..destination import check_writable
 from ..device_option import on_host, search_placement, torch_device
 from ..evaluation_page import ranked_systems, write_report
@@ -80,6 +88,7 @@ def main(args: argparse.Namespace) -> int:
     for name in filter(None, (args.model, args.baseline)):
         check_model(name)
     collection = read_collection(args.data, args.split)
+    check_judged(collection)
     if args.run:
         check_run_names(collection.query_ids, collection.document_ids)
     answers = _answers(args, collection) if args.answers else None

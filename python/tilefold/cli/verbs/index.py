@@ -10,6 +10,7 @@ from ...retrieval.corpus import save_index
 from ..command_parser import CommandParser
 from ..destination import check_folder
 from ..saved_options import options_of, save_options
+from ..sources import check_encoded, check_no_saved_index
 from ..terminal import fact, note, title
 
 
@@ -22,6 +23,8 @@ def add_arguments(parser: CommandParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold index`."""
     check_folder(args.out, "--out")
+    check_encoded(args.shards)
+    check_no_saved_index(args.shards, "tilefold index")
     with show_progress("index"):
         index = save_index(args.out, args.shards)
     save_options(options_of(args), Path(args.out) / "index.yaml")

@@ -22,12 +22,15 @@ from ..option_types import positive
 from ..query_removal import add_remove_query, excluding, show_removed
 from ..ray_options import add_ray, workers_of
 from ..saved_options import options_of, save_options
+from ..sources import check_encoded, check_no_saved_index
 from ..terminal import clip, fact, heading, note, say, shown, title, width
 
 
 def add_arguments(parser: CommandParser) -> None:
     """Adds the options of `tilefold search`."""
-    parser.add_input("corpus", "a folder of 'tilefold encode' or 'tilefold index'")
+    parser.add_input(
+        "corpus", "a folder of 'tilefold encode' or 'tilefold index'", rest="--query TEXT"
+    )
     option = parser.add_argument
     option("--queries", metavar="FILE", help="a file of queries, or a folder of a collection")
     option("--query", nargs="+", action="extend", metavar="TEXT", help="the queries")
@@ -41,13 +44,16 @@ def add_arguments(parser: CommandParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `tilefold search`."""
     if bool(args.query) == bool(args.queries):
-        raise ValueError("expected --queries FILE or --query TEXT, and not both")
+        both = ", not both" if args.query else ""
+        raise ValueError(f"give --query TEXT or --queries FILE{both}")
     if any(not text.strip() for text in args.query or []):
         raise ValueError("--query: expected a text, got a blank one")
     if args.queries and not args.run:
         raise ValueError("--queries needs --run FILE for the results")
     # Whatever would make the results useless is found before the model is loaded.
     check_writable(args.run, "--run")
+    check_encoded(args.corpus)
+    check_no_saved_index(args.corpus, "tilefold search")
     workers = workers_of(args)
     if workers is not None:
         import_ray("tilefold search --ray")

@@ -14,7 +14,7 @@ from ...files.secrets import redacted
 from ..command_parser import CommandParser
 from ..model_options import add_model_arguments, load_model
 from ..option_types import positive
-from ..sources import check_source
+from ..sources import check_encoded, check_source
 from ..terminal import count, fact, note, title
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def main(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, folders: list[str]) -> None:
     """Finds what is wrong before anything is loaded."""
     for folder in folders:
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f"there is no folder {folder}")
+        check_encoded(folder)
     if args.texts is not None:
         check_source(args.texts)
     if args.compare_model is not None and args.compare is None:
