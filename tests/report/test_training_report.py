@@ -134,3 +134,15 @@ def test_a_page_of_a_hundred_thousand_lines_is_small():
 
 def test_the_same_record_gives_the_same_bytes():
     assert training_report(a_record()).html() == training_report(a_record()).html()
+
+
+def test_values_of_settings_wrap_and_names_stay_whole():
+    values = {"kwargs": {"num_cycles": 2}, "prefix": "", "folder": "x" * 300}
+    html = training_report(TrainingRecord("T", "F", [], settings={"Training": values})).html()
+    table = Page(html).table("name")
+    assert table["kwargs"] == ['{"num_cycles": 2}']
+    assert table["prefix"] == ["none"]
+    assert '<table class="texts">' in html
+    assert ".texts tbody th { white-space: nowrap;" in html
+    assert ".texts td { white-space: normal; overflow-wrap: anywhere; }" in html
+    assert 'class="texts"' not in training_report(TrainingRecord("T", "F", a_history())).html()

@@ -214,6 +214,7 @@ def test_arguments_of_a_file_and_a_command_describe_objective_and_policy(
         f"model_name_or_path: {tiny_bert}\ntrain_path: {scored_file}\n"
         f"output_dir: {tmp_path / 'out'}\n"
         "contrastive_weight: 0.5\npositives_per_query: 0\nuse_cpu: true\nreport_to: none\n"
+        "warmup_steps: 0\n"
     )
     command = ["--distillation_weight", "cosine:0:2:100", "--teacher_temperature", "3"]
     trainer = prepare(parse(command, config))

@@ -257,6 +257,7 @@ def trainer_of(model: Path, file: Path, folder: Path, *words: str) -> RetrieverT
     given = ["--model_name_or_path", str(model), "--train_path", str(file)]
     given += ["--output_dir", str(folder), "--use_cpu", "--report_to", "none", "--pooling", "mean"]
     given += ["--per_device_train_batch_size", "4", "--per_device_eval_batch_size", "3"]
+    given += ["--warmup_steps", "0"]
     return prepare(parse([*given, *words]))
 
 

@@ -76,6 +76,7 @@ def prepared(
         "output_dir": tmp_path / "out",
         "per_device_train_batch_size": 6,
         "report_to": "none",
+        "warmup_steps": 0,
     }
     options = [f"--{name}={value}" for name, value in given.items()]
     return prepare(parse([*options, "--use_cpu", *words], config))

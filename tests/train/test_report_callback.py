@@ -12,6 +12,7 @@ from training_runs import a_scored_set, a_set, arguments, load, losses_of
 from file_size_limit import file_size_limit
 from page_parser import Page
 from tilefold.train import ReportCallback, RetrieverTrainer, hold_out
+from tilefold.train.report_callback import training_settings
 from tilefold.train.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -183,3 +184,18 @@ def test_terms_and_weights_of_a_sum_of_losses_have_curves(tiny_bert, tmp_path):
     assert losses.keys() == {"contrastive", "distillation"}
     total = losses["contrastive"][2] + 0.5 * losses["distillation"][-1]
     assert total == pytest.approx(drawn(page_in(tmp_path))[2], rel=1e-5)
+
+
+def test_settings_that_differ_from_the_defaults_come_first(tmp_path):
+    own = {"per_device_train_batch_size": 8, "accelerator_config": {"split_batches": True}}
+    found = training_settings(arguments(tmp_path, **own))
+    changed, unchanged = found.values()
+    assert changed["per_device_train_batch_size"] == 8  # the default of transformers
+    assert changed["accelerator_config"] == {"split_batches": True}
+    assert changed["seed"] == 12345
+    assert unchanged["max_grad_norm"] == 2
+    assert unchanged["temperature"] == 1
+    assert not changed.keys() & unchanged.keys()
+    assert "learning_rate" not in unchanged
+    for one in training_settings(arguments(tmp_path)).values():
+        assert not {"accelerator_config", "gradient_checkpointing", "debug"} & one.keys()

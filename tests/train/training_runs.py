@@ -48,7 +48,7 @@ def arguments(folder: Path, **options: Any) -> RetrieverTrainingArguments:
             "output_dir": str(folder),
             "per_device_train_batch_size": 6,
             "num_train_epochs": 2,
-            "warmup_steps": 2,
+            "warmup_steps": 0.2,
             "learning_rate": 1e-3,
             "use_cpu": True,
             "report_to": [],

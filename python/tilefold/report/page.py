@@ -66,6 +66,7 @@ class Table:
         data: its rows, which the page offers as a CSV file.
         sortable: whether a long table scrolls by itself, and readers with JavaScript can sort it
             by any column and filter its rows.
+        texts: whether cells are texts, which wrap, and labels are names, which do not.
     """
 
     header: Sequence[str]
@@ -74,6 +75,7 @@ class Table:
     kind: str = "table"
     data: CsvFile | None = None
     sortable: bool = False
+    texts: bool = False
 
     @classmethod
     def from_columns(

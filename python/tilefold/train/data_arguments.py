@@ -13,9 +13,12 @@ class DataArguments:
     train_split: str = field(
         default="train", metadata={"help": "split to train on, of a folder with judgments"}
     )
-    title_format: str = field(
-        default="{title} [SEP] {text}",
-        metadata={"help": "format that joins a passage's title and text"},
+    title_format: str | None = field(
+        default=None,
+        metadata={
+            "help": "format that joins a passage's title and text; the default is the "
+            "checkpoint's own, or '{title} [SEP] {text}'"
+        },
     )
     dev_path: str | None = field(
         default=None, metadata={"help": "collection to validate on: a folder with judgments"}

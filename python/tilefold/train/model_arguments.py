@@ -15,10 +15,32 @@ class ModelArguments:
     untie_encoder: bool = field(
         default=False, metadata={"help": "train two encoders instead of one for both sides"}
     )
-    pooling: str = field(default="cls", metadata={"help": "cls, mean, last or decoder"})
-    normalize: bool = field(default=False, metadata={"help": "scale embeddings to length 1"})
-    query_prefix: str = field(default="", metadata={"help": "text put before every query"})
-    passage_prefix: str = field(default="", metadata={"help": "text put before every passage"})
+    pooling: str | None = field(
+        default=None,
+        metadata={
+            "help": "cls, mean, last or decoder; the default is the checkpoint's own, or cls"
+        },
+    )
+    normalize: bool | None = field(
+        default=None,
+        metadata={
+            "help": "scale embeddings to length 1; the default is the checkpoint's own, or False",
+            "nargs": "?",  # the name alone is True, as for arguments with a default
+            "const": True,
+        },
+    )
+    query_prefix: str | None = field(
+        default=None,
+        metadata={
+            "help": "text put before every query; the default is the checkpoint's own, or none"
+        },
+    )
+    passage_prefix: str | None = field(
+        default=None,
+        metadata={
+            "help": "text put before every passage; the default is the checkpoint's own, or none"
+        },
+    )
     query_max_len: int = field(
         default=256, metadata={"help": "maximum length of a query in tokens; longer ones are cut"}
     )

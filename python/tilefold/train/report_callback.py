@@ -7,7 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ class ReportCallback(TrainerCallback):
             [dict(line) for line in state.log_history],
             self._before,
             self._after,
-            {**self.settings, "Training": training_settings(args)},
+            {**self.settings, **training_settings(args)},
             _versions(args),
         )
         if record != self._written or not self.path.exists():
@@ -164,26 +164,44 @@ class ReportCallback(TrainerCallback):
         return f"Not finished: {steps} were done when this page was written, with a checkpoint."
 
 
-def training_settings(args: TrainingArguments) -> dict[str, Any]:
-    """Returns the arguments of retrievers, and those of transformers that have no default value.
+def training_settings(args: TrainingArguments) -> dict[str, dict[str, Any]]:
+    """Returns the arguments that differ from their defaults and the seed, then those at defaults.
+
+    Arguments of transformers that have its default value are left out; of an object, such as
+    `accelerator_config`, there are the fields that differ.
 
     Args:
         args: of a training.
     """
     inherited = {one.name: one for one in fields(TrainingArguments)}
-    found = {}
+    changed: dict[str, Any] = {}
+    unchanged: dict[str, Any] = {}
     for one in fields(args):
-        theirs, value = inherited.get(one.name), getattr(args, one.name)
-        default = None if theirs is None else _default(theirs)
-        if value is not None and (theirs is None or value != default):
-            found[one.name] = value
-    return {**found, "seed": args.seed, "data_seed": args.data_seed}
+        value = getattr(args, one.name)
+        if is_dataclass(value):
+            value = _changed_fields(value)
+        if one.name == "seed" or _differs(value, one):
+            changed[one.name] = value
+        elif value is not None and _differs(value, inherited.get(one.name)):
+            unchanged[one.name] = value
+    return {"Training": changed, "Training, at the defaults": unchanged}
 
 
-def _default(argument: Any) -> Any:
-    if argument.default_factory is not MISSING:
-        return argument.default_factory()
-    return argument.default
+def _changed_fields(value: Any) -> dict[str, Any]:
+    every = {one.name: (getattr(value, one.name), one) for one in fields(value)}
+    return {name: own for name, (own, one) in every.items() if _differs(own, one)}
+
+
+def _differs(value: Any, argument: Any) -> bool:
+    """Returns whether a value is not the default; True without an argument.
+
+    Of an argument that is off, transformers turns None or "" into False or an empty list.
+    """
+    if argument is None:
+        return True
+    factory = argument.default_factory
+    default = argument.default if factory is MISSING else factory()
+    return bool(value != default and (value or default))
 
 
 def _versions(args: Any) -> dict[str, str]:

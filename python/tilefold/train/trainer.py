@@ -50,6 +50,7 @@ from .refresh import Refresh
 from .report_callback import ReportCallback
 from .trained_weights import TrainedWeights
 from .validation import Validation
+from .warmup import warn_of_long_warmup
 
 
 class RetrieverTrainer(Trainer):
@@ -82,6 +83,9 @@ class RetrieverTrainer(Trainer):
             policy of other data, or with epochs of another length; arguments that either of them
             leaves without effect; a limit of checkpoints that would remove a folder of somebody
             else.
+
+    Warns:
+        UserWarning: the warm-up has at least as many steps as the training.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class RetrieverTrainer(Trainer):
         )
         if args.report is not None and not self.reports:
             self.add_callback(ReportCallback(args.report))
+        if self.lr_scheduler is None:  # that of the arguments is made when the training begins
+            warn_of_long_warmup(len(data), args)
 
     args: RetrieverTrainingArguments  # narrows the type of transformers' attribute
 

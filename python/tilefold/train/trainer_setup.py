@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..data import TrainingSet, read_collection, read_training
 from ..data.self_retrieval import chosen_identity, relevant_documents
@@ -16,6 +17,7 @@ from .configured import configured_policy
 from .data_arguments import DataArguments
 from .evaluators import HeldOutLoss
 from .model_arguments import ModelArguments
+from .model_settings import model_settings
 from .policy_inputs import PolicyInputs, read_inputs
 from .report_callback import ReportCallback
 from .trainer import RetrieverTrainer
@@ -35,6 +37,7 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
     _check_measures(data, training)
     for name in filter(None, (model.model_name_or_path, training.teacher_model)):
         existing(find_model(name))  # before the data are read
+    settings = model_settings(model, data).values
     whole, held = _read(data, training)
     train_set = whole if held is None else whole.take(held.kept)
     held_out = None if held is None else whole.take(held.chosen)
@@ -43,8 +46,8 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
         training.remove_query, data.train_path, train_set, train_set.positives, texts=True
     )
     # Of all queries, as files may have rewrites of those held out, too.
-    inputs = read_inputs(whole, training, data.title_format)
-    bi_encoder = _load(model, data.title_format)
+    inputs = read_inputs(whole, training, settings["title_format"])
+    bi_encoder = _load(model, settings)
     evaluators = []
     if held is not None and held_out is not None and LOSS in data.dev_measures:
         evaluators = [_loss(held_out, training, inputs.take(held.chosen))]
@@ -55,21 +58,21 @@ def prepare(arguments: Arguments) -> RetrieverTrainer:
         validation=validation,
         evaluators=evaluators,
         inputs=inputs if held is None else inputs.take(held.kept),
-        callbacks=_reports(arguments),
+        callbacks=_reports(arguments, settings),
     )
 
 
-def _reports(arguments: Arguments) -> list[ReportCallback]:
+def _reports(arguments: Arguments, settings: Mapping[str, Any]) -> list[ReportCallback]:
     """Returns the callback that writes the report, if there is to be one."""
     model, data, training = arguments
     if training.report is None:
         return []
     title = f"Training of {model.model_name_or_path} on {data.train_path}"
-    settings = {
-        name: {key: value for key, value in asdict(group).items() if value is not None}
-        for name, group in (("Model", model), ("Data", data))
-    }
-    return [ReportCallback(training.report, title=title, settings=settings)]
+    groups: dict[str, dict[str, Any]] = {}
+    for name, group in (("Model", model), ("Data", data)):
+        values = {key: settings.get(key, value) for key, value in asdict(group).items()}
+        groups[name] = {key: value for key, value in values.items() if value is not None}
+    return [ReportCallback(training.report, title=title, settings=groups)]
 
 
 def _check_measures(data: DataArguments, training: RetrieverTrainingArguments) -> None:
@@ -146,7 +149,7 @@ def _loss(
     return HeldOutLoss(policy, batch_size=training.eval_batch_size * training.world_size)
 
 
-def _load(model: ModelArguments, title_format: str) -> BiEncoder:
+def _load(model: ModelArguments, settings: Mapping[str, Any]) -> BiEncoder:
     lora = None
     if model.lora:
         named = model.lora_target_modules
@@ -159,12 +162,12 @@ def _load(model: ModelArguments, title_format: str) -> BiEncoder:
     return BiEncoder.from_pretrained(
         find_model(model.model_name_or_path),
         tied=not model.untie_encoder,
-        pooling=model.pooling,
-        normalize=model.normalize,
-        query_prefix=model.query_prefix,
-        document_prefix=model.passage_prefix,
+        pooling=settings["pooling"],
+        normalize=settings["normalize"],
+        query_prefix=settings["query_prefix"],
+        document_prefix=settings["passage_prefix"],
         query_max_length=model.query_max_len,
         document_max_length=model.passage_max_len,
-        title_format=title_format,
+        title_format=settings["title_format"],
         lora=lora,
     )

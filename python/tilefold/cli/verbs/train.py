@@ -13,8 +13,15 @@ from ...files.atomic import replacing_text
 from ...files.yaml_settings import read_settings
 from ..command_parser import CommandParser
 from ..destination import check_writable
+from ..shown_warnings import warnings_as_facts
 from ..sources import check_source
-from ..terminal import count, fact, heading, note, table, title
+from ..terminal import count, fact, heading, note, say, table, title
+
+_NEEDED = """\
+--model_name_or_path NAME  folder or name of the encoder, such as minilm
+--train_path PATH          training file or folder, in any format of tilefold
+--output_dir FOLDER        of the model and checkpoints (trainer_output)
+All others have defaults, which --list-arguments shows."""
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -25,6 +32,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--list-arguments", action="store_true", help="show all arguments and their defaults"
     )
+    parser.add_argument_group("arguments, here or in the file", _NEEDED)
     parser.usage = "%(prog)s [--config FILE] [--NAME VALUE ...]"
     parser.keeps_unknown = True
     parser.set_defaults(unknown=[])
@@ -36,12 +44,14 @@ def main(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f"--config {args.config}: there is no such file")
     try:
         from ...distributed.processes import leave
+        from ...train.argument_list import argument_list
         from ...train.yaml_arguments import parse, parser, resolved
     except ImportError:
         _check_paths(args.unknown, args.config)
         raise
     if args.list_arguments:
-        parser().print_help()
+        for line in argument_list(parser(), args.command).splitlines():
+            say(line)
         return 0
     status = _train(parse(args.unknown, args.config), resolved(args.unknown, args.config))
     leave()
@@ -74,6 +84,7 @@ def _check_paths(words: Sequence[str], config: str | None) -> None:
 def _train(arguments: Any, resolved_arguments: str) -> int:
     from ...data import own_documents
     from ...train.checkpoints import MODEL, remove_unfinished
+    from ...train.model_settings import model_settings
     from ...train.trainer_setup import prepare
     from ..query_removal import show_removed
     from ..training_log import show_lines, show_steps
@@ -82,24 +93,27 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
     output = Path(training.output_dir)
     resume = _to_resume(training, output)
     _check_report(training, output)
-    trainer = prepare(arguments)
-    show_lines(trainer)
     first = training.process_index == 0
-    if first:
-        output.mkdir(parents=True, exist_ok=True)
-        written = output / ("train.yaml" if resume is None else f"train-from-{resume.name}.yaml")
-        save_arguments(written, resolved_arguments)
-        if resume is not None:
-            remove_unfinished(output)
-        title(f"Training {model.model_name_or_path} on {data.train_path}")
-        _show_teacher(trainer.draw.data, training)
-        _show_views(trainer.inputs.rewrites, training)
-        n = trainer.draw.data
-        fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
-        show_removed(own_documents(n, training.removal), training.removal)
-        if trainer.validation is not None:
-            rule = trainer.validation.remove_query
-            show_removed(own_documents(trainer.validation.collection, rule), rule)
+    with warnings_as_facts("warning"):
+        trainer = prepare(arguments)
+        show_lines(trainer)
+        if first:
+            output.mkdir(parents=True, exist_ok=True)
+            name = "train.yaml" if resume is None else f"train-from-{resume.name}.yaml"
+            written = output / name
+            save_arguments(written, resolved_arguments)
+            if resume is not None:
+                remove_unfinished(output)
+            title(f"Training {model.model_name_or_path} on {data.train_path}")
+            _show_settings(model_settings(model, data))
+            _show_teacher(trainer.draw.data, training)
+            _show_views(trainer.inputs.rewrites, training)
+            n = trainer.draw.data
+            fact("queries", f"{len(n):,} on {count(len(n.documents), 'passage')}")
+            show_removed(own_documents(n, training.removal), training.removal)
+            if trainer.validation is not None:
+                rule = trainer.validation.remove_query
+                show_removed(own_documents(trainer.validation.collection, rule), rule)
     before = trainer.evaluate() if trainer.can_evaluate else {}
     begin = time.perf_counter()
     with show_steps(trainer):
@@ -118,6 +132,19 @@ def _train(arguments: Any, resolved_arguments: str) -> int:
         if training.report is not None:
             note(f"Wrote curves, measures and settings to {training.report}.")
     return 0
+
+
+def _show_settings(settings: Any) -> None:
+    """Shows settings of the model that no argument gives, by where they are from."""
+    for origin, names in (("checkpoint", settings.own), ("defaults", settings.defaults)):
+        texts = {name: str(settings.values[name]) for name in names}
+        shown = [
+            f"{name} {text!r}" if " " in text else f"{name} {text}"
+            for name, text in texts.items()
+            if text
+        ]
+        if shown:
+            fact(origin, ", ".join(shown))
 
 
 def _show_teacher(data: Any, training: Any) -> None:

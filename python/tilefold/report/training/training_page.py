@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -183,11 +184,13 @@ def _settings(record: TrainingRecord) -> Section:
 
 def _table(group: str, values: Mapping[str, Any]) -> Table:
     rows = [[name, referenced(name, _text(value))] for name, value in values.items()]
-    return Table(["name", "value"], rows, f"{group}.")
+    return Table(["name", "value"], rows, f"{group}.", texts=True)
 
 
 def _text(value: Any) -> str:
     value = getattr(value, "value", value)  # of an enumeration
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, Mapping):
+        return json.dumps(value, default=str)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
