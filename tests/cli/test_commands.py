@@ -12,7 +12,7 @@ pytest.importorskip("transformers", reason="not installed: pip install tilefold[
 
 from page_parser import Page
 from tilefold.cli.main import main
-from tilefold.data import read_training
+from tilefold.data import read_documents, read_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 N = 20
@@ -267,6 +267,12 @@ def test_a_corpus_is_encoded_and_searched(collection, tiny_bert, tmp_path, capsy
     capsys.readouterr()
     assert main(["search", str(where), "--query", "who is w3", "--k", "2", *model]) == 0
     assert capsys.readouterr().out.count("  d") == 2
+    assert main(["search", str(where), "--query", "w3", "--texts", str(collection), *model]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("  d") == 10
+    texts = read_documents(collection)
+    best = texts.rows()["d" + shown.split("  d", 1)[1].split()[0]]
+    assert texts.texts[best][:40] in shown
     typed = ["--query", "who is w3", "--query", "w4", "--k", "1", "--run", str(run)]
     assert main(["search", str(where), *typed, *model]) == 0
     assert [line.split()[0] for line in run.read_text().splitlines()] == ["q1", "q2"]
@@ -391,6 +397,9 @@ def test_search_names_the_options_that_it_needs(collection, tiny_bert, tmp_path,
     assert "--query: expected a text, got a blank one" in capsys.readouterr().err
     assert main(["search", str(tmp_path)]) == 1
     assert "search: give --query TEXT or --queries FILE\n" in capsys.readouterr().err
+    both = ["--texts", str(collection), "--run", str(tmp_path / "run")]
+    assert main(["search", str(tmp_path), "--query", "a", *both]) == 1
+    assert "--texts shows results, and --run writes them to a file" in capsys.readouterr().err
     assert main(["search", str(tmp_path), "--query", "a", "--queries", "b"]) == 1
     assert "give --query TEXT or --queries FILE, not both\n" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...data import read_query_texts, write_run
+from ...data import Documents, read_documents, read_query_texts, write_run
 from ...data.runs import check_run_names
 from ...data.self_retrieval import same_ids, searched_identity
 from ...progress import show_progress
@@ -22,8 +22,12 @@ from ..option_types import positive
 from ..query_removal import add_remove_query, excluding, show_removed
 from ..ray_options import add_ray, workers_of
 from ..saved_options import options_of, save_options
-from ..sources import check_encoded, check_no_saved_index
+from ..sources import check_encoded, check_no_saved_index, check_source
 from ..terminal import clip, fact, heading, note, say, shown, title, width
+
+# Results per query.
+_IN_A_RUN, _SHOWN = 100, 10
+_INDENT = " " * 13
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -34,8 +38,9 @@ def add_arguments(parser: CommandParser) -> None:
     option = parser.add_argument
     option("--queries", metavar="FILE", help="a file of queries, or a folder of a collection")
     option("--query", nargs="+", action="extend", metavar="TEXT", help="the queries")
-    option("--k", type=positive, default=100, metavar="N", help="results per query (default: 100)")
+    option("--k", type=positive, metavar="N", help="results per query (100 in a run, else 10)")
     option("--run", metavar="FILE", help="write a TREC run")
+    option("--texts", metavar="DATA", help="a collection whose texts are shown with results")
     add_remove_query(parser, "id for queries of BEIR, else none", rules=("id", "none"))
     add_model_arguments(parser, "query")
     add_ray(parser)
@@ -50,8 +55,14 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError("--query: expected a text, got a blank one")
     if args.queries and not args.run:
         raise ValueError("--queries needs --run FILE for the results")
+    if args.texts and args.run:
+        raise ValueError("--texts shows results, and --run writes them to a file; give one of them")
+    if args.k is None:
+        args.k = _IN_A_RUN if args.run else _SHOWN
     # Whatever would make the results useless is found before the model is loaded.
     check_writable(args.run, "--run")
+    if args.texts:
+        check_source(args.texts)
     check_encoded(args.corpus)
     check_no_saved_index(args.corpus, "tilefold search")
     workers = workers_of(args)
@@ -72,7 +83,12 @@ def main(args: argparse.Namespace) -> int:
         save_options(options_of(args), f"{args.run}.yaml")
         note(f"Wrote {args.run}.")
     else:
-        _show(corpus, list(queries.values()), found)
+        _show(
+            corpus,
+            list(queries.values()),
+            found,
+            read_documents(args.texts) if args.texts else None,
+        )
     return 0
 
 
@@ -109,9 +125,18 @@ def _search(
         )
 
 
-def _show(corpus: Corpus, texts: list[str], found: SearchResult) -> None:
+def _show(
+    corpus: Corpus, texts: list[str], found: SearchResult, documents: Documents | None
+) -> None:
+    row_of = {} if documents is None else documents.rows()
     for text, best, rows in zip(texts, found.scores, found.ids, strict=True):
         heading(clip(text, width()))
         for score, row in zip(best, rows, strict=True):
-            if row >= 0:
-                say(f"  {score:>9.4f}  {shown(corpus.names[row])}")
+            if row < 0:
+                continue
+            name = corpus.names[row]
+            say(f"  {score:>9.4f}  {shown(name)}")
+            if documents is not None and name in row_of:
+                place = row_of[name]
+                parts = documents.titles[place], documents.texts[place]
+                say(_INDENT + clip(": ".join(filter(None, parts)), width() - len(_INDENT)))
