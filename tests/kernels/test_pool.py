@@ -20,7 +20,7 @@ def compiler() -> str:
     return found
 
 
-def run(compiler: str, folder: Path, sources: list[Path]) -> subprocess.CompletedProcess[str]:
+def compiled(compiler: str, folder: Path, sources: list[Path]) -> Path:
     program = folder / "pool_stress"
     flags = ["-std=c++17", "-O1", "-g", "-pthread", "-fsanitize=thread", f"-I{ROOT / 'csrc'}"]
     built = subprocess.run(
@@ -29,6 +29,10 @@ def run(compiler: str, folder: Path, sources: list[Path]) -> subprocess.Complete
     if "cannot find" in built.stderr and "tsan" in built.stderr:
         pytest.skip("the compiler has no ThreadSanitizer")
     assert built.returncode == 0, built.stderr
+    return program
+
+
+def run(program: Path) -> subprocess.CompletedProcess[str]:
     # The sanitizer of older compilers does not start where Linux randomises more of the addresses.
     done = subprocess.run([program], capture_output=True, text=True, timeout=300)
     if "unexpected memory mapping" in done.stderr:
@@ -38,7 +42,7 @@ def run(compiler: str, folder: Path, sources: list[Path]) -> subprocess.Complete
 
 @pytest.mark.slow
 def test_calls_from_many_threads_have_no_data_race(compiler, tmp_path):
-    done = run(compiler, tmp_path, SOURCES)
+    done = run(compiled(compiler, tmp_path, SOURCES))
     assert (done.returncode, done.stderr) == (0, "")
     ran, expected = done.stdout.split()[0], done.stdout.split()[2]
     assert ran == expected
@@ -47,11 +51,15 @@ def test_calls_from_many_threads_have_no_data_race(compiler, tmp_path):
 
 @pytest.mark.slow
 def test_the_sanitizer_finds_a_pool_without_a_lock(compiler, tmp_path):
-    """Otherwise the test above could not fail."""
+    """Otherwise the test above could not fail.
+
+    Two threads have to throw at the same time, which on a busy machine may take several runs.
+    """
     source = SOURCES[1].read_text(encoding="utf-8")
     assert LOCK in source
     faulty = tmp_path / "parallel.cpp"
     faulty.write_text(source.replace(LOCK, ""), encoding="utf-8")
-    done = run(compiler, tmp_path, [SOURCES[0], faulty])
-    assert done.returncode != 0
-    assert "data race" in done.stderr
+    program = compiled(compiler, tmp_path, [SOURCES[0], faulty])
+    found = next((done for done in (run(program) for _ in range(20)) if done.returncode), None)
+    assert found is not None
+    assert "data race" in found.stderr

@@ -39,7 +39,7 @@ def preference_overlap(
     Source: Yu et al., ACL 2023, eq. (8); figure 6 shows it for language models and people.
 
     Example:
-        >>> preference_overlap(Lists.pack([[4, 7], [1]]), Lists.pack([[7, 9], [1]])).round(3)
+        >>> preference_overlap([[4, 7], [1]], [[7, 9], [1]]).round(3)
         array([0.333, 1.   ])
     """
     n = n_queries(one, _OP, "one")
@@ -109,7 +109,7 @@ def overlap_matrix(
         ValueError: fewer than two annotators, or lists of different numbers of queries.
 
     Example:
-        >>> lists = {"human": Lists.pack([[4]]), "t5": Lists.pack([[4, 7]])}
+        >>> lists = {"human": [[4]], "t5": [[4, 7]]}
         >>> overlap_matrix(lists).between("human", "t5")
         Interval(mean=0.5, low=0.5, high=0.5)
     """
