@@ -15,7 +15,7 @@ MSMARCO = {
     "queries.test.tsv": "7\t?\n",
     "qrels.test.tsv": "7 0 1 1\n",
 }
-# {format: [(content, or files of a folder; what it is read as)]}
+# By format: the content of a file, or the files of a folder, and the class that reading gives.
 EXAMPLES: dict[str, tuple[Any, type]] = {
     "beir": (BEIR, Collection),
     "msmarco": (MSMARCO, Collection),

@@ -244,7 +244,7 @@ def test_an_empty_array_of_names_is_no_array_of_ids():
 @pytest.mark.parametrize(
     ("options", "way"),
     [
-        ({"space": "cosine"}, "(metric says which score|the metric is that of FlatIndex)"),
+        ({"space": "cosine"}, "(metric selects the score|the metric is that of FlatIndex)"),
         ({"top_k": 3}, "the number of answers is k"),
         ({"n_jobs": 2}, "the number of threads is num_threads"),
     ],
@@ -298,8 +298,8 @@ def test_no_function_names_an_argument_that_it_does_not_have():
     ("options", "way"),
     [
         ({"d": 6}, "the dimensions of vectors are dim"),
-        ({"dim": 6, "space": "cosine"}, "metric says which score"),
-        ({"dim": 6, "normalize": True}, "metric says which score"),
+        ({"dim": 6, "space": "cosine"}, "metric selects the score"),
+        ({"dim": 6, "normalize": True}, "metric selects the score"),
     ],
 )
 def test_the_index_answers_names_of_other_libraries(options, way):
@@ -322,7 +322,7 @@ def test_vectors_of_another_kind_say_how_to_convert_them():
 def test_the_graph_index_answers_names_of_other_libraries():
     pytest.importorskip("hnswlib", reason="not installed: pip install tilefold[hnsw]")
     for options, way in (
-        ({"space": "cosine"}, "metric says which score"),
+        ({"space": "cosine"}, "metric selects the score"),
         ({"M": 16}, "links per document are m"),
         ({"max_elements": 5}, "an index grows"),
     ):

@@ -116,7 +116,7 @@ def as_ids(ids: Array, op: str, name: str) -> NDArray[np.int64]:
     if array.size == 0 and isinstance(ids, Sequence):
         array = np.empty(0, np.int64)  # NumPy makes an empty list float64
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{op}: {name} must be integers, got {array.dtype}{_names_hint(array)}")
+        raise TypeError(f"{op}: {name} must be integers, got {array.dtype}{_ids_hint(array)}")
     if array.ndim != 1:
         raise ValueError(f"{op}: {name} must have 1 dimension, got {array.ndim}")
     if array.size and array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
@@ -231,8 +231,8 @@ def _from_protocol(array: Array, op: str, name: str) -> NDArray[Any]:
     )
 
 
-def _names_hint(array: NDArray[Any]) -> str:
-    """Returns how to search by names, where ids are names; and what integers may be."""
+def _ids_hint(array: NDArray[Any]) -> str:
+    """Returns what to do about ids that are strings, or integers that are too large."""
     first = array.flat[0] if array.size else None
     if array.dtype == np.object_ and isinstance(first, int):
         return "; they must be below 2^63"
@@ -260,12 +260,17 @@ def _device_of(array: Array, op: str, name: str) -> str:
     return _DLPACK_DEVICES.get(kind, f"DLPack device {kind}") + (f":{index}" if index else "")
 
 
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Returns whether a dtype is that of ml_dtypes, or marked as `BFLOAT16_BITS`."""
+    return dtype.name == "bfloat16" or bool(dtype.metadata and dtype.metadata.get("bfloat16"))
+
+
 def _supported(array: NDArray[Any], op: str, name: str, warn: bool) -> Vectors:
     dtype = array.dtype
     if dtype.char == "f" and dtype.isnative:  # most vectors; names of dtypes cost microseconds
         return array
-    if dtype.name == "bfloat16" or (dtype.metadata and dtype.metadata.get("bfloat16")):
-        return array.view(BFLOAT16)  # from ml_dtypes, or marked as BFLOAT16_BITS
+    if is_bfloat16(dtype):
+        return array.view(BFLOAT16)
     if dtype.newbyteorder("=") == np.float64:
         if warn:
             warnings.warn(

@@ -273,6 +273,10 @@ def test_a_corpus_is_encoded_and_searched(collection, tiny_bert, tmp_path, capsy
     texts = read_documents(collection)
     best = texts.rows()["d" + shown.split("  d", 1)[1].split()[0]]
     assert texts.texts[best][:40] in shown
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"_id": "d1", "text": "one"}\n')
+    assert main(["search", str(where), "--query", "w3", "--texts", str(few), *model]) == 1
+    assert f"--texts: {few} lacks document 'd0' of" in capsys.readouterr().err
     typed = ["--query", "who is w3", "--query", "w4", "--k", "1", "--run", str(run)]
     assert main(["search", str(where), *typed, *model]) == 0
     assert [line.split()[0] for line in run.read_text().splitlines()] == ["q1", "q2"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, as_array, as_ids, check_dim
+from ..arrays import Array, as_array, as_ids, check_dim, is_bfloat16
 from ..integers import as_integer
 from ..retrieval.flat_index import FlatIndex
 from .model_output import as_float32, check_finite
@@ -182,7 +182,7 @@ class IndexFlat:
         """Converts to float32, which faiss does as well and without a warning."""
         op = f"IndexFlat.{name}"
         array = as_array(x, op, "x")
-        if array.ndim != 2 or not (array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"):
+        if array.ndim != 2 or not (array.dtype.kind in "fiu" or is_bfloat16(array.dtype)):
             raise ValueError(
                 f"{op}: x must be numbers [n, {self.d}], got {array.dtype} of shape {array.shape}"
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import BFLOAT16, BFLOAT16_BITS, Array, Vectors, widened
+from ..arrays import BFLOAT16, BFLOAT16_BITS, Array, Vectors, is_bfloat16, widened
 from ..retrieval.document_fold import finite_rows
 
 
@@ -19,8 +19,7 @@ def on_host(embeddings: Array) -> Array:
 
 def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
     """Converts numbers of any dtype to float32, bfloat16 as `as_array` returns it included."""
-    dtype = array.dtype
-    if dtype.name == "bfloat16" or (dtype.metadata and dtype.metadata.get("bfloat16")):
+    if is_bfloat16(array.dtype):
         return widened(array.view(BFLOAT16))
     return np.ascontiguousarray(array, np.float32)
 

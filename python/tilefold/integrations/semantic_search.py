@@ -9,10 +9,7 @@ import numpy as np
 
 from ..arrays import Array, Vectors, as_array, as_vectors, check_dim
 from ..integers import as_integer
-from ..retrieval.exact_search import fold_array
-from ..retrieval.l2_search import l2_search_of_array
-from ..retrieval.metric import unit_vectors
-from ..retrieval.running_search import RunningSearch
+from ..retrieval.exact_search import search_on_host
 from ..retrieval.search_options import SearchOptions
 from .model_output import as_float32, check_finite, marked, on_host
 
@@ -67,7 +64,8 @@ def semantic_search(
     if not len(corpus):
         return [[] for _ in range(len(queries))]
     check_dim(op, "query_embeddings", queries.shape[1], "corpus_embeddings have", corpus.shape[1])
-    found = _found(op, queries, corpus, min(k, len(corpus)), metric)
+    k = min(k, len(corpus))
+    found = search_on_host(marked(queries), corpus, k, SearchOptions(op=op), metric)
     scores = np.asarray(found.scores)
     return [
         [{"corpus_id": id, "score": score} for id, score in zip(*row, strict=True)]
@@ -111,15 +109,3 @@ def _vectors(embeddings: Array, op: str, name: str) -> Vectors:
 def _is_sparse(embeddings: Array) -> bool:
     """Returns whether embeddings are a tensor of torch in a sparse layout."""
     return str(getattr(embeddings, "layout", "")).startswith("torch.sparse")
-
-
-def _found(op: str, queries: Vectors, corpus: Vectors, k: int, metric: str) -> Any:
-    """Searches under the name of this function."""
-    options = SearchOptions(op=op)
-    if metric == "l2":
-        return l2_search_of_array(marked(queries), corpus, options).nearest(k)
-    if metric == "cosine":
-        queries, corpus = unit_vectors(queries), unit_vectors(corpus)
-    running = RunningSearch(marked(queries), k, options, total=len(corpus))
-    fold_array(running, corpus)
-    return running.result()

@@ -245,14 +245,18 @@ class DocumentStore:
         if self.metric != "ip":
             if copy is False:
                 raise ValueError(f"{op}: copy=False is not possible with metric {self.metric!r}")
-            return _NewRows(unit_vectors(rows)) if self.metric == "cosine" else self._l2(op, rows)
+            return (
+                _NewRows(unit_vectors(rows))
+                if self.metric == "cosine"
+                else self._augmented(op, rows)
+            )
         if copy is None:
             copy = not (isinstance(rows, np.memmap) and not rows.flags.writeable)
         if copy and (rows is vectors or rows.base is not None):  # as_vectors made no copy yet
             rows = rows.copy()
         return _NewRows(rows)
 
-    def _l2(self, op: str, rows: Vectors) -> _NewRows:
+    def _augmented(self, op: str, rows: Vectors) -> _NewRows:
         check_norms(rows, op, "vectors")
         exponent = chosen_exponent(rows) if self.exponent is None else self.exponent
         return _NewRows(augmented(rows, exponent), exponent)

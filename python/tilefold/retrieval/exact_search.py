@@ -143,12 +143,19 @@ def search(
     if metric != "l2":
         _check_on_host(documents, options.op)
     vectors = as_vectors(documents, "search", "documents")
+    return search_on_host(queries, vectors, k, options, metric)
+
+
+def search_on_host(
+    queries: Array, documents: Vectors, k: int, options: SearchOptions, metric: str
+) -> SearchResult | CertifiedResult:
+    """Searches vectors as `as_vectors` returns them, under the name that options have."""
     if metric == "l2":
-        return l2_search_of_array(queries, vectors, options).nearest(k)
+        return l2_search_of_array(queries, documents, options).nearest(k)
     if metric == "cosine":
-        queries, vectors = unit_queries(queries, "search"), unit_vectors(vectors)
-    running = RunningSearch(queries, k, options, total=len(vectors))
-    fold_array(running, vectors)
+        queries, documents = unit_queries(queries, options.op), unit_vectors(documents)
+    running = RunningSearch(queries, k, options, total=len(documents))
+    fold_array(running, documents)
     return running.result()
 
 

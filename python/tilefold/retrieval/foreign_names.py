@@ -8,7 +8,7 @@ from typing import Any
 
 from ..wrapping import Wrapped, in_place_of
 
-_METRIC = ("metric", 'metric says which score: "ip" or, where there are others, "cosine" or "l2"')
+_METRIC = ("metric", 'metric selects the score: "ip" or, where there are others, "cosine" or "l2"')
 # Of functions without it, such as searches of an index, which has one.
 _METRICS_ELSEWHERE = (
     'the metric is that of FlatIndex(dim, metric="cosine") or tilefold.search(..., metric="l2"); '

@@ -67,12 +67,16 @@ def main(args: argparse.Namespace) -> int:
     title(f"{args.data} encoded by {args.model}")
     fact("documents", f"{len(corpus):,}, {model.dim} dimensions, {args.dtype}")
     begin, n_finished = time.perf_counter(), 0
-    kept = {path.name for path in Path(args.out).glob("*.safetensors")}
+    written = {path.name: _written(path) for path in Path(args.out).glob("*.safetensors")}
     shards = _shards(args, corpus, model, model_record(model, args.model), workers)
     total = args.num_shards if args.shard is None else 1
     for path in track(shards, "encode shards", total=total, show=workers is not None):
         n_finished += 1
-        how = "kept" if path.name in kept else f"{time.perf_counter() - begin:,.0f} s"
+        how = (
+            "kept"
+            if written.get(path.name) == _written(path)
+            else f"{time.perf_counter() - begin:,.0f} s"
+        )
         fact("shard", f"{path.name}, {how}")
     suffix = "" if args.shard is None else f"-{args.shard:05}"
     save_options(options_of(args), Path(args.out) / f"encode{suffix}.yaml")
@@ -121,3 +125,8 @@ def _shards(
     return encode_on_workers(
         open_encoder, corpus.texts, corpus.ids, args.out, workers=workers, **plan
     )
+
+
+def _written(path: Path) -> int:
+    """Returns when a file was written, in nanoseconds."""
+    return path.stat().st_mtime_ns

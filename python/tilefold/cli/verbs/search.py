@@ -70,6 +70,7 @@ def main(args: argparse.Namespace) -> int:
         import_ray("tilefold search --ray")
         plan_of(args.corpus)  # an index in one piece has none
     corpus = open_corpus(args.corpus, verify=workers is None)  # workers verify their own shards
+    documents = _documents(args.texts, corpus) if args.texts else None
     typed = {f"q{i}": text for i, text in enumerate(args.query or [], 1)}
     queries = read_query_texts(args.queries) if args.queries else typed
     if args.run:
@@ -83,13 +84,22 @@ def main(args: argparse.Namespace) -> int:
         save_options(options_of(args), f"{args.run}.yaml")
         note(f"Wrote {args.run}.")
     else:
-        _show(
-            corpus,
-            list(queries.values()),
-            found,
-            read_documents(args.texts) if args.texts else None,
-        )
+        _show(corpus, list(queries.values()), found, documents)
     return 0
+
+
+def _documents(source: str, corpus: Corpus) -> Documents:
+    """Reads the texts of a corpus.
+
+    Raises:
+        ValueError: they lack a document.
+    """
+    documents = read_documents(source)
+    known = documents.rows()
+    missing = next((name for name in corpus.names if name not in known), None)
+    if missing is not None:
+        raise ValueError(f"--texts: {source} lacks document {missing!r} of {corpus.folder}")
+    return documents
 
 
 def _own_documents(args: argparse.Namespace, names: list[str], corpus: Corpus) -> Lists:
@@ -136,7 +146,7 @@ def _show(
                 continue
             name = corpus.names[row]
             say(f"  {score:>9.4f}  {shown(name)}")
-            if documents is not None and name in row_of:
+            if documents is not None:
                 place = row_of[name]
                 parts = documents.titles[place], documents.texts[place]
                 say(_INDENT + clip(": ".join(filter(None, parts)), width() - len(_INDENT)))
